@@ -1,0 +1,1 @@
+"""Judging a model: baseline, comparison, report."""

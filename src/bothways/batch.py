@@ -1,0 +1,70 @@
+"""Windows into batches: longest first, under a token budget, packed without padding (numpy).
+
+B sequences, T their longest length, N tokens in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bothways.text.tokenizer import Encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """B windows laid end to end, longest first."""
+
+    ids: np.ndarray  # (N,) int64
+    type_ids: np.ndarray  # (N,) int64
+    positions: np.ndarray  # (N,) int64, each window from 0
+    lengths: np.ndarray  # (B,) int64, descending
+    members: np.ndarray  # (B,) int64: which of the given windows each one is
+
+    @property
+    def starts(self) -> np.ndarray:
+        """(B,) the place of each window's first token among the N."""
+        return np.cumsum(self.lengths) - self.lengths
+
+    def padded(self, pad_id: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(B, T) ids, 1/0 mask and segment ids, padding behind."""
+        mask = np.arange(self.lengths[0]) < self.lengths[:, None]
+        ids = np.full(mask.shape, pad_id, dtype=np.int64)
+        type_ids = np.zeros(mask.shape, dtype=np.int64)
+        ids[mask], type_ids[mask] = self.ids, self.type_ids
+        return ids, mask.astype(np.int64), type_ids
+
+
+def make_batch(windows: Sequence[Encoded]) -> Batch:
+    """Lay windows end to end, longest first."""
+    lengths = np.array([len(window.ids) for window in windows], dtype=np.int64)
+    members = np.argsort(-lengths, kind="stable")
+    lengths = lengths[members]
+    starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return Batch(
+        ids=np.concatenate([windows[member].ids for member in members]).astype(np.int64),
+        type_ids=np.concatenate([windows[member].type_ids for member in members]).astype(np.int64),
+        positions=np.arange(len(starts), dtype=np.int64) - starts,
+        lengths=lengths,
+        members=members,
+    )
+
+
+def budgeted(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """Groups of indices, longest first, each holding at most `max_tokens` tokens (or one longer window).
+
+    >>> list(budgeted([3, 9, 4, 2], 9))
+    [[1], [2, 0, 3]]
+    """
+    group: list[int] = []
+    total = 0
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if group and total + lengths[index] > max_tokens:
+            yield group
+            group, total = [], 0
+        group.append(index)
+        total += lengths[index]
+    if group:
+        yield group

@@ -1,0 +1,299 @@
+"""How good are the answers, and how sure can we be: scores of lists, each with its bootstrap interval.
+
+Every interval is the 2.5 to 97.5 % range of the score over resamples of the EXAMPLES (Efron and Tibshirani,
+*An Introduction to the Bootstrap*, chapter 13). A score depends only on how often each row occurs in a
+resample, so resamples are drawn as counts (R, P): R resamples, P distinct rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bothways.errors import DataError
+
+Floats = NDArray[np.float64]
+CALIBRATION_BINS = 15
+CELLS_AT_ONCE = 4_000_000  # 32 MB of float64 a step, whatever the number of examples
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A score and the ends of its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def as_json(self) -> dict[str, float]:
+        """The three numbers as one JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScore:
+    """How one label fared; `support` is how many examples have it as gold."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a model scored: the headline figures, each class, and (gold, predicted) counts for single labels."""
+
+    metrics: dict[str, Interval]
+    per_class: tuple[ClassScore, ...] = ()
+    confusion: NDArray[np.int64] | None = None
+    labels: tuple[str, ...] = ()
+
+
+def single_label(
+    golds: Sequence[str],
+    predicted: Sequence[str],
+    labels: Sequence[str],
+    *,
+    confidences: Sequence[float] | None,
+    rng: np.random.Generator,
+    resamples: int = 2000,
+) -> Scores:
+    """Score one label an example: accuracy, macro_f1, micro_f1, matthews and, with confidences, calibration_error.
+
+    Macro-F1 is the mean over the labels that occur in gold or predictions, as in scikit-learn; a label that
+    does not occur has an F1 of 0. A label outside `labels` ("" for no answer) becomes a class of its own, behind
+    them. `matthews` is the correlation of Gorodkin (2004), 0 when all golds or all predictions are one label.
+    `calibration_error` is that of Guo et al. (2017) over 15 bins of equal width, for the confidence in [0, 1]
+    that the predicted label had. Raises DataError when there are no examples.
+    """
+    _check(golds, predicted)
+    labels = _all_labels(labels, golds, predicted)
+    position = {label: index for index, label in enumerate(labels)}
+    K = len(labels)
+    cells = np.array([position[g] * K + position[p] for g, p in zip(golds, predicted, strict=True)])
+    confusion = np.bincount(cells, minlength=K * K)
+    occupied = np.flatnonzero(confusion)
+    gold_marks, predicted_marks = np.eye(K)[occupied // K], np.eye(K)[occupied % K]
+    metrics, per_class = _label_scores(labels, gold_marks, predicted_marks, confusion[occupied], rng, resamples)
+    if confidences is not None:
+        metrics["calibration_error"] = _calibration_error(golds, predicted, confidences, rng, resamples)
+    return Scores(metrics, per_class, confusion.reshape(K, K), labels)
+
+
+def multi_label(
+    golds: Sequence[Collection[str]],
+    predicted: Sequence[Collection[str]],
+    labels: Sequence[str],
+    *,
+    rng: np.random.Generator,
+    resamples: int = 2000,
+) -> Scores:
+    """Score sets of labels: accuracy (the whole set is right), macro_f1 (as in `single_label`) and micro_f1.
+
+    Raises DataError when there are no examples.
+    """
+    _check(golds, predicted)
+    labels = _all_labels(labels, *golds, *predicted)
+    rows = [[label in row for row in (g, p) for label in labels] for g, p in zip(golds, predicted, strict=True)]
+    patterns, counts = np.unique(np.array(rows, dtype=bool), axis=0, return_counts=True)  # (P, 2K)
+    gold_marks, predicted_marks = np.split(patterns.astype(np.float64), 2, axis=1)
+    metrics, per_class = _label_scores(labels, gold_marks, predicted_marks, counts, rng, resamples)
+    del metrics["matthews"]
+    return Scores(metrics, per_class, labels=labels)
+
+
+def regression(
+    golds: Sequence[float], predicted: Sequence[float], *, rng: np.random.Generator, resamples: int = 2000
+) -> Scores:
+    """Score numbers: pearson, spearman (ties share their average rank) and mean_absolute_error.
+
+    A correlation with a constant is 0: it shows no relation. Raises DataError when there are no examples or
+    a number is not finite.
+    """
+    _check(golds, predicted)
+    gold, guess = np.asarray(golds, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    if not (np.isfinite(gold).all() and np.isfinite(guess).all()):
+        raise DataError("found a gold or predicted number that is not finite; correct the row or the model")
+    gold_levels, guess_levels = _levels(gold), _levels(guess)
+
+    def score(counts: Floats) -> Floats:  # (R, N) -> (R, 3)
+        pearson = _correlation(_centred(gold), _centred(guess), counts)
+        spearman = _correlation(_ranks(gold_levels, counts), _ranks(guess_levels, counts), counts)
+        return np.stack([pearson, spearman, counts @ np.abs(gold - guess) / len(gold)], axis=1)
+
+    names = ("pearson", "spearman", "mean_absolute_error")
+    return Scores(_intervals(names, score, np.ones(len(gold), dtype=np.int64), rng, resamples))
+
+
+def mcnemar(first_right: Sequence[bool], second_right: Sequence[bool]) -> float:
+    """The exact two-sided p of McNemar's test: may two systems on the same examples be equally accurate?
+
+    Only examples that one system alone got right count; each is a fair coin if the systems are equal.
+    """
+    _check(first_right, second_right)
+    first, second = np.asarray(first_right, dtype=bool), np.asarray(second_right, dtype=bool)
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    tosses, ways, tail = only_first + only_second, 1, 0
+    for heads in range(min(only_first, only_second) + 1):
+        tail += ways
+        ways = ways * (tosses - heads) // (heads + 1)
+    return min(1.0, 2 * tail / 2**tosses)
+
+
+def paired_difference(
+    first_right: Sequence[bool],
+    second_right: Sequence[bool],
+    *,
+    rng: np.random.Generator,
+    resamples: int = 2000,
+) -> Interval:
+    """The accuracy of the first system minus that of the second on the same examples.
+
+    Raises DataError when there are no examples.
+    """
+    _check(first_right, second_right)
+    gains = np.asarray(first_right, dtype=np.int64) - np.asarray(second_right, dtype=np.int64)
+    values, counts = np.unique(gains, return_counts=True)
+
+    def score(drawn: Floats) -> Floats:
+        return (drawn @ values / len(gains))[:, None]
+
+    return _intervals(("difference",), score, counts, rng, resamples)["difference"]
+
+
+def _check(first: Sequence[Any], second: Sequence[Any]) -> None:
+    if len(first) != len(second):
+        raise ValueError(f"found {len(first)} and {len(second)} answers; both lists must be of the same examples")
+    if not first:
+        raise DataError("found no examples to score; at least one with a gold answer is needed")
+
+
+def _all_labels(labels: Sequence[str], *seen: Collection[str]) -> tuple[str, ...]:
+    return (*labels, *sorted(set().union(*seen).difference(labels)))
+
+
+def _intervals(
+    names: tuple[str, ...],
+    score: Callable[[Floats], Floats],
+    counts: NDArray[np.int64],
+    rng: np.random.Generator,
+    resamples: int,
+) -> dict[str, Interval]:
+    """Score the P rows as counted and resampled; `score` maps counts (R, P) to (R, number of names)."""
+    values = score(counts[None].astype(np.float64))[0]
+    drawn = np.concatenate([score(chunk) for chunk in _resamples(counts, rng, resamples)])
+    ends = np.percentile(drawn, (2.5, 97.5), axis=0).T
+    return {
+        name: Interval(float(value), float(low), float(high))
+        for name, value, (low, high) in zip(names, values, ends, strict=True)
+    }
+
+
+def _resamples(counts: NDArray[np.int64], rng: np.random.Generator, resamples: int) -> Iterator[Floats]:
+    """Yield (R, P) counts of N rows drawn with replacement, a few resamples at a time."""
+    N, P = int(counts.sum()), len(counts)
+    at_once = max(1, CELLS_AT_ONCE // P)
+    for start in range(0, resamples, at_once):
+        R = min(at_once, resamples - start)
+        if P < N:
+            yield rng.multinomial(N, counts / N, size=R).astype(np.float64)
+        else:  # the same law, several times faster where every row is its own
+            drawn = rng.integers(N, size=(R, N)) + N * np.arange(R)[:, None]
+            yield np.bincount(drawn.ravel(), minlength=R * N).reshape(R, N).astype(np.float64)
+
+
+def _label_scores(
+    labels: tuple[str, ...],
+    gold_marks: Floats,
+    predicted_marks: Floats,
+    counts: NDArray[np.int64],
+    rng: np.random.Generator,
+    resamples: int,
+) -> tuple[dict[str, Interval], tuple[ClassScore, ...]]:
+    """Headline figures and classes from P rows of marks (P, K), each 1 where the row has the label, else 0."""
+    hits = gold_marks * predicted_marks
+    exact = (gold_marks == predicted_marks).all(axis=1)
+
+    def score(drawn: Floats) -> Floats:  # (R, P) -> (R, 4)
+        right, gold, guessed = drawn @ hits, drawn @ gold_marks, drawn @ predicted_marks  # (R, K)
+        f1, occurs = _ratio(2 * right, gold + guessed), gold + guessed > 0
+        macro = _ratio(f1.sum(axis=1), occurs.sum(axis=1))
+        micro = _ratio(2 * right.sum(axis=1), (gold + guessed).sum(axis=1))
+        N = drawn.sum(axis=1)
+        together = N * right.sum(axis=1) - (gold * guessed).sum(axis=1)
+        apart = (N**2 - (gold**2).sum(axis=1)) * (N**2 - (guessed**2).sum(axis=1))
+        matthews = _ratio(together, np.sqrt(np.maximum(apart, 0)))
+        return np.stack([drawn @ exact / N, macro, micro, matthews], axis=1)
+
+    metrics = _intervals(("accuracy", "macro_f1", "micro_f1", "matthews"), score, counts, rng, resamples)
+    right, gold, guessed = counts @ hits, counts @ gold_marks, counts @ predicted_marks
+    columns = (
+        _ratio(right, guessed),
+        _ratio(right, gold),
+        _ratio(2 * right, gold + guessed),
+        gold.astype(int),
+    )
+    rows = zip(labels, *(column.tolist() for column in columns), strict=True)
+    return metrics, tuple(ClassScore(*row) for row in rows)
+
+
+def _calibration_error(
+    golds: Sequence[str],
+    predicted: Sequence[str],
+    confidences: Sequence[float],
+    rng: np.random.Generator,
+    resamples: int,
+) -> Interval:
+    _check(golds, confidences)
+    confidence = np.asarray(confidences, dtype=np.float64)
+    if not ((confidence >= 0) & (confidence <= 1)).all():
+        raise ValueError("found a confidence outside [0, 1]; a probability is expected")
+    right = np.array([g == p for g, p in zip(golds, predicted, strict=True)])
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    gaps = np.eye(CALIBRATION_BINS)[bins] * (right - confidence)[:, None]  # (N, bins)
+
+    def score(counts: Floats) -> Floats:
+        return np.abs(counts @ gaps).sum(axis=1, keepdims=True) / len(gaps)
+
+    once_each = np.ones(len(gaps), dtype=np.int64)
+    return _intervals(("calibration_error",), score, once_each, rng, resamples)["calibration_error"]
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+
+
+def _centred(values: Floats) -> Floats:
+    """Shifted and scaled into [-1, 1], so that a constant is exactly 0 whatever its size."""
+    shifted = values - values[0]
+    return shifted / max(np.abs(shifted).max(), np.finfo(np.float64).tiny)
+
+
+def _levels(values: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The order that sorts, where each distinct value starts in it, and which one each element is."""
+    _, starts, level = np.unique(np.sort(values), return_index=True, return_inverse=True)
+    order = np.argsort(values, kind="stable")
+    return order, starts, level[np.argsort(order)]
+
+
+def _ranks(levels: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]], counts: Floats) -> Floats:
+    """Average ranks within each resample: (R, N) counts -> (R, N)."""
+    order, starts, level = levels
+    per_level = np.add.reduceat(counts[:, order], starts, axis=1)
+    return (per_level.cumsum(axis=1) - (per_level - 1) / 2)[:, level]
+
+
+def _correlation(first: Floats, second: Floats, counts: Floats) -> Floats:
+    """Pearson's r of (N,) or (R, N) values weighted by (R, N) counts -> (R,)."""
+    N = counts.shape[1]
+    first = first - (counts * first).sum(axis=1, keepdims=True) / N
+    second = second - (counts * second).sum(axis=1, keepdims=True) / N
+    spread = (counts * first**2).sum(axis=1) * (counts * second**2).sum(axis=1)
+    together = (counts * first * second).sum(axis=1)
+    return _ratio(np.where(spread > 1e-24, together, 0.0), np.sqrt(spread))

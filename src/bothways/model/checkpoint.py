@@ -1,0 +1,165 @@
+"""Weights from and to files with the ecosystem's tensor names; strict both ways, safetensors only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bothways.errors import CheckpointError
+from bothways.model.config import EncoderConfig
+from bothways.model.encoder import initialise
+from bothways.model.heads import Classifier
+from bothways.storage import replacing
+
+WEIGHTS = "model.safetensors"
+PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.pt", "model.pt", "model.ckpt", "tf_model.h5")
+_BUFFERS = ("position_ids", "token_type_ids")  # saved by old versions of transformers, computed by all
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What became of the weights in a file: loaded, newly initialised, left over."""
+
+    source: Path
+    loaded: int
+    new: tuple[str, ...]
+    left_over: tuple[str, ...]
+    unknown_keys: tuple[str, ...] = ()
+
+    @property
+    def head_is_new(self) -> bool:
+        """Whether any part of the head or the pooler that it reads was not in the file."""
+        return any(name.startswith("head.") for name in self.new)
+
+    def lines(self) -> list[str]:
+        """The report in plain words, a line each."""
+        lines = [f"loaded {self.loaded} tensors from {self.source}"]
+        if self.new:
+            lines.append(f"new, to be trained: {', '.join(_modules(self.new))}")
+        if self.left_over:
+            lines.append(f"in the file but of no use here: {', '.join(_modules(self.left_over))}")
+        if self.unknown_keys:
+            lines.append(f"config keys not understood and ignored: {', '.join(self.unknown_keys)}")
+        return lines
+
+
+def _modules(names: tuple[str, ...]) -> list[str]:
+    return sorted({name.rpartition(".")[0] or name for name in names})
+
+
+def tensor_names(config: EncoderConfig, ours: str) -> tuple[str, ...]:
+    """The names in a checkpoint of our tensor `ours`, without the family's prefix; three for qkv.
+
+    >>> tensor_names(EncoderConfig(), "encoder.layers.0.norm.weight")
+    ('encoder.layer.0.output.LayerNorm.weight',)
+    """
+    stem, _, leaf = ours.rpartition(".")
+    stem = stem.removeprefix("encoder.")
+    layer = ""
+    if stem.startswith("layers."):
+        _, layer, part = stem.split(".", 2)
+        stem = f"layers.{{i}}.{part}"
+    theirs = (config.rules.head_names if stem.startswith("head.") else config.rules.names)[stem]
+    return tuple(f"{name.format(i=layer)}.{leaf}" for name in ([theirs] if isinstance(theirs, str) else theirs))
+
+
+def read_tensors(directory: Path) -> dict[str, Tensor]:
+    """Every tensor in the directory's safetensors file, on the CPU.
+
+    Raises `CheckpointError` if it is missing, damaged, or a pickle, which can run code when it is opened.
+    """
+    path = directory / WEIGHTS
+    if not path.is_file():
+        pickles = [name for name in PICKLES if (directory / name).is_file()]
+        if pickles:
+            raise CheckpointError(
+                f"{directory / pickles[0]}: a pickle can run any code when it is opened, so bothways does not; "
+                f"expected {WEIGHTS} (convert it once, where you trust it, with safetensors)"
+            )
+        raise CheckpointError(f"{directory}: no {WEIGHTS} there")
+    return read_safetensors(path)[0]
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of one file and its metadata; raises `CheckpointError` where it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged or cut short ({error}); take it from its source again") from error
+
+
+def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write one file under a temporary name, then rename; a full disk leaves the old file whole."""
+    with replacing(path) as temporary:
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+        except SafetensorError as error:
+            raise OSError(None, str(error)) from error
+
+
+def load_classifier(
+    directory: Path, labels: int, generator: torch.Generator, *, vocab_size: int | None = None
+) -> tuple[Classifier, LoadReport]:
+    """A classifier with the encoder's weights from `directory`, and the head's where the file has one to fit.
+
+    `vocab_size` is the tokenizer's: a larger one than the embedding table is refused. Raises `CheckpointError`
+    for missing encoder weights or shapes that differ.
+    """
+    config, _, unknown = EncoderConfig.read(directory)
+    if vocab_size is not None and vocab_size > config.vocab_size:
+        raise CheckpointError(
+            f"{directory}: the vocabulary has {vocab_size} pieces, the embedding table {config.vocab_size} rows; "
+            "they are not of the same model"
+        )
+    saved = _without_prefix(read_tensors(directory), config.rules.prefix)
+    model = Classifier(config, labels)
+    initialise(model, config, generator)
+    used: set[str] = set()
+    new: list[str] = []
+    for ours, parameter in model.named_parameters():
+        theirs = tensor_names(config, ours)
+        head = ours.startswith("head.")
+        if all(name in saved for name in theirs):
+            value = torch.cat([saved[name] for name in theirs])
+            if value.shape == parameter.shape:
+                with torch.no_grad():
+                    parameter.copy_(value)
+                used.update(theirs)
+                continue
+            if not head:
+                raise CheckpointError(
+                    f"{directory / WEIGHTS}: {theirs[0]} has shape {tuple(saved[theirs[0]].shape)}, "
+                    f"config.json means {tuple(parameter.shape)} for {ours}; they are not of the same model"
+                )
+        elif not head and not ours.startswith("encoder.pooler."):
+            missing = next(name for name in theirs if name not in saved)
+            raise CheckpointError(f"{directory / WEIGHTS}: {missing} is missing, so the encoder is not whole")
+        new.append(ours)
+    left_over = sorted(name for name in set(saved) - used if not name.endswith(_BUFFERS))
+    return model, LoadReport(directory, len(used), tuple(new), tuple(left_over), tuple(unknown))
+
+
+def _without_prefix(saved: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    plain = {}
+    for name, tensor in saved.items():
+        # The first BERT checkpoints called the two vectors of a norm gamma and beta.
+        name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+        plain[name.removeprefix(prefix)] = tensor
+    return plain
+
+
+def classifier_tensors(model: Classifier) -> dict[str, Tensor]:
+    """The weights of a classifier under the ecosystem's names, fp32."""
+    tensors: dict[str, Tensor] = {}
+    for ours, parameter in model.named_parameters():
+        names = tensor_names(model.config, ours)
+        prefix = "" if ours.startswith("head.") else model.config.rules.prefix
+        for name, part in zip(names, parameter.detach().float().chunk(len(names)), strict=True):
+            tensors[prefix + name] = part
+    return tensors

@@ -1,0 +1,79 @@
+"""PyTorch as an engine: the reference that the others are held against, fp32 or bf16."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from bothways.batch import Batch
+from bothways.errors import CheckpointError
+from bothways.model.checkpoint import load_classifier
+from bothways.model.dropout import NO_DROPOUT, Dropout
+from bothways.model.encoder import Encoder, Layer
+from bothways.model.heads import Classifier
+from bothways.model.layout import Packed
+
+Precision = Literal["bf16", "fp32"]
+
+
+def best_precision() -> Precision:
+    """bf16 where the processor multiplies it directly, else fp32: emulated bf16 is slower than fp32."""
+    native = torch.cpu.get_capabilities()
+    return "bf16" if native.get("avx512_bf16") or native.get("amx_bf16") else "fp32"
+
+
+def set_precision(encoder: Encoder, precision: Precision) -> None:
+    """Keep the large matrices of an encoder in `precision`; norms, embeddings, pooler and head stay fp32."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    for module in encoder.modules():
+        if isinstance(module, Layer):
+            for part in module.children():
+                if isinstance(part, nn.Linear):
+                    part.to(dtype)
+    if encoder.embeddings.project is not None:
+        encoder.embeddings.project.to(dtype)
+
+
+def forward(model: Classifier, batch: Batch, dropout: Dropout = NO_DROPOUT) -> torch.Tensor:
+    """A packed batch -> (B, L) logits in the batch's order, fp32."""
+    return model(
+        torch.from_numpy(batch.ids),
+        torch.from_numpy(batch.type_ids),
+        torch.from_numpy(batch.positions),
+        Packed.from_lengths(batch.lengths, model.config.num_attention_heads),
+        torch.from_numpy(batch.starts),
+        dropout,
+    )
+
+
+class TorchEngine:
+    """Runs a PyTorch model on packed batches; needs PyTorch, uses all its threads, one batch at a time."""
+
+    max_tokens = 2048  # a batch: enough to keep the products large, little enough to stay in cache
+
+    def __init__(self, model: Classifier) -> None:
+        self.model = model
+
+    def run(self, batch: Batch) -> np.ndarray:
+        """A packed batch -> (B, L) logits in the batch's order."""
+        with torch.inference_mode():
+            return forward(self.model, batch).numpy()
+
+
+def open_torch_engine(
+    directory: Path, labels: Sequence[str], vocab_size: int, precision: Precision | None
+) -> TorchEngine:
+    """The trained classifier in a directory, ready to run; an untrained head is refused."""
+    model, report = load_classifier(directory, len(labels), torch.Generator().manual_seed(0), vocab_size=vocab_size)
+    if report.head_is_new:
+        raise CheckpointError(
+            f"{directory}: {', '.join(report.new)} not in the checkpoint, so the head is untrained and its answers "
+            "would be random; fine-tune the model first"
+        )
+    set_precision(model.encoder, precision or best_precision())
+    return TorchEngine(model)

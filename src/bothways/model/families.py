@@ -1,0 +1,166 @@
+"""Every model family as one row of data: where its files differ and which switches its layers set.
+
+All of them are the post-norm encoder of Devlin et al. 2019; a family is a set of names and a few facts.
+`{i}` stands for the layer, a tuple of three for query, key and value, which our encoder keeps as one matrix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+Names = dict[str, str | tuple[str, str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What distinguishes one family from the others.
+
+    `names` maps our module names to the names in its checkpoints (without `prefix`), `config_keys` our
+    config fields to its keys where they differ, `head_names` the same for the classification head.
+    """
+
+    class_stem: str
+    prefix: str
+    names: Names
+    head_names: Names
+    config_keys: dict[str, str] = field(default_factory=dict)
+    position_offset: int = 0
+    pooler: bool = True  # the published base model carries one
+    classify_from_pooler: bool = True  # else the head has its own dense layer
+    head_activation: str = "tanh"
+    dropout_before_head_dense: bool = False
+    dropout_after_attention: bool = True
+    dropout_after_feedforward: bool = True
+    shared_layers: bool = False
+    always_projects: bool = False  # a projection after the embeddings even where the sizes are equal
+    legacy_vocabulary: str = "vocab.txt"
+    tokenizer_class: str = "BertTokenizer"
+
+
+_BERT_NAMES: Names = {
+    "embeddings.word": "embeddings.word_embeddings",
+    "embeddings.position": "embeddings.position_embeddings",
+    "embeddings.segment": "embeddings.token_type_embeddings",
+    "embeddings.norm": "embeddings.LayerNorm",
+    "layers.{i}.qkv": (
+        "encoder.layer.{i}.attention.self.query",
+        "encoder.layer.{i}.attention.self.key",
+        "encoder.layer.{i}.attention.self.value",
+    ),
+    "layers.{i}.attention_output": "encoder.layer.{i}.attention.output.dense",
+    "layers.{i}.attention_norm": "encoder.layer.{i}.attention.output.LayerNorm",
+    "layers.{i}.inner": "encoder.layer.{i}.intermediate.dense",
+    "layers.{i}.outer": "encoder.layer.{i}.output.dense",
+    "layers.{i}.norm": "encoder.layer.{i}.output.LayerNorm",
+    "pooler": "pooler.dense",
+}
+_DISTILBERT_NAMES: Names = {
+    "embeddings.word": "embeddings.word_embeddings",
+    "embeddings.position": "embeddings.position_embeddings",
+    "embeddings.norm": "embeddings.LayerNorm",
+    "layers.{i}.qkv": (
+        "transformer.layer.{i}.attention.q_lin",
+        "transformer.layer.{i}.attention.k_lin",
+        "transformer.layer.{i}.attention.v_lin",
+    ),
+    "layers.{i}.attention_output": "transformer.layer.{i}.attention.out_lin",
+    "layers.{i}.attention_norm": "transformer.layer.{i}.sa_layer_norm",
+    "layers.{i}.inner": "transformer.layer.{i}.ffn.lin1",
+    "layers.{i}.outer": "transformer.layer.{i}.ffn.lin2",
+    "layers.{i}.norm": "transformer.layer.{i}.output_layer_norm",
+}
+_ALBERT_LAYER = "encoder.albert_layer_groups.{i}.albert_layers.0"
+_ALBERT_NAMES: Names = {
+    "embeddings.word": "embeddings.word_embeddings",
+    "embeddings.position": "embeddings.position_embeddings",
+    "embeddings.segment": "embeddings.token_type_embeddings",
+    "embeddings.norm": "embeddings.LayerNorm",
+    "embeddings.project": "encoder.embedding_hidden_mapping_in",
+    "layers.{i}.qkv": (
+        f"{_ALBERT_LAYER}.attention.query",
+        f"{_ALBERT_LAYER}.attention.key",
+        f"{_ALBERT_LAYER}.attention.value",
+    ),
+    "layers.{i}.attention_output": f"{_ALBERT_LAYER}.attention.dense",
+    "layers.{i}.attention_norm": f"{_ALBERT_LAYER}.attention.LayerNorm",
+    "layers.{i}.inner": f"{_ALBERT_LAYER}.ffn",
+    "layers.{i}.outer": f"{_ALBERT_LAYER}.ffn_output",
+    "layers.{i}.norm": f"{_ALBERT_LAYER}.full_layer_layer_norm",
+    "pooler": "pooler",
+}
+_ROBERTA_HEAD: Names = {"head.dense": "classifier.dense", "head.output": "classifier.out_proj"}
+
+FAMILIES: dict[str, Family] = {
+    "bert": Family(
+        class_stem="Bert",
+        prefix="bert.",
+        names=_BERT_NAMES,
+        head_names={"head.output": "classifier"},
+    ),
+    "distilbert": Family(
+        class_stem="DistilBert",
+        prefix="distilbert.",
+        names=_DISTILBERT_NAMES,
+        head_names={"head.dense": "pre_classifier", "head.output": "classifier"},
+        config_keys={
+            "hidden_size": "dim",
+            "num_hidden_layers": "n_layers",
+            "num_attention_heads": "n_heads",
+            "intermediate_size": "hidden_dim",
+            "hidden_act": "activation",
+            "hidden_dropout_prob": "dropout",
+            "attention_probs_dropout_prob": "attention_dropout",
+            "classifier_dropout": "seq_classif_dropout",
+        },
+        pooler=False,
+        classify_from_pooler=False,
+        head_activation="relu",
+        dropout_after_attention=False,
+        tokenizer_class="DistilBertTokenizer",
+    ),
+    "roberta": Family(
+        class_stem="Roberta",
+        prefix="roberta.",
+        names=_BERT_NAMES,
+        head_names=_ROBERTA_HEAD,
+        position_offset=2,
+        classify_from_pooler=False,
+        dropout_before_head_dense=True,
+        legacy_vocabulary="vocab.json",
+        tokenizer_class="RobertaTokenizer",
+    ),
+    "xlm-roberta": Family(
+        class_stem="XLMRoberta",
+        prefix="roberta.",
+        names=_BERT_NAMES,
+        head_names=_ROBERTA_HEAD,
+        position_offset=2,
+        classify_from_pooler=False,
+        dropout_before_head_dense=True,
+        legacy_vocabulary="sentencepiece.bpe.model",
+        tokenizer_class="XLMRobertaTokenizer",
+    ),
+    "albert": Family(
+        class_stem="Albert",
+        prefix="albert.",
+        names=_ALBERT_NAMES,
+        head_names={"head.output": "classifier"},
+        config_keys={"classifier_dropout": "classifier_dropout_prob"},
+        shared_layers=True,
+        always_projects=True,
+        dropout_after_feedforward=False,
+        legacy_vocabulary="spiece.model",
+        tokenizer_class="AlbertTokenizer",
+    ),
+    "electra": Family(
+        class_stem="Electra",
+        prefix="electra.",
+        names=_BERT_NAMES | {"embeddings.project": "embeddings_project"},
+        head_names=_ROBERTA_HEAD,
+        pooler=False,
+        classify_from_pooler=False,
+        head_activation="gelu",
+        dropout_before_head_dense=True,
+        tokenizer_class="ElectraTokenizer",
+    ),
+}

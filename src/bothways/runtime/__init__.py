@@ -1,0 +1,1 @@
+"""The model directory and the engines that run what is in it."""

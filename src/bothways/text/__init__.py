@@ -1,0 +1,1 @@
+"""From files and strings to pieces: readers, tokenizers, windows."""

@@ -1,0 +1,362 @@
+"""Cuts text, or a pair of texts, into the pieces of a vocabulary: ids, offsets into the original, windows."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import tokenizers
+from tokenizers import AddedToken
+
+from bothways.errors import CheckpointError, DataError, ModelNotFoundError, OptionError
+from bothways.text.backend import load_backend, read_json, special_pieces, template, transformers_class
+
+Ints = npt.NDArray[np.int32]
+Index = npt.NDArray[np.int64]
+
+PACKAGED: Final = Path(__file__).parent / "vocabularies"
+TEXTS_PER_CALL: Final = 2048  # bounds the memory that the library's own records take
+NO_LIMIT: Final = 2**40
+BERT_PAIR: Final = [(-1, 0), (0, 0), (-1, 0), (1, 1), (-1, 1)]  # [CLS] A [SEP] B [SEP]: text, type id
+CONTROLS: Final = "\x01-\x1f\x7f-\x9f"
+LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+ORDINARY, WHITESPACE, EXTENDING, DROPPED = range(4)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """One window, ready for the model; T pieces, specials included.
+
+    `offsets` are start and exclusive end in characters of the original text, (0, 0) for specials; a piece of
+    nothing but space is empty. `words` counts the words of `str.split()` in its text, -1 for specials and for
+    space. `texts` is 0 or 1, the text that the piece is of, -1 for specials. `example` is the index in the
+    call, `window` counts within the example, `truncated` is how many pieces of it no window shows, `target`
+    is for the tasks.
+    """
+
+    ids: Ints  # (T,)
+    type_ids: Ints  # (T,)
+    offsets: Ints  # (T, 2)
+    words: Ints  # (T,)
+    texts: npt.NDArray[np.int8]  # (T,)
+    example: int
+    window: int
+    truncated: int = 0
+    target: Any = None
+
+
+class Slot(NamedTuple):
+    """One place in a window: a special piece (`text` -1) or the pieces of text 0 or 1."""
+
+    text: int
+    id: int
+    type_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The pieces of many texts laid end to end; text i has `count[i]` of them from `first[i]` on."""
+
+    ids: Ints  # (P,)
+    offsets: Ints  # (P, 2)
+    words: Ints  # (P,)
+    first: Index
+    count: Index
+
+
+class Tokenizer:
+    """A vocabulary with its rules: how text becomes pieces, and how special pieces are laid around them.
+
+    A special piece written out in a text, as in "Paris is the [MASK] of France", is recognised as such:
+    filling masks needs it, and `transformers` does the same.
+    """
+
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        config: Mapping[str, Any] | None = None,
+        *,
+        where: str = "this tokenizer",
+    ) -> None:
+        """Wraps (and completes) a tokenizer of the `tokenizers` library; `config` is tokenizer_config.json.
+
+        Raises CheckpointError, beginning with `where`, if the vocabulary lacks a special piece.
+        """
+        self.config = dict(config or {})
+        self.backend = backend
+        backend.no_truncation()  # some published files cut at 128 pieces, or pad, without being asked
+        backend.no_padding()
+        self.specials = special_pieces(self.config, backend.token_to_id, where)
+        known = {token.content for token in backend.get_added_tokens_decoder().values()}
+        unmarked = [piece for piece, _ in self.specials.values() if piece not in known]
+        backend.add_special_tokens([AddedToken(piece, special=True) for piece in unmarked])
+        if backend.num_special_tokens_to_add(False) == 0:
+            backend.post_processor = template(self.specials["cls"], self.specials["sep"])
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id = (
+            self.specials[role][1] for role in ("pad", "unk", "cls", "sep")
+        )
+        self.mask_id = self.specials["mask"][1] if "mask" in self.specials else None
+        self.vocab_size: int = backend.get_vocab_size()
+        self._layouts = {1: _layout(backend, where, "a"), 2: _layout(backend, where, "a", "a")}
+        # Offsets after a leading control character, dropped by SentencePiece's map, come out shifted: see _cut.
+        shifts = backend.encode("\x01a", add_special_tokens=False).offsets[-1:] == [(0, 1)]
+        begins = "|".join([r"\A", *(re.escape(piece) for piece, _ in self.specials.values())])
+        self._shifting = re.compile(f"(?:{begins})[{CONTROLS}\u0300-\u036f]*[{CONTROLS}]") if shifts else None
+
+    @classmethod
+    def from_directory(cls, path: Path) -> Tokenizer:
+        """Loads tokenizer.json, or else builds the tokenizer from the vocabulary files of its family.
+
+        tokenizer_config.json and special_tokens_map.json are heeded where they stand beside it. Raises
+        CheckpointError if there is no vocabulary or it is damaged.
+        """
+        path = Path(path)
+        config = read_json(path / "special_tokens_map.json") | read_json(path / "tokenizer_config.json")
+        return cls(load_backend(path, config), config, where=str(path))
+
+    @classmethod
+    def packaged(cls, name: str) -> Tokenizer:
+        """One of the vocabularies that come with bothways, such as "bert-base-uncased".
+
+        Raises ModelNotFoundError for any other name.
+        """
+        names = sorted(folder.name for folder in PACKAGED.iterdir() if folder.is_dir())
+        if name not in names:
+            raise ModelNotFoundError(f"no packaged vocabulary {name!r}; there are {', '.join(names)}")
+        return cls.from_directory(PACKAGED / name)
+
+    def save(self, directory: Path) -> None:
+        """Writes what `transformers` loads: tokenizer.json, its config, and the older vocabulary files.
+
+        Each file appears whole or not at all.
+        """
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        like_bert = [(slot.text, slot.type_id) for slot in self._layouts[2]] == BERT_PAIR
+        family, options = transformers_class(self.backend, like_bert)
+        config = {"tokenizer_class": family} | self.config | options
+        config |= {f"{role}_token": piece for role, (piece, _) in self.specials.items()}
+        if self.mask_id is not None and self.backend.get_added_tokens_decoder()[self.mask_id].lstrip:
+            config["mask_token"] = {"__type": "AddedToken", "content": config["mask_token"], "lstrip": True}
+        with tempfile.TemporaryDirectory(dir=directory) as scratch:
+            if family in ("BertTokenizer", "RobertaTokenizer"):
+                self.backend.model.save(scratch)
+            text = json.dumps(config, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+            Path(scratch, "tokenizer_config.json").write_text(text, encoding="utf-8")
+            Path(scratch, "tokenizer.json").write_text(self.backend.to_str(pretty=True), encoding="utf-8")
+            for file in sorted(Path(scratch).iterdir()):
+                file.replace(directory / file.name)
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """The pieces as strings, in the vocabulary's own spelling ("##ing", "Ġthe", "▁the").
+
+        Raises OptionError for an id outside the vocabulary.
+        """
+        found = []
+        for id in ids:
+            piece = self.backend.id_to_token(int(id)) if id >= 0 else None
+            if piece is None:
+                raise OptionError(f"id {id} is not in this vocabulary of {self.vocab_size} pieces")
+            found.append(piece)
+        return found
+
+    def encode(self, text: str, pair: str | None = None) -> Encoded:
+        """The whole text or pair as one window, however long.
+
+        >>> Tokenizer.packaged("bert-base-uncased").encode("The cat sat.").ids.tolist()
+        [101, 1996, 4937, 2938, 1012, 102]
+        """
+        texts = (text,) if pair is None else (text, pair)
+        return self.windows([texts], max_pieces=NO_LIMIT, overlap=0)[0]
+
+    def windows(
+        self,
+        examples: Sequence[tuple[str, ...]],
+        *,
+        max_pieces: int,
+        overlap: int,
+        long: Literal["window", "cut"] = "window",
+    ) -> list[Encoded]:
+        """Every example, of one text or two, as one window or as many as it needs, in order.
+
+        A window holds at most `max_pieces` pieces, specials included. A longer text is read in windows that
+        are all full and share at least `overlap` pieces; the last is shifted back to end with the text. Of a
+        pair, the longer text (the second, of equals) is windowed; the other stays whole, or is cut to half of
+        the room. `long="cut"` keeps the first window only. What no window shows is counted in `truncated`.
+
+        Raises OptionError if `max_pieces` has no room for a piece of each text, or `overlap` leaves no step.
+        """
+        chosen: dict[int, list[int]] = {1: [], 2: []}
+        for n, texts in enumerate(examples):
+            if len(texts) not in chosen:
+                raise DataError(f"example {n} has {len(texts)} texts; expected one or two")
+            chosen[len(texts)].append(n)
+        rooms = {size: max_pieces - (len(self._layouts[size]) - size) for size in chosen if chosen[size]}
+        for size, room in rooms.items():
+            least = room - room // 2 * (size - 1)  # what is always left for the longer text
+            if room < size:
+                raise OptionError(f"max_pieces={max_pieces} leaves no room; the least is {max_pieces - room + size}")
+            if not 0 <= overlap < least:
+                raise OptionError(f"overlap={overlap} must be from 0 to {least - 1} if max_pieces={max_pieces}")
+        number = {text: n for n, text in enumerate(dict.fromkeys(chain.from_iterable(examples)))}
+        cut = self._cut(list(number))
+        found: list[Encoded] = []
+        for size, room in rooms.items():
+            sources = np.array([[number[text] for text in examples[n]] for n in chosen[size]])
+            found += _lay(self._layouts[size], cut, sources, chosen[size], room, overlap, long == "cut")
+        return sorted(found, key=lambda one: one.example)  # stable: windows stay in order
+
+    def _cut(self, texts: list[str]) -> Cut:
+        """Each text's pieces, with offsets as `_place` mends them."""
+        texts = [text if text.isascii() else LONE_SURROGATE.sub("\ufffd", text) for text in texts]
+        parts = []
+        for begin in range(0, len(texts), TEXTS_PER_CALL):
+            few = texts[begin : begin + TEXTS_PER_CALL]
+            clean = few
+            if self._shifting:  # spaces in place of those controls change no piece here
+                clean = [self._shifting.sub(lambda m: re.sub(f"[{CONTROLS}]", " ", m[0]), text) for text in few]
+            encodings = self.backend.encode_batch(clean, add_special_tokens=False)
+            count = np.fromiter(map(len, encodings), np.int64, len(few))
+            ids = np.fromiter(chain.from_iterable(one.ids for one in encodings), np.int32)
+            spans = chain.from_iterable(chain.from_iterable(one.offsets for one in encodings))
+            offsets, words = _place(few, count, np.fromiter(spans, np.int64).reshape(-1, 2))
+            parts.append((ids, offsets, words, count))
+        empty = np.empty(0, np.int32)
+        parts = parts or [(empty, empty.reshape(0, 2), empty, np.empty(0, np.int64))]
+        ids, offsets, words, count = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return Cut(ids, offsets, words, np.cumsum(count) - count, count)
+
+
+def _layout(backend: tokenizers.Tokenizer, where: str, *texts: str) -> tuple[Slot, ...]:
+    """Where the special pieces stand, read off what the tokenizer itself makes of a probe."""
+    probe = backend.encode(texts[0], texts[1] if len(texts) > 1 else None)
+    slots: list[Slot] = []
+    for text, id, type_id in zip(probe.sequence_ids, probe.ids, probe.type_ids, strict=True):
+        if text is None:
+            slots.append(Slot(-1, id, type_id))
+        elif not slots or slots[-1].text != text:
+            slots.append(Slot(text, id, type_id))
+    if [slot.text for slot in slots if slot.text >= 0] != list(range(len(texts))):
+        raise CheckpointError(f"{where}: its template does not show each text once and in order")
+    return tuple(slots)
+
+
+def _place(texts: list[str], count: Index, offsets: Index) -> tuple[Ints, Ints]:
+    """Offsets (P, 2), mended, and the number of each piece's word (P,), -1 for a piece of space.
+
+    The library's offsets miss characters that normalising merged or dropped (huggingface/tokenizers issues
+    892, 1201): a mark after its letter, the first of two quotes. Here a piece also takes the uncovered marks
+    that follow it and the uncovered ordinary characters before it, and gives up space at its beginning.
+    """
+    joined = "\n" + "\n".join(texts) + "\n"
+    codes = np.frombuffer(joined.encode("utf-32-le"), np.uint32)
+    kinds = np.zeros(int(codes.max()) + 1, np.uint8)
+    for character in set(joined):
+        kinds[ord(character)] = _kind(character)
+    kind = kinds[codes]
+    length = np.fromiter(map(len, texts), np.int64, len(texts))
+    shift = np.repeat(1 + np.cumsum(length + 1) - length - 1, count)  # where each piece's text begins
+    start, end = offsets[:, 0] + shift, offsets[:, 1] + shift
+
+    space = kind == WHITESPACE
+    if space[start[start < end]].any():
+        start = np.minimum(_next(~space)[start], end)
+    filled = start < end
+    if (kind == EXTENDING).any():
+        following = np.append(start[1:], len(codes))
+        reach = np.minimum(_next(kind != EXTENDING)[end], following)
+        end = np.where(filled, np.maximum(end, reach), end)
+    covered = np.maximum.accumulate(np.append(0, end[:-1])) if len(end) else end
+    gap = filled & (covered < start) & (kind[start - 1] == ORDINARY)
+    if gap.any():
+        run = np.maximum.accumulate(np.where(kind != ORDINARY, np.arange(len(kind)), 0)) + 1
+        start = np.where(gap, np.maximum(covered, run[start - 1]), start)
+
+    begun = np.cumsum(~space[1:] & space[:-1], dtype=np.int64)  # words begun up to each character
+    begun = np.append(0, begun)
+    words = np.where(space[start], -1, begun[start] - begun[shift - 1] - 1)
+    return (np.stack([start, end], axis=1) - shift[:, None]).astype(np.int32), words.astype(np.int32)
+
+
+def _kind(character: str) -> int:
+    """WHITESPACE is what `str.split` splits at, EXTENDING what composes with the character before it."""
+    if character.isspace():
+        return WHITESPACE
+    category = unicodedata.category(character)
+    if category[0] == "M" or "\u1160" <= character <= "\u11ff" or character in "\uff9e\uff9f":
+        return EXTENDING
+    return DROPPED if category[0] == "C" or character == "\ufffd" else ORDINARY
+
+
+def _next(wanted: npt.NDArray[np.bool_]) -> Index:
+    """For every position the first wanted one from there on."""
+    at = np.where(wanted, np.arange(len(wanted)), len(wanted) - 1)
+    return np.minimum.accumulate(at[::-1])[::-1]
+
+
+def _lay(
+    layout: tuple[Slot, ...],
+    cut: Cut,
+    sources: Index,
+    examples: list[int],
+    room: int,
+    overlap: int,
+    cut_long: bool,
+) -> list[Encoded]:
+    """The windows of E examples of S texts; `sources` (E, S) says which texts of `cut` they are."""
+    count = cut.count[sources]  # (E, S)
+    longer = count.argmax(axis=1) if sources.shape[1] == 1 else (count[:, 0] <= count[:, 1]).astype(np.int64)
+    most = count.max(axis=1)
+    rest = count.sum(axis=1) - most
+    kept = np.where(most + rest <= room, rest, np.minimum(rest, room // 2))
+    space = room - kept
+    unseen = np.maximum(most - space, 0)
+    if cut_long:
+        further, truncated = np.zeros_like(unseen), rest - kept + unseen
+    else:
+        further, truncated = -(-unseen // (space - overlap)), rest - kept
+    example = np.repeat(np.arange(len(sources)), further + 1)  # (W,)
+    window = np.arange(len(example)) - np.repeat(np.cumsum(further + 1) - further - 1, further + 1)
+
+    slides = (np.arange(sources.shape[1]) == longer[:, None])[example]  # (W, S)
+    skipped = np.minimum(window * (space - overlap)[example], unseen[example])
+    first = cut.first[sources][example] + np.where(slides, skipped[:, None], 0)
+    shown = np.where(slides, np.minimum(most, space)[example, None], kept[example, None])
+
+    slots = np.array(layout)  # (L, 3)
+    texts, ids, types = slots.T
+    special = len(cut.ids) + np.arange(len(slots))  # the special pieces are put behind all others
+    begin = np.where(texts < 0, special, first[:, texts])  # (W, L)
+    size = np.where(texts < 0, 1, shown[:, texts])
+    slot = np.repeat(np.tile(np.arange(len(slots)), len(example)), size.ravel())  # (all pieces,)
+    ends = np.cumsum(size.ravel())
+    source = np.arange(len(slot)) + np.repeat(begin.ravel() - ends + size.ravel(), size.ravel())
+
+    L = len(slots)
+    all_ids = np.concatenate([cut.ids, ids.astype(np.int32)])[source]
+    all_types = types.astype(np.int32)[slot]
+    offsets = np.concatenate([cut.offsets, np.zeros((L, 2), np.int32)])[source]
+    words = np.concatenate([cut.words, np.full(L, -1, np.int32)])[source]
+    of_texts = texts.astype(np.int8)[slot]
+    edges = np.append(0, ends[L - 1 :: L]).tolist()
+    numbers = zip(
+        edges,
+        edges[1:],
+        np.array(examples)[example].tolist(),
+        window.tolist(),
+        truncated[example].tolist(),
+        strict=False,
+    )
+    return [
+        Encoded(all_ids[a:b], all_types[a:b], offsets[a:b], words[a:b], of_texts[a:b], n, w, t)
+        for a, b, n, w, t in numbers
+    ]

@@ -1,0 +1,1 @@
+"""Fitting a model: the recipe, the loop, the optimizer."""

@@ -1,0 +1,105 @@
+"""AdamW with fp32 master weights for parameters that are kept in bf16.
+
+The large matrices live in bf16 in the model, because their products run four times faster there; the numbers
+that are learned are the fp32 masters here. Matrix by matrix, gradient, moments and master pass through the
+cache once: cast, clip, update (PyTorch's fused kernel) and round back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Parameters that share a learning rate (a factor of the schedule's) and a weight decay."""
+
+    names: tuple[str, ...]
+    lr_factor: float
+    weight_decay: float
+
+
+class MasterAdamW:
+    """AdamW (Loshchilov and Hutter 2019) over named parameters, bf16 or fp32."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: Sequence[Group],
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        self.parameters = dict(model.named_parameters())
+        self.groups, self.betas, self.eps = tuple(groups), betas, eps
+        learned = [name for group in self.groups for name in group.names]
+        self.master = {name: self.parameters[name].detach().float() for name in learned}
+        self.first = {name: torch.zeros_like(master) for name, master in self.master.items()}
+        self.second = {name: torch.zeros_like(master) for name, master in self.master.items()}
+        self.steps = {name: torch.zeros(()) for name in learned}
+        largest = max(master.numel() for master in self.master.values())
+        self._scratch = torch.empty(largest)  # one fp32 gradient at a time
+
+    @torch.no_grad()
+    def step(self, lr: float, *, max_norm: float) -> float:
+        """Clip the gradients to `max_norm` together, update at `lr`, drop the gradients; returns their norm."""
+        grads = {name: self.parameters[name].grad for name in self.master}
+        norms = [torch.linalg.vector_norm(grad, dtype=torch.float32) for grad in grads.values() if grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(norms))
+        clip = float(torch.clamp(max_norm / (norm + 1e-6), max=1.0))
+        for group in self.groups:
+            for name in group.names:
+                grad = grads[name]
+                if grad is None:
+                    continue
+                scaled = self._scratch[: grad.numel()].view(grad.shape)
+                self._update(name, torch.mul(grad, clip, out=scaled), lr * group.lr_factor, group.weight_decay)
+                self.parameters[name].grad = None
+        return float(norm)
+
+    def _update(self, name: str, grad: Tensor, lr: float, weight_decay: float) -> None:
+        master, parameter = self.master[name], self.parameters[name]
+        adamw(
+            [master],
+            [grad],
+            [self.first[name]],
+            [self.second[name]],
+            [],
+            [self.steps[name]],
+            fused=True,
+            amsgrad=False,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            lr=lr,
+            weight_decay=weight_decay,
+            eps=self.eps,
+            maximize=False,
+        )
+        if parameter.dtype != master.dtype:
+            parameter.copy_(master)
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every tensor needed to go on from here, by a name that says what it is."""
+        for kind, tensors in self._kinds():
+            for name, tensor in tensors.items():
+                yield f"{kind}/{name}", tensor
+
+    @torch.no_grad()
+    def restore(self, saved: dict[str, Tensor]) -> None:
+        """Take back what `tensors` gave, weights of the model included."""
+        for kind, tensors in self._kinds():
+            for name, tensor in tensors.items():
+                tensor.copy_(saved[f"{kind}/{name}"])
+        for name, master in self.master.items():
+            self.parameters[name].copy_(master)
+
+    def _kinds(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        yield "master", self.master
+        yield "first", self.first
+        yield "second", self.second
+        yield "steps", self.steps

@@ -1,0 +1,104 @@
+"""The fine-tuning recipe as one record; the text beside each field is the help of the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from bothways.errors import OptionError
+from bothways.model.config import EncoderConfig
+from bothways.options import option
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a model is fitted: AdamW, warm-up, linear decay (Devlin et al. 2019, A.3; Mosbach et al. 2021).
+
+    Raises `OptionError` for a value that makes no sense.
+    """
+
+    epochs: float = option(3.0, "Passes over the training texts.")
+    batch_size: int = option(32, "Windows a step.")
+    lr: float | None = option(
+        None,
+        "Peak learning rate; without it 2e-5, 3e-5 or 5e-5 by the width of the model (frozen encoder: 1e-3).",
+    )
+    warmup: float = option(0.1, "Share of the run in which the learning rate rises.")
+    weight_decay: float = option(0.01, "Weight decay; none on biases and norms.")
+    max_grad_norm: float = option(1.0, "Gradients are clipped to this norm.")
+    dropout: float | None = option(None, "Dropout rate; without it the model's own (0.1 for BERT).")
+    layer_decay: float = option(1.0, "Factor on the learning rate from each layer to the one below.")
+    freeze_encoder: bool = option(False, "Train the head alone.")
+    class_weights: Literal["none", "balanced"] = option("none", "balanced: rare classes weigh more.")
+    accumulate: int = option(1, "Batches whose gradients are added up for one step.")
+    eval_every: int = option(0, "Steps between evaluations on dev; 0: after each epoch.")
+    patience: int = option(0, "Stop after so many evaluations without a better one; 0: never.")
+    max_pieces: int = option(256, "Longest window in pieces; longer texts are read in several.")
+    overlap: int = option(64, "Pieces that neighbouring windows share.")
+    long_texts: Literal["window", "cut"] = option("window", "cut: read the first window only, and say so.")
+    precision: Literal["auto", "bf16", "fp32"] = option("auto", "auto: bf16 where the processor has it.")
+    seed: int = option(0, "Seed of the order, the new weights and the dropout.")
+
+    def __post_init__(self) -> None:
+        limits: dict[str, tuple[float, float]] = {
+            "epochs": (1e-9, 1e4),
+            "batch_size": (1, 1e5),
+            "lr": (0.0, 1.0),
+            "warmup": (0.0, 1.0),
+            "weight_decay": (0.0, 1.0),
+            "max_grad_norm": (1e-9, 1e9),
+            "dropout": (0.0, 0.99),
+            "layer_decay": (1e-3, 1.0),
+            "accumulate": (1, 1e5),
+            "eval_every": (0, 1e9),
+            "patience": (0, 1e9),
+            "max_pieces": (4, 1e6),
+            "overlap": (0, 1e6),
+            "seed": (0, 2**63),
+        }
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise OptionError(f"{name} is {value}, expected a value from {low:g} to {high:g}")
+
+    def peak_lr(self, config: EncoderConfig) -> float:
+        """The peak learning rate for a model: the given one, else by its width."""
+        if self.lr is not None:
+            return self.lr
+        if self.freeze_encoder:
+            return 1e-3
+        if config.hidden_size >= 1024:
+            return 2e-5
+        return 3e-5 if config.hidden_size >= 768 else 5e-5
+
+    def as_json(self) -> dict[str, Any]:
+        """Every value by its name."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+def schedule(share: float, warmup: float) -> float:
+    """The factor on the peak learning rate after a share of the run: up to 1 in `warmup`, then down to 0.
+
+    >>> [schedule(share, 0.1) for share in (0.05, 0.1, 0.55, 1.0)]
+    [0.5, 1.0, 0.5, 0.0]
+    """
+    if share < warmup:
+        return share / warmup
+    return max(0.0, (1.0 - share) / (1.0 - warmup)) if warmup < 1.0 else 1.0
+
+
+def parse_seconds(text: str) -> float:
+    """Seconds from "90s", "5m", "1.5h" or a bare number.
+
+    >>> parse_seconds("5m"), parse_seconds("90")
+    (300.0, 90.0)
+    """
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    try:
+        seconds = float(number) * units[unit]
+    except ValueError:
+        seconds = 0.0
+    if not 0.0 < seconds < 1e9:
+        raise OptionError(f"time budget {text!r} is not a time; expected for example 90s, 5m or 1.5h")
+    return seconds
