@@ -1,3 +1,29 @@
 """BERT and its family: text file in, trustworthy model out, answers served."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bothways.jobs import evaluate, finetune
+    from bothways.jobs import compare_models as compare
+    from bothways.predictor import load
+
 __version__ = "0.1.0"
+__all__ = ["compare", "evaluate", "finetune", "load"]
+
+_PLACES = {
+    "compare": ("bothways.jobs", "compare_models"),
+    "evaluate": ("bothways.jobs", "evaluate"),
+    "finetune": ("bothways.jobs", "finetune"),
+    "load": ("bothways.predictor", "load"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for, so that `import bothways` costs nothing."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'bothways' has no attribute {name!r}")
+    module, attribute = _PLACES[name]
+    return getattr(importlib.import_module(module), attribute)

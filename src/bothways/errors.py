@@ -21,5 +21,9 @@ class OptionError(BothwaysError):
     """Options that contradict each other, the data or the model."""
 
 
+class InterruptedRunError(BothwaysError):
+    """The user stopped a run; everything is saved and the message says how to go on."""
+
+
 class MissingDependencyError(BothwaysError):
     """A job that needs an extra which is not installed; the message names the pip command."""

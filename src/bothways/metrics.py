@@ -12,13 +12,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from bothways.errors import DataError
 
 Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+Score = Callable[[Floats], Floats]  # (R, P) counts -> (R, number of metrics)
 CALIBRATION_BINS = 15
-CELLS_AT_ONCE = 4_000_000  # 32 MB of float64 a step, whatever the number of examples
+CELLS_AT_ONCE = 1_000_000  # 8 MB of float64 a step, whatever the number of examples
+ROUNDING = 1e-24  # a product of two spreads below this is a constant's rounding error
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class ClassScore:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a model scored: the headline figures, each class, and (gold, predicted) counts for single labels."""
+    """What a model scored; `confusion` counts (gold, predicted) in the order of `labels`, for single labels only."""
 
     metrics: dict[str, Interval]
     per_class: tuple[ClassScore, ...] = ()
@@ -61,7 +65,7 @@ def single_label(
     labels: Sequence[str],
     *,
     confidences: Sequence[float] | None,
-    rng: np.random.Generator,
+    rng: Generator,
     resamples: int = 2000,
 ) -> Scores:
     """Score one label an example: accuracy, macro_f1, micro_f1, matthews and, with confidences, calibration_error.
@@ -79,10 +83,12 @@ def single_label(
     cells = np.array([position[g] * K + position[p] for g, p in zip(golds, predicted, strict=True)])
     confusion = np.bincount(cells, minlength=K * K)
     occupied = np.flatnonzero(confusion)
-    gold_marks, predicted_marks = np.eye(K)[occupied // K], np.eye(K)[occupied % K]
-    metrics, per_class = _label_scores(labels, gold_marks, predicted_marks, confusion[occupied], rng, resamples)
+    marks = np.eye(K)[[occupied // K, occupied % K]]  # (2, P, K)
+    metrics, per_class = _label_scores(labels, marks, confusion[occupied], rng, resamples)
     if confidences is not None:
-        metrics["calibration_error"] = _calibration_error(golds, predicted, confidences, rng, resamples)
+        _check(golds, confidences)
+        right = cells // K == cells % K
+        metrics["calibration_error"] = _calibration_error(right, confidences, rng, resamples)
     return Scores(metrics, per_class, confusion.reshape(K, K), labels)
 
 
@@ -91,7 +97,7 @@ def multi_label(
     predicted: Sequence[Collection[str]],
     labels: Sequence[str],
     *,
-    rng: np.random.Generator,
+    rng: Generator,
     resamples: int = 2000,
 ) -> Scores:
     """Score sets of labels: accuracy (the whole set is right), macro_f1 (as in `single_label`) and micro_f1.
@@ -100,17 +106,14 @@ def multi_label(
     """
     _check(golds, predicted)
     labels = _all_labels(labels, *golds, *predicted)
-    rows = [[label in row for row in (g, p) for label in labels] for g, p in zip(golds, predicted, strict=True)]
-    patterns, counts = np.unique(np.array(rows, dtype=bool), axis=0, return_counts=True)  # (P, 2K)
-    gold_marks, predicted_marks = np.split(patterns.astype(np.float64), 2, axis=1)
-    metrics, per_class = _label_scores(labels, gold_marks, predicted_marks, counts, rng, resamples)
+    rows = [[[label in row for label in labels] for row in pair] for pair in zip(golds, predicted, strict=True)]
+    patterns, counts = np.unique(np.array(rows, dtype=np.float64), axis=0, return_counts=True)  # (P, 2, K)
+    metrics, per_class = _label_scores(labels, patterns.transpose(1, 0, 2), counts, rng, resamples)
     del metrics["matthews"]
     return Scores(metrics, per_class, labels=labels)
 
 
-def regression(
-    golds: Sequence[float], predicted: Sequence[float], *, rng: np.random.Generator, resamples: int = 2000
-) -> Scores:
+def regression(golds: Sequence[float], predicted: Sequence[float], *, rng: Generator, resamples: int = 2000) -> Scores:
     """Score numbers: pearson, spearman (ties share their average rank) and mean_absolute_error.
 
     A correlation with a constant is 0: it shows no relation. Raises DataError when there are no examples or
@@ -120,15 +123,14 @@ def regression(
     gold, guess = np.asarray(golds, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
     if not (np.isfinite(gold).all() and np.isfinite(guess).all()):
         raise DataError("found a gold or predicted number that is not finite; correct the row or the model")
-    gold_levels, guess_levels = _levels(gold), _levels(guess)
 
     def score(counts: Floats) -> Floats:  # (R, N) -> (R, 3)
         pearson = _correlation(_centred(gold), _centred(guess), counts)
-        spearman = _correlation(_ranks(gold_levels, counts), _ranks(guess_levels, counts), counts)
+        spearman = _correlation(_ranks(gold, counts), _ranks(guess, counts), counts)
         return np.stack([pearson, spearman, counts @ np.abs(gold - guess) / len(gold)], axis=1)
 
-    names = ("pearson", "spearman", "mean_absolute_error")
-    return Scores(_intervals(names, score, np.ones(len(gold), dtype=np.int64), rng, resamples))
+    intervals = _intervals(score, np.ones(len(gold), dtype=np.int64), rng, resamples)
+    return Scores(dict(zip(("pearson", "spearman", "mean_absolute_error"), intervals, strict=True)))
 
 
 def mcnemar(first_right: Sequence[bool], second_right: Sequence[bool]) -> float:
@@ -143,15 +145,12 @@ def mcnemar(first_right: Sequence[bool], second_right: Sequence[bool]) -> float:
     for heads in range(min(only_first, only_second) + 1):
         tail += ways
         ways = ways * (tosses - heads) // (heads + 1)
-    return min(1.0, 2 * tail / 2**tosses)
+    both_tails: float = 2 * tail / 2**tosses
+    return min(1.0, both_tails)
 
 
 def paired_difference(
-    first_right: Sequence[bool],
-    second_right: Sequence[bool],
-    *,
-    rng: np.random.Generator,
-    resamples: int = 2000,
+    first_right: Sequence[bool], second_right: Sequence[bool], *, rng: Generator, resamples: int = 2000
 ) -> Interval:
     """The accuracy of the first system minus that of the second on the same examples.
 
@@ -160,17 +159,13 @@ def paired_difference(
     _check(first_right, second_right)
     gains = np.asarray(first_right, dtype=np.int64) - np.asarray(second_right, dtype=np.int64)
     values, counts = np.unique(gains, return_counts=True)
-
-    def score(drawn: Floats) -> Floats:
-        return (drawn @ values / len(gains))[:, None]
-
-    return _intervals(("difference",), score, counts, rng, resamples)["difference"]
+    return _intervals(lambda drawn: drawn @ values[:, None] / len(gains), counts, rng, resamples)[0]
 
 
 def _check(first: Sequence[Any], second: Sequence[Any]) -> None:
     if len(first) != len(second):
         raise ValueError(f"found {len(first)} and {len(second)} answers; both lists must be of the same examples")
-    if not first:
+    if len(first) == 0:
         raise DataError("found no examples to score; at least one with a gold answer is needed")
 
 
@@ -178,24 +173,15 @@ def _all_labels(labels: Sequence[str], *seen: Collection[str]) -> tuple[str, ...
     return (*labels, *sorted(set().union(*seen).difference(labels)))
 
 
-def _intervals(
-    names: tuple[str, ...],
-    score: Callable[[Floats], Floats],
-    counts: NDArray[np.int64],
-    rng: np.random.Generator,
-    resamples: int,
-) -> dict[str, Interval]:
-    """Score the P rows as counted and resampled; `score` maps counts (R, P) to (R, number of names)."""
+def _intervals(score: Score, counts: Counts, rng: Generator, resamples: int) -> list[Interval]:
+    """One interval a metric, from the P rows as counted and as drawn again."""
     values = score(counts[None].astype(np.float64))[0]
     drawn = np.concatenate([score(chunk) for chunk in _resamples(counts, rng, resamples)])
-    ends = np.percentile(drawn, (2.5, 97.5), axis=0).T
-    return {
-        name: Interval(float(value), float(low), float(high))
-        for name, value, (low, high) in zip(names, values, ends, strict=True)
-    }
+    ends = np.percentile(drawn, (2.5, 97.5), axis=0)
+    return [Interval(*row) for row in np.stack([values, *ends], axis=1).tolist()]
 
 
-def _resamples(counts: NDArray[np.int64], rng: np.random.Generator, resamples: int) -> Iterator[Floats]:
+def _resamples(counts: Counts, rng: Generator, resamples: int) -> Iterator[Floats]:
     """Yield (R, P) counts of N rows drawn with replacement, a few resamples at a time."""
     N, P = int(counts.sum()), len(counts)
     at_once = max(1, CELLS_AT_ONCE // P)
@@ -209,84 +195,66 @@ def _resamples(counts: NDArray[np.int64], rng: np.random.Generator, resamples: i
 
 
 def _label_scores(
-    labels: tuple[str, ...],
-    gold_marks: Floats,
-    predicted_marks: Floats,
-    counts: NDArray[np.int64],
-    rng: np.random.Generator,
-    resamples: int,
+    labels: tuple[str, ...], marks: Floats, counts: Counts, rng: Generator, resamples: int
 ) -> tuple[dict[str, Interval], tuple[ClassScore, ...]]:
-    """Headline figures and classes from P rows of marks (P, K), each 1 where the row has the label, else 0."""
+    """Headline figures and classes from marks (2, P, K): 1 where the gold, the prediction of a row has the label."""
+    gold_marks, predicted_marks = marks
     hits = gold_marks * predicted_marks
     exact = (gold_marks == predicted_marks).all(axis=1)
 
     def score(drawn: Floats) -> Floats:  # (R, P) -> (R, 4)
         right, gold, guessed = drawn @ hits, drawn @ gold_marks, drawn @ predicted_marks  # (R, K)
-        f1, occurs = _ratio(2 * right, gold + guessed), gold + guessed > 0
-        macro = _ratio(f1.sum(axis=1), occurs.sum(axis=1))
+        N, occurs = drawn.sum(axis=1), gold + guessed > 0
+        macro = _ratio(_ratio(2 * right, gold + guessed).sum(axis=1), occurs.sum(axis=1))
         micro = _ratio(2 * right.sum(axis=1), (gold + guessed).sum(axis=1))
-        N = drawn.sum(axis=1)
         together = N * right.sum(axis=1) - (gold * guessed).sum(axis=1)
         apart = (N**2 - (gold**2).sum(axis=1)) * (N**2 - (guessed**2).sum(axis=1))
         matthews = _ratio(together, np.sqrt(np.maximum(apart, 0)))
         return np.stack([drawn @ exact / N, macro, micro, matthews], axis=1)
 
-    metrics = _intervals(("accuracy", "macro_f1", "micro_f1", "matthews"), score, counts, rng, resamples)
+    intervals = _intervals(score, counts, rng, resamples)
     right, gold, guessed = counts @ hits, counts @ gold_marks, counts @ predicted_marks
-    columns = (
-        _ratio(right, guessed),
-        _ratio(right, gold),
-        _ratio(2 * right, gold + guessed),
-        gold.astype(int),
-    )
-    rows = zip(labels, *(column.tolist() for column in columns), strict=True)
-    return metrics, tuple(ClassScore(*row) for row in rows)
+    columns = (_ratio(right, guessed), _ratio(right, gold), _ratio(2 * right, gold + guessed), gold.astype(int))
+    per_class = zip(labels, *(column.tolist() for column in columns), strict=True)
+    names = ("accuracy", "macro_f1", "micro_f1", "matthews")
+    return dict(zip(names, intervals, strict=True)), tuple(ClassScore(*row) for row in per_class)
 
 
 def _calibration_error(
-    golds: Sequence[str],
-    predicted: Sequence[str],
-    confidences: Sequence[float],
-    rng: np.random.Generator,
-    resamples: int,
+    right: NDArray[np.bool_], confidences: Sequence[float], rng: Generator, resamples: int
 ) -> Interval:
-    _check(golds, confidences)
     confidence = np.asarray(confidences, dtype=np.float64)
-    if not ((confidence >= 0) & (confidence <= 1)).all():
-        raise ValueError("found a confidence outside [0, 1]; a probability is expected")
-    right = np.array([g == p for g, p in zip(golds, predicted, strict=True)])
+    if not ((confidence >= 0) & (confidence <= 1 + 1e-6)).all():
+        raise ValueError("found a confidence that is no probability; a number in [0, 1] is expected")
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     gaps = np.eye(CALIBRATION_BINS)[bins] * (right - confidence)[:, None]  # (N, bins)
-
-    def score(counts: Floats) -> Floats:
-        return np.abs(counts @ gaps).sum(axis=1, keepdims=True) / len(gaps)
-
     once_each = np.ones(len(gaps), dtype=np.int64)
-    return _intervals(("calibration_error",), score, once_each, rng, resamples)["calibration_error"]
+    drawn = _intervals(
+        lambda counts: np.abs(counts @ gaps).sum(axis=1, keepdims=True) / len(gaps), once_each, rng, resamples
+    )[0]
+    # Resampling adds noise, which can only widen gaps, so the draws lie too high by about as much as the value
+    # does; reflected at the value they correct it (Davison and Hinkley, 1997, section 5.2: the basic interval).
+    low, high = 2 * drawn.value - drawn.high, 2 * drawn.value - drawn.low
+    return Interval(drawn.value, max(0.0, low), max(drawn.value, high))
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:
-    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+    return np.divide(part, whole, out=np.zeros_like(part, dtype=np.float64), where=whole > 0)
 
 
 def _centred(values: Floats) -> Floats:
     """Shifted and scaled into [-1, 1], so that a constant is exactly 0 whatever its size."""
     shifted = values - values[0]
-    return shifted / max(np.abs(shifted).max(), np.finfo(np.float64).tiny)
+    centred: Floats = shifted / max(np.abs(shifted).max(), np.finfo(np.float64).tiny)
+    return centred
 
 
-def _levels(values: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """The order that sorts, where each distinct value starts in it, and which one each element is."""
-    _, starts, level = np.unique(np.sort(values), return_index=True, return_inverse=True)
-    order = np.argsort(values, kind="stable")
-    return order, starts, level[np.argsort(order)]
-
-
-def _ranks(levels: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]], counts: Floats) -> Floats:
-    """Average ranks within each resample: (R, N) counts -> (R, N)."""
-    order, starts, level = levels
-    per_level = np.add.reduceat(counts[:, order], starts, axis=1)
-    return (per_level.cumsum(axis=1) - (per_level - 1) / 2)[:, level]
+def _ranks(values: Floats, counts: Floats) -> Floats:
+    """The average ranks of (N,) values within each resample: (R, N) counts -> (R, N)."""
+    _, level, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    per_level = np.add.reduceat(counts[:, np.argsort(level)], np.cumsum(sizes) - sizes, axis=1)
+    ranks: Floats = (per_level.cumsum(axis=1) - (per_level - 1) / 2)[:, level]
+    return ranks
 
 
 def _correlation(first: Floats, second: Floats, counts: Floats) -> Floats:
@@ -296,4 +264,4 @@ def _correlation(first: Floats, second: Floats, counts: Floats) -> Floats:
     second = second - (counts * second).sum(axis=1, keepdims=True) / N
     spread = (counts * first**2).sum(axis=1) * (counts * second**2).sum(axis=1)
     together = (counts * first * second).sum(axis=1)
-    return _ratio(np.where(spread > 1e-24, together, 0.0), np.sqrt(spread))
+    return _ratio(np.where(spread > ROUNDING, together, 0.0), np.sqrt(spread))

@@ -57,7 +57,9 @@ def ragged(family: str) -> list[Encoded]:
         if FAMILIES[family].position_offset or family == "distilbert":
             types = np.zeros(length, dtype=np.int32)
         nothing = np.zeros(length, dtype=np.int32)
-        windows.append(Encoded(ids, types, np.zeros((length, 2), np.int32), nothing, nothing.astype(np.int8), example, 0))
+        windows.append(
+            Encoded(ids, types, np.zeros((length, 2), np.int32), nothing, nothing.astype(np.int8), example, 0)
+        )
     return windows
 
 

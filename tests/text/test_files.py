@@ -193,9 +193,7 @@ def test_label_numbers_of_a_dataset_become_names():
 
 
 def test_rows_in_memory_must_be_mappings():
-    with pytest.raises(
-        DataError, match=r"^row 2: found str, expected a dict of columns; of a DataFrame give"
-    ):
+    with pytest.raises(DataError, match=r"^row 2: found str, expected a dict of columns; of a DataFrame give"):
         values([{"text": "a"}, "b"])
 
 
@@ -206,9 +204,7 @@ def test_the_wanted_column_is_taken_and_must_exist():
     choice = {"usual": ["text"], "purpose": "text", "where": "a.csv:1"}
     assert find_column(["text", "body"], wanted="body", **choice) == "body"
     for find in (find_column, find_optional_column):
-        with pytest.raises(
-            DataError, match=r"^a\.csv:1: no column 'Body' for the text; choose from 'text', 'b"
-        ):
+        with pytest.raises(DataError, match=r"^a\.csv:1: no column 'Body' for the text; choose from 'text', 'b"):
             find(["text", "body"], wanted="Body", **choice)
 
 
@@ -218,9 +214,7 @@ def test_usual_names_are_tried_in_their_order_in_any_case():
     assert find_column(["Text", "text"], **choice) == "text"
     assert find_optional_column(["id", " Sentence"], **choice) == " Sentence"
     assert find_optional_column(["id"], **choice) is None
-    message = (
-        r"^a\.csv:1: found the columns 'id', 'body', expected one of 'text', 'sentence' for the text: rename"
-    )
+    message = r"^a\.csv:1: found the columns 'id', 'body', expected one of 'text', 'sentence' for the text: rename"
     with pytest.raises(DataError, match=message):
         find_column(["id", "body"], **choice)
 
@@ -361,9 +355,7 @@ def test_what_is_wrong_with_a_file_is_said_in_one_plain_line(write, name, conten
 
 
 def test_a_wrong_path_is_an_error_before_the_first_row(write, tmp_path):
-    with pytest.raises(
-        DataError, match=r"^a\.csv: No such file or directory; expected a readable file, seen from"
-    ):
+    with pytest.raises(DataError, match=r"^a\.csv: No such file or directory; expected a readable file, seen from"):
         read_rows("a.csv")
     with pytest.raises(DataError, match=r": Is a directory; expected a readable file"):
         read_rows(tmp_path)
@@ -388,9 +380,7 @@ def test_no_rows_in_memory_is_an_error():
 
 def test_only_tables_have_a_header_to_leave_out(write):
     name = write("a.jsonl", TEXTS["jsonl"])
-    with pytest.raises(
-        OptionError, match=r"^a\.jsonl: header=False is for \.csv, \.tsv, \.tab only; leave it out"
-    ):
+    with pytest.raises(OptionError, match=r"^a\.jsonl: header=False is for \.csv, \.tsv, \.tab only; leave it out"):
         read_rows(name, header=False)
 
 
@@ -406,9 +396,7 @@ def test_damaged_parquet_pages_are_an_error(write):
 def test_parquet_without_pyarrow_names_the_command(write, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(
-        MissingDependencyError, match=r"^a\.parquet: needs pyarrow: pip install 'bothways\[train\]'"
-    ):
+    with pytest.raises(MissingDependencyError, match=r"^a\.parquet: needs pyarrow: pip install 'bothways\[train\]'"):
         values(write("a.parquet", "PAR1"))
 
 

@@ -67,6 +67,11 @@ class Artifact:
         }
         write_text(self.directory / SETTINGS, _json(settings))
 
+    def files(self) -> list[Path]:
+        """The files that predicting needs."""
+        names = ("config.json", SETTINGS, "tokenizer.json", "tokenizer_config.json", "model.safetensors")
+        return [self.directory / name for name in names if (self.directory / name).is_file()]
+
     def _config_json(self) -> dict[str, Any]:
         labels = dict(enumerate(self.task.labels))
         kinds = {"single": "single_label_classification", "multi": "multi_label_classification"}

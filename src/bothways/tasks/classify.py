@@ -132,19 +132,29 @@ class Classify:
             truncated=windows[0].truncated,
         )
 
-    def score(self, predictions: Sequence[Prediction], golds: Sequence[Gold], *, rng: np.random.Generator) -> Scores:
+    def score(
+        self,
+        predictions: Sequence[Prediction],
+        golds: Sequence[Gold],
+        *,
+        rng: np.random.Generator,
+        resamples: int = 2000,
+    ) -> Scores:
         """The metrics of predictions against the humans' answers, with 95 % intervals."""
         if self.kind == "multi":
             chosen = [prediction.labels or () for prediction in predictions]
-            return multi_label([_labels(gold) for gold in golds], chosen, self.labels, rng=rng)
+            return multi_label([_labels(gold) for gold in golds], chosen, self.labels, rng=rng, resamples=resamples)
         if self.kind == "regression":
-            return regression([float(_number(gold)) for gold in golds], [x.score for x in predictions], rng=rng)
+            return regression(
+                [float(_number(gold)) for gold in golds], [x.score for x in predictions], rng=rng, resamples=resamples
+            )
         return single_label(
             [str(gold) for gold in golds],
             [prediction.label for prediction in predictions],
             self.labels,
             confidences=[prediction.score for prediction in predictions],
             rng=rng,
+            resamples=resamples,
         )
 
     def right(self, prediction: Prediction, gold: Gold) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,11 +35,12 @@ def load_backend(directory: Path, config: Mapping[str, Any]) -> tokenizers.Token
     """
     if (path := directory / "tokenizer.json").is_file():
         try:
-            return tokenizers.Tokenizer.from_file(str(path))
+            backend = tokenizers.Tokenizer.from_file(str(path))
         except Exception as problem:  # the only class that the Rust library raises
             raise CheckpointError(
                 f"{path}: unreadable for tokenizers {tokenizers.__version__} ({problem}); copy it, or upgrade"
             ) from problem
+        return _overrule(backend, config)
     if (path := directory / "vocab.txt").is_file():
         return _read_wordpiece(path, config)
     if (path := directory / "vocab.json").is_file() and (merges := directory / "merges.txt").is_file():
@@ -45,6 +48,23 @@ def load_backend(directory: Path, config: Mapping[str, Any]) -> tokenizers.Token
     if (path := directory / "spiece.model").is_file():
         return _read_unigram(path, config)
     raise CheckpointError(f"{directory}: no vocabulary here; looked for {FILES}")
+
+
+def _overrule(backend: tokenizers.Tokenizer, config: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    """Where tokenizer_config.json and tokenizer.json disagree the former holds, as in `transformers`."""
+    rules = backend.normalizer
+    if isinstance(rules, normalizers.BertNormalizer):
+        backend.normalizer = normalizers.BertNormalizer(
+            clean_text=rules.clean_text,
+            handle_chinese_chars=config.get("tokenize_chinese_chars", rules.handle_chinese_chars),
+            strip_accents=config.get("strip_accents", rules.strip_accents),
+            lowercase=config.get("do_lower_case", rules.lowercase),
+        )
+    if isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel) and "add_prefix_space" in config:
+        backend.pre_tokenizer.add_prefix_space = config["add_prefix_space"]
+        if isinstance(backend.post_processor, processors.RobertaProcessing):
+            backend.post_processor.add_prefix_space = config["add_prefix_space"]
+    return backend
 
 
 def special_pieces(
@@ -156,6 +176,20 @@ def transformers_class(backend: tokenizers.Tokenizer, like_bert: bool) -> tuple[
     return "PreTrainedTokenizerFast", {}
 
 
+def shifting_beginnings(backend: tokenizers.Tokenizer, specials: list[str]) -> re.Pattern[str] | None:
+    """The beginnings after which this tokenizer's offsets come out shifted, if there are any.
+
+    Where SentencePiece's map drops control characters at the beginning of a text, or behind a special piece,
+    the library counts on from the wrong place (seen in tokenizers 0.23). Spaces there make the same pieces.
+    """
+    if backend.encode("\x01a", add_special_tokens=False).offsets[-1:] != [(0, 1)]:
+        return None
+    ranges = chain(range(0xA0), range(0x300, 0x1F000), range(0xE0100, 0xE01F0))
+    fragile = (c for c in map(chr, ranges) if unicodedata.category(c) in ("Cc", "Mn", "Mc", "Me"))
+    dropped = "".join(c for c in fragile if backend.normalizer.normalize_str(c) == "")
+    return re.compile(rf"(\A|{'|'.join(map(re.escape, specials))})([{dropped}]+)")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file, empty if there is no such file. Raises CheckpointError if it is damaged."""
     if not path.is_file():
@@ -190,7 +224,8 @@ def _read_wordpiece(path: Path, config: Mapping[str, Any]) -> tokenizers.Tokeniz
 
 def _read_byte_level(path: Path, merges: Path, config: Mapping[str, Any]) -> tokenizers.Tokenizer:
     vocabulary = read_json(path)
-    if set(vocabulary.values()) != set(range(len(vocabulary))):
+    ids = [id for id in vocabulary.values() if isinstance(id, int)]
+    if set(ids) != set(range(len(vocabulary))):
         raise CheckpointError(f"{path}: the ids are not 0 to {len(vocabulary) - 1}, each once; copy it again")
     pairs = []
     for number, line in enumerate(_read_lines(merges), 1):

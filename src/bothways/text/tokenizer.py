@@ -18,7 +18,14 @@ import tokenizers
 from tokenizers import AddedToken
 
 from bothways.errors import CheckpointError, DataError, ModelNotFoundError, OptionError
-from bothways.text.backend import load_backend, read_json, special_pieces, template, transformers_class
+from bothways.text.backend import (
+    load_backend,
+    read_json,
+    shifting_beginnings,
+    special_pieces,
+    template,
+    transformers_class,
+)
 
 Ints = npt.NDArray[np.int32]
 Index = npt.NDArray[np.int64]
@@ -27,7 +34,6 @@ PACKAGED: Final = Path(__file__).parent / "vocabularies"
 TEXTS_PER_CALL: Final = 2048  # bounds the memory that the library's own records take
 NO_LIMIT: Final = 2**40
 BERT_PAIR: Final = [(-1, 0), (0, 0), (-1, 0), (1, 1), (-1, 1)]  # [CLS] A [SEP] B [SEP]: text, type id
-CONTROLS: Final = "\x01-\x1f\x7f-\x9f"
 LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 ORDINARY, WHITESPACE, EXTENDING, DROPPED = range(4)
 
@@ -106,11 +112,10 @@ class Tokenizer:
         )
         self.mask_id = self.specials["mask"][1] if "mask" in self.specials else None
         self.vocab_size: int = backend.get_vocab_size()
+        longest = self.config.get("model_max_length")  # transformers writes 1e30 for "not known"
+        self.model_max_length = int(longest) if longest and longest < 1e9 else None
         self._layouts = {1: _layout(backend, where, "a"), 2: _layout(backend, where, "a", "a")}
-        # Offsets after a leading control character, dropped by SentencePiece's map, come out shifted: see _cut.
-        shifts = backend.encode("\x01a", add_special_tokens=False).offsets[-1:] == [(0, 1)]
-        begins = "|".join([r"\A", *(re.escape(piece) for piece, _ in self.specials.values())])
-        self._shifting = re.compile(f"(?:{begins})[{CONTROLS}\u0300-\u036f]*[{CONTROLS}]") if shifts else None
+        self._shifting = shifting_beginnings(backend, [piece for piece, _ in self.specials.values()])
 
     @classmethod
     def from_directory(cls, path: Path) -> Tokenizer:
@@ -207,6 +212,8 @@ class Tokenizer:
                 raise OptionError(f"max_pieces={max_pieces} leaves no room; the least is {max_pieces - room + size}")
             if not 0 <= overlap < least:
                 raise OptionError(f"overlap={overlap} must be from 0 to {least - 1} if max_pieces={max_pieces}")
+        if not rooms:
+            return []
         number = {text: n for n, text in enumerate(dict.fromkeys(chain.from_iterable(examples)))}
         cut = self._cut(list(number))
         found: list[Encoded] = []
@@ -222,16 +229,14 @@ class Tokenizer:
         for begin in range(0, len(texts), TEXTS_PER_CALL):
             few = texts[begin : begin + TEXTS_PER_CALL]
             clean = few
-            if self._shifting:  # spaces in place of those controls change no piece here
-                clean = [self._shifting.sub(lambda m: re.sub(f"[{CONTROLS}]", " ", m[0]), text) for text in few]
+            if self._shifting:
+                clean = [self._shifting.sub(lambda at: at[1] + " " * len(at[2]), text) for text in few]
             encodings = self.backend.encode_batch(clean, add_special_tokens=False)
             count = np.fromiter(map(len, encodings), np.int64, len(few))
             ids = np.fromiter(chain.from_iterable(one.ids for one in encodings), np.int32)
             spans = chain.from_iterable(chain.from_iterable(one.offsets for one in encodings))
             offsets, words = _place(few, count, np.fromiter(spans, np.int64).reshape(-1, 2))
             parts.append((ids, offsets, words, count))
-        empty = np.empty(0, np.int32)
-        parts = parts or [(empty, empty.reshape(0, 2), empty, np.empty(0, np.int64))]
         ids, offsets, words, count = (np.concatenate(column) for column in zip(*parts, strict=True))
         return Cut(ids, offsets, words, np.cumsum(count) - count, count)
 
@@ -281,8 +286,7 @@ def _place(texts: list[str], count: Index, offsets: Index) -> tuple[Ints, Ints]:
         run = np.maximum.accumulate(np.where(kind != ORDINARY, np.arange(len(kind)), 0)) + 1
         start = np.where(gap, np.maximum(covered, run[start - 1]), start)
 
-    begun = np.cumsum(~space[1:] & space[:-1], dtype=np.int64)  # words begun up to each character
-    begun = np.append(0, begun)
+    begun = np.cumsum(~space & np.append(True, space[:-1]))  # words, up to each character
     words = np.where(space[start], -1, begun[start] - begun[shift - 1] - 1)
     return (np.stack([start, end], axis=1) - shift[:, None]).astype(np.int32), words.astype(np.int32)
 
@@ -314,7 +318,8 @@ def _lay(
 ) -> list[Encoded]:
     """The windows of E examples of S texts; `sources` (E, S) says which texts of `cut` they are."""
     count = cut.count[sources]  # (E, S)
-    longer = count.argmax(axis=1) if sources.shape[1] == 1 else (count[:, 0] <= count[:, 1]).astype(np.int64)
+    S, L = sources.shape[1], len(layout)
+    longer = (count[:, 0] <= count[:, -1]) * (S - 1)
     most = count.max(axis=1)
     rest = count.sum(axis=1) - most
     kept = np.where(most + rest <= room, rest, np.minimum(rest, room // 2))
@@ -327,36 +332,26 @@ def _lay(
     example = np.repeat(np.arange(len(sources)), further + 1)  # (W,)
     window = np.arange(len(example)) - np.repeat(np.cumsum(further + 1) - further - 1, further + 1)
 
-    slides = (np.arange(sources.shape[1]) == longer[:, None])[example]  # (W, S)
+    slides = (np.arange(S) == longer[:, None])[example]  # (W, S)
     skipped = np.minimum(window * (space - overlap)[example], unseen[example])
     first = cut.first[sources][example] + np.where(slides, skipped[:, None], 0)
     shown = np.where(slides, np.minimum(most, space)[example, None], kept[example, None])
 
-    slots = np.array(layout)  # (L, 3)
-    texts, ids, types = slots.T
-    special = len(cut.ids) + np.arange(len(slots))  # the special pieces are put behind all others
-    begin = np.where(texts < 0, special, first[:, texts])  # (W, L)
-    size = np.where(texts < 0, 1, shown[:, texts])
-    slot = np.repeat(np.tile(np.arange(len(slots)), len(example)), size.ravel())  # (all pieces,)
-    ends = np.cumsum(size.ravel())
-    source = np.arange(len(slot)) + np.repeat(begin.ravel() - ends + size.ravel(), size.ravel())
+    text, special_ids, types = np.array(layout, np.int32).T  # (L,) each
+    behind = len(cut.ids) + np.arange(L)  # the special pieces are put behind all others
+    begin = np.where(text < 0, behind, first[:, text]).ravel()  # (W * L,)
+    size = np.where(text < 0, 1, shown[:, text]).ravel()
+    ends = np.cumsum(size)
+    slot = np.repeat(np.tile(np.arange(L), len(example)), size)  # (all pieces of all windows,)
+    source = np.arange(len(slot)) + np.repeat(begin - (ends - size), size)
 
-    L = len(slots)
-    all_ids = np.concatenate([cut.ids, ids.astype(np.int32)])[source]
-    all_types = types.astype(np.int32)[slot]
-    offsets = np.concatenate([cut.offsets, np.zeros((L, 2), np.int32)])[source]
-    words = np.concatenate([cut.words, np.full(L, -1, np.int32)])[source]
-    of_texts = texts.astype(np.int8)[slot]
-    edges = np.append(0, ends[L - 1 :: L]).tolist()
-    numbers = zip(
-        edges,
-        edges[1:],
-        np.array(examples)[example].tolist(),
-        window.tolist(),
-        truncated[example].tolist(),
-        strict=False,
-    )
+    ids = np.append(cut.ids, special_ids)[source]
+    type_ids, texts = types[slot], text.astype(np.int8)[slot]
+    offsets = np.append(cut.offsets, np.zeros((L, 2), np.int32), axis=0)[source]
+    words = np.append(cut.words, np.full(L, -1, np.int32))[source]
+    last = ends[L - 1 :: L]
+    columns = (last - np.diff(last, prepend=0), last, np.array(examples)[example], window, truncated[example])
     return [
-        Encoded(all_ids[a:b], all_types[a:b], offsets[a:b], words[a:b], of_texts[a:b], n, w, t)
-        for a, b, n, w, t in numbers
+        Encoded(ids[a:b], type_ids[a:b], offsets[a:b], words[a:b], texts[a:b], *numbers)
+        for a, b, *numbers in zip(*(column.tolist() for column in columns), strict=True)
     ]

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from bothways.batch import Batch, make_batch
-from bothways.errors import BothwaysError, CheckpointError
+from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError
 from bothways.model.checkpoint import read_safetensors, write_safetensors
 from bothways.model.dropout import Dropout
 from bothways.model.engine import forward
@@ -40,10 +40,6 @@ SAVE_SECONDS = 300.0  # between two checkpoints, besides those at evaluations
 LOG_LINES = 200  # about so many lines of loss in a run
 CHECKPOINT = "resume.safetensors"
 METRICS = "metrics.jsonl"
-
-
-class RunInterruptedError(BothwaysError):
-    """The user stopped the run; all is saved."""
 
 
 @dataclass(slots=True)
@@ -81,7 +77,7 @@ class Job:
 def fit(model: Classifier, job: Job, reporter: Reporter, *, resume: bool = False) -> State:
     """Train `model` in place; it ends with the weights of the best evaluation.
 
-    Raises `RunInterruptedError` after Ctrl-C, with everything saved.
+    Raises `InterruptedRunError` after Ctrl-C, with everything saved.
     """
     with keeping_freed_memory(), _interruptible() as stop:
         return _Run(model, job, reporter).go(stop, resume=resume)
@@ -148,7 +144,7 @@ class _Run:
                     saved = time.monotonic()
                 if stop() and not self.finished():
                     self.used.restore()
-                    raise RunInterruptedError(
+                    raise InterruptedRunError(
                         f"stopped after step {state.step}; all is saved in {job.directory}: "
                         "the same command with --resume goes on from here"
                     )

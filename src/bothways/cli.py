@@ -1,0 +1,258 @@
+"""The command line: thin commands. Results go to stdout, messages to stderr; 2 means the user can mend it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bothways.errors import BothwaysError, OptionError
+from bothways.options import with_options
+from bothways.terminal import Reporter
+from bothways.text.files import Columns
+from bothways.training.recipe import Recipe, parse_seconds
+
+app = typer.Typer(
+    help="BERT and its family: text file in, trustworthy model out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _annotate(kind: Any, name: str, text: str) -> Any:
+    flag = "--" + name.replace("_", "-")
+    return Annotated[
+        kind, typer.Option(f"{flag}/--no-{flag[2:]}" if kind is bool and name == "header" else flag, help=text)
+    ]
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Seed = Annotated[int, typer.Option(help="Seed of the bootstrap.")]
+Model = Annotated[str, typer.Argument(help="Directory of a fine-tuned model.", metavar="MODEL")]
+
+
+@app.command("finetune")
+@with_options(_annotate, Recipe, Columns)
+def finetune_command(
+    task: Annotated[str, typer.Argument(help="classify or pairs.")],
+    train: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL or Parquet with texts and labels.")],
+    recipe: Recipe,
+    columns: Columns,
+    out: Annotated[Path, typer.Option(help="Directory to write the model to.")],
+    dev: Annotated[Path | None, typer.Option(help="The dev file; without it a tenth of TRAIN is set aside.")] = None,
+    base: Annotated[str, typer.Option(help="A name that `bothways models` lists, or a directory.")] = "minilm-l6",
+    time_budget: Annotated[str | None, typer.Option(help="Train so long, for example 5m; replaces --epochs.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the directory.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard files too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Fit a pretrained encoder to labelled texts, and compare it with a simple baseline."""
+    from bothways.jobs import REPORT, finetune
+
+    run = finetune(
+        task,
+        train,
+        dev,
+        out=out,
+        base=base,
+        recipe=recipe,
+        columns=columns,
+        time_budget=None if time_budget is None else parse_seconds(time_budget),
+        resume=resume,
+        overwrite=overwrite,
+        tensorboard=tensorboard,
+        reporter=Reporter(),
+    )
+    if as_json:
+        _print_json(run.comparison.as_json() | {"directory": str(out), "seconds": run.seconds})
+        return
+    from bothways.analysis.tables import comparison_table
+
+    _print(comparison_table(run.comparison))
+    typer.echo(f"model: {out}   report: {out / REPORT}", err=True)
+
+
+@app.command("evaluate")
+@with_options(_annotate, Columns)
+def evaluate_command(
+    model: Model,
+    file: Annotated[Path, typer.Argument(help="Texts with their labels.")],
+    columns: Columns,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Score a model on a file with gold: every figure with its 95 % interval."""
+    from bothways.jobs import evaluate
+
+    evaluation = evaluate(model, file, columns=columns, seed=seed, reporter=Reporter())
+    if as_json:
+        _print_json(evaluation.as_json())
+        return
+    from bothways.analysis.tables import evaluation_tables
+
+    for table in evaluation_tables(evaluation.scores):
+        _print(table)
+
+
+@app.command("compare")
+@with_options(_annotate, Columns)
+def compare_command(
+    test: Annotated[Path, typer.Argument(help="Texts with their labels.")],
+    columns: Columns,
+    models: Annotated[str, typer.Option(help="Model directories, with commas between.")],
+    train: Annotated[Path, typer.Option(help="The file the models were trained on, for the baseline.")],
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """The honest table: TF-IDF + linear model first, then each model."""
+    from bothways.jobs import compare_models
+
+    names = [name.strip() for name in models.split(",") if name.strip()]
+    comparison = compare_models(test, names, train, columns=columns, seed=seed, reporter=Reporter())
+    if as_json:
+        _print_json(comparison.as_json())
+        return
+    from bothways.analysis.tables import comparison_table
+
+    _print(comparison_table(comparison))
+    for verdict in comparison.verdicts:
+        typer.echo(verdict)
+
+
+@app.command("predict")
+@with_options(_annotate, Columns)
+def predict_command(
+    model: Model,
+    columns: Columns,
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts to predict.", metavar="[TEXT]...")] = None,
+    pair: Annotated[str | None, typer.Option(help="The second text, for a model of pairs.")] = None,
+    source: Annotated[Path | None, typer.Option("--input", help="A file of texts.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="Where to write; without it, stdout.")] = None,
+    every_score: Annotated[bool, typer.Option("--all", help="The score of every label.")] = False,
+) -> None:
+    """Predict texts: JSON lines, one object a text, in the order of the input."""
+    from bothways.predictor import as_example, load
+
+    if (source is None) == (not texts):
+        raise OptionError("expected either texts on the command line or --input FILE")
+    predictor = load(model)
+    if source is not None:
+        examples = type(predictor.task).read(source, columns, gold=False)
+    else:
+        examples = [as_example(text if pair is None else (text, pair), predictor.task) for text in texts or []]
+    lines = (
+        json.dumps(prediction.as_json(every_score=every_score), ensure_ascii=False) + "\n"
+        for prediction in predictor.stream(examples, total=len(examples), reporter=Reporter())
+    )
+    if output is None:
+        sys.stdout.writelines(lines)
+        return
+    from bothways.storage import replacing
+
+    with replacing(output) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(lines)
+
+
+@app.command("models")
+def models_command(as_json: Json = False) -> None:
+    """The base models by name, with their shapes."""
+    from bothways.analysis.tables import models_table
+    from bothways.model.catalogue import CATALOGUE
+
+    if not as_json:
+        _print(models_table())
+        return
+    _print_json(
+        {
+            name: {
+                "family": base.config.family,
+                "layers": base.config.num_hidden_layers,
+                "hidden": base.config.hidden_size,
+                "heads": base.config.num_attention_heads,
+                "parameters": base.config.count_parameters(),
+                "vocabulary": base.config.vocab_size,
+                "hub": base.hub,
+            }
+            for name, base in CATALOGUE.items()
+        }
+    )
+
+
+@app.command("tokenize")
+def tokenize_command(
+    text: Annotated[str, typer.Argument(help="The text to cut into pieces.")],
+    pair: Annotated[str | None, typer.Option(help="A second text.")] = None,
+    model: Annotated[str, typer.Option(help="A base model's name, or a directory.")] = "bert-base-uncased",
+    as_json: Json = False,
+) -> None:
+    """Cut a text into the pieces that a model sees."""
+    from bothways.model.catalogue import CATALOGUE
+    from bothways.text.tokenizer import Tokenizer
+
+    directory = Path(model)
+    if not directory.is_dir() and model in CATALOGUE:
+        tokenizer = Tokenizer.packaged(CATALOGUE[model].vocabulary)
+    elif directory.is_dir():
+        tokenizer = Tokenizer.from_directory(directory)
+    else:
+        raise OptionError(f"no model {model!r}: not a directory, and not one of {', '.join(CATALOGUE)}")
+    encoded = tokenizer.encode(text, pair)
+    pieces = tokenizer.pieces(encoded.ids)
+    if as_json:
+        _print_json(
+            {
+                "ids": encoded.ids.tolist(),
+                "type_ids": encoded.type_ids.tolist(),
+                "pieces": pieces,
+                "offsets": encoded.offsets.tolist(),
+            }
+        )
+        return
+    typer.echo(f"pieces   {' '.join(pieces)}")
+    typer.echo(f"ids      {' '.join(map(str, encoded.ids))}")
+    typer.echo(f"type ids {' '.join(map(str, encoded.type_ids))}")
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False))
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+
+    console = Console()
+    # A file or a pipe has no width of its own: let the table have the width it needs.
+    console.print(table) if console.is_terminal else Console(width=200).print(table)
+
+
+def main() -> None:
+    """Run a command; the user's mistakes end with one line and status 2, an interrupt with 130."""
+    from bothways.errors import InterruptedRunError
+
+    try:
+        app(standalone_mode=False)
+    except typer.TyperException as error:
+        typer.echo(f"error: {error.format_message()} (bothways --help lists what there is)", err=True)
+        sys.exit(2)
+    except InterruptedRunError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(130)
+    except BothwaysError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
