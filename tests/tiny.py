@@ -1,0 +1,46 @@
+"""A tiny base model and tiny texts, made in a moment: what tests fine-tune."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import torch
+
+from bothways.model.checkpoint import tensor_names, write_safetensors
+from bothways.model.config import EncoderConfig
+from bothways.model.encoder import Encoder, initialise
+from bothways.text.tokenizer import Tokenizer
+
+GOOD = ("great film", "a lovely story", "warm and funny", "the best of the year", "well acted", "a joy to watch")
+BAD = ("dull film", "an awful story", "cold and tired", "the worst of the year", "badly acted", "a pain to watch")
+ROWS = [{"text": text, "label": "good"} for text in GOOD] + [{"text": text, "label": "bad"} for text in BAD]
+
+TINY = EncoderConfig(
+    hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, max_position_embeddings=32
+)
+
+
+def write_base(directory: Path, config: EncoderConfig = TINY) -> Path:
+    """A base model with random weights and BERT's vocabulary."""
+    directory.mkdir(parents=True, exist_ok=True)
+    encoder = Encoder(config, pooler=config.rules.pooler)
+    initialise(encoder, config, torch.Generator().manual_seed(1))
+    tensors = {}
+    for name, parameter in encoder.named_parameters():
+        names = tensor_names(config, f"encoder.{name}")
+        tensors |= dict(zip(names, parameter.detach().chunk(len(names)), strict=True))
+    write_safetensors(directory / "model.safetensors", tensors, {"format": "pt"})
+    (directory / "config.json").write_text(json.dumps(config.to_json()))
+    Tokenizer.packaged("bert-base-uncased").save(directory)
+    return directory
+
+
+def write_csv(path: Path, rows: list[dict[str, str]] = ROWS) -> Path:
+    """Rows as a CSV file."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path

@@ -1,0 +1,284 @@
+"""The loop learns, stops, resumes to the same bits, and keeps its promises about order and weight."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError
+from bothways.jobs import finetune
+from bothways.model.checkpoint import load_classifier
+from bothways.model.engine import set_precision
+from bothways.predictor import load
+from bothways.tasks import Classify
+from bothways.terminal import Reporter
+from bothways.text.tokenizer import Tokenizer
+from bothways.training import loop
+from bothways.training.loop import CHECKPOINT, Job, State, class_weights, fit, parameter_groups, window_weights
+from bothways.training.recipe import Recipe
+from tests.tiny import ROWS, TINY, write_base
+
+QUIET = Reporter(quiet=True)
+RECIPE = Recipe(epochs=4, batch_size=4, lr=1e-3, precision="bf16")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    return write_base(tmp_path_factory.mktemp("base"))
+
+
+def setup(base: Path, directory: Path, recipe: Recipe, *, rows=ROWS, stop_at: int | None = None, **more):
+    """A model and a job on tiny texts; `stop_at` sends this process a Ctrl-C in that step's evaluation."""
+    directory.mkdir(exist_ok=True)
+    examples = Classify.read(rows, loop_columns())
+    task = Classify.learn(examples, max_pieces=16, overlap=4)
+    tokenizer = Tokenizer.from_directory(base)
+    windows = task.encode(examples, tokenizer)
+    model, _ = load_classifier(base, len(task.labels), torch.Generator().manual_seed(recipe.seed))
+    set_precision(model.encoder, "bf16" if recipe.precision == "bf16" else "fp32")
+    judged: list[int] = []
+
+    def judge() -> dict[str, float]:
+        judged.append(1)
+        if stop_at == len(judged):
+            os.kill(os.getpid(), signal.SIGINT)
+        return {"accuracy": float(len(judged))}  # each better than the last, so the last weights are kept
+
+    return model, Job(windows, task.kind, judge, "accuracy", recipe, directory, "the same run", **more)
+
+
+def loop_columns():
+    from bothways.text.files import Columns
+
+    return Columns()
+
+
+def weights(model) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_a_resumed_run_ends_with_the_bits_of_the_uninterrupted_one(base, tmp_path, precision):
+    recipe = replace(RECIPE, precision=precision, eval_every=5, accumulate=1)  # evaluations fall inside epochs
+    whole, job = setup(base, tmp_path / "whole", recipe)
+    fit(whole, job, QUIET)
+
+    first, job = setup(base, tmp_path / "parts", recipe, stop_at=1)
+    with pytest.raises(InterruptedRunError, match="--resume"):
+        fit(first, job, QUIET)
+    second, job = setup(base, tmp_path / "parts", recipe)
+    state = fit(second, job, QUIET, resume=True)
+
+    assert state.step == 12
+    for (name, expected), found in zip(weights(whole).items(), weights(second).values(), strict=True):
+        assert torch.equal(expected, found), name
+    lines = [(tmp_path / place / "metrics.jsonl").read_text().count("\n") for place in ("whole", "parts")]
+    assert lines[0] == lines[1]
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(base, tmp_path):
+    runs = []
+    for number, seed in enumerate((0, 0, 1)):
+        model, job = setup(base, tmp_path / str(number), replace(RECIPE, seed=seed, epochs=1))
+        fit(model, job, QUIET)
+        runs.append(weights(model)["head.output.weight"])
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+def test_another_runs_checkpoint_is_refused(base, tmp_path):
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, eval_every=5), stop_at=1)
+    with pytest.raises(InterruptedRunError):
+        fit(model, job, QUIET)
+    model, job = setup(base, tmp_path / "run", RECIPE)
+    with pytest.raises(CheckpointError, match="other data, base or settings"):
+        fit(model, replace(job, identity="another run"), QUIET, resume=True)
+
+
+def test_a_damaged_checkpoint_is_refused(base, tmp_path):
+    model, job = setup(base, tmp_path / "run", RECIPE)
+    (tmp_path / "run" / CHECKPOINT).write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{")
+    with pytest.raises(CheckpointError, match="damaged or cut short"):
+        fit(model, job, QUIET, resume=True)
+
+
+def test_nothing_to_resume_is_said(base, tmp_path):
+    model, job = setup(base, tmp_path / "run", RECIPE)
+    with pytest.raises(CheckpointError, match="nothing to resume"):
+        fit(model, job, QUIET, resume=True)
+
+
+def test_accumulating_two_halves_is_one_whole_batch(base, tmp_path):
+    recipe = replace(RECIPE, precision="fp32", epochs=1, dropout=0.0)
+    whole, job = setup(base, tmp_path / "whole", replace(recipe, batch_size=4))
+    fit(whole, job, QUIET)
+    halves, job = setup(base, tmp_path / "halves", replace(recipe, batch_size=2, accumulate=2))
+    fit(halves, job, QUIET)
+    for (name, expected), found in zip(weights(whole).items(), weights(halves).values(), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_a_frozen_encoder_stays_as_it_was(base, tmp_path):
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, freeze_encoder=True, precision="fp32"))
+    before = weights(model)
+    fit(model, job, QUIET)
+    for name, value in weights(model).items():
+        assert torch.equal(value, before[name]) == name.startswith("encoder."), name
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    assert trained == 2 * (TINY.hidden_size + 1)
+
+
+def test_frozen_bert_base_trains_1538_parameters():
+    from bothways.model.config import EncoderConfig
+    from bothways.model.heads import Classifier
+
+    with torch.device("meta"):
+        model = Classifier(EncoderConfig(), 2)
+    model.encoder.requires_grad_(False)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 109_483_778
+    assert sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) == 1_538
+
+
+def test_rows_of_the_vocabulary_that_no_text_uses_stay_as_pretrained(base, tmp_path):
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, precision="fp32"))
+    before = weights(model)["encoder.embeddings.word.weight"]
+    fit(model, job, QUIET)
+    after = weights(model)["encoder.embeddings.word.weight"]
+    used = np.unique(np.concatenate([window.ids for window in job.windows]))
+    moved = (before != after).any(dim=1).nonzero()[:, 0].numpy()
+    assert after.shape == before.shape
+    assert set(moved) == set(used)
+
+
+def test_patience_stops_and_the_best_weights_are_kept(base, tmp_path):
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, epochs=50, patience=2))
+    values = iter([0.5, 0.9, 0.8, 0.7, 0.99])
+    kept: list[torch.Tensor] = []
+
+    def judge() -> dict[str, float]:
+        kept.append(model.head.output.weight.detach().clone())
+        return {"accuracy": next(values)}
+
+    state = fit(model, replace(job, evaluate=judge), QUIET)
+    assert len(kept) == 4
+    assert state.best == 0.9
+    assert torch.equal(model.head.output.weight, kept[1])
+
+
+def test_a_time_budget_ends_the_run_in_time_with_a_finished_schedule(base, tmp_path):
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, epochs=3), time_budget=1.5)
+    state = fit(model, job, QUIET)
+    assert 1.5 <= state.seconds < 4
+    rates = [line["lr"] for line in state.history if "lr" in line]
+    assert max(rates) <= 1e-3
+    assert rates[-1] < 0.2 * max(rates)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(base, tmp_path):
+    model, job = setup(base, tmp_path / "run", RECIPE)
+    with torch.no_grad():
+        model.head.output.weight.fill_(float("nan"))
+    with pytest.raises(BothwaysError, match="loss became nan at step 1"):
+        fit(model, job, QUIET)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(base, tmp_path, monkeypatch):
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, eval_every=3), stop_at=1)
+    with pytest.raises(InterruptedRunError):
+        fit(model, job, QUIET)
+    good = (tmp_path / "run" / CHECKPOINT).read_bytes()
+
+    def full(tensors, path, metadata):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("bothways.model.checkpoint.save_file", full)
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, eval_every=3))
+    with pytest.raises(BothwaysError, match="No space left on device"):
+        fit(model, job, QUIET, resume=True)
+    assert (tmp_path / "run" / CHECKPOINT).read_bytes() == good
+    assert not list((tmp_path / "run").glob("*.tmp"))
+
+
+def test_biases_and_norms_do_not_decay_and_lower_layers_learn_slower(base, tmp_path):
+    model, _ = setup(base, tmp_path / "run", RECIPE)
+    groups = parameter_groups(model, replace(RECIPE, layer_decay=0.5))
+    place = {name: group for group in groups for name in group.names}
+    assert len(place) == len(list(model.named_parameters()))
+    assert place["encoder.layers.0.norm.weight"].weight_decay == 0.0
+    assert place["encoder.layers.0.inner.bias"].weight_decay == 0.0
+    assert place["encoder.layers.0.inner.weight"].weight_decay == 0.01
+    assert place["head.output.weight"].lr_factor == place["encoder.pooler.weight"].lr_factor == 1.0
+    assert place["encoder.layers.1.inner.weight"].lr_factor == 0.5
+    assert place["encoder.layers.0.inner.weight"].lr_factor == 0.25
+    assert place["encoder.embeddings.word.weight"].lr_factor == 0.125
+
+
+def test_balanced_weights_equal_scikit_learns(base, tmp_path):
+    from sklearn.utils.class_weight import compute_class_weight
+
+    rows = ROWS + [{"text": f"great film {number}", "label": "good"} for number in range(9)]
+    _, job = setup(base, tmp_path / "run", RECIPE, rows=rows)
+    targets = np.array([window.target for window in job.windows])
+    expected = compute_class_weight("balanced", classes=np.unique(targets), y=targets)
+    np.testing.assert_allclose(class_weights(job.windows, "single"), expected, rtol=1e-6)
+
+
+def test_a_long_text_weighs_as_much_as_a_short_one(base, tmp_path):
+    rows = [*ROWS, {"text": "film " * 60, "label": "good"}]
+    _, job = setup(base, tmp_path / "run", RECIPE, rows=rows)
+    per_text = np.zeros(len(rows))
+    np.add.at(per_text, [window.example for window in job.windows], window_weights(job.windows))
+    assert len(job.windows) > len(rows)
+    np.testing.assert_allclose(per_text, 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["single", "multi", "regression", "pairs"])
+def test_each_kind_memorises_a_dozen_texts_and_predicts_them_from_disk(base, tmp_path, kind):
+    task = "classify"
+    rows: list[dict] = [dict(row) for row in ROWS]
+    if kind == "multi":
+        rows = [{"text": row["text"], "labels": [row["label"], *(["film"] * ("film" in row["text"]))]} for row in rows]
+    if kind == "regression":
+        rows = [{"text": row["text"], "score": 4.0 if row["label"] == "good" else 1.0} for row in rows]
+    if kind == "pairs":
+        task = "pairs"
+        rows = [{"premise": "it was", "hypothesis": row["text"], "label": row["label"]} for row in rows]
+    recipe = Recipe(epochs=40, batch_size=6, lr=3e-3, dropout=0.0, precision="fp32", eval_every=40)
+    run = finetune(task, rows, rows, out=tmp_path / "run", base=base, recipe=recipe)
+    metric = run.comparison.rows[1].scores.metrics[run.comparison.task.headline].value
+    assert metric > (0.8 if kind == "regression" else 0.95)
+
+    model = load(tmp_path / "run", precision="fp32")
+    texts = [row["text"] if task == "classify" else (row["premise"], row["hypothesis"]) for row in rows]
+    answers = model(texts)
+    if kind == "regression":
+        assert answers[0].score == pytest.approx(4.0, abs=0.8)
+    else:
+        assert answers[0].label == "good"
+    if kind == "multi":
+        assert answers[0].labels == ("film", "good")
+    saved = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(tensor.dtype == torch.float32 for tensor in saved.values())
+    assert not (tmp_path / "run" / CHECKPOINT).exists()
+
+
+def test_state_survives_json():
+    import json
+    from dataclasses import asdict
+
+    state = State(step=3, best=0.5)
+    assert State(**json.loads(json.dumps(asdict(state)))) == state
+
+
+def test_loop_leaves_the_handler_of_ctrl_c_as_it_was(base, tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    with loop._interruptible() as stop:
+        assert signal.getsignal(signal.SIGINT) is not before
+        assert not stop()
+    assert signal.getsignal(signal.SIGINT) is before
