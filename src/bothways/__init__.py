@@ -6,8 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bothways.jobs import evaluate, finetune
     from bothways.jobs import compare_models as compare
+    from bothways.jobs import evaluate, finetune
     from bothways.predictor import load
 
 __version__ = "0.1.0"

@@ -107,6 +107,7 @@ def compare_command(
     columns: Columns,
     models: Annotated[str, typer.Option(help="Model directories, with commas between.")],
     train: Annotated[Path, typer.Option(help="The file the models were trained on, for the baseline.")],
+    report: Annotated[Path | None, typer.Option(help="Write the table as HTML too.")] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -114,7 +115,7 @@ def compare_command(
     from bothways.jobs import compare_models
 
     names = [name.strip() for name in models.split(",") if name.strip()]
-    comparison = compare_models(test, names, train, columns=columns, seed=seed, reporter=Reporter())
+    comparison = compare_models(test, names, train, columns=columns, report=report, seed=seed, reporter=Reporter())
     if as_json:
         _print_json(comparison.as_json())
         return

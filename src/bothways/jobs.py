@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from importlib import metadata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +16,19 @@ import numpy as np
 
 from bothways import __version__
 from bothways.analysis.compare import Comparison, compare
+from bothways.analysis.report import Lengths, write_report
+from bothways.analysis.summary import card_of, facts_of, machine, report_of, versions
 from bothways.errors import DataError, MissingDependencyError, OptionError
 from bothways.metrics import Scores
 from bothways.model.catalogue import find_model
 from bothways.model.config import EncoderConfig
 from bothways.predictor import Predictor, load
-from bothways.runtime.artifact import SETTINGS, Artifact
+from bothways.runtime.artifact import CHECKPOINT, SETTINGS, Artifact
 from bothways.storage import write_text
 from bothways.tasks import TASKS
 from bothways.tasks.classify import Classify
 from bothways.tasks.task import Example, Prediction
-from bothways.terminal import Reporter, clock
+from bothways.terminal import Reporter
 from bothways.text.files import Columns, Source
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training.recipe import Recipe
@@ -100,18 +100,25 @@ def compare_models(
     train: Source,
     *,
     columns: Columns | None = None,
+    report: str | Path | None = None,
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Comparison:
-    """The table of models on a test file, with the TF-IDF baseline fitted on `train` as its first row."""
+    """The table of models on a test file, with the TF-IDF baseline fitted on `train` as its first row.
+
+    `report` is where to write it as HTML, with the last model's confusions and mistakes.
+    """
     directories = [find_model(model) for model in models]
     if not directories:
         raise OptionError("no model to compare; give at least one directory")
     task = Artifact.read(directories[0]).task
     columns = _columns_for(task, columns)
-    return compare(
-        type(task).read(test, columns), directories, type(task).read(train, columns), seed=seed, reporter=reporter
-    )
+    examples = type(task).read(test, columns)
+    comparison = compare(examples, directories, type(task).read(train, columns), seed=seed, reporter=reporter)
+    if report is not None:
+        facts = [("Test texts", f"{len(examples):,} ({_named(test)})"), ("Machine", machine())]
+        write_report(Path(report), report_of(f"Comparison: {task.name}", comparison, examples, facts))
+    return comparison
 
 
 def finetune(
@@ -155,13 +162,6 @@ def finetune(
     )
     learned.check(dev_examples)
     windows = learned.encode(train_examples, tokenizer)
-    reporter.note(
-        f"{len(train_examples):,} training texts in {len(windows):,} windows, {len(dev_examples):,} dev texts ({note}), "
-        f"{learned.kind}, {len(learned.labels)} label(s)"
-    )
-    if overwrite:
-        _clear(out)
-    out.mkdir(parents=True, exist_ok=True)
     facts = {
         "base": str(base),
         "bothways": __version__,
@@ -172,26 +172,24 @@ def finetune(
         "recipe": recipe.as_json(),
         "time_budget": time_budget,
     }
-    write_text(out / RUN, json.dumps(facts, indent=2) + "\n")
-    identity = _identity(facts, windows)
-    fitted = _fit(
-        learned,
-        tokenizer,
-        directory,
-        windows,
-        dev_examples,
-        recipe,
-        out,
-        identity,
-        time_budget,
-        tensorboard,
-        resume,
-        reporter,
-    )
+    work = _Work(learned, tokenizer, directory, windows, dev_examples, recipe, out, time_budget, tensorboard)
+
+    def begin() -> None:  # only once the base is known to be whole is anything written
+        if overwrite:
+            _clear(out)
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / RUN, json.dumps(facts, indent=2) + "\n")
+        reporter.note(
+            f"{len(train_examples):,} training texts in {len(windows):,} windows, {len(dev_examples):,} dev texts "
+            f"({note}); {learned.kind}, {len(learned.labels)} label(s)"
+        )
+
+    fitted = _fit(work, begin, _identity(facts, windows), reporter, resume=resume)
     facts |= fitted.facts | {"machine": machine(), "versions": versions()}
     Artifact(out, fitted.config, learned, tokenizer, facts).write()
     comparison = compare(dev_examples, [out], train_examples, seed=recipe.seed, reporter=reporter)
-    _finish(out, comparison, train_examples, dev_examples, windows, fitted.history, facts)
+    _finish(work, comparison, train_examples, fitted.history, facts)
+    (out / CHECKPOINT).unlink(missing_ok=True)
     for verdict in comparison.verdicts:
         reporter.note(verdict)
     return Run(out, comparison, time.monotonic() - began, fitted.history)
@@ -204,20 +202,22 @@ class _Fitted:
     facts: dict[str, Any]
 
 
-def _fit(
-    task: Classify,
-    tokenizer: Tokenizer,
-    base: Path,
-    windows: Sequence[Encoded],
-    dev: Sequence[Example],
-    recipe: Recipe,
-    out: Path,
-    identity: str,
-    time_budget: float | None,
-    tensorboard: bool,
-    resume: bool,
-    reporter: Reporter,
-) -> _Fitted:
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is to be fitted to what, and where it goes."""
+
+    task: Classify
+    tokenizer: Tokenizer
+    base: Path
+    windows: Sequence[Encoded]
+    dev: Sequence[Example]
+    recipe: Recipe
+    out: Path
+    time_budget: float | None
+    tensorboard: bool
+
+
+def _fit(work: _Work, begin: Callable[[], None], identity: str, reporter: Reporter, *, resume: bool) -> _Fitted:
     """Load the base, run the loop, write the weights."""
     try:
         import torch
@@ -225,36 +225,37 @@ def _fit(
         raise MissingDependencyError("fine-tuning needs PyTorch: pip install 'bothways[train]'") from error
     from bothways.model.checkpoint import WEIGHTS, classifier_tensors, load_classifier, write_safetensors
     from bothways.model.engine import TorchEngine, best_precision, set_precision
-    from bothways.training.loop import CHECKPOINT, Job, fit
+    from bothways.training.loop import Job, fit
 
+    task, recipe, out = work.task, work.recipe, work.out
     generator = torch.Generator().manual_seed(recipe.seed)
-    model, report = load_classifier(base, len(task.labels), generator, vocab_size=tokenizer.vocab_size)
+    model, report = load_classifier(work.base, len(task.labels), generator, vocab_size=work.tokenizer.vocab_size)
+    begin()
     for line in report.lines():
         reporter.note(line)
     precision = best_precision() if recipe.precision == "auto" else recipe.precision
     set_precision(model.encoder, precision)
-    predictor = Predictor(task, tokenizer, TorchEngine(model))
-    golds = [example.gold for example in dev if example.gold is not None]
+    predictor = Predictor(task, work.tokenizer, TorchEngine(model))
+    golds = [example.gold for example in work.dev if example.gold is not None]
 
     def judge() -> dict[str, float]:
-        predictions = predictor.predict(dev, reporter)
+        predictions = predictor.predict(work.dev, reporter)
         scores = task.score(predictions, golds, rng=np.random.default_rng(recipe.seed), resamples=10)
         return {name: interval.value for name, interval in scores.metrics.items()}
 
     job = Job(
-        windows,
+        work.windows,
         task.kind,
         judge,
         task.headline,
         recipe,
         out,
         identity,
-        time_budget=time_budget,
-        tensorboard=tensorboard,
+        time_budget=work.time_budget,
+        tensorboard=work.tensorboard,
     )
     state = fit(model, job, reporter, resume=resume)
     write_safetensors(out / WEIGHTS, classifier_tensors(model), {"format": "pt"})
-    (out / CHECKPOINT).unlink(missing_ok=True)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     facts = {
         "precision": precision,
@@ -306,8 +307,6 @@ def split(examples: Sequence[Example], seed: int) -> tuple[list[Example], list[E
 
 def _columns_for(task: Classify, columns: Columns | None) -> Columns:
     """Columns for a trained task: what its labels are is settled."""
-    from dataclasses import replace
-
     columns = columns or Columns()
     return columns if columns.kind is not None else replace(columns, kind=task.kind)
 
@@ -318,15 +317,16 @@ def _check_directory(out: Path, *, resume: bool, overwrite: bool) -> None:
     if resume and overwrite:
         raise OptionError("--resume goes on with a run and --overwrite throws it away; expected one of them")
     present = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    finished = SETTINGS in present and CHECKPOINT not in present
     if overwrite and present and RUN not in present and SETTINGS not in present:
         raise OptionError(f"{out} holds {present[0]} and no run of bothways, so it is not overwritten; choose another")
     if present and not resume and not overwrite:
-        state = "a finished model" if SETTINGS in present else "another run" if RUN in present else "other files"
+        state = "a finished model" if finished else "another run" if RUN in present else "other files"
         raise OptionError(
             f"{out} holds {state} ({', '.join(present[:3])}{' ...' if len(present) > 3 else ''}); "
             "choose another directory, or --resume to go on with it, or --overwrite to replace it"
         )
-    if resume and SETTINGS in present:
+    if resume and finished:
         raise OptionError(f"{out} holds a finished model, so there is nothing to resume; --overwrite starts anew")
 
 
@@ -348,71 +348,27 @@ def _named(source: Source) -> str:
     return str(source) if isinstance(source, str | Path) else "rows in memory"
 
 
-def machine() -> str:
-    """The processor, its cores and the system, in a few words."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        name = names[0] if names else name
-    return f"{name}, {os.cpu_count()} cores, {platform.system()}"
-
-
-def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
-    return {name: metadata.version(name) for name in ("torch", "tokenizers", "numpy", "scikit-learn")}
-
-
 def _finish(
-    out: Path,
+    work: _Work,
     comparison: Comparison,
     train: Sequence[Example],
-    dev: Sequence[Example],
-    windows: Sequence[Encoded],
-    history: list[dict[str, Any]],
+    history: Sequence[dict[str, Any]],
     facts: dict[str, Any],
 ) -> None:
     """Write the evaluation, the model card and the report."""
+    out, task = work.out, comparison.task
     write_text(out / EVALUATION, json.dumps(comparison.as_json(), indent=2) + "\n")
-    write_text(out / "README.md", _card(comparison, facts))
-
-
-def _card(comparison: Comparison, facts: dict[str, Any]) -> str:
-    """The model card: what the model does, how well, how it was made."""
-    task, rows = comparison.task, comparison.rows
-    model = rows[1]
-    table = ["| | baseline | this model |", "|---|---|---|"]
-    for name, interval in model.scores.metrics.items():
-        first = rows[0].scores.metrics.get(name)
-        cells = [f"{x.value:.3f} ({x.low:.3f} to {x.high:.3f})" if x else "" for x in (first, interval)]
-        table.append(f"| {name.replace('_', ' ')} | {cells[0]} | {cells[1]} |")
-    labels = ", ".join(f"`{label}`" for label in task.labels)
-    return "\n".join(
-        [
-            "---",
-            "library_name: bothways",
-            f"base_model: {facts['base']}",
-            "pipeline_tag: text-classification",
-            "---",
-            f"# {task.name}, fine-tuned from {facts['base']}",
-            "",
-            f"Answers with {task.kind} label(s): {labels}.",
-            f"Texts are read in windows of {task.max_pieces} pieces"
-            + (" and no further than the first." if task.long == "cut" else "."),
-            "",
-            f"## On {facts['n_dev']:,} dev texts, 95 % intervals",
-            "The dev texts also chose the checkpoint, so expect slightly less on new texts.",
-            "",
-            *table,
-            "",
-            *comparison.verdicts,
-            "",
-            "## How it was made",
-            f"{facts['n_train']:,} texts, {facts['steps']} steps, {clock(facts['training_seconds'])} on {facts['machine']}.",
-            "",
-            *(f"- {name}: {value}" for name, value in facts["recipe"].items()),
-            "",
-        ]
+    write_text(out / "README.md", card_of(comparison, facts))
+    whole = replace(task, max_pieces=10**9, overlap=0).encode(train, work.tokenizer)
+    windowed = Counter(window.example for window in work.windows)
+    lengths = Lengths(
+        pieces=[len(window.ids) for window in whole],
+        limit=task.max_pieces,
+        windowed=sum(count > 1 for count in windowed.values()),
+        truncated=sum(window.truncated for window in work.windows if window.window == 0),
     )
+    losses = [(line["step"], line["loss"]) for line in history if "loss" in line]
+    dev = [(line["step"], line["dev"][task.headline]) for line in history if "dev" in line]
+    title = f"{Path(facts['base']).name} fine-tuned: {task.name}"
+    report = report_of(title, comparison, work.dev, facts_of(facts), losses=losses, dev=dev, lengths=lengths)
+    write_report(out / REPORT, report)

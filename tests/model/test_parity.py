@@ -128,7 +128,9 @@ def test_loss_and_every_gradient_equal_transformers(family, kind: Kind, problem:
     for name, parameter in ours.named_parameters():
         names = tensor_names(ours.config, name)
         parts = [gradients[part if name.startswith("head.") else prefix + part].grad for part in names]
-        torch.testing.assert_close(parameter.grad, torch.cat(parts), atol=1e-5, rtol=1e-4, msg=lambda m: f"{name}: {m}")
+        torch.testing.assert_close(
+            parameter.grad, torch.cat(parts), atol=1e-5, rtol=1e-4, msg=lambda m, name=name: f"{name}: {m}"
+        )
 
 
 def test_padded_equals_packed(family, tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.tiny import ROWS, TINY, write_base
 
 from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError
 from bothways.jobs import finetune
@@ -21,7 +22,6 @@ from bothways.text.tokenizer import Tokenizer
 from bothways.training import loop
 from bothways.training.loop import CHECKPOINT, Job, State, class_weights, fit, parameter_groups, window_weights
 from bothways.training.recipe import Recipe
-from tests.tiny import ROWS, TINY, write_base
 
 QUIET = Reporter(quiet=True)
 RECIPE = Recipe(epochs=4, batch_size=4, lr=1e-3, precision="bf16")

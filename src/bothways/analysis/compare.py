@@ -45,9 +45,14 @@ class Contender:
     disk: int
     memory: int
 
+    @property
+    def metrics(self) -> dict[str, Interval]:
+        """The headline figures."""
+        return self.scores.metrics
+
     def as_json(self) -> dict[str, Any]:
         """The row without its predictions."""
-        metrics = {name: interval.as_json() for name, interval in self.scores.metrics.items()}
+        metrics = {name: interval.as_json() for name, interval in self.metrics.items()}
         costs = ("p", "texts_per_second", "parameters", "disk", "memory")
         return {"name": self.name, "metrics": metrics} | {name: getattr(self, name) for name in costs}
 
@@ -130,8 +135,8 @@ def verdict(task: Classify, first: Contender, row: Contender, golds: Sequence[Go
     gain = paired_difference(_right(task, row.predictions, golds), _right(task, first.predictions, golds), rng=rng)
     ours, theirs = row.scores.metrics["accuracy"].value, first.scores.metrics["accuracy"].value
     figures = (
-        f"accuracy {_percent(ours)} against {_percent(theirs)} of {first.name}; difference "
-        f"{100 * gain.value:+.1f} points, 95 % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f}; McNemar {_p(row.p)}"
+        f"accuracy {_percent(ours)} against {_percent(theirs)} of {first.name}; difference {100 * gain.value:+.1f} "
+        f"points, 95 % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f}; McNemar {_p(row.p)}"
     )
     if row.p is not None and row.p < 0.05 and gain.value > 0:
         return f"{row.name} is better than the baseline: {figures}."

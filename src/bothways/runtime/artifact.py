@@ -15,6 +15,7 @@ from bothways.tasks.classify import Classify
 from bothways.text.tokenizer import Tokenizer
 
 SETTINGS = "bothways.json"
+CHECKPOINT = "resume.safetensors"  # there only while a run is not finished
 FORMAT = 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 import tempfile
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,11 +43,11 @@ ORDINARY, WHITESPACE, EXTENDING, DROPPED = range(4)
 class Encoded:
     """One window, ready for the model; T pieces, specials included.
 
-    `offsets` are start and exclusive end in characters of the original text, (0, 0) for specials; a piece of
-    nothing but space is empty. `words` counts the words of `str.split()` in its text, -1 for specials and for
-    space. `texts` is 0 or 1, the text that the piece is of, -1 for specials. `example` is the index in the
-    call, `window` counts within the example, `truncated` is how many pieces of it no window shows, `target`
-    is for the tasks.
+    `offsets` are start and exclusive end in characters of the original text, (0, 0) for specials. `words`
+    counts the words of `str.split()` in its text, -1 for specials. A piece of nothing but space is empty, and
+    of the word that begins there, or of none (-1). `texts` is 0 or 1, the text that the piece is of, -1 for
+    specials. `example` is the index in the call, `window` counts within the example, `truncated` is how many
+    pieces of it no window shows, `target` is for the tasks. The arrays are views into those of the call.
     """
 
     ids: Ints  # (T,)
@@ -185,7 +186,7 @@ class Tokenizer:
 
     def windows(
         self,
-        examples: Sequence[tuple[str, ...]],
+        examples: Sequence[Sequence[str]],
         *,
         max_pieces: int,
         overlap: int,
@@ -202,8 +203,8 @@ class Tokenizer:
         """
         chosen: dict[int, list[int]] = {1: [], 2: []}
         for n, texts in enumerate(examples):
-            if len(texts) not in chosen:
-                raise DataError(f"example {n} has {len(texts)} texts; expected one or two")
+            if isinstance(texts, str) or len(texts) not in chosen:
+                raise DataError(f"example {n} is not a tuple of one or two texts: {reprlib.repr(texts)}")
             chosen[len(texts)].append(n)
         rooms = {size: max_pieces - (len(self._layouts[size]) - size) for size in chosen if chosen[size]}
         for size, room in rooms.items():
@@ -233,9 +234,10 @@ class Tokenizer:
                 clean = [self._shifting.sub(lambda at: at[1] + " " * len(at[2]), text) for text in few]
             encodings = self.backend.encode_batch(clean, add_special_tokens=False)
             count = np.fromiter(map(len, encodings), np.int64, len(few))
-            ids = np.fromiter(chain.from_iterable(one.ids for one in encodings), np.int32)
+            P = int(count.sum())
+            ids = np.fromiter(chain.from_iterable(one.ids for one in encodings), np.int32, P)
             spans = chain.from_iterable(chain.from_iterable(one.offsets for one in encodings))
-            offsets, words = _place(few, count, np.fromiter(spans, np.int64).reshape(-1, 2))
+            offsets, words = _place(few, clean, count, np.fromiter(spans, np.int64, 2 * P).reshape(-1, 2))
             parts.append((ids, offsets, words, count))
         ids, offsets, words, count = (np.concatenate(column) for column in zip(*parts, strict=True))
         return Cut(ids, offsets, words, np.cumsum(count) - count, count)
@@ -255,17 +257,17 @@ def _layout(backend: tokenizers.Tokenizer, where: str, *texts: str) -> tuple[Slo
     return tuple(slots)
 
 
-def _place(texts: list[str], count: Index, offsets: Index) -> tuple[Ints, Ints]:
+def _place(texts: list[str], clean: list[str], count: Index, offsets: Index) -> tuple[Ints, Ints]:
     """Offsets (P, 2), mended, and the number of each piece's word (P,), -1 for a piece of space.
 
     The library's offsets miss characters that normalising merged or dropped (huggingface/tokenizers issues
     892, 1201): a mark after its letter, the first of two quotes. Here a piece also takes the uncovered marks
     that follow it and the uncovered ordinary characters before it, and gives up space at its beginning.
+    `clean` are the texts as the library saw them.
     """
-    joined = "\n" + "\n".join(texts) + "\n"
-    codes = np.frombuffer(joined.encode("utf-32-le"), np.uint32)
+    codes = _codes(texts)
     kinds = np.zeros(int(codes.max()) + 1, np.uint8)
-    for character in set(joined):
+    for character in {"\n"}.union(*texts):
         kinds[ord(character)] = _kind(character)
     kind = kinds[codes]
     length = np.fromiter(map(len, texts), np.int64, len(texts))
@@ -273,20 +275,26 @@ def _place(texts: list[str], count: Index, offsets: Index) -> tuple[Ints, Ints]:
     start, end = offsets[:, 0] + shift, offsets[:, 1] + shift
 
     space = kind == WHITESPACE
-    if space[start[start < end]].any():
-        start = np.minimum(_next(~space)[start], end)
+    blank = space | (_codes(clean) == ord(" "))
+    if blank[start[start < end]].any():
+        start = np.minimum(_next(~blank)[start], end)
     filled = start < end
     if (kind == EXTENDING).any():
-        following = np.append(start[1:], len(codes))
+        last = _next(np.append(end[1:] != end[:-1], True))  # of the pieces that share an end
+        following = np.append(start[1:], len(codes))[last]
         reach = np.minimum(_next(kind != EXTENDING)[end], following)
         end = np.where(filled, np.maximum(end, reach), end)
-    covered = np.maximum.accumulate(np.append(0, end[:-1])) if len(end) else end
+    before = np.zeros_like(end)  # where the piece before it ends, unless they begin together
+    before[1:] = np.where(start[1:] == start[:-1], 0, end[:-1])
+    covered = np.maximum.accumulate(before)
     gap = filled & (covered < start) & (kind[start - 1] == ORDINARY)
     if gap.any():
         run = np.maximum.accumulate(np.where(kind != ORDINARY, np.arange(len(kind)), 0)) + 1
         start = np.where(gap, np.maximum(covered, run[start - 1]), start)
 
-    begun = np.cumsum(~space & np.append(True, space[:-1]))  # words, up to each character
+    begins = ~space
+    begins[1:] &= space[:-1]
+    begun = np.cumsum(begins)  # words, up to each character
     words = np.where(space[start], -1, begun[start] - begun[shift - 1] - 1)
     return (np.stack([start, end], axis=1) - shift[:, None]).astype(np.int32), words.astype(np.int32)
 
@@ -299,6 +307,10 @@ def _kind(character: str) -> int:
     if category[0] == "M" or "\u1160" <= character <= "\u11ff" or character in "\uff9e\uff9f":
         return EXTENDING
     return DROPPED if category[0] == "C" or character == "\ufffd" else ORDINARY
+
+
+def _codes(texts: list[str]) -> npt.NDArray[np.uint32]:
+    return np.frombuffer(("\n" + "\n".join(texts) + "\n").encode("utf-32-le"), np.uint32)
 
 
 def _next(wanted: npt.NDArray[np.bool_]) -> Index:
@@ -342,15 +354,15 @@ def _lay(
     begin = np.where(text < 0, behind, first[:, text]).ravel()  # (W * L,)
     size = np.where(text < 0, 1, shown[:, text]).ravel()
     ends = np.cumsum(size)
-    slot = np.repeat(np.tile(np.arange(L), len(example)), size)  # (all pieces of all windows,)
+    slot = np.repeat(np.arange(len(size)) % L, size)  # (all pieces of all windows,)
     source = np.arange(len(slot)) + np.repeat(begin - (ends - size), size)
 
-    ids = np.append(cut.ids, special_ids)[source]
+    ids = np.concatenate((cut.ids, special_ids))[source]
     type_ids, texts = types[slot], text.astype(np.int8)[slot]
-    offsets = np.append(cut.offsets, np.zeros((L, 2), np.int32), axis=0)[source]
-    words = np.append(cut.words, np.full(L, -1, np.int32))[source]
-    last = ends[L - 1 :: L]
-    columns = (last - np.diff(last, prepend=0), last, np.array(examples)[example], window, truncated[example])
+    offsets = np.concatenate((cut.offsets, np.zeros((L, 2), np.int32)))[source]
+    words = np.concatenate((cut.words, np.full(L, -1, np.int32)))[source]
+    opens, closes = (ends - size)[::L], ends[L - 1 :: L]
+    columns = (opens, closes, np.array(examples)[example], window, truncated[example])
     return [
         Encoded(ids[a:b], type_ids[a:b], offsets[a:b], words[a:b], texts[a:b], *numbers)
         for a, b, *numbers in zip(*(column.tolist() for column in columns), strict=True)

@@ -28,6 +28,7 @@ from bothways.model.checkpoint import read_safetensors, write_safetensors
 from bothways.model.dropout import Dropout
 from bothways.model.engine import forward
 from bothways.model.heads import Classifier, Kind, classification_loss
+from bothways.runtime.artifact import CHECKPOINT
 from bothways.storage import write_text
 from bothways.terminal import Bar, Reporter, clock
 from bothways.text.tokenizer import Encoded
@@ -38,7 +39,6 @@ from bothways.training.vocabulary import UsedRows
 
 SAVE_SECONDS = 300.0  # between two checkpoints, besides those at evaluations
 LOG_LINES = 200  # about so many lines of loss in a run
-CHECKPOINT = "resume.safetensors"
 METRICS = "metrics.jsonl"
 
 

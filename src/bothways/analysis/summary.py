@@ -1,0 +1,136 @@
+"""What is said of a model beside its weights: the report's contents, the model card, the facts of its making."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bothways.analysis.compare import Comparison
+from bothways.analysis.report import Lengths, Mistake, Report, Row
+from bothways.tasks.task import Example
+from bothways.terminal import clock
+
+MOST_MISTAKES = 20  # in a report
+
+
+def report_of(
+    title: str,
+    comparison: Comparison,
+    examples: Sequence[Example],
+    facts: Sequence[tuple[str, str]],
+    *,
+    losses: Sequence[tuple[int, float]] = (),
+    dev: Sequence[tuple[int, float]] = (),
+    lengths: Lengths | None = None,
+) -> Report:
+    """A report about the last row of a comparison."""
+    task, model = comparison.task, comparison.rows[-1]
+    wrong = [
+        Mistake(
+            " / ".join(example.texts),
+            _written(example.gold),
+            _written(prediction.labels or prediction.label),
+            prediction.score,
+        )
+        for example, prediction in zip(examples, model.predictions, strict=True)
+        if task.kind != "regression" and example.gold is not None and not task.right(prediction, example.gold)
+    ]
+    return Report(
+        title=title,
+        verdict=" ".join(comparison.verdicts),
+        facts=facts,
+        rows=[
+            Row(row.name, row.metrics, row.p, row.texts_per_second, row.parameters, row.disk, row.memory)
+            for row in comparison.rows
+        ],
+        losses=losses,
+        dev=dev,
+        dev_metric=task.headline,
+        scores=model.scores,
+        mistakes=sorted(wrong, key=lambda mistake: -mistake.score)[:MOST_MISTAKES],
+        lengths=lengths,
+    )
+
+
+def _written(gold: Any) -> str:
+    return ", ".join(gold) if isinstance(gold, tuple) else str(gold)
+
+
+def facts_of(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a report says of how the model was made."""
+    recipe = ", ".join(f"{name} {value}" for name, value in facts["recipe"].items() if value is not None)
+    packages = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    return [
+        ("Base model", facts["base"]),
+        ("Training texts", f"{facts['n_train']:,} ({facts['train']})"),
+        ("Dev texts", f"{facts['n_dev']:,} ({facts['dev']})"),
+        ("Recipe", recipe),
+        (
+            "Training",
+            f"{facts['steps']:,} steps in {clock(facts['training_seconds'])}, best at step {facts['best_step']:,}",
+        ),
+        ("Speed", f"{facts['tokens_per_second']:,.0f} tokens a second, {facts['precision']}"),
+        ("Machine", facts["machine"]),
+        ("Packages", packages),
+    ]
+
+
+def machine() -> str:
+    """The processor, its cores and the system, in a few words."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        name = names[0] if names else name
+    return f"{name}, {os.cpu_count()} cores, {platform.system()}"
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    return {name: metadata.version(name) for name in ("torch", "tokenizers", "numpy", "scikit-learn")}
+
+
+def card_of(comparison: Comparison, facts: dict[str, Any]) -> str:
+    """The model card: what the model does, how well, how it was made."""
+    task, rows = comparison.task, comparison.rows
+    model = rows[1]
+    table = ["| | baseline | this model |", "|---|---|---|"]
+    for name, interval in model.scores.metrics.items():
+        first = rows[0].scores.metrics.get(name)
+        cells = [f"{x.value:.3f} ({x.low:.3f} to {x.high:.3f})" if x else "" for x in (first, interval)]
+        table.append(f"| {name.replace('_', ' ')} | {cells[0]} | {cells[1]} |")
+    labels = ", ".join(f"`{label}`" for label in task.labels)
+    return "\n".join(
+        [
+            "---",
+            "library_name: bothways",
+            f"base_model: {facts['base']}",
+            "pipeline_tag: text-classification",
+            "---",
+            f"# {task.name}, fine-tuned from {facts['base']}",
+            "",
+            f"Answers with {task.kind} label(s): {labels}.",
+            f"Texts are read in windows of {task.max_pieces} pieces"
+            + (" and no further than the first." if task.long == "cut" else "."),
+            "",
+            f"## On {facts['n_dev']:,} dev texts, 95 % intervals",
+            "The dev texts also chose the checkpoint, so expect slightly less on new texts.",
+            "",
+            *table,
+            "",
+            *comparison.verdicts,
+            "",
+            "## How it was made",
+            f"{facts['n_train']:,} texts, {facts['steps']} steps, {clock(facts['training_seconds'])}.",
+            f"Machine: {facts['machine']}.",
+            "",
+            *(f"- {name}: {value}" for name, value in facts["recipe"].items()),
+            "",
+        ]
+    )
