@@ -30,6 +30,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
+        self.words.append("" if tag == "wbr" else " ")
         if tag not in VOID:
             self.open.append(tag)
 
@@ -42,7 +43,7 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        return re.sub(r"\s+", " ", " ".join(self.words))
+        return re.sub(r"\s+", " ", "".join(self.words))
 
     def count(self, tag: str) -> int:
         return sum(name == tag for name, _ in self.elements)

@@ -19,8 +19,7 @@ from torch import Tensor
 
 from bothways.model.dropout import Dropout
 
-GROUP_AT_LEAST = 4  # sequences in a rectangle: fewer cost more in calls than they save in padding
-GROUP_SHORTEST = 0.8  # of the longest in the same rectangle
+RECTANGLE_COST = 400_000  # scores that take as long as the calls of one more rectangle
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: Dropout, rate: float) -> Tensor:
@@ -68,19 +67,19 @@ class Padded:
 
 @dataclass(frozen=True, slots=True)
 class Rectangle:
-    """One group of sequences of similar length, as the places where its rows are found.
+    """R rows of width T that hold a group of sequences, several short ones side by side in a row.
 
-    `spread` (3·B·H·T,) names for each row of the (3, B, H, T) rectangle its row among the (N·3·H) rows of
-    the packed qkv; `gather` (N'·3·H,) the reverse; `lift` (N'·H,) names for each packed row of the result
-    its row among the (B·H·T), `settle` (B·H·T,) the reverse. Padding names some row of its own sequence.
+    The index tensors say where each piece of a head, D numbers, is copied from: `spread` (3·R·H·T,) fills the
+    rectangle from the rows of the packed qkv, `gather` (N'·3·H,) goes back; `lift` (N'·H,) takes the result
+    out of the rectangle, `settle` (R·H·T,) goes back. Empty places copy some token, and attend to themselves.
     """
 
-    sequences: int
+    rows: int
     width: int
     start: int  # in tokens
     stop: int
-    bias: Tensor | None
-    real: Tensor | None  # (B, 1, T, 1), 0 on padding
+    bias: Tensor | None  # (R, 1, T, T): 0 within a sequence, -inf between two
+    real: Tensor | None  # (R, 1, T, 1): 0 on empty places
     spread: Tensor
     gather: Tensor
     settle: Tensor
@@ -97,14 +96,10 @@ class Packed:
     @classmethod
     def from_lengths(cls, lengths: np.ndarray, heads: int) -> Packed:
         """(B,) lengths, longest first -> where each token goes."""
-        rectangles, first, start = [], 0, 0
-        for last in range(1, len(lengths) + 1):
-            small = last - first < GROUP_AT_LEAST or len(lengths) - last < GROUP_AT_LEAST
-            if last < len(lengths) and (small or lengths[last] >= GROUP_SHORTEST * lengths[first]):
-                continue
-            rectangle = _rectangle(lengths[first:last], start, heads)
-            rectangles.append(rectangle)
-            first, start = last, rectangle.stop
+        rectangles, start = [], 0
+        for group in np.split(lengths, group_edges(lengths, heads)):
+            rectangles.append(_rectangle(group, start, heads))
+            start = rectangles[-1].stop
         return cls(heads, tuple(rectangles))
 
     def attention(self, qkv: Tensor, dropout: Dropout, rate: float) -> Tensor:
@@ -112,37 +107,68 @@ class Packed:
         D = qkv.shape[-1] // 3 // self.heads
         parts = []
         for part in self.rectangles:
-            rows = qkv[part.start : part.stop].reshape(-1, D)  # (N'·3·H, D)
-            split = _Move.apply(rows, part.spread, part.gather, None)  # type: ignore[no-untyped-call]
-            query, key, value = split.view(3, part.sequences, self.heads, part.width, D)
-            mixed = attend(query, key, value, part.bias, dropout, rate)  # (B, H, T, D)
-            flat = mixed.reshape(-1, D)
-            back = _Move.apply(flat, part.lift, part.settle, part.real)  # type: ignore[no-untyped-call]
+            pieces = qkv[part.start : part.stop].reshape(-1, D)  # (N'·3·H, D)
+            split = _Move.apply(pieces, part.spread, part.gather, None)  # type: ignore[no-untyped-call]
+            query, key, value = split.view(3, part.rows, self.heads, part.width, D)
+            mixed = attend(query, key, value, part.bias, dropout, rate).reshape(-1, D)  # (R·H·T, D)
+            back = _Move.apply(mixed, part.lift, part.settle, part.real)  # type: ignore[no-untyped-call]
             parts.append(back.view(part.stop - part.start, self.heads * D))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
+def group_edges(lengths: np.ndarray, heads: int) -> list[int]:
+    """Where a batch, longest first, is cut into groups of its own rectangle each.
+
+    A group ends where the next sequence is less than half as long as its first, if the scores that this
+    saves, (first² - next·first) a token of the rest, are worth the calls of another rectangle.
+    """
+    edges: list[int] = []
+    first, behind = int(lengths[0]), np.cumsum(lengths[::-1])[::-1]  # tokens from here on
+    for place, length in enumerate(lengths):
+        if 2 * length <= first and behind[place] * (first - length) * heads > RECTANGLE_COST:
+            edges.append(place)
+            first = int(length)
+    return edges
+
+
+def rows_for(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(B,) lengths, longest first -> the row and the first column of each, in rows as wide as the longest.
+
+    First fit decreasing (Johnson 1973): each sequence goes into the first row with room.
+    """
+    room: list[int] = []
+    row, column = np.zeros(len(lengths), np.int64), np.zeros(len(lengths), np.int64)
+    for place, length in enumerate(lengths.tolist()):
+        which = next((index for index, left in enumerate(room) if left >= length), len(room))
+        if which == len(room):
+            room.append(int(lengths[0]))
+        row[place], column[place] = which, lengths[0] - room[which]
+        room[which] -= length
+    return row, column
+
+
 def _rectangle(lengths: np.ndarray, start: int, heads: int) -> Rectangle:
-    B, T, H = len(lengths), int(lengths[0]), heads
-    ends = np.cumsum(lengths)
-    column = np.minimum(np.arange(T), lengths[:, None] - 1)  # (B, T): padding repeats the last token
-    token = (ends - lengths)[:, None] + column  # (B, T) packed token of each place
-    real = np.arange(T) < lengths[:, None]
-    which, head = np.arange(3)[:, None, None, None], np.arange(H)[:, None]
-    spread = (token[None, :, None, :] * 3 + which) * H + head  # (3, B, H, T)
-    settle = token[:, None, :] * H + head  # (B, H, T)
-    sequence, place = np.nonzero(real)  # (N',) each, in packed order
-    lift = (sequence[:, None] * H + np.arange(H)) * T + place[:, None]  # (N', H) rows of (B, H, T)
-    gather = np.arange(3)[:, None] * (B * H * T) + lift[:, None, :]  # (N', 3, H) rows of (3, B, H, T)
-    full = bool(real.all())
-    flags = torch.from_numpy(real)
+    row, column = rows_for(lengths)
+    R, T, H, N = int(row.max()) + 1, int(lengths[0]), heads, int(lengths.sum())
+    sequence = np.repeat(np.arange(len(lengths)), lengths)  # (N,)
+    within = np.arange(N) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    place = (row[sequence], column[sequence] + within)
+    token, owner = np.zeros((R, T), np.int64), np.full((R, T), -1)
+    token[place], owner[place] = np.arange(N), sequence
+    head = np.arange(H)
+    settle = token[:, None, :] * H + head[:, None]  # (R, H, T)
+    spread = (token[None, :, None, :] * 3 + np.arange(3)[:, None, None, None]) * H + head[:, None]  # (3, R, H, T)
+    lift = (place[0][:, None] * H + head) * T + place[1][:, None]  # (N, H) places in (R, H, T)
+    gather = np.arange(3)[:, None] * (R * H * T) + lift[:, None, :]  # (N, 3, H) places in (3, R, H, T)
+    alone = len(lengths) == R and bool((lengths == T).all())
+    same = torch.from_numpy(owner[:, :, None] == owner[:, None, :])
     return Rectangle(
-        sequences=B,
+        rows=R,
         width=T,
         start=start,
-        stop=start + int(ends[-1]),
-        bias=None if full else padding_bias(torch.from_numpy(lengths), T),
-        real=None if full else flags[:, None, :, None].to(torch.float32),
+        stop=start + N,
+        bias=None if alone else torch.zeros(same.shape).masked_fill_(~same, float("-inf"))[:, None],
+        real=None if alone else torch.from_numpy(owner >= 0)[:, None, :, None].float(),
         spread=_index(spread),
         gather=_index(gather),
         settle=_index(settle),
@@ -150,8 +176,8 @@ def _rectangle(lengths: np.ndarray, start: int, heads: int) -> Rectangle:
     )
 
 
-def _index(rows: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(rows.reshape(-1), dtype=np.int32))
+def _index(places: np.ndarray) -> Tensor:
+    return torch.from_numpy(places.reshape(-1).astype(np.int32))
 
 
 class _Move(torch.autograd.Function):
