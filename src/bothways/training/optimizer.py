@@ -49,7 +49,7 @@ class MasterAdamW:
     def step(self, lr: float, *, max_norm: float) -> float:
         """Clip the gradients to `max_norm` together, update at `lr`, drop the gradients; returns their norm."""
         grads = {name: self.parameters[name].grad for name in self.master}
-        norms = [torch.linalg.vector_norm(grad, dtype=torch.float32) for grad in grads.values() if grad is not None]
+        norms = [torch.linalg.vector_norm(grad).float() for grad in grads.values() if grad is not None]
         norm = torch.linalg.vector_norm(torch.stack(norms))
         clip = float(torch.clamp(max_norm / (norm + 1e-6), max=1.0))
         for group in self.groups:
@@ -57,8 +57,10 @@ class MasterAdamW:
                 grad = grads[name]
                 if grad is None:
                     continue
-                scaled = self._scratch[: grad.numel()].view(grad.shape)
-                self._update(name, torch.mul(grad, clip, out=scaled), lr * group.lr_factor, group.weight_decay)
+                scaled = self._scratch[: grad.numel()].view(grad.shape).copy_(grad)
+                if clip < 1.0:
+                    scaled.mul_(clip)
+                self._update(name, scaled, lr * group.lr_factor, group.weight_decay)
                 self.parameters[name].grad = None
         return float(norm)
 
