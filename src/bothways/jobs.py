@@ -224,7 +224,7 @@ def _fit(work: _Work, begin: Callable[[], None], identity: str, reporter: Report
     except ModuleNotFoundError as error:
         raise MissingDependencyError("fine-tuning needs PyTorch: pip install 'bothways[train]'") from error
     from bothways.model.checkpoint import WEIGHTS, classifier_tensors, load_classifier, write_safetensors
-    from bothways.model.engine import TorchEngine, best_precision, set_precision
+    from bothways.model.engine import TorchEngine, best_precision
     from bothways.training.loop import Job, fit
 
     task, recipe, out = work.task, work.recipe, work.out
@@ -234,7 +234,6 @@ def _fit(work: _Work, begin: Callable[[], None], identity: str, reporter: Report
     for line in report.lines():
         reporter.note(line)
     precision = best_precision() if recipe.precision == "auto" else recipe.precision
-    set_precision(model.encoder, precision)
     predictor = Predictor(task, work.tokenizer, TorchEngine(model))
     golds = [example.gold for example in work.dev if example.gold is not None]
 
@@ -251,6 +250,7 @@ def _fit(work: _Work, begin: Callable[[], None], identity: str, reporter: Report
         recipe,
         out,
         identity,
+        precision=precision,
         time_budget=work.time_budget,
         tensorboard=work.tensorboard,
     )

@@ -14,7 +14,6 @@ from tests.tiny import ROWS, TINY, write_base
 from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError
 from bothways.jobs import finetune
 from bothways.model.checkpoint import load_classifier
-from bothways.model.engine import set_precision
 from bothways.predictor import load
 from bothways.tasks import Classify
 from bothways.terminal import Reporter
@@ -40,7 +39,6 @@ def setup(base: Path, directory: Path, recipe: Recipe, *, rows=ROWS, stop_at: in
     tokenizer = Tokenizer.from_directory(base)
     windows = task.encode(examples, tokenizer)
     model, _ = load_classifier(base, len(task.labels), torch.Generator().manual_seed(recipe.seed))
-    set_precision(model.encoder, "bf16" if recipe.precision == "bf16" else "fp32")
     judged: list[int] = []
 
     def judge() -> dict[str, float]:
@@ -49,7 +47,9 @@ def setup(base: Path, directory: Path, recipe: Recipe, *, rows=ROWS, stop_at: in
             os.kill(os.getpid(), signal.SIGINT)
         return {"accuracy": float(len(judged))}  # each better than the last, so the last weights are kept
 
-    return model, Job(windows, task.kind, judge, "accuracy", recipe, directory, "the same run", **more)
+    return model, Job(
+        windows, task.kind, judge, "accuracy", recipe, directory, "the same run", recipe.precision, **more
+    )
 
 
 def loop_columns():
@@ -282,3 +282,11 @@ def test_loop_leaves_the_handler_of_ctrl_c_as_it_was(base, tmp_path):
         assert signal.getsignal(signal.SIGINT) is not before
         assert not stop()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_masters_begin_with_the_fp32_weights_not_with_their_bf16_rounding(base, tmp_path):
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, lr=0.0, weight_decay=0.0, epochs=1))
+    before = weights(model)
+    fit(model, job, QUIET)
+    for name, value in weights(model).items():
+        assert torch.equal(value, before[name]), name

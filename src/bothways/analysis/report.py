@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import numpy as np
 from bothways import __version__
 from bothways.errors import MissingDependencyError
 from bothways.metrics import Counts, Interval, Scores
+from bothways.storage import write_text
 
 METRIC_TITLES = {
     "accuracy": "Accuracy",
@@ -122,10 +122,7 @@ def write_report(path: Path, report: Report) -> None:
     environment.filters |= {"figure": _figure, "label": _label, "titled": _titled}
     template = environment.from_string(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
     page = template.render(report=report, version=__version__, percent=PERCENT, **_parts(report))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(page, encoding="utf-8", errors="replace")
-    unfinished.replace(path)
+    write_text(path, page.encode("utf-8", "replace").decode())
 
 
 def _parts(report: Report) -> dict[str, Any]:

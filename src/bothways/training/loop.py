@@ -26,7 +26,7 @@ from bothways.batch import Batch, make_batch
 from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError
 from bothways.model.checkpoint import read_safetensors, write_safetensors
 from bothways.model.dropout import Dropout
-from bothways.model.engine import forward
+from bothways.model.engine import Precision, forward, set_precision
 from bothways.model.heads import Classifier, Kind, classification_loss
 from bothways.runtime.artifact import CHECKPOINT
 from bothways.storage import write_text
@@ -70,12 +70,13 @@ class Job:
     recipe: Recipe
     directory: Path
     identity: str
+    precision: Precision = "fp32"
     time_budget: float | None = None  # seconds
     tensorboard: bool = False
 
 
 def fit(model: Classifier, job: Job, reporter: Reporter, *, resume: bool = False) -> State:
-    """Train `model` in place; it ends with the weights of the best evaluation.
+    """Train `model`, given in fp32, in place; it ends with the weights of the best evaluation, in fp32.
 
     Raises `InterruptedRunError` after Ctrl-C, with everything saved.
     """
@@ -93,6 +94,7 @@ class _Run:
             _set_dropout(model, recipe.dropout)
         self.used = UsedRows(model.encoder.embeddings.word, job.windows)
         self.optimizer = MasterAdamW(model, parameter_groups(model, recipe))
+        set_precision(model.encoder, job.precision)  # after the masters have taken the weights as they are
         self.lr = recipe.peak_lr(model.config)
         self.best_weights: dict[str, Tensor] = {}
         self.state = State()

@@ -25,7 +25,10 @@ class Group:
 
 
 class MasterAdamW:
-    """AdamW (Loshchilov and Hutter 2019) over named parameters, bf16 or fp32."""
+    """AdamW (Loshchilov and Hutter 2019) over named parameters, made while they are still fp32.
+
+    Those turned into bf16 afterwards keep their master here; for the others the parameter is its own master.
+    """
 
     def __init__(
         self,
@@ -38,7 +41,7 @@ class MasterAdamW:
         self.parameters = dict(model.named_parameters())
         self.groups, self.betas, self.eps = tuple(groups), betas, eps
         learned = [name for group in self.groups for name in group.names]
-        self.master = {name: self.parameters[name].detach().float() for name in learned}
+        self.master = {name: self.parameters[name].detach() for name in learned}
         self.first = {name: torch.zeros_like(master) for name, master in self.master.items()}
         self.second = {name: torch.zeros_like(master) for name, master in self.master.items()}
         self.steps = {name: torch.zeros(()) for name in learned}
