@@ -4,8 +4,10 @@ import csv
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -361,6 +363,27 @@ def test_python_m_bothways_is_the_command():
     assert "finetune" in done.stdout
 
 
+# Stopping and going on
+
+
+def test_ctrl_c_saves_and_resume_ends_with_the_same_bytes(tmp_path, base):
+    train = write_csv(tmp_path / "train.csv")
+    common = ["finetune", "classify", train, "--dev", train, "--base", base, "--epochs", "60", "--eval-every", "3"]
+    command = [sys.executable, "-m", "bothways", *common, "--out"]
+    run([*common, "--out", tmp_path / "whole"])
+    stopped = subprocess.Popen([*map(str, command), str(tmp_path / "parts")], stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "parts" / "metrics.jsonl"
+    while stopped.poll() is None and not (log.is_file() and "dev" in log.read_text()):
+        time.sleep(0.01)
+    stopped.send_signal(signal.SIGINT)
+    message = stopped.communicate(timeout=60)[1]
+    assert stopped.returncode == 130, message
+    assert "--resume goes on from here" in message
+    run([*common, "--out", tmp_path / "parts", "--resume"])
+    ends = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "parts")]
+    assert ends[0] == ends[1]
+
+
 # Base models
 
 
@@ -443,5 +466,8 @@ def test_files_of_every_kind_predict_the_same(model, tmp_path):
     parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "rows.parquet")
     expected = bothways.evaluate(model, ROWS).predictions
     assert [answer.label for answer in expected] == [answer.label for answer in bothways.load(model)(texts)]
-    for name in ("rows.jsonl", "rows.tsv", "rows.parquet"):
-        assert bothways.evaluate(model, tmp_path / name).predictions == expected
+    import datasets
+
+    in_memory = datasets.Dataset.from_list(ROWS).class_encode_column("label")
+    for source in (tmp_path / "rows.jsonl", tmp_path / "rows.tsv", tmp_path / "rows.parquet", in_memory):
+        assert bothways.evaluate(model, source).predictions == expected

@@ -9,11 +9,15 @@ if TYPE_CHECKING:
     from bothways.jobs import compare_models as compare
     from bothways.jobs import evaluate, finetune
     from bothways.predictor import load
+    from bothways.text.files import Columns
+    from bothways.training.recipe import Recipe
 
 __version__ = "0.1.0"
-__all__ = ["compare", "evaluate", "finetune", "load"]
+__all__ = ["Columns", "Recipe", "compare", "evaluate", "finetune", "load"]
 
 _PLACES = {
+    "Columns": ("bothways.text.files", "Columns"),
+    "Recipe": ("bothways.training.recipe", "Recipe"),
     "compare": ("bothways.jobs", "compare_models"),
     "evaluate": ("bothways.jobs", "evaluate"),
     "finetune": ("bothways.jobs", "finetune"),

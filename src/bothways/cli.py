@@ -244,15 +244,15 @@ def main() -> None:
     except InterruptedRunError as error:
         typer.echo(str(error), err=True)
         sys.exit(130)
-    except BothwaysError as error:
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except (BothwaysError, OSError) as error:  # what the system refuses (space, permission) is the user's to mend
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("interrupted", err=True)
         sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
 
 
 if __name__ == "__main__":

@@ -290,3 +290,9 @@ def test_masters_begin_with_the_fp32_weights_not_with_their_bf16_rounding(base, 
     fit(model, job, QUIET)
     for name, value in weights(model).items():
         assert torch.equal(value, before[name]), name
+
+
+def test_tensorboard_files_are_written_on_request(base, tmp_path):
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, epochs=1), tensorboard=True)
+    fit(model, job, QUIET)
+    assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))

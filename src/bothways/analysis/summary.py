@@ -33,7 +33,7 @@ def report_of(
         Mistake(
             " / ".join(example.texts),
             _written(example.gold),
-            _written(prediction.labels or prediction.label),
+            _written(prediction.label if prediction.labels is None else prediction.labels),
             prediction.score,
         )
         for example, prediction in zip(examples, model.predictions, strict=True)

@@ -1,0 +1,50 @@
+"""Batches hold every window once, within their budget, and lose nothing between packed and padded."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bothways.batch import budgeted, make_batch
+from bothways.text.tokenizer import Encoded
+
+LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=30)
+
+
+def windows(lengths: list[int]) -> list[Encoded]:
+    rng = np.random.default_rng(0)
+    made = []
+    for example, length in enumerate(lengths):
+        ids = rng.integers(1, 99, size=length).astype(np.int32)
+        flat = np.zeros(length, np.int32)
+        made.append(Encoded(ids, ids % 2, np.zeros((length, 2), np.int32), flat, flat.astype(np.int8), example, 0))
+    return made
+
+
+@given(LENGTHS, st.integers(1, 100))
+def test_every_window_is_in_one_batch_within_the_budget_longest_first(lengths, budget):
+    groups = list(budgeted(lengths, budget))
+    assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
+    assert all(sum(lengths[index] for index in group) <= budget or len(group) == 1 for group in groups)
+    flat = [lengths[index] for group in groups for index in group]
+    assert flat == sorted(flat, reverse=True)
+
+
+@given(LENGTHS)
+def test_packing_keeps_each_window_whole(lengths):
+    given_windows = windows(lengths)
+    batch = make_batch(given_windows)
+    for start, length, member in zip(batch.starts, batch.lengths, batch.members, strict=True):
+        window = given_windows[member]
+        np.testing.assert_array_equal(batch.ids[start : start + length], window.ids)
+        np.testing.assert_array_equal(batch.type_ids[start : start + length], window.type_ids)
+        np.testing.assert_array_equal(batch.positions[start : start + length], np.arange(length))
+
+
+@given(LENGTHS)
+def test_padding_says_what_is_real(lengths):
+    batch = make_batch(windows(lengths))
+    ids, mask, type_ids = batch.padded(pad_id=0)
+    assert mask.sum(1).tolist() == batch.lengths.tolist()
+    np.testing.assert_array_equal(ids[mask == 1], batch.ids)
+    np.testing.assert_array_equal(type_ids[mask == 1], batch.type_ids)
+    assert (ids[mask == 0] == 0).all()
