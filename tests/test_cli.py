@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 import bothways
 from bothways import cli
 from bothways.errors import CheckpointError, DataError, MissingDependencyError, ModelNotFoundError, OptionError
-from bothways.jobs import split
 from bothways.model.catalogue import CATALOGUE, find_model
 from bothways.runtime.artifact import Artifact
+from bothways.tasks.split import set_aside
 from bothways.tasks.task import Example
 from tests.tiny import ROWS, write_base, write_csv
 
@@ -115,6 +115,9 @@ def test_a_directory_with_another_run_is_kept(tmp_path, base, model, capsys):
     arguments = ["finetune", "classify", train, "--base", base, "--out", model, *FAST]
     assert "holds a finished model" in refused(capsys, arguments)
     assert "nothing to resume" in refused(capsys, [*arguments, "--resume"])
+    assert "both the base and the output" in refused(
+        capsys, ["finetune", "classify", train, "--base", model, "--out", model, "--overwrite"]
+    )
     assert sorted(path.name for path in model.iterdir()) == before
 
 
@@ -135,6 +138,9 @@ def test_a_directory_that_is_no_run_is_not_overwritten(tmp_path, base, capsys):
         (("--epochs", "many"), "epochs"),
         (("--resume", "--overwrite"), "expected one of them"),
         (("--max-pieces", "2"), "max_pieces is 2"),
+        (("--max-pieces", "32", "--overlap", "30"), "expected at most half of max_pieces"),
+        (("--precision", "fp16"), "precision"),
+        (("--separator", ",", "--kind", "single"), "which is not of kind 'single'"),
     ],
 )
 def test_bad_options_are_refused(tmp_path, base, capsys, options, message):
@@ -425,6 +431,65 @@ def test_without_pytorch_the_missing_extra_is_named(model, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'bothways\[train\]'"):
         bothways.load(model)
+    with pytest.raises(MissingDependencyError, match=r"fine-tuning needs torch.*bothways\[train\]"):
+        bothways.finetune("classify", ROWS, out="nowhere")
+
+
+def test_a_vocabulary_much_smaller_than_the_table_is_of_another_model(base, tmp_path, capsys):
+    copy = damaged(base, tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        (copy / name).unlink()
+    shutil.copy(Path(bothways.__file__).parent / "text/vocabularies/bert-base-cased/vocab.txt", copy)
+    train = write(tmp_path / "train.csv", TWELVE)
+    assert "has 28,996 pieces, the embedding table 30,522 rows" in refused(capsys, finetune(tmp_path, copy, train))
+
+
+def test_a_model_of_pairs_that_transformers_wrote_needs_to_be_called_one(model, tmp_path, capsys):
+    copy = damaged(model, tmp_path)
+    (copy / "bothways.json").unlink()
+    (answer,) = predicted(capsys, ["predict", copy, "a film", "--pair", "great", "--task", "pairs"])
+    assert answer["label"] in ("bad", "good")
+    assert "expected 1 text(s)" in refused(capsys, ["predict", copy, "a film", "--pair", "great"])
+    assert "was fine-tuned for classify, not for pairs" in refused(capsys, ["predict", model, "a", "--task", "pairs"])
+
+
+def test_how_labels_were_written_is_remembered(base, tmp_path):
+    lines = "".join(f"{row['text']}\t{'0,1' if row['label'] == 'good' else '1'}\n" for row in ROWS)
+    train = write(tmp_path / "train.tsv", lines)
+    columns = bothways.Columns(text_column="0", label_column="1", separator=",", label_names="fun,film", header=False)
+    recipe = bothways.Recipe(epochs=1, precision="fp32")
+    bothways.finetune("classify", train, train, out=tmp_path / "run", base=base, columns=columns, recipe=recipe)
+    again = bothways.Columns(text_column="0", label_column="1", header=False)
+    assert bothways.evaluate(tmp_path / "run", train, columns=again).scores.labels == ("film", "fun")
+
+
+def test_labels_that_look_like_markup_are_printed_as_they_are(base, tmp_path, capsys):
+    rows = [row | {"label": "[/b]" if row["label"] == "good" else "price [usd]"} for row in ROWS]
+    train = write_csv(tmp_path / "train.csv", rows)
+    run(finetune(tmp_path, base, train, "--dev", train))
+    run(["evaluate", tmp_path / "out", train])
+    printed = capsys.readouterr().out
+    assert "[/b]" in printed
+    assert "price [usd]" in printed
+
+
+def test_output_may_be_a_pipe_or_a_link(model, tmp_path, capsys):
+    source = write(tmp_path / "texts.txt", "a great film\n")
+    run(["predict", model, "--input", source, "--output", "/dev/null"])
+    assert not Path("/dev/null").is_file()
+    target = write(tmp_path / "real.jsonl", "old")
+    (tmp_path / "link.jsonl").symlink_to(target)
+    run(["predict", model, "--input", source, "--output", tmp_path / "link.jsonl"])
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert json.loads(target.read_text())["label"]
+
+
+def test_overwriting_a_run_removes_the_run_alone(base, tmp_path):
+    train = write_csv(tmp_path / "train.csv")
+    run(finetune(tmp_path, base, train, "--dev", train))
+    write(tmp_path / "out" / "notes.txt", "mine")
+    run(finetune(tmp_path, base, train, "--dev", train, "--overwrite"))
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
 
 
 # Setting dev texts aside
@@ -432,13 +497,28 @@ def test_without_pytorch_the_missing_extra_is_named(model, monkeypatch):
 
 def test_a_split_is_stratified_whole_and_keeps_twins_together():
     rows = [Example((f"text {n // 2}",), "rare" if n < 40 else "common") for n in range(400)]
-    kept, aside = split(rows, seed=0)
+    kept, aside = set_aside(rows, 0.1, seed=0)
     assert sorted(kept + aside, key=rows.index) == rows
     assert {example.texts for example in kept}.isdisjoint(example.texts for example in aside)
     assert sum(example.gold == "rare" for example in aside) == 4
     assert len(aside) == 40
-    assert split(rows, seed=0) == (kept, aside)
-    assert split(rows, seed=1) != (kept, aside)
+    assert set_aside(rows, 0.1, seed=0) == (kept, aside)
+    assert set_aside(rows, 0.1, seed=1) != (kept, aside)
+
+
+def test_labels_that_occur_once_stay_in_training():
+    once = [Example((f"rare {n}",), f"class {n}") for n in range(100)]
+    kept, aside = set_aside([*once, *(Example((f"b {n}",), "b") for n in range(10))], 0.1, seed=0)
+    assert {example.gold for example in aside} == {"b"}
+    assert len(aside) == 1
+    sets = [Example((f"text {n}",), (f"a{n % 7}", f"b{n % 11}", f"c{n % 13}")) for n in range(1000)]
+    kept, aside = set_aside(sets, 0.1, seed=0)
+    assert len(aside) == pytest.approx(100, abs=3)
+    numbers = [Example((f"text {n}",), float(n)) for n in range(50)]
+    assert len(set_aside(numbers, 0.1, seed=0)[1]) == 5
+    twins = [Example(("same",), "a"), Example(("same",), "only here"), *(Example((f"t {n}",), "a") for n in range(19))]
+    kept, _ = set_aside(twins, 0.1, seed=0)
+    assert "only here" in {example.gold for example in kept}
 
 
 def test_models_of_different_questions_do_not_share_a_table(model, tmp_path):

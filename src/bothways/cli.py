@@ -17,7 +17,6 @@ from bothways.training.recipe import Recipe, parse_seconds
 
 app = typer.Typer(
     help="BERT and its family: text file in, trustworthy model out.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -32,7 +31,8 @@ def _annotate(kind: Any, name: str, text: str) -> Any:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Seed = Annotated[int, typer.Option(help="Seed of the bootstrap.")]
+Seed = Annotated[int, typer.Option(help="Seed of the bootstrap.", min=0)]
+Task = Annotated[str | None, typer.Option(help="pairs: for a directory of transformers that reads two texts.")]
 Model = Annotated[str, typer.Argument(help="Directory of a fine-tuned model.", metavar="MODEL")]
 
 
@@ -84,13 +84,14 @@ def evaluate_command(
     model: Model,
     file: Annotated[Path, typer.Argument(help="Texts with their labels.")],
     columns: Columns,
+    task: Task = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Score a model on a file with gold: every figure with its 95 % interval."""
     from bothways.jobs import evaluate
 
-    evaluation = evaluate(model, file, columns=columns, seed=seed, reporter=Reporter())
+    evaluation = evaluate(model, file, task=task, columns=columns, seed=seed, reporter=Reporter())
     if as_json:
         _print_json(evaluation.as_json())
         return
@@ -127,23 +128,28 @@ def compare_command(
 
 
 @app.command("predict")
-@with_options(_annotate, Columns)
 def predict_command(
     model: Model,
-    columns: Columns,
     texts: Annotated[list[str] | None, typer.Argument(help="Texts to predict.", metavar="[TEXT]...")] = None,
     pair: Annotated[str | None, typer.Option(help="The second text, for a model of pairs.")] = None,
     source: Annotated[Path | None, typer.Option("--input", help="A file of texts.")] = None,
     output: Annotated[Path | None, typer.Option("--output", help="Where to write; without it, stdout.")] = None,
     every_score: Annotated[bool, typer.Option("--all", help="The score of every label.")] = False,
+    text_column: Annotated[str | None, typer.Option(help="Column of the text in the file.")] = None,
+    pair_column: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
+    header: Annotated[bool, typer.Option(help="Whether CSV and TSV begin with names.")] = True,
+    task: Task = None,
 ) -> None:
     """Predict texts: JSON lines, one object a text, in the order of the input."""
     from bothways.predictor import as_example, load
 
     if (source is None) == (not texts):
         raise OptionError("expected either texts on the command line or --input FILE")
-    predictor = load(model)
+    if source is not None and pair is not None:
+        raise OptionError("--pair goes with a text on the command line; a file has a column for it (--pair-column)")
+    predictor = load(model, task=task, reporter=Reporter())
     if source is not None:
+        columns = Columns(text_column=text_column, pair_column=pair_column, header=header)
         examples = type(predictor.task).read(source, columns, gold=False)
     else:
         examples = [as_example(text if pair is None else (text, pair), predictor.task) for text in texts or []]
@@ -237,7 +243,7 @@ def main() -> None:
     from bothways.errors import InterruptedRunError
 
     try:
-        app(standalone_mode=False)
+        app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except typer.TyperException as error:
         typer.echo(f"error: {error.format_message()} (bothways --help lists what there is)", err=True)
         sys.exit(2)

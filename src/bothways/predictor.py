@@ -94,12 +94,20 @@ def as_example(text: Text, task: Classify) -> Example:
     return Example(texts)
 
 
-def load(directory: str | Path, *, precision: Literal["bf16", "fp32"] | None = None) -> Predictor:
+def load(
+    directory: str | Path,
+    *,
+    task: str | None = None,
+    precision: Literal["bf16", "fp32"] | None = None,
+    reporter: Reporter | None = None,
+) -> Predictor:
     """The trained model in a directory, ready to predict.
 
-    Raises `CheckpointError` for a directory without a trained model.
+    `task` "pairs" is for a directory that `transformers` wrote and that reads two texts. Raises
+    `CheckpointError` for a directory without a trained model.
     """
     from bothways.model.catalogue import find_model
 
-    artifact = Artifact.read(find_model(directory))
-    return Predictor(artifact.task, artifact.tokenizer, open_engine(artifact, precision=precision), artifact)
+    artifact = Artifact.read(find_model(directory), task)
+    engine = open_engine(artifact, reporter or Reporter(quiet=True), precision=precision)
+    return Predictor(artifact.task, artifact.tokenizer, engine, artifact)

@@ -15,10 +15,15 @@ from bothways.errors import BothwaysError
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well, and is removed when not.
 
-    Raises `BothwaysError` where the file cannot be written (no space, no permission); what was there stays.
+    A link is followed; what is no file, such as a pipe, is written to directly. Raises `BothwaysError` where
+    the file cannot be written (no space, no permission); what was there stays.
     """
+    path = path.resolve()
     temporary = None
     try:
+        if path.exists() and not path.is_file():
+            yield path
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         os.close(handle)
@@ -26,7 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(path.stat().st_mode if path.exists() else 0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         raise BothwaysError(
@@ -35,6 +40,12 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)  # the only way to ask is to set
+    os.umask(mask)
+    return mask
 
 
 def write_text(path: Path, text: str) -> None:

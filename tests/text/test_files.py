@@ -380,7 +380,7 @@ def test_no_rows_in_memory_is_an_error():
 
 def test_only_tables_have_a_header_to_leave_out(write):
     name = write("a.jsonl", TEXTS["jsonl"])
-    with pytest.raises(OptionError, match=r"^a\.jsonl: header=False is for \.csv, \.tsv, \.tab only; leave it out"):
+    with pytest.raises(OptionError, match=r"^a\.jsonl: --no-header \(header=False\) is for \.csv, \.tsv, \.tab only"):
         read_rows(name, header=False)
 
 

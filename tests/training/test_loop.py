@@ -20,6 +20,7 @@ from bothways.terminal import Reporter
 from bothways.text.tokenizer import Tokenizer
 from bothways.training import loop
 from bothways.training.loop import CHECKPOINT, Job, State, class_weights, fit, parameter_groups, window_weights
+from bothways.training.optimizer import Group, MasterAdamW
 from bothways.training.recipe import Recipe
 
 QUIET = Reporter(quiet=True)
@@ -62,9 +63,18 @@ def weights(model) -> dict[str, torch.Tensor]:
     return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_a_resumed_run_ends_with_the_bits_of_the_uninterrupted_one(base, tmp_path, precision):
-    recipe = replace(RECIPE, precision=precision, eval_every=5, accumulate=1)  # evaluations fall inside epochs
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"precision": "bf16"},
+        {"precision": "fp32"},
+        {"freeze_encoder": True},
+        {"layer_decay": 0.7, "class_weights": "balanced"},
+    ],
+    ids=str,
+)
+def test_a_resumed_run_ends_with_the_bits_of_the_uninterrupted_one(base, tmp_path, options):
+    recipe = replace(RECIPE, eval_every=5, **options)  # evaluations fall inside epochs
     whole, job = setup(base, tmp_path / "whole", recipe)
     fit(whole, job, QUIET)
 
@@ -113,8 +123,48 @@ def test_nothing_to_resume_is_said(base, tmp_path):
         fit(model, job, QUIET, resume=True)
 
 
+def test_early_stopping_is_remembered_when_resumed(base, tmp_path):
+    recipe = replace(RECIPE, epochs=50, patience=2)
+    model, job = setup(base, tmp_path / "run", recipe)
+    state = fit(model, replace(job, evaluate=lambda: {"accuracy": 0.5}), QUIET)
+    stopped = weights(model)
+    again, job = setup(base, tmp_path / "run", recipe)
+    resumed = fit(again, job, QUIET, resume=True)
+    assert resumed.step == state.step
+    assert all(torch.equal(value, stopped[name]) for name, value in weights(again).items())
+
+
+@pytest.mark.parametrize("family", ["roberta", "albert", "distilbert", "electra"])
+def test_every_family_trains_in_bf16_and_resumes_to_the_same_bits(tmp_path, family):
+    changes = {"family": family, "embedding_size": 16 if family in ("albert", "electra") else None}
+    config = TINY.replace(**changes, type_vocab_size=0 if family == "distilbert" else 2, max_position_embeddings=34)
+    base = write_base(tmp_path / "base", config)
+    recipe = replace(RECIPE, eval_every=5)
+    whole, job = setup(base, tmp_path / "whole", recipe)
+    before = weights(whole)
+    fit(whole, job, QUIET)
+    first, job = setup(base, tmp_path / "parts", recipe, stop_at=1)
+    with pytest.raises(InterruptedRunError):
+        fit(first, job, QUIET)
+    second, job = setup(base, tmp_path / "parts", recipe)
+    fit(second, job, QUIET, resume=True)
+    for (name, expected), found in zip(weights(whole).items(), weights(second).values(), strict=True):
+        assert torch.equal(expected, found), name
+        assert not torch.equal(expected, before[name]), name
+
+
+def test_gradients_of_several_batches_are_added_in_fp32():
+    layer = torch.nn.Linear(1, 1, bias=False)
+    optimizer = MasterAdamW(layer, [Group(("weight",), 1.0, 0.0)])
+    layer.to(torch.bfloat16)
+    for value in (256.0, *([1.0] * 8)):  # in bf16, 256 + 1 is 256
+        layer.weight.grad = torch.full_like(layer.weight, value)
+        optimizer.collect()
+    assert optimizer.step(0.0, max_norm=1e9) == 264.0
+
+
 def test_accumulating_two_halves_is_one_whole_batch(base, tmp_path):
-    recipe = replace(RECIPE, precision="fp32", epochs=1, dropout=0.0)
+    recipe = replace(RECIPE, precision="fp32", epochs=1, dropout=0.0, lr=1e-4)
     whole, job = setup(base, tmp_path / "whole", replace(recipe, batch_size=4))
     fit(whole, job, QUIET)
     halves, job = setup(base, tmp_path / "halves", replace(recipe, batch_size=2, accumulate=2))
@@ -123,8 +173,9 @@ def test_accumulating_two_halves_is_one_whole_batch(base, tmp_path):
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def test_a_frozen_encoder_stays_as_it_was(base, tmp_path):
-    model, job = setup(base, tmp_path / "run", replace(RECIPE, freeze_encoder=True, precision="fp32"))
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_a_frozen_encoder_stays_as_it_was(base, tmp_path, precision):
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, freeze_encoder=True, precision=precision))
     before = weights(model)
     fit(model, job, QUIET)
     for name, value in weights(model).items():
@@ -183,7 +234,7 @@ def test_a_loss_that_is_no_number_ends_the_run(base, tmp_path):
     model, job = setup(base, tmp_path / "run", RECIPE)
     with torch.no_grad():
         model.head.output.weight.fill_(float("nan"))
-    with pytest.raises(BothwaysError, match="loss became nan at step 1"):
+    with pytest.raises(BothwaysError, match="loss became nan and the gradient nan at step 1"):
         fit(model, job, QUIET)
 
 

@@ -33,7 +33,7 @@ class Contender:
     """One row of the table: what a model scored and what it costs.
 
     `p` is McNemar's against the first row (None there, and for numbers), `memory` the peak in bytes of a
-    process that loads the model and predicts.
+    process that loads the model and predicts (fits and predicts, for the baseline).
     """
 
     name: str
@@ -129,8 +129,8 @@ def _row(
 
 def verdict(task: Classify, first: Contender, row: Contender, golds: Sequence[Gold], seed: int) -> str:
     """Whether a model is better than the baseline, in one sentence with the difference and its interval."""
-    if task.kind == "regression":
-        return _regression_verdict(first, row, task.headline)
+    if task.kind != "single":
+        return _interval_verdict(first, row, task.headline)
     rng = np.random.default_rng(seed)
     gain = paired_difference(_right(task, row.predictions, golds), _right(task, first.predictions, golds), rng=rng)
     ours, theirs = row.scores.metrics["accuracy"].value, first.scores.metrics["accuracy"].value
@@ -148,7 +148,7 @@ def verdict(task: Classify, first: Contender, row: Contender, golds: Sequence[Go
     )
 
 
-def _regression_verdict(first: Contender, row: Contender, metric: str) -> str:
+def _interval_verdict(first: Contender, row: Contender, metric: str) -> str:
     ours, theirs = row.scores.metrics[metric], first.scores.metrics[metric]
     figures = f"{metric} {_spread(ours)} against {_spread(theirs)} of {first.name}"
     if ours.low > theirs.high:
@@ -183,11 +183,14 @@ def _in_process(what: dict[str, Any], test: Sequence[Example]) -> dict[str, Any]
     with tempfile.TemporaryDirectory() as folder:
         request, answer = Path(folder) / "request.json", Path(folder) / "answer.json"
         request.write_text(json.dumps(what | {"test": [asdict(example) for example in test]}), encoding="utf-8")
-        command = [sys.executable, "-m", "bothways.analysis.compare", str(request), str(answer)]
+        command = [sys.executable, "-P", "-m", "bothways.analysis.compare", str(request), str(answer)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            lines = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
-            raise BothwaysError(f"measuring in a process of its own failed: {lines[-1]}")
+        if done.returncode == 2:
+            raise BothwaysError(done.stderr.strip().splitlines()[-1])
+        if done.returncode < 0:
+            raise BothwaysError(f"the process that measures was ended by signal {-done.returncode}; was memory short?")
+        if done.returncode:
+            raise RuntimeError(f"measuring failed:\n{done.stderr}")
         result: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
         return result
 
@@ -247,7 +250,8 @@ def main() -> None:
     try:
         result = measure(json.loads(request.read_text(encoding="utf-8")))
     except BothwaysError as error:
-        sys.exit(str(error))
+        print(error, file=sys.stderr)
+        sys.exit(2)
     answer.write_text(json.dumps(result), encoding="utf-8")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.table import Table
 
 from bothways.metrics import Interval, Scores
@@ -36,7 +37,7 @@ def comparison_table(comparison: Comparison) -> Table:
         table.add_column(column, justify="right")
     for row in comparison.rows:
         table.add_row(
-            row.name,
+            escape(row.name),
             *(_figure(row.scores.metrics[name]) for name in names),
             "" if row.p is None else f"{row.p:.2g}",
             f"{row.texts_per_second:,.0f}",
@@ -58,12 +59,14 @@ def evaluation_tables(scores: Scores) -> Iterator[Table]:
         for column in ("precision", "recall", "F1", "texts"):
             table.add_column(column, justify="right")
         for row in scores.per_class:
-            table.add_row(row.label, f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}", f"{row.support:,}")
+            table.add_row(
+                escape(row.label), f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}", f"{row.support:,}"
+            )
         yield table
     if scores.confusion is not None and len(scores.labels) <= MOST_CLASSES:
-        table = Table("gold \\ predicted", *scores.labels, title="Confusion")
+        table = Table("gold \\ predicted", *map(escape, scores.labels), title="Confusion")
         for label, counts in zip(scores.labels, scores.confusion, strict=True):
-            table.add_row(label, *(f"{count:,}" for count in counts))
+            table.add_row(escape(label), *(f"{count:,}" for count in counts))
         yield table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,7 @@ def find_model(name: str | Path) -> Path:
             f"{name} is a file, expected the directory of a model (config.json beside its weights)"
         )
     known = CATALOGUE.get(str(name))
-    if known is None and ("/" not in str(name) or directory.is_absolute() or str(name).count("/") > 1):
+    if known is None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]*\w", str(name)):  # no owner/name of the hub
         raise ModelNotFoundError(f"no model {str(name)!r}: not a directory here, and not one of {', '.join(CATALOGUE)}")
     tried = [f"directory {name}: not there"]
     for package in known.packages if known else ():

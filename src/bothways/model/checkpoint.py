@@ -34,7 +34,7 @@ class LoadReport:
     @property
     def head_is_new(self) -> bool:
         """Whether any part of the head or the pooler that it reads was not in the file."""
-        return any(name.startswith("head.") for name in self.new)
+        return any(name.startswith(("head.", "encoder.pooler.")) for name in self.new)
 
     def lines(self) -> list[str]:
         """The report in plain words, a line each."""
@@ -103,20 +103,12 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
             raise OSError(None, str(error)) from error
 
 
-def load_classifier(
-    directory: Path, labels: int, generator: torch.Generator, *, vocab_size: int | None = None
-) -> tuple[Classifier, LoadReport]:
+def load_classifier(directory: Path, labels: int, generator: torch.Generator) -> tuple[Classifier, LoadReport]:
     """A classifier with the encoder's weights from `directory`, and the head's where the file has one to fit.
 
-    `vocab_size` is the tokenizer's: a larger one than the embedding table is refused. Raises `CheckpointError`
-    for missing encoder weights or shapes that differ.
+    Raises `CheckpointError` for missing encoder weights or shapes that differ.
     """
     config, _, unknown = EncoderConfig.read(directory)
-    if vocab_size is not None and vocab_size > config.vocab_size:
-        raise CheckpointError(
-            f"{directory}: the vocabulary has {vocab_size} pieces, the embedding table {config.vocab_size} rows; "
-            "they are not of the same model"
-        )
     saved = _without_prefix(read_tensors(directory), config.rules.prefix)
     model = Classifier(config, labels)
     initialise(model, config, generator)

@@ -10,6 +10,7 @@ from typing import Any
 from bothways.errors import CheckpointError
 from bothways.model.families import FAMILIES, Family
 
+UNUSED_ROWS = 1000  # more of them than this and the vocabulary is of another model; some tables are rounded up
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
 _ACTIVATION_FROM_HF = {
     "gelu": "gelu",
@@ -161,7 +162,7 @@ class EncoderConfig:
             key = theirs.get(item.name, item.name)
             if item.name != "family" and raw.get(key) is not None:
                 values[item.name] = raw[key]
-        if family == "distilbert":
+        if not FAMILIES[family].segments:
             values["type_vocab_size"] = 0
         act = values.get("hidden_act", "gelu")
         values["hidden_act"] = _ACTIVATION_FROM_HF.get(act, act)
@@ -188,20 +189,30 @@ class EncoderConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The config under the key names of its family, as `transformers` reads it."""
-        theirs = self.rules.config_keys
-        raw = {theirs.get(item.name, item.name): getattr(self, item.name) for item in fields(self)}
-        del raw["family"]
-        raw[theirs.get("hidden_act", "hidden_act")] = _ACTIVATION_TO_HF[self.hidden_act]
-        dropped = [key for key in ("embedding_size", "classifier_dropout") if raw.get(key, 0) is None]
+        unused = {"family"} | {item.name for item in fields(self) if getattr(self, item.name) is None}
         if not self.rules.shared_layers:
-            dropped.append("num_hidden_groups")
-        if self.type_vocab_size == 0:
-            dropped.append("type_vocab_size")
-        for key in dropped:
-            raw.pop(key, None)
-        if self.classifier_dropout is None:
-            raw.pop(theirs.get("classifier_dropout", "classifier_dropout"), None)
-        return {"model_type": self.family} | raw
+            unused.add("num_hidden_groups")
+        if not self.rules.segments:
+            unused.add("type_vocab_size")
+        theirs = self.rules.config_keys
+        raw = {
+            theirs.get(item.name, item.name): getattr(self, item.name)
+            for item in fields(self)
+            if item.name not in unused
+        }
+        return (
+            {"model_type": self.family}
+            | raw
+            | {theirs.get("hidden_act", "hidden_act"): _ACTIVATION_TO_HF[self.hidden_act]}
+        )
+
+    def check_vocabulary(self, pieces: int, where: Path) -> None:
+        """Raise `CheckpointError` where a vocabulary of so many pieces cannot be this model's."""
+        if not self.vocab_size - UNUSED_ROWS <= pieces <= self.vocab_size:
+            raise CheckpointError(
+                f"{where}: the vocabulary has {pieces:,} pieces, the embedding table {self.vocab_size:,} rows; "
+                "they are not of the same model"
+            )
 
     def replace(self, **changes: Any) -> EncoderConfig:
         """A copy with some values changed."""

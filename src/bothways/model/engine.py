@@ -17,6 +17,7 @@ from bothways.model.dropout import NO_DROPOUT, Dropout
 from bothways.model.encoder import Encoder, Layer
 from bothways.model.heads import Classifier
 from bothways.model.layout import Packed
+from bothways.terminal import Reporter
 
 Precision = Literal["bf16", "fp32"]
 
@@ -63,14 +64,16 @@ class TorchEngine:
 
 
 def open_torch_engine(
-    directory: Path, labels: Sequence[str], vocab_size: int, precision: Precision | None
+    directory: Path, labels: Sequence[str], precision: Precision | None, reporter: Reporter
 ) -> TorchEngine:
     """The trained classifier in a directory, ready to run; an untrained head is refused."""
-    model, report = load_classifier(directory, len(labels), torch.Generator().manual_seed(0), vocab_size=vocab_size)
+    model, report = load_classifier(directory, len(labels), torch.Generator().manual_seed(0))
     if report.head_is_new:
         raise CheckpointError(
             f"{directory}: {', '.join(report.new)} not in the checkpoint, so the head is untrained and its answers "
             "would be random; fine-tune the model first"
         )
+    for line in report.lines()[1:]:  # what was left over or not understood; what was loaded goes without saying
+        reporter.note(line)
     set_precision(model.encoder, precision or best_precision())
     return TorchEngine(model)

@@ -6,7 +6,7 @@ All of them are the post-norm encoder of Devlin et al. 2019; a family is a set o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 Names = dict[str, str | tuple[str, str, str]]
 
@@ -33,8 +33,7 @@ class Family:
     dropout_after_feedforward: bool = True
     shared_layers: bool = False
     always_projects: bool = False  # a projection after the embeddings even where the sizes are equal
-    legacy_vocabulary: str = "vocab.txt"
-    tokenizer_class: str = "BertTokenizer"
+    segments: bool = True
 
 
 _BERT_NAMES: Names = {
@@ -112,11 +111,11 @@ FAMILIES: dict[str, Family] = {
             "attention_probs_dropout_prob": "attention_dropout",
             "classifier_dropout": "seq_classif_dropout",
         },
+        segments=False,
         pooler=False,
         classify_from_pooler=False,
         head_activation="relu",
         dropout_after_attention=False,
-        tokenizer_class="DistilBertTokenizer",
     ),
     "roberta": Family(
         class_stem="Roberta",
@@ -126,19 +125,6 @@ FAMILIES: dict[str, Family] = {
         position_offset=2,
         classify_from_pooler=False,
         dropout_before_head_dense=True,
-        legacy_vocabulary="vocab.json",
-        tokenizer_class="RobertaTokenizer",
-    ),
-    "xlm-roberta": Family(
-        class_stem="XLMRoberta",
-        prefix="roberta.",
-        names=_BERT_NAMES,
-        head_names=_ROBERTA_HEAD,
-        position_offset=2,
-        classify_from_pooler=False,
-        dropout_before_head_dense=True,
-        legacy_vocabulary="sentencepiece.bpe.model",
-        tokenizer_class="XLMRobertaTokenizer",
     ),
     "albert": Family(
         class_stem="Albert",
@@ -149,8 +135,6 @@ FAMILIES: dict[str, Family] = {
         shared_layers=True,
         always_projects=True,
         dropout_after_feedforward=False,
-        legacy_vocabulary="spiece.model",
-        tokenizer_class="AlbertTokenizer",
     ),
     "electra": Family(
         class_stem="Electra",
@@ -161,6 +145,6 @@ FAMILIES: dict[str, Family] = {
         classify_from_pooler=False,
         head_activation="gelu",
         dropout_before_head_dense=True,
-        tokenizer_class="ElectraTokenizer",
     ),
 }
+FAMILIES["xlm-roberta"] = replace(FAMILIES["roberta"], class_stem="XLMRoberta")

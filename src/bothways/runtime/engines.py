@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from bothways.batch import Batch
 from bothways.errors import MissingDependencyError
 from bothways.runtime.artifact import Artifact
+from bothways.terminal import Reporter
 
 
 class Engine(Protocol):
@@ -23,7 +23,7 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(artifact: Artifact, *, precision: Literal["bf16", "fp32"] | None = None) -> Engine:
+def open_engine(artifact: Artifact, reporter: Reporter, *, precision: Literal["bf16", "fp32"] | None = None) -> Engine:
     """The engine for a model directory; `precision` None takes the fastest that this processor computes directly."""
     if importlib.util.find_spec("torch") is None:
         raise MissingDependencyError(
@@ -31,4 +31,4 @@ def open_engine(artifact: Artifact, *, precision: Literal["bf16", "fp32"] | None
         )
     from bothways.model.engine import open_torch_engine
 
-    return open_torch_engine(Path(artifact.directory), artifact.task.labels, artifact.tokenizer.vocab_size, precision)
+    return open_torch_engine(artifact.directory, artifact.task.labels, precision, reporter)

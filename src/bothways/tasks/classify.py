@@ -14,7 +14,7 @@ import numpy as np
 
 from bothways.errors import DataError, OptionError
 from bothways.metrics import Scores, multi_label, regression, single_label
-from bothways.tasks.task import Example, Gold, Prediction, read_examples
+from bothways.tasks.task import Example, Gold, Prediction, labels_of, read_examples
 from bothways.text.files import Columns, Source
 from bothways.text.tokenizer import Encoded, Tokenizer
 
@@ -58,7 +58,7 @@ class Classify:
         kind = kinds.pop()
         if kind == "regression":
             return cls(labels=("score",), kind=kind, **settings)
-        labels = {label for example in examples for label in _labels(example.gold)}
+        labels = {label for example in examples for label in labels_of(example.gold)}
         if len(labels) < 2:
             raise DataError(
                 f"{examples[0].where} and below: every row has the label {next(iter(labels), '')!r}; "
@@ -88,7 +88,7 @@ class Classify:
                 raise DataError(
                     f"{example.where}: the label {example.gold!r} does not suit a model of kind {self.kind!r}"
                 )
-            unknown = [] if self.kind == "regression" else [x for x in _labels(example.gold) if x not in known]
+            unknown = [] if self.kind == "regression" else [x for x in labels_of(example.gold) if x not in known]
             if unknown:
                 raise DataError(
                     f"{example.where}: label {unknown[0]!r} is not one of the {len(known)} known: "
@@ -100,7 +100,7 @@ class Classify:
         windows = tokenizer.windows(
             [example.texts for example in examples],
             max_pieces=self.max_pieces,
-            overlap=min(self.overlap, self.max_pieces // 4),
+            overlap=self.overlap,
             long=self.long,
         )
         places = {label: place for place, label in enumerate(self.labels)}
@@ -143,7 +143,7 @@ class Classify:
         """The metrics of predictions against the humans' answers, with 95 % intervals."""
         if self.kind == "multi":
             chosen = [prediction.labels or () for prediction in predictions]
-            return multi_label([_labels(gold) for gold in golds], chosen, self.labels, rng=rng, resamples=resamples)
+            return multi_label([labels_of(gold) for gold in golds], chosen, self.labels, rng=rng, resamples=resamples)
         if self.kind == "regression":
             return regression(
                 [float(_number(gold)) for gold in golds], [x.score for x in predictions], rng=rng, resamples=resamples
@@ -160,7 +160,7 @@ class Classify:
     def right(self, prediction: Prediction, gold: Gold) -> bool:
         """Whether a prediction is wholly right (never, for a number)."""
         if self.kind == "multi":
-            return set(prediction.labels or ()) == set(_labels(gold))
+            return set(prediction.labels or ()) == set(labels_of(gold))
         return self.kind == "single" and prediction.label == gold
 
     def _target(self, gold: Gold | None, places: dict[str, int]) -> Any:
@@ -171,7 +171,7 @@ class Classify:
         if self.kind == "single":
             return places[str(gold)]
         target = np.zeros(len(places), dtype=np.float32)
-        target[[places[label] for label in _labels(gold)]] = 1.0
+        target[[places[label] for label in labels_of(gold)]] = 1.0
         return target
 
 
@@ -196,12 +196,6 @@ def _kind(gold: Gold | None) -> Kind:
     if isinstance(gold, str):
         return "single"
     return "multi" if isinstance(gold, tuple) else "regression"
-
-
-def _labels(gold: Gold | None) -> tuple[str, ...]:
-    if isinstance(gold, tuple):
-        return gold
-    return (gold,) if isinstance(gold, str) else ()
 
 
 def _number(gold: Gold) -> float:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
-from bothways.errors import DataError
+from bothways.errors import DataError, OptionError
 from bothways.metrics import Scores
 from bothways.text.files import Columns, Row, Source, find_column, read_rows
 from bothways.text.tokenizer import Encoded, Tokenizer
@@ -28,6 +28,13 @@ class Example:
     texts: tuple[str, ...]
     gold: Gold | None = None
     where: str = "input"
+
+
+def labels_of(gold: Gold | None) -> tuple[str, ...]:
+    """All labels of a gold, none for a number."""
+    if isinstance(gold, tuple):
+        return gold
+    return (gold,) if isinstance(gold, str) else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,8 @@ def read_examples(source: Source, texts: Sequence[Sequence[str]], columns: Colum
     Without `gold`, a label column is not looked for and an empty text is let through (the prediction says
     so). Raises `DataError` with the row's place.
     """
+    if columns.separator is not None and columns.kind not in (None, "multi"):
+        raise OptionError(f"a separator makes several labels of a cell, which is not of kind {columns.kind!r}")
     examples: list[Example] = []
     found: list[str] = []
     answer = ""
@@ -111,13 +120,17 @@ def read_examples(source: Source, texts: Sequence[Sequence[str]], columns: Colum
         if not found:
             available, wanted = list(row.values), (columns.text_column, columns.pair_column)
             for place, usual in enumerate(texts):
-                purpose = "text" if place == 0 else "second text"
+                purpose = ("text (--text-column)", "second text (--pair-column)")[place]
                 free = [name for name in available if name not in found]
                 found.append(find_column(free, wanted=wanted[place], usual=usual, purpose=purpose, where=row.where))
             if gold:
                 usual = (*LABEL_COLUMNS, *NUMBER_COLUMNS)
                 answer = find_column(
-                    available, wanted=columns.label_column, usual=usual, purpose="label", where=row.where
+                    available,
+                    wanted=columns.label_column,
+                    usual=usual,
+                    purpose="label (--label-column)",
+                    where=row.where,
                 )
                 if kind is None and answer.casefold() in NUMBER_COLUMNS:
                     kind = "regression"
@@ -128,16 +141,19 @@ def read_examples(source: Source, texts: Sequence[Sequence[str]], columns: Colum
 
 def _text(row: Row, column: str, *, empty: bool) -> str:
     value = row.values.get(column)
-    text = "" if value is None else str(value)
+    text = "" if value is None or _is_nan(value) else str(value)
     if not text.strip() and not empty:
         raise DataError(f"{row.where}: the text in column {column!r} is empty; fill it in or remove the row")
     return text
 
 
 def _gold(row: Row, column: str, kind: str | None, columns: Columns) -> Gold:
-    value = row.values.get(column)
+    value: Any = row.values.get(column)
     several = isinstance(value, list | tuple | np.ndarray)
-    if value is None or (isinstance(value, float) and math.isnan(value)) or (not several and str(value).strip() == ""):
+    blank = value is None or _is_nan(value) or (not several and not str(value).strip())
+    if blank and columns.separator is not None:
+        return ()  # of several labels, none
+    if blank:
         raise DataError(f"{row.where}: the label in column {column!r} is empty; fill it in or remove the row")
     if kind == "regression":
         try:
@@ -159,12 +175,16 @@ def _gold(row: Row, column: str, kind: str | None, columns: Columns) -> Gold:
 
 
 def _name(row: Row, value: Any, names: Sequence[str]) -> str:
-    written = str(value).strip()
+    written = str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
     if not names or written in names:
         return written
     if not written.isdecimal() or int(written) >= len(names):
         raise DataError(f"{row.where}: label {written!r} is neither a known name nor a number below {len(names)}")
     return names[int(written)]
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _names(columns: Columns) -> list[str]:

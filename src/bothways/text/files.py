@@ -71,7 +71,9 @@ def read_rows(source: Source, *, header: bool = True) -> Iterator[Row]:
         known = ", ".join([*TABLES, *RECORDS])
         raise DataError(f"{name}: unknown suffix {suffix!r}; expected one of {known}, or one of them with .gz or .xz")
     if not header:
-        raise OptionError(f"{name}: header=False is for {', '.join(TABLES)} only; leave it out for {suffix}")
+        raise OptionError(
+            f"{name}: --no-header (header=False) is for {', '.join(TABLES)} only; leave it out for {suffix}"
+        )
     return _at_least_one(RECORDS[suffix](name), name)
 
 
@@ -85,7 +87,7 @@ def find_column(available: Sequence[str], *, wanted: str | None, usual: Sequence
     if column is None:
         raise DataError(
             f"{where}: found the columns {_listed(available)}, expected one of {_listed(usual)} for the "
-            f"{purpose}: rename a column, or say which one is the {purpose} column"
+            f"{purpose}: rename a column, or name one with the option"
         )
     return column
 

@@ -80,13 +80,13 @@ def fit(model: Classifier, job: Job, reporter: Reporter, *, resume: bool = False
 
     Raises `InterruptedRunError` after Ctrl-C, with everything saved.
     """
-    with keeping_freed_memory(), _interruptible() as stop:
-        return _Run(model, job, reporter).go(stop, resume=resume)
+    with keeping_freed_memory(), _interruptible() as stop, _tensorboard(job) as writer:
+        return _Run(model, job, reporter, writer).go(stop, resume=resume)
 
 
 class _Run:
-    def __init__(self, model: Classifier, job: Job, reporter: Reporter) -> None:
-        self.model, self.job, self.reporter = model, job, reporter
+    def __init__(self, model: Classifier, job: Job, reporter: Reporter, writer: Any = None) -> None:
+        self.model, self.job, self.reporter, self.writer = model, job, reporter, writer
         recipe = job.recipe
         if recipe.freeze_encoder:
             model.encoder.requires_grad_(False)
@@ -94,7 +94,8 @@ class _Run:
             _set_dropout(model, recipe.dropout)
         self.used = UsedRows(model.encoder.embeddings.word, job.windows)
         self.optimizer = MasterAdamW(model, parameter_groups(model, recipe))
-        set_precision(model.encoder, job.precision)  # after the masters have taken the weights as they are
+        self.frozen = {name: value.detach() for name, value in model.named_parameters() if not value.requires_grad}
+        set_precision(model.encoder, job.precision)  # after the masters and the frozen took the weights as they are
         self.lr = recipe.peak_lr(model.config)
         self.best_weights: dict[str, Tensor] = {}
         self.state = State()
@@ -114,7 +115,6 @@ class _Run:
             with torch.no_grad():
                 self.optimizer.master["head.output.bias"].fill_(_mean(job.windows))
                 self.model.head.output.bias.fill_(_mean(job.windows))
-        self.writer = _tensorboard(job.directory) if job.tensorboard else None
         began = time.monotonic() - state.seconds
         saved = time.monotonic()
         speed = _Speed()
@@ -138,9 +138,6 @@ class _Run:
                     state.seconds = time.monotonic() - began
                     self.save()
                     saved = time.monotonic()
-                    if recipe.patience and state.stale >= recipe.patience:
-                        self.reporter.note(f"stopped early: no better dev {job.metric} in {state.stale} evaluations")
-                        break
                 if stop() or time.monotonic() - saved > SAVE_SECONDS:
                     self.save()
                     saved = time.monotonic()
@@ -150,13 +147,16 @@ class _Run:
                         f"stopped after step {state.step}; all is saved in {job.directory}: "
                         "the same command with --resume goes on from here"
                     )
-        if self.writer is not None:
-            self.writer.close()
+        if recipe.patience and state.stale >= recipe.patience:
+            self.reporter.note(f"stopped early: no better dev {job.metric} in {state.stale} evaluations")
         self.take_best()
         return state
 
     def finished(self) -> bool:
-        """Whether the steps, or the time, are used up."""
+        """Whether the steps, the time or the patience are used up."""
+        patience = self.job.recipe.patience
+        if patience and self.state.stale >= patience:
+            return True
         if self.job.time_budget is not None:
             return self.state.seconds >= self.job.time_budget
         return self.state.step >= self.total
@@ -183,11 +183,14 @@ class _Run:
             losses = self.losses(batch, members[batch.members], Dropout(rng))
             loss = losses.sum() / whole
             loss.backward()  # type: ignore[no-untyped-call]
+            if recipe.accumulate > 1:
+                self.optimizer.collect()
             total += float(loss.detach())
             tokens += len(batch.ids)
-        if not math.isfinite(total):
-            raise BothwaysError(f"the loss became {total} at step {self.state.step + 1}; try a lower --lr")
         norm = self.optimizer.step(lr, max_norm=recipe.max_grad_norm)
+        if not (math.isfinite(total) and math.isfinite(norm)):
+            at = f"at step {self.state.step + 1}"
+            raise BothwaysError(f"the loss became {total} and the gradient {norm} {at}; try a lower --lr")
         return total, norm, tokens
 
     def losses(self, batch: Batch, members: np.ndarray, dropout: Dropout) -> Tensor:
@@ -270,7 +273,7 @@ class _Run:
         self.model.float()
         parameters = dict(self.model.named_parameters())
         with torch.no_grad():
-            for name, weights in self.best_weights.items():
+            for name, weights in (self.frozen | self.best_weights).items():
                 parameters[name].copy_(weights)
         self.used.restore()
 
@@ -346,10 +349,15 @@ def _variance(windows: Sequence[Encoded]) -> float:
     return max(float(np.var([window.target for window in windows])), 1e-12)
 
 
-def _tensorboard(directory: Path) -> Any:
+@contextmanager
+def _tensorboard(job: Job) -> Iterator[Any]:
+    if not job.tensorboard:
+        yield None
+        return
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(directory / "tensorboard"))
+    with SummaryWriter(str(job.directory / "tensorboard")) as writer:
+        yield writer
 
 
 @contextmanager

@@ -45,15 +45,30 @@ class MasterAdamW:
         self.first = {name: torch.zeros_like(master) for name, master in self.master.items()}
         self.second = {name: torch.zeros_like(master) for name, master in self.master.items()}
         self.steps = {name: torch.zeros(()) for name in learned}
+        self.sums: dict[str, Tensor] = {}  # gradients of several batches, added up in fp32
         largest = max(master.numel() for master in self.master.values())
         self._scratch = torch.empty(largest)  # one fp32 gradient at a time
 
     @torch.no_grad()
+    def collect(self) -> None:
+        """Add the gradients to those of the batches before, in fp32: bf16 would lose the small ones."""
+        for name in self.master:
+            parameter = self.parameters[name]
+            if parameter.grad is not None:
+                self.sums[name] = parameter.grad.float() if name not in self.sums else self.sums[name] + parameter.grad
+                parameter.grad = None
+
+    @torch.no_grad()
     def step(self, lr: float, *, max_norm: float) -> float:
-        """Clip the gradients to `max_norm` together, update at `lr`, drop the gradients; returns their norm."""
-        grads = {name: self.parameters[name].grad for name in self.master}
+        """Clip the gradients to `max_norm` together, update at `lr`, drop the gradients; returns their norm.
+
+        A norm that is no number is returned before anything is changed.
+        """
+        grads = {name: self.sums.pop(name, self.parameters[name].grad) for name in self.master}
         norms = [torch.linalg.vector_norm(grad).float() for grad in grads.values() if grad is not None]
         norm = torch.linalg.vector_norm(torch.stack(norms))
+        if not torch.isfinite(norm):
+            return float(norm)
         clip = float(torch.clamp(max_norm / (norm + 1e-6), max=1.0))
         for group in self.groups:
             for name in group.names:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from bothways.errors import OptionError
 from bothways.model.config import EncoderConfig
@@ -34,7 +34,7 @@ class Recipe:
     eval_every: int = option(0, "Steps between evaluations on dev; 0: after each epoch.")
     patience: int = option(0, "Stop after so many evaluations without a better one; 0: never.")
     max_pieces: int = option(256, "Longest window in pieces; longer texts are read in several.")
-    overlap: int = option(64, "Pieces that neighbouring windows share.")
+    overlap: int | None = option(None, "Pieces that neighbouring windows share; without it a quarter of a window.")
     long_texts: Literal["window", "cut"] = option("window", "cut: read the first window only, and say so.")
     precision: Literal["auto", "bf16", "fp32"] = option("auto", "auto: bf16 where the processor has it.")
     seed: int = option(0, "Seed of the order, the new weights and the dropout.")
@@ -54,12 +54,18 @@ class Recipe:
             "patience": (0, 1e9),
             "max_pieces": (4, 1e6),
             "overlap": (0, 1e6),
-            "seed": (0, 2**63),
+            "seed": (0, 2**32 - 1),
         }
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise OptionError(f"{name} is {value}, expected a value from {low:g} to {high:g}")
+
+        for name, kind in get_type_hints(type(self)).items():
+            if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):
+                raise OptionError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(get_args(kind))}")
+        if self.overlap is not None and self.overlap > self.max_pieces // 2:
+            raise OptionError(f"overlap is {self.overlap}, expected at most half of max_pieces, {self.max_pieces}")
 
     def peak_lr(self, config: EncoderConfig) -> float:
         """The peak learning rate for a model: the given one, else by its width."""
