@@ -63,7 +63,9 @@ def evaluation_tables(scores: Scores) -> Iterator[Table]:
                 escape(row.label), f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}", f"{row.support:,}"
             )
         yield table
-    if scores.confusion is not None and len(scores.labels) <= MOST_CLASSES:
+    if scores.confusion is not None and len(scores.labels) > MOST_CLASSES:
+        yield Table(title=f"The confusion of {len(scores.labels)} labels is too wide to show; --json has it")
+    elif scores.confusion is not None:
         table = Table("gold \\ predicted", *map(escape, scores.labels), title="Confusion")
         for label, counts in zip(scores.labels, scores.confusion, strict=True):
             table.add_row(escape(label), *(f"{count:,}" for count in counts))

@@ -60,11 +60,13 @@ class Layer(nn.Module):
         self.outer = nn.Linear(I, C)
         self.norm = nn.LayerNorm(C, eps=config.layer_norm_eps)
 
-    def forward(self, hidden: Tensor, layout: Layout, dropout: Dropout) -> Tensor:
+    def forward(self, hidden: Tensor, layout: Layout, dropout: Dropout, keep: Tensor | None = None) -> Tensor:
         config, rules = self.config, self.config.rules
         after_attention = config.hidden_dropout_prob if rules.dropout_after_attention else 0.0
         after_feedforward = config.hidden_dropout_prob if rules.dropout_after_feedforward else 0.0
         mixed = layout.attention(self.qkv(hidden), dropout, config.attention_probs_dropout_prob)
+        if keep is not None:  # nothing after attention mixes tokens, so those that nobody reads can go
+            hidden, mixed = hidden.index_select(0, keep), mixed.index_select(0, keep)
         hidden = self.attention_norm(dropout.add(hidden, self.attention_output(mixed), after_attention))
         inner = ACTIVATE[config.hidden_act](self.inner(hidden))  # (…, I)
         return self.norm(dropout.add(hidden, self.outer(inner), after_feedforward))
@@ -87,13 +89,18 @@ class Encoder(nn.Module):
         positions: Tensor,
         layout: Layout,
         dropout: Dropout = NO_DROPOUT,
+        keep: Tensor | None = None,
     ) -> Tensor:
-        """(…) ids, segment ids and positions from 0 -> (…, C) hidden; … is (B, T) or (N,) as the layout has it."""
+        """(…) ids, segment ids and positions from 0 -> (…, C) hidden; … is (B, T) or (N,) as the layout has it.
+
+        With `keep` (K,), packed tokens by their places, the last layer computes those alone: (K, C).
+        """
         hidden = self.embeddings(ids, type_ids, positions, dropout)
         hidden = hidden.to(next(self.layers.parameters()).dtype)
         for number in range(self.config.num_hidden_layers):
             layer = self.layers[number * len(self.layers) // self.config.num_hidden_layers]
-            hidden = layer(hidden, layout, dropout)
+            last = number == self.config.num_hidden_layers - 1
+            hidden = layer(hidden, layout, dropout, keep if last else None)
         return hidden
 
     def padded(self, ids: Tensor, attention_mask: Tensor, type_ids: Tensor, dropout: Dropout = NO_DROPOUT) -> Tensor:

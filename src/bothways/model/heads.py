@@ -57,8 +57,7 @@ class Classifier(nn.Module):
         dropout: Dropout = NO_DROPOUT,
     ) -> Tensor:
         """Packed (N,) tokens and the (B,) place of each sequence's first -> (B, L) logits, fp32."""
-        hidden = self.encoder(ids, type_ids, positions, layout, dropout)
-        return self.classify(hidden[starts], dropout)
+        return self.classify(self.encoder(ids, type_ids, positions, layout, dropout, keep=starts), dropout)
 
     def padded(self, ids: Tensor, attention_mask: Tensor, type_ids: Tensor) -> Tensor:
         """(B, T) ids, 1/0 mask, segment ids -> (B, L) logits, fp32."""

@@ -99,6 +99,7 @@ class _Run:
         self.lr = recipe.peak_lr(model.config)
         self.best_weights: dict[str, Tensor] = {}
         self.state = State()
+        self.order: np.ndarray | None = None  # of the windows in this epoch
         self.weights = window_weights(job.windows)
         self.class_weights = class_weights(job.windows, job.kind) if recipe.class_weights == "balanced" else None
         self.steps_an_epoch = -(-len(job.windows) // (recipe.batch_size * recipe.accumulate))
@@ -113,8 +114,7 @@ class _Run:
             state = self.state
         elif job.kind == "regression":
             with torch.no_grad():
-                self.optimizer.master["head.output.bias"].fill_(_mean(job.windows))
-                self.model.head.output.bias.fill_(_mean(job.windows))
+                self.model.head.output.bias.fill_(_mean(job.windows))  # fp32, so its own master
         began = time.monotonic() - state.seconds
         saved = time.monotonic()
         speed = _Speed()
@@ -170,7 +170,9 @@ class _Run:
     def step(self, epoch: int, place: int, lr: float) -> tuple[float, float, int]:
         """One update from the windows at `place` of the epoch's order; returns loss, gradient norm and tokens."""
         recipe, windows = self.job.recipe, self.job.windows
-        order = np.random.default_rng((recipe.seed, epoch)).permutation(len(windows))
+        if place == 0 or self.order is None:
+            self.order = np.random.default_rng((recipe.seed, epoch)).permutation(len(windows))
+        order = self.order
         size = recipe.batch_size
         chosen = order[place * size * recipe.accumulate :][: size * recipe.accumulate]
         whole = float(self.weights[chosen].sum())
