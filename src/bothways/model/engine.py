@@ -42,14 +42,11 @@ def set_precision(encoder: Encoder, precision: Precision) -> None:
 
 def forward(model: Classifier, batch: Batch, dropout: Dropout = NO_DROPOUT) -> torch.Tensor:
     """A packed batch -> (B, L) logits in the batch's order, fp32."""
-    return model(
-        torch.from_numpy(batch.ids),
-        torch.from_numpy(batch.type_ids),
-        torch.from_numpy(batch.positions),
-        Packed.from_lengths(batch.lengths, model.config.num_attention_heads),
-        torch.from_numpy(batch.starts),
-        dropout,
+    layout = Packed.from_lengths(batch.lengths, model.config.num_attention_heads)
+    ids, type_ids, positions = (
+        torch.from_numpy(np.pad(part, (0, layout.filler))) for part in (batch.ids, batch.type_ids, batch.positions)
     )
+    return model(ids, type_ids, positions, layout, torch.from_numpy(batch.starts), dropout)
 
 
 class TorchEngine:

@@ -32,6 +32,7 @@ from bothways.runtime.artifact import CHECKPOINT
 from bothways.storage import write_text
 from bothways.terminal import Bar, Reporter, clock
 from bothways.text.tokenizer import Encoded
+from bothways.training.memory import keeping_freed_memory
 from bothways.training.optimizer import Group, MasterAdamW
 from bothways.training.recipe import Recipe, schedule
 from bothways.training.vocabulary import UsedRows
@@ -79,7 +80,7 @@ def fit(model: Classifier, job: Job, reporter: Reporter, *, resume: bool = False
 
     Raises `InterruptedRunError` after Ctrl-C, with everything saved.
     """
-    with _interruptible() as stop, _tensorboard(job) as writer:
+    with keeping_freed_memory(), _interruptible() as stop, _tensorboard(job) as writer:
         return _Run(model, job, reporter, writer).go(stop, resume=resume)
 
 
