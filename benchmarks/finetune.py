@@ -122,7 +122,7 @@ def run_bothways(options: argparse.Namespace, precision: str) -> dict[str, float
     """Our loop on the texts: random batches, nothing grouped by length."""
     import torch
 
-    from bothways.model.checkpoint import load_classifier
+    from bothways.model.checkpoint import load_model
     from bothways.model.engine import TorchEngine, set_precision
     from bothways.predictor import Predictor
     from bothways.tasks import Classify
@@ -135,7 +135,7 @@ def run_bothways(options: argparse.Namespace, precision: str) -> dict[str, float
     task = Classify.learn(train, max_pieces=256, long="cut")
     tokenizer = Tokenizer.from_directory(Path(options.base))
     windows = task.encode(train, tokenizer)
-    model, _ = load_classifier(Path(options.base), len(task.labels), torch.Generator().manual_seed(SEED))
+    model, _ = load_model(Path(options.base), task.head, task.outputs, torch.Generator().manual_seed(SEED))
     recipe = Recipe(epochs=options.epochs, batch_size=BATCH, lr=LR, seed=SEED, eval_every=10**9)
     with tempfile.TemporaryDirectory() as out:
         ended: list[float] = []
@@ -144,7 +144,7 @@ def run_bothways(options: argparse.Namespace, precision: str) -> dict[str, float
             ended.append(time.perf_counter())
             return {"accuracy": 0.0}
 
-        job = Job(windows, task.kind, judge, "accuracy", recipe, Path(out), "benchmark", precision)
+        job = Job(windows, task.loss, judge, "accuracy", recipe, Path(out), "benchmark", precision)
         began = time.perf_counter()
         state = fit(model, job, Reporter(quiet=True))
         seconds = ended[0] - began

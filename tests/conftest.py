@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A machine that is busy with something else is no defect.
+settings.register_profile("bothways", deadline=None)
+settings.load_profile("bothways")
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,9 @@ def windows(lengths: list[int]) -> list[Encoded]:
     for example, length in enumerate(lengths):
         ids = rng.integers(1, 99, size=length).astype(np.int32)
         flat = np.zeros(length, np.int32)
-        made.append(Encoded(ids, ids % 2, np.zeros((length, 2), np.int32), flat, flat.astype(np.int8), example, 0))
+        reads = np.flatnonzero(rng.random(length) < 0.5)
+        texts = flat.astype(np.int8)
+        made.append(Encoded(ids, ids % 2, np.zeros((length, 2), np.int32), flat, texts, example, 0, reads=reads))
     return made
 
 
@@ -33,11 +35,14 @@ def test_every_window_is_in_one_batch_within_the_budget_longest_first(lengths, b
 def test_packing_keeps_each_window_whole(lengths):
     given_windows = windows(lengths)
     batch = make_batch(given_windows)
-    for start, length, member in zip(batch.starts, batch.lengths, batch.members, strict=True):
+    reads = np.split(batch.reads, np.cumsum(batch.counts)[:-1])
+    starts = np.cumsum(batch.lengths) - batch.lengths
+    for start, length, member, read in zip(starts, batch.lengths, batch.members, reads, strict=True):
         window = given_windows[member]
         np.testing.assert_array_equal(batch.ids[start : start + length], window.ids)
         np.testing.assert_array_equal(batch.type_ids[start : start + length], window.type_ids)
         np.testing.assert_array_equal(batch.positions[start : start + length], np.arange(length))
+        np.testing.assert_array_equal(read - start, window.reads)
 
 
 @given(LENGTHS)

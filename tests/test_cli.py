@@ -203,7 +203,7 @@ def test_a_missing_tensor_is_named(model, tmp_path, capsys):
 
 
 def test_an_untrained_head_does_not_predict(model, base, tmp_path, capsys):
-    assert "no trained classification head" in refused(capsys, ["predict", base, "text"])
+    assert "no trained head for any task" in refused(capsys, ["predict", base, "text"])
     copy = damaged(model, tmp_path)
     tensors = load_file(copy / "model.safetensors")
     save_file({k: v for k, v in tensors.items() if "classifier" not in k}, copy / "model.safetensors", {"format": "pt"})

@@ -22,6 +22,8 @@ ORDER = (
     "model",
     "runtime",
     "predictor",
+    "pipelines",
+    "show",
     "training",
     "analysis",
     "jobs",

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bothways.jobs import compare_models as compare
     from bothways.jobs import evaluate, finetune
+    from bothways.pipelines import pipeline
     from bothways.predictor import load
     from bothways.text.files import Columns
     from bothways.training.recipe import Recipe
 
 __version__ = "0.1.0"
-__all__ = ["Columns", "Recipe", "compare", "evaluate", "finetune", "load"]
+__all__ = ["Columns", "Recipe", "compare", "evaluate", "finetune", "load", "pipeline"]
 
 _PLACES = {
     "Columns": ("bothways.text.files", "Columns"),
@@ -22,6 +23,7 @@ _PLACES = {
     "evaluate": ("bothways.jobs", "evaluate"),
     "finetune": ("bothways.jobs", "finetune"),
     "load": ("bothways.predictor", "load"),
+    "pipeline": ("bothways.pipelines", "pipeline"),
 }
 
 

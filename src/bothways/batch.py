@@ -22,11 +22,8 @@ class Batch:
     positions: np.ndarray  # (N,) int64, each window from 0
     lengths: np.ndarray  # (B,) int64, descending
     members: np.ndarray  # (B,) int64: which of the given windows each one is
-
-    @property
-    def starts(self) -> np.ndarray:
-        """(B,) the place of each window's first token among the N."""
-        return np.cumsum(self.lengths) - self.lengths
+    reads: np.ndarray  # (K,) int64: the places among the N of the pieces that the head reads
+    counts: np.ndarray  # (B,) int64: how many of the K are each window's
 
     def padded(self, pad_id: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(B, T) ids, 1/0 mask and segment ids, padding behind."""
@@ -42,13 +39,17 @@ def make_batch(windows: Sequence[Encoded]) -> Batch:
     lengths = np.array([len(window.ids) for window in windows], dtype=np.int64)
     members = np.argsort(-lengths, kind="stable")
     lengths = lengths[members]
-    starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    firsts = np.cumsum(lengths) - lengths
+    starts = np.repeat(firsts, lengths)
+    counts = np.array([len(windows[member].reads) for member in members], dtype=np.int64)
     return Batch(
         ids=np.concatenate([windows[member].ids for member in members]).astype(np.int64),
         type_ids=np.concatenate([windows[member].type_ids for member in members]).astype(np.int64),
         positions=np.arange(len(starts), dtype=np.int64) - starts,
         lengths=lengths,
         members=members,
+        reads=np.repeat(firsts, counts) + np.concatenate([windows[member].reads for member in members]),
+        counts=counts,
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +16,16 @@ from bothways.options import with_options
 from bothways.terminal import Reporter
 from bothways.text.files import Columns
 from bothways.training.recipe import Recipe, parse_seconds
+
+
+class Form(StrEnum):
+    """How predictions are written."""
+
+    jsonl = "jsonl"
+    html = "html"
+    ansi = "ansi"
+    csv = "csv"
+
 
 app = typer.Typer(
     help="BERT and its family: text file in, trustworthy model out.",
@@ -32,15 +44,19 @@ def _annotate(kind: Any, name: str, text: str) -> Any:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Seed = Annotated[int, typer.Option(help="Seed of the bootstrap.", min=0)]
-Task = Annotated[str | None, typer.Option(help="pairs: for a directory of transformers that reads two texts.")]
+Task = Annotated[
+    str | None,
+    typer.Option(help="What the model shall do, where it could do several things: pairs, zero_shot, embed, fill ..."),
+]
+Labels = Annotated[str | None, typer.Option(help="zero_shot: the classes to choose from, with commas between.")]
 Model = Annotated[str, typer.Argument(help="Directory of a fine-tuned model.", metavar="MODEL")]
 
 
 @app.command("finetune")
 @with_options(_annotate, Recipe, Columns)
 def finetune_command(
-    task: Annotated[str, typer.Argument(help="classify or pairs.")],
-    train: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL or Parquet with texts and labels.")],
+    task: Annotated[str, typer.Argument(help="classify, pairs, tag or answer.")],
+    train: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL, Parquet; CoNLL columns; SQuAD JSON.")],
     recipe: Recipe,
     columns: Columns,
     out: Annotated[Path, typer.Option(help="Directory to write the model to.")],
@@ -85,13 +101,15 @@ def evaluate_command(
     file: Annotated[Path, typer.Argument(help="Texts with their labels.")],
     columns: Columns,
     task: Task = None,
+    labels: Labels = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Score a model on a file with gold: every figure with its 95 % interval."""
     from bothways.jobs import evaluate
 
-    evaluation = evaluate(model, file, task=task, columns=columns, seed=seed, reporter=Reporter())
+    settings = {} if labels is None else {"labels": _names(labels)}
+    evaluation = evaluate(model, file, task=task, columns=columns, seed=seed, reporter=Reporter(), **settings)
     if as_json:
         _print_json(evaluation.as_json())
         return
@@ -115,7 +133,7 @@ def compare_command(
     """The honest table: TF-IDF + linear model first, then each model."""
     from bothways.jobs import compare_models
 
-    names = [name.strip() for name in models.split(",") if name.strip()]
+    names = _names(models)
     comparison = compare_models(test, names, train, columns=columns, report=report, seed=seed, reporter=Reporter())
     if as_json:
         _print_json(comparison.as_json())
@@ -130,40 +148,76 @@ def compare_command(
 @app.command("predict")
 def predict_command(
     model: Model,
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts to predict.", metavar="[TEXT]...")] = None,
-    pair: Annotated[str | None, typer.Option(help="The second text, for a model of pairs.")] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts; for answer, questions.", metavar="[TEXT]...")
+    ] = None,
+    pair: Annotated[str | None, typer.Option(help="The second text of each pair; for answer, the passage.")] = None,
     source: Annotated[Path | None, typer.Option("--input", help="A file of texts.")] = None,
     output: Annotated[Path | None, typer.Option("--output", help="Where to write; without it, stdout.")] = None,
-    every_score: Annotated[bool, typer.Option("--all", help="The score of every label.")] = False,
+    form: Annotated[Form, typer.Option("--format", help="How to write.")] = Form.jsonl,
+    every_score: Annotated[bool, typer.Option("--all", help="jsonl: every score, tag and n-best answer.")] = False,
     text_column: Annotated[str | None, typer.Option(help="Column of the text in the file.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
     header: Annotated[bool, typer.Option(help="Whether CSV and TSV begin with names.")] = True,
     task: Task = None,
+    labels: Labels = None,
+    template: Annotated[str | None, typer.Option(help="zero_shot: the hypothesis, with {} for the label.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="answer, fill: how many answers.", min=1)] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Multi-label: least score; answer: that of no answer.")
+    ] = None,
 ) -> None:
-    """Predict texts: JSON lines, one object a text, in the order of the input."""
-    from bothways.predictor import as_example, load
+    """Predict texts, in the order of the input: JSON lines, one object a text; or a page, colours, a table."""
+    from bothways.predictor import load
 
     if (source is None) == (not texts):
         raise OptionError("expected either texts on the command line or --input FILE")
     if source is not None and pair is not None:
         raise OptionError("--pair goes with a text on the command line; a file has a column for it (--pair-column)")
-    predictor = load(model, task=task, reporter=Reporter())
+    named = {"labels": labels and _names(labels), "template": template, "top_k": top_k, "threshold": threshold}
+    settings: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+    predictor = load(model, task=task, reporter=Reporter(), **settings)
     if source is not None:
         columns = Columns(text_column=text_column, pair_column=pair_column, header=header)
-        examples = type(predictor.task).read(source, columns, gold=False)
+        examples = predictor.task.read(source, columns, gold=False)
     else:
-        examples = [as_example(text if pair is None else (text, pair), predictor.task) for text in texts or []]
-    lines = (
-        json.dumps(prediction.as_json(every_score=every_score), ensure_ascii=False) + "\n"
-        for prediction in predictor.stream(examples, total=len(examples), reporter=Reporter())
-    )
+        examples = [predictor.task.example(text if pair is None else (text, pair)) for text in texts or []]
+    predictions = predictor.stream(examples, total=len(examples), reporter=Reporter())
+    parts = _written(form, examples, predictions, f"{Path(model).name}: {predictor.task.name}", every_score=every_score)
     if output is None:
-        sys.stdout.writelines(lines)
+        sys.stdout.writelines(_clean(part) for part in parts)
         return
     from bothways.storage import replacing
 
-    with replacing(output) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.writelines(lines)
+    with replacing(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        file.writelines(_clean(part) for part in parts)
+
+
+def _written(
+    form: Form, examples: Sequence[Any], predictions: Iterable[Any], title: str, *, every_score: bool
+) -> Iterator[str]:
+    """The output of predict, part by part."""
+    from bothways import show
+
+    pairs = zip(examples, predictions, strict=True)
+    if form is Form.jsonl:
+        lines = (prediction.as_json(every_score=every_score) for _, prediction in pairs)
+        return (json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    if form is Form.csv:
+        return show.csv_lines(pairs)
+    pictures = (prediction.picture(example) for example, prediction in pairs)
+    if form is Form.html:
+        return show.html_page(title, pictures)
+    return (show.ansi(picture, colour=sys.stdout.isatty()) + "\n" for picture in pictures)
+
+
+def _clean(text: str) -> str:
+    """Text that can be written as UTF-8: half surrogates (bytes of the command line) become U+FFFD."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 @app.command("models")

@@ -24,8 +24,7 @@ from bothways.model.config import EncoderConfig
 from bothways.predictor import Predictor, load
 from bothways.runtime.artifact import CHECKPOINT, RUN, Artifact, check_run_directory, clear_run_directory
 from bothways.storage import write_text
-from bothways.tasks import TASKS
-from bothways.tasks.classify import Classify
+from bothways.tasks import TRAINED, Trainable, scored
 from bothways.tasks.split import set_aside
 from bothways.tasks.task import Example, Prediction
 from bothways.terminal import Reporter
@@ -41,7 +40,7 @@ EVALUATION, REPORT = "evaluation.json", "report.html"
 class Evaluation:
     """What a model scored on a file."""
 
-    task: Classify
+    task: Trainable
     examples: tuple[Example, ...]
     predictions: tuple[Prediction, ...]
     scores: Scores
@@ -81,18 +80,20 @@ def evaluate(
     columns: Columns | None = None,
     seed: int = 0,
     reporter: Reporter | None = None,
+    **settings: Any,
 ) -> Evaluation:
     """Score a model on a file with gold: the predictions are those that it would serve.
 
-    `task` as in `load`. Raises `DataError` for a file that does not suit the model.
+    `task` and `settings` as in `load`. Raises `DataError` for a file that does not suit the model.
     """
-    predictor = model if isinstance(model, Predictor) else load(model, task=task, reporter=reporter)
-    examples = type(predictor.task).read(data, _columns_for(predictor.artifact, columns))
-    predictor.task.check(examples)
+    predictor = model if isinstance(model, Predictor) else load(model, task=task, reporter=reporter, **settings)
+    made = scored(predictor.task)
+    examples = made.read(data, _columns_for(predictor.artifact, columns))
+    made.check(examples)
     predictions = predictor.predict(examples, reporter)
     golds = [example.gold for example in examples if example.gold is not None]
-    scores = predictor.task.score(predictions, golds, rng=np.random.default_rng(seed))
-    return Evaluation(predictor.task, tuple(examples), tuple(predictions), scores)
+    scores = made.score(predictions, golds, rng=np.random.default_rng(seed))
+    return Evaluation(made, tuple(examples), tuple(predictions), scores)
 
 
 def compare_models(
@@ -113,9 +114,9 @@ def compare_models(
     if not directories:
         raise OptionError("no model to compare; give at least one directory")
     artifact = Artifact.read(directories[0])
-    task, columns = artifact.task, _columns_for(artifact, columns)
-    examples = type(task).read(test, columns)
-    comparison = compare(examples, directories, type(task).read(train, columns), seed=seed, reporter=reporter)
+    task, columns = scored(artifact.task), _columns_for(artifact, columns)
+    examples = task.read(test, columns)
+    comparison = compare(examples, directories, task.read(train, columns), seed=seed, reporter=reporter)
     if report is not None:
         facts = [("Test texts", f"{len(examples):,} ({_named(test)})"), ("Machine", machine())]
         write_report(Path(report), report_of(f"Comparison: {task.name}", comparison, examples, facts))
@@ -147,20 +148,20 @@ def finetune(
     recipe, columns = recipe or Recipe(), columns or Columns()
     reporter, out = reporter or Reporter(quiet=True), Path(out)
     _check_extras()
-    if task not in TASKS:
-        raise OptionError(f"task {task!r} is not one of {', '.join(TASKS)}")
+    if task not in TRAINED:
+        raise OptionError(f"task {task!r} is not one of {', '.join(TRAINED)}")
     if time_budget is not None and time_budget <= 0:
         raise OptionError(f"time_budget is {time_budget} seconds, expected more than 0")
     check_run_directory(out, resume=resume, overwrite=overwrite)
     began = time.monotonic()
 
-    kept = TASKS[task].read(train, columns)
-    made = TASKS[task].learn(kept)
+    kept = TRAINED[task].read(train, columns)
+    made = TRAINED[task].learn(kept)
     if dev is None:
-        kept, dev_examples = set_aside(kept, DEV_SHARE, recipe.seed)
-        dev_name = f"{100 * DEV_SHARE:.0f} % of the training texts set aside, by label, seed {recipe.seed}"
+        kept, dev_examples = set_aside(kept, DEV_SHARE, recipe.seed, together=made.together)
+        dev_name = f"{100 * DEV_SHARE:.0f} % of the training texts set aside, seed {recipe.seed}"
     else:
-        dev_examples, dev_name = TASKS[task].read(dev, columns), _named(dev)
+        dev_examples, dev_name = TRAINED[task].read(dev, columns), _named(dev)
     made.check(dev_examples)
     base_directory = find_model(base)
     if base_directory.resolve() == out.resolve():
@@ -168,10 +169,13 @@ def finetune(
     config, _, _ = EncoderConfig.read(base_directory)
     tokenizer = Tokenizer.from_directory(base_directory)
     config.check_vocabulary(tokenizer.vocab_size, base_directory)
-    max_pieces = min(recipe.max_pieces, config.max_pieces)
-    overlap = max_pieces // 4 if recipe.overlap is None else recipe.overlap
-    made = replace(made, max_pieces=max_pieces, overlap=overlap, long=recipe.long_texts)
-    windows = made.encode(kept, tokenizer)
+    wanted = made.window[0] if recipe.max_pieces is None else recipe.max_pieces
+    max_pieces = min(wanted, config.max_pieces)
+    overlap = max_pieces * made.window[1] // made.window[0] if recipe.overlap is None else recipe.overlap
+    changes: dict[str, Any] = {"max_pieces": max_pieces, "overlap": overlap, "long": recipe.long_texts}
+    made = replace(made, **changes)  # type: ignore[type-var]
+    encoded = made.encode(kept, tokenizer)
+    windows = [window for window in encoded if window.target is not None and len(window.reads)]
     facts: dict[str, Any] = {
         "base": str(base),
         "bothways": __version__,
@@ -187,19 +191,21 @@ def finetune(
     # PyTorch is imported here, so that what is wrong with the texts is said before those seconds are spent.
     import torch
 
-    from bothways.model.checkpoint import WEIGHTS, classifier_tensors, load_classifier, write_safetensors
+    from bothways.model.checkpoint import WEIGHTS, load_model, model_tensors, write_safetensors
     from bothways.model.engine import TorchEngine, best_precision
     from bothways.training.loop import Job, fit
 
-    model, report = load_classifier(base_directory, len(made.labels), torch.Generator().manual_seed(recipe.seed))
+    model, report = load_model(base_directory, made.head, made.outputs, torch.Generator().manual_seed(recipe.seed))
     if not resume:  # nothing is written before the base is known to be whole
         clear_run_directory(out)
         write_text(out / RUN, json.dumps(facts, indent=2) + "\n")
     reporter.note(
         f"{len(kept):,} training texts in {len(windows):,} windows, {len(dev_examples):,} dev texts ({dev_name}); "
-        f"{made.kind}, {len(made.labels)} label(s)"
+        f"{made.describe()}"
     )
-    if max_pieces < recipe.max_pieces:
+    for line in made.noticed(kept):
+        reporter.note(line)
+    if max_pieces < wanted:
         reporter.note(f"{base} reads at most {max_pieces} pieces at once, so windows are no longer than that")
     for line in report.lines():
         reporter.note(line)
@@ -213,9 +219,9 @@ def finetune(
 
     identity = _identity(facts, made, windows, dev_examples, base_directory / WEIGHTS)
     precision = best_precision() if recipe.precision == "auto" else recipe.precision
-    job = Job(windows, made.kind, judge, made.headline, recipe, out, identity, precision, time_budget, tensorboard)
+    job = Job(windows, made.loss, judge, made.headline, recipe, out, identity, precision, time_budget, tensorboard)
     state = fit(model, job, reporter, resume=resume)
-    write_safetensors(out / WEIGHTS, classifier_tensors(model), {"format": "pt"})
+    write_safetensors(out / WEIGHTS, model_tensors(model), {"format": "pt"})
     facts |= {
         "precision": precision,
         "trained_parameters": sum(part.numel() for part in model.parameters() if part.requires_grad),
@@ -226,6 +232,7 @@ def finetune(
         "machine": machine(),
         "versions": versions(),
     }
+    made = made.tuned(predictor.predict(dev_examples, reporter), golds) if made.tunes else made
     Artifact(out, model.config, made, tokenizer, facts).write()
     try:
         comparison = compare(dev_examples, [out], kept, seed=recipe.seed, reporter=reporter)
@@ -243,7 +250,7 @@ def finetune(
         facts_of(facts),
         losses=[(line["step"], line["loss"]) for line in history if "loss" in line],
         dev=[(line["step"], line["dev"][made.headline]) for line in history if "dev" in line],
-        lengths=_lengths(made, kept, windows, tokenizer),
+        lengths=_lengths(made, kept, encoded, tokenizer),
     )
     write_report(out / REPORT, page)
     (out / CHECKPOINT).unlink(missing_ok=True)
@@ -267,21 +274,21 @@ def _columns_for(artifact: Artifact | None, columns: Columns | None) -> Columns:
     before = artifact.facts.get("columns", {})
     return replace(
         columns,
-        kind=columns.kind or artifact.task.kind,
+        kind=columns.kind or getattr(artifact.task, "kind", None),
         separator=columns.separator or before.get("separator"),
         label_names=columns.label_names or before.get("label_names"),
     )
 
 
 def _identity(
-    facts: dict[str, Any], task: Classify, windows: Sequence[Encoded], dev: Sequence[Example], weights: Path
+    facts: dict[str, Any], task: Trainable, windows: Sequence[Encoded], dev: Sequence[Example], weights: Path
 ) -> str:
     """A hash of everything that the trained weights depend on."""
     settings = {name: facts[name] for name in ("recipe", "time_budget")} | {"task": task.as_json()}
     digest = hashlib.sha256(json.dumps(settings).encode())
     for window in windows:
         digest.update(window.ids.tobytes())
-        digest.update(repr(window.target).encode())
+        digest.update(np.asarray(window.target).tobytes())
     for example in dev:
         digest.update(repr((example.texts, example.gold)).encode())
     with weights.open("rb") as file:
@@ -293,8 +300,8 @@ def _named(source: Source) -> str:
     return str(source) if isinstance(source, str | Path) else "rows in memory"
 
 
-def _lengths(task: Classify, examples: Sequence[Example], windows: Sequence[Encoded], tokenizer: Tokenizer) -> Lengths:
-    whole = replace(task, max_pieces=10**9, overlap=0).encode(examples, tokenizer)
+def _lengths(task: Trainable, examples: Sequence[Example], windows: Sequence[Encoded], tokenizer: Tokenizer) -> Lengths:
+    whole = replace(task, max_pieces=10**9, overlap=0).encode(examples, tokenizer)  # type: ignore[type-var]
     firsts = [window for window in windows if window.window == 0]
     return Lengths(
         pieces=[len(window.ids) for window in whole],

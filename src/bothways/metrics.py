@@ -7,6 +7,9 @@ resample, so resamples are drawn as counts (R, P): R resamples, P distinct rows.
 
 from __future__ import annotations
 
+import re
+import string
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -131,6 +134,107 @@ def regression(golds: Sequence[float], predicted: Sequence[float], *, rng: Gener
 
     intervals = _intervals(score, np.ones(len(gold), dtype=np.int64), rng, resamples)
     return Scores(dict(zip(("pearson", "spearman", "mean_absolute_error"), intervals, strict=True)))
+
+
+def entity_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """The entities of one sentence of BIO tags: type, first word, one past the last.
+
+    Strict: an I- that continues no entity of its type begins none.
+
+    >>> entity_spans(["B-PER", "I-PER", "O", "I-LOC", "B-LOC"])
+    [('PER', 0, 2), ('LOC', 4, 5)]
+    """
+    found: list[tuple[str, int, int]] = []
+    open_kind = ""
+    for place, tag in enumerate(tags):
+        prefix, kind = tag[:2], tag[2:]
+        if prefix == "I-" and open_kind == kind:
+            found[-1] = (kind, found[-1][1], place + 1)
+            continue
+        open_kind = kind if prefix == "B-" else ""
+        if open_kind:
+            found.append((kind, place, place + 1))
+    return found
+
+
+def tagging(
+    golds: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], *, rng: Generator, resamples: int = 2000
+) -> Scores:
+    """Score BIO tags, one a word: entity_f1, entity_precision, entity_recall (type and both ends), token_accuracy.
+
+    Over all entities together, and in `per_class` for each type; the bootstrap draws sentences.
+    """
+    _check(golds, predicted)
+    pairs = [(set(entity_spans(gold)), set(entity_spans(guess))) for gold, guess in zip(golds, predicted, strict=True)]
+    types = sorted({kind for pair in pairs for spans in pair for kind, _, _ in spans})
+    column = {kind: place for place, kind in enumerate(types)}
+    counts = np.zeros((len(pairs), 3, len(types)))  # right, gold, predicted
+    words = np.zeros((len(pairs), 2))
+    for row, (gold, guess) in enumerate(pairs):
+        for layer, spans in enumerate((gold & guess, gold, guess)):
+            for kind, _, _ in spans:
+                counts[row, layer, column[kind]] += 1
+        words[row] = sum(a == b for a, b in zip(golds[row], predicted[row], strict=True)), len(golds[row])
+    together = np.concatenate([counts.sum(2), words], axis=1)  # (N, 5)
+
+    def score(drawn: Floats) -> Floats:  # (R, N) -> (R, 4)
+        right, gold, guessed, same, total = (drawn @ together).T
+        ratios = (_ratio(2 * right, gold + guessed), _ratio(right, guessed), _ratio(right, gold), _ratio(same, total))
+        return np.stack(ratios, axis=1)
+
+    intervals = _intervals(score, np.ones(len(pairs), dtype=np.int64), rng, resamples)
+    right, gold, guessed = counts.sum(0)
+    columns = (_ratio(right, guessed), _ratio(right, gold), _ratio(2 * right, gold + guessed), gold.astype(int))
+    per_class = zip(types, *(column.tolist() for column in columns), strict=True)
+    names = ("entity_f1", "entity_precision", "entity_recall", "token_accuracy")
+    return Scores(dict(zip(names, intervals, strict=True)), tuple(ClassScore(*row) for row in per_class))
+
+
+def answer_scores(predicted: str, golds: Sequence[str]) -> tuple[float, float]:
+    """Exact match and F1 of an answer against the best of the humans', by SQuAD's rules; no golds: no answer.
+
+    Compared are words: lower case, without ASCII punctuation and articles (Rajpurkar et al. 2016, 6.1; 2018, 4).
+
+    >>> answer_scores("The U.S. army", ["US Army", "the US"])
+    (1.0, 1.0)
+    """
+    guess = _answer_words(predicted)
+    exact, best = 0.0, 0.0
+    # Golds that are nothing but articles and punctuation cannot be met, unless all are.
+    for gold in [words for words in map(_answer_words, golds) if words] or [[]]:
+        common = sum((Counter(guess) & Counter(gold)).values())
+        f1 = 2 * common / (len(guess) + len(gold)) if guess and gold else float(guess == gold)
+        exact, best = max(exact, float(guess == gold)), max(best, f1)
+    return exact, best
+
+
+def answering(
+    predicted: Sequence[str], golds: Sequence[Sequence[str]], *, rng: Generator, resamples: int = 2000
+) -> Scores:
+    """Score answers: exact_match and f1 (as `answer_scores`), the mean over questions.
+
+    Where some questions have no answer: has_answer_exact_match, has_answer_f1 and no_answer_accuracy too.
+    """
+    _check(golds, predicted)
+    values = np.array([answer_scores(guess, gold) for guess, gold in zip(predicted, golds, strict=True)])  # (N, 2)
+    has = np.array([[float(len(gold) > 0)] for gold in golds])
+    parts = np.concatenate([values, values * has, values[:, :1] * (1 - has), has, 1 - has], axis=1)
+
+    def score(drawn: Floats) -> Floats:  # (R, N) -> (R, 5)
+        exact, f1, has_exact, has_f1, silent, answerable, rest = (drawn @ parts).T
+        N = answerable + rest
+        return np.stack(
+            [exact / N, f1 / N, _ratio(has_exact, answerable), _ratio(has_f1, answerable), _ratio(silent, rest)], axis=1
+        )
+
+    intervals = _intervals(score, np.ones(len(values), dtype=np.int64), rng, resamples)
+    names = ("exact_match", "f1", "has_answer_exact_match", "has_answer_f1", "no_answer_accuracy")
+    return Scores(dict(list(zip(names, intervals, strict=True))[: 2 if has.all() else 5]))
+
+
+def _answer_words(text: str) -> list[str]:
+    plain = "".join(character for character in text.lower() if character not in string.punctuation)
+    return re.sub(r"\b(a|an|the)\b", " ", plain).split()
 
 
 def mcnemar(first_right: Sequence[bool], second_right: Sequence[bool]) -> float:

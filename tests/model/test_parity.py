@@ -9,15 +9,16 @@ import transformers
 from torch.nn.functional import mse_loss
 
 from bothways.batch import make_batch
-from bothways.model.checkpoint import classifier_tensors, load_classifier, tensor_names, write_safetensors
+from bothways.model.checkpoint import load_model, model_tensors, tensor_names, write_safetensors
 from bothways.model.config import EncoderConfig
 from bothways.model.engine import forward
 from bothways.model.families import FAMILIES
-from bothways.model.heads import Classifier, Kind, classification_loss
+from bothways.model.heads import LOSSES, TaskModel
 from bothways.text.tokenizer import Encoded
 
 LENGTHS = (5, 11, 3, 8, 1, 8)
 LABELS = 3
+COUNTS = torch.ones(len(LENGTHS), dtype=torch.int64)
 
 TINY = {"vocab_size": 97, "num_hidden_layers": 3, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 48}
 QUIET = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -72,9 +73,9 @@ def padded_inputs(family: str, config) -> tuple[dict[str, torch.Tensor], np.ndar
     return inputs, batch.members
 
 
-def ours_from(model, tmp_path: Path) -> Classifier:
+def ours_from(model, tmp_path: Path) -> TaskModel:
     model.save_pretrained(tmp_path)
-    ours, report = load_classifier(tmp_path, model.config.num_labels, torch.Generator().manual_seed(0))
+    ours, report = load_model(tmp_path, "classify", model.config.num_labels, torch.Generator().manual_seed(0))
     assert report.new == ()
     assert report.left_over == ()
     assert report.unknown_keys == ()
@@ -108,7 +109,7 @@ def test_hidden_pooled_and_logits_equal_transformers(family, tmp_path):
         ("regression", "regression", 1),
     ],
 )
-def test_loss_and_every_gradient_equal_transformers(family, kind: Kind, problem: str, labels: int, tmp_path):
+def test_loss_and_every_gradient_equal_transformers(family, kind: str, problem: str, labels: int, tmp_path):
     model = theirs(family, labels=labels, problem=problem)
     ours = ours_from(model, tmp_path)
     inputs, _ = padded_inputs(family, model.config)
@@ -120,13 +121,13 @@ def test_loss_and_every_gradient_equal_transformers(family, kind: Kind, problem:
         targets = torch.from_numpy(rng.integers(0, 2, size=shape).astype(np.float32))
     expected = model(**inputs, labels=targets).loss
     expected.backward()
-    loss = classification_loss(forward(ours, make_batch(ragged(family))), targets, kind).mean()
+    loss = LOSSES[kind](forward(ours, make_batch(ragged(family))), targets, COUNTS, None).mean()
     loss.backward()
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
     gradients = dict(model.named_parameters())
     prefix = ours.config.rules.prefix
     for name, parameter in ours.named_parameters():
-        names = tensor_names(ours.config, name)
+        names = tensor_names(ours.config, name, ours.reads)
         parts = [gradients[part if name.startswith("head.") else prefix + part].grad for part in names]
         torch.testing.assert_close(
             parameter.grad, torch.cat(parts), atol=1e-5, rtol=1e-4, msg=lambda m, name=name: f"{name}: {m}"
@@ -158,7 +159,7 @@ def test_what_we_save_transformers_loads_with_equal_logits(family, tmp_path):
     model = theirs(family)
     ours = ours_from(model, tmp_path / "theirs")
     directory = tmp_path / "ours"
-    write_safetensors(directory / "model.safetensors", classifier_tensors(ours), {"format": "pt"})
+    write_safetensors(directory / "model.safetensors", model_tensors(ours), {"format": "pt"})
     config = ours.config.to_json() | {"id2label": {str(i): f"class {i}" for i in range(LABELS)}}
     (directory / "config.json").write_text(__import__("json").dumps(config))
     again, info = transformers.AutoModelForSequenceClassification.from_pretrained(directory, output_loading_info=True)
@@ -188,5 +189,5 @@ def test_config_survives_the_round_trip(family):
 def test_regression_loss_is_the_squared_error():
     logits, targets = torch.tensor([[1.0], [3.0]]), torch.tensor([0.0, 5.0])
     torch.testing.assert_close(
-        classification_loss(logits, targets, "regression").mean(), mse_loss(logits[:, 0], targets)
+        LOSSES["regression"](logits, targets, COUNTS, None).mean(), mse_loss(logits[:, 0], targets)
     )

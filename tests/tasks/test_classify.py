@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bothways.errors import DataError
-from bothways.tasks import TASKS, Classify, Pairs
-from bothways.tasks.classify import probabilities
-from bothways.tasks.task import Prediction
+from bothways.tasks import Classify, Pairs
+from bothways.tasks.classify import Labelled, probabilities
 from bothways.text.files import Columns
 from bothways.text.tokenizer import Tokenizer
 
@@ -73,7 +72,7 @@ def test_mixed_kinds_of_labels_are_refused():
 
 
 def test_settings_survive_json():
-    for task in TASKS.values():
+    for task in (Classify, Pairs):
         made = task(labels=("x", "y"), kind="multi", max_pieces=9, overlap=3, long="cut", threshold=0.3)
         assert task.from_json(made.as_json()) == made
 
@@ -92,22 +91,23 @@ def test_windows_of_a_long_text_answer_together_each_by_its_length():
     windows = task.encode([text], TOKENIZER)
     assert [len(window.ids) for window in windows] == [8, 8]
     logits = np.array([[0.0, 4.0], [0.0, 0.0]])
-    answer = task.decode(logits, windows)
+    answer = task.decode(text, logits, windows, TOKENIZER.pieces)
     assert answer.score == pytest.approx((1 / (1 + np.exp(-4)) + 0.5) / 2)
     assert (answer.label, answer.windows, answer.truncated) == ("yes", 2, 0)
 
 
 def test_several_labels_are_those_above_the_threshold_and_the_best_is_named_anyway():
     task = Classify(labels=("a", "b", "c"), kind="multi")
-    (window,) = task.encode(Classify.read([{"text": "x"}], Columns(), gold=False), TOKENIZER)
-    answer = task.decode(np.array([[1.0, -1.0, 2.0]]), [window])
+    examples = Classify.read([{"text": "x"}], Columns(), gold=False)
+    windows = task.encode(examples, TOKENIZER)
+    answer = task.decode(examples[0], np.array([[1.0, -1.0, 2.0]]), windows, TOKENIZER.pieces)
     assert (answer.label, answer.labels) == ("c", ("a", "c"))
-    none = task.decode(np.array([[-1.0, -3.0, -2.0]]), [window])
+    none = task.decode(examples[0], np.array([[-1.0, -3.0, -2.0]]), windows, TOKENIZER.pieces)
     assert (none.label, none.labels) == ("a", ())
 
 
 def test_an_error_is_the_whole_answer():
-    answer = Prediction("", float("nan"), error="the text is empty").as_json(every_score=True)
+    answer = Labelled("", float("nan"), error="the text is empty").as_json(every_score=True)
     assert answer == {"label": None, "score": None, "error": "the text is empty"}
 
 

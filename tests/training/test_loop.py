@@ -13,7 +13,7 @@ from tests.tiny import ROWS, TINY, write_base
 
 from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError
 from bothways.jobs import finetune
-from bothways.model.checkpoint import load_classifier
+from bothways.model.checkpoint import load_model
 from bothways.predictor import load
 from bothways.tasks import Classify
 from bothways.terminal import Reporter
@@ -39,7 +39,7 @@ def setup(base: Path, directory: Path, recipe: Recipe, *, rows=ROWS, stop_at: in
     task = Classify.learn(examples, max_pieces=16, overlap=4)
     tokenizer = Tokenizer.from_directory(base)
     windows = task.encode(examples, tokenizer)
-    model, _ = load_classifier(base, len(task.labels), torch.Generator().manual_seed(recipe.seed))
+    model, _ = load_model(base, task.head, task.outputs, torch.Generator().manual_seed(recipe.seed))
     judged: list[int] = []
 
     def judge() -> dict[str, float]:
@@ -49,7 +49,7 @@ def setup(base: Path, directory: Path, recipe: Recipe, *, rows=ROWS, stop_at: in
         return {"accuracy": float(len(judged))}  # each better than the last, so the last weights are kept
 
     return model, Job(
-        windows, task.kind, judge, "accuracy", recipe, directory, "the same run", recipe.precision, **more
+        windows, task.loss, judge, "accuracy", recipe, directory, "the same run", recipe.precision, **more
     )
 
 
@@ -186,10 +186,10 @@ def test_a_frozen_encoder_stays_as_it_was(base, tmp_path, precision):
 
 def test_frozen_bert_base_trains_1538_parameters():
     from bothways.model.config import EncoderConfig
-    from bothways.model.heads import Classifier
+    from bothways.model.heads import TaskModel
 
     with torch.device("meta"):
-        model = Classifier(EncoderConfig(), 2)
+        model = TaskModel(EncoderConfig(), "classify", 2)
     model.encoder.requires_grad_(False)
     assert sum(parameter.numel() for parameter in model.parameters()) == 109_483_778
     assert sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) == 1_538
@@ -284,7 +284,7 @@ def test_a_long_text_weighs_as_much_as_a_short_one(base, tmp_path):
     rows = [*ROWS, {"text": "film " * 60, "label": "good"}]
     _, job = setup(base, tmp_path / "run", RECIPE, rows=rows)
     per_text = np.zeros(len(rows))
-    np.add.at(per_text, [window.example for window in job.windows], window_weights(job.windows))
+    np.add.at(per_text, [window.example for window in job.windows], window_weights(job.windows, job.loss))
     assert len(job.windows) > len(rows)
     np.testing.assert_allclose(per_text, 1.0, rtol=1e-6)
 

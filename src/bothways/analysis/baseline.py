@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bothways.errors import DataError, MissingDependencyError
-from bothways.tasks.classify import Classify, Kind, probabilities
-from bothways.tasks.task import Example, Prediction
+from bothways.tasks.classify import Classify, Kind, Labelled, probabilities
+from bothways.tasks.task import Example
 
 # Chosen on held-out parts of training files: Banking77, TREC, IMDB, GoEmotions; for pairs NLI and STS-B, where
 # single words did better than word pairs and a stronger penalty was needed.
@@ -44,7 +44,7 @@ class Baseline:
         words = sum(len(word.encode()) for word in self.vectoriser.vocabulary_)
         return int(self.weights.nbytes + self.bias.nbytes + self.vectoriser.idf_.nbytes + words)
 
-    def predict(self, examples: Sequence[Example]) -> list[Prediction]:
+    def predict(self, examples: Sequence[Example]) -> list[Labelled]:
         """Answer with the records that an encoder gives: label, score, scores and, for multi-label, labels.
 
         Raises DataError where an example has another number of texts than those it was fitted on.
@@ -57,11 +57,11 @@ class Baseline:
             decisions = np.concatenate([np.zeros_like(decisions), decisions], axis=1)
         return [self._prediction(row) for row in probabilities(decisions, self.kind).tolist()]
 
-    def _prediction(self, values: list[float]) -> Prediction:
+    def _prediction(self, values: list[float]) -> Labelled:
         scores = dict(zip(self.labels, values, strict=True))
         best = max(scores, key=scores.__getitem__)
         chosen = tuple(label for label, score in scores.items() if score >= THRESHOLD)
-        return Prediction(best, scores[best], scores, chosen if self.kind == "multi" else None)
+        return Labelled(best, scores[best], scores, chosen if self.kind == "multi" else None)
 
 
 def fit_baseline(examples: Sequence[Example], *, kind: Kind, labels: Sequence[str], seed: int) -> Baseline:

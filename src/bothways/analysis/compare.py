@@ -1,17 +1,17 @@
-"""Models side by side on the same texts, the TF-IDF baseline first: quality, speed, size, memory.
+"""Models side by side on the same texts, for classes behind the TF-IDF baseline: quality, speed, size, memory.
 
 Each one is measured in a process of its own, so that its memory and its speed are its own too.
 """
 
 from __future__ import annotations
 
-import json
+import pickle
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 from bothways.errors import BothwaysError, OptionError
 from bothways.metrics import Interval, Scores, mcnemar, paired_difference
 from bothways.runtime.artifact import Artifact
-from bothways.tasks.classify import Classify
+from bothways.tasks import Trainable, scored
 from bothways.tasks.task import Example, Gold, Prediction
 from bothways.terminal import Reporter
 
@@ -61,7 +61,7 @@ class Contender:
 class Comparison:
     """All rows, and for each model after the baseline whether it is better, in a sentence."""
 
-    task: Classify
+    task: Trainable
     rows: tuple[Contender, ...]
     verdicts: tuple[str, ...]
 
@@ -84,7 +84,7 @@ def compare(
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Comparison:
-    """Measure the baseline, fitted on `train`, and the models in `directories` on `test`.
+    """Measure the baseline, fitted on `train` (for classes and numbers), and the models in `directories` on `test`.
 
     Raises `OptionError` where the models do not answer the same question.
     """
@@ -92,13 +92,9 @@ def compare(
     if not directories:
         raise OptionError("no model to compare; expected at least one directory")
     artifacts = [Artifact.read(directory) for directory in directories]
-    task = artifacts[0].task
+    task = scored(artifacts[0].task)
     for artifact in artifacts[1:]:
-        if (artifact.task.name, artifact.task.kind, set(artifact.task.labels)) != (
-            task.name,
-            task.kind,
-            set(task.labels),
-        ):
+        if _question(scored(artifact.task)) != _question(task):
             raise OptionError(
                 f"{artifact.directory} and {artifacts[0].directory} answer different questions "
                 "(task, kind or labels differ), so they cannot stand in one table"
@@ -106,30 +102,36 @@ def compare(
     task.check(test)
     task.check(train)
     golds = [example.gold for example in test if example.gold is not None]
-    baseline = {"train": [asdict(example) for example in train], "kind": task.kind, "labels": task.labels, "seed": seed}
-    reporter.note(f"measuring {BASELINE}")
-    rows = [_row(BASELINE, _in_process({"baseline": baseline}, test), task, golds, None, seed)]
+    rows: list[Contender] = []
+    if task.loss in ("single", "multi", "regression"):
+        reporter.note(f"measuring {BASELINE}")
+        baseline = {"train": train, "kind": task.loss, "labels": task.labels, "seed": seed}
+        rows.append(_row(BASELINE, _in_process({"baseline": baseline}, test), task, golds, None, seed))
     for directory in directories:
         reporter.note(f"measuring {directory}")
         measured = _in_process({"model": str(directory)}, test)
-        rows.append(_row(str(directory), measured, task, golds, rows[0], seed))
+        rows.append(_row(str(directory), measured, task, golds, rows[0] if rows else None, seed))
     return Comparison(task, tuple(rows), tuple(verdict(task, rows[0], row, golds, seed) for row in rows[1:]))
 
 
+def _question(task: Trainable) -> tuple[str, str, frozenset[str]]:
+    return task.name, task.loss, frozenset(task.labels)
+
+
 def _row(
-    name: str, measured: dict[str, Any], task: Classify, golds: Sequence[Gold], first: Contender | None, seed: int
+    name: str, measured: dict[str, Any], task: Trainable, golds: Sequence[Gold], first: Contender | None, seed: int
 ) -> Contender:
-    predictions = tuple(Prediction(**_tuples(answer)) for answer in measured.pop("predictions"))
+    predictions = tuple(measured.pop("predictions"))
     p = None
-    if first is not None and task.kind != "regression":
+    if first is not None and task.loss != "regression":
         p = mcnemar(_right(task, predictions, golds), _right(task, first.predictions, golds))
     scores = task.score(predictions, golds, rng=np.random.default_rng(seed))
     return Contender(name, scores, predictions, p, **measured)
 
 
-def verdict(task: Classify, first: Contender, row: Contender, golds: Sequence[Gold], seed: int) -> str:
+def verdict(task: Trainable, first: Contender, row: Contender, golds: Sequence[Gold], seed: int) -> str:
     """Whether a model is better than the baseline, in one sentence with the difference and its interval."""
-    if task.kind != "single":
+    if task.loss != "single":
         return _interval_verdict(first, row, task.headline)
     rng = np.random.default_rng(seed)
     gain = paired_difference(_right(task, row.predictions, golds), _right(task, first.predictions, golds), rng=rng)
@@ -158,7 +160,7 @@ def _interval_verdict(first: Contender, row: Contender, metric: str) -> str:
     return f"{row.name} is not shown to be better than the baseline: {figures}; the intervals overlap."
 
 
-def _right(task: Classify, predictions: Sequence[Prediction], golds: Sequence[Gold]) -> list[bool]:
+def _right(task: Trainable, predictions: Sequence[Prediction], golds: Sequence[Gold]) -> list[bool]:
     return [task.right(prediction, gold) for prediction, gold in zip(predictions, golds, strict=True)]
 
 
@@ -174,15 +176,12 @@ def _p(p: float | None) -> str:
     return "p < 0.001" if p is not None and p < 0.001 else f"p = {p:.3f}"
 
 
-def _tuples(answer: dict[str, Any]) -> dict[str, Any]:
-    return answer | {"labels": None if answer["labels"] is None else tuple(answer["labels"])}
-
-
 def _in_process(what: dict[str, Any], test: Sequence[Example]) -> dict[str, Any]:
     """Run `measure` on `what` in a new Python; its answer, or its error as ours."""
     with tempfile.TemporaryDirectory() as folder:
-        request, answer = Path(folder) / "request.json", Path(folder) / "answer.json"
-        request.write_text(json.dumps(what | {"test": [asdict(example) for example in test]}), encoding="utf-8")
+        # Pickles, for nobody else can put anything into the folder between writing and reading.
+        request, answer = Path(folder) / "request", Path(folder) / "answer"
+        request.write_bytes(pickle.dumps(what | {"test": list(test)}))
         command = [sys.executable, "-P", "-m", "bothways.analysis.compare", str(request), str(answer)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 2:
@@ -191,19 +190,18 @@ def _in_process(what: dict[str, Any], test: Sequence[Example]) -> dict[str, Any]
             raise BothwaysError(f"the process that measures was ended by signal {-done.returncode}; was memory short?")
         if done.returncode:
             raise RuntimeError(f"measuring failed:\n{done.stderr}")
-        result: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+        result: dict[str, Any] = pickle.loads(answer.read_bytes())
         return result
 
 
 def measure(what: dict[str, Any]) -> dict[str, Any]:
     """Predict the texts of a request once, timed: predictions, texts a second, parameters, disk, peak memory."""
-    test = [_example(raw) for raw in what["test"]]
+    test: list[Example] = what["test"]
     if "baseline" in what:
         from bothways.analysis.baseline import fit_baseline
 
         settings = what["baseline"]
-        train = [_example(raw) for raw in settings.pop("train")]
-        model = fit_baseline(train, **settings)
+        model = fit_baseline(settings.pop("train"), **settings)
         parameters, disk, predict = model.parameters, model.size_bytes, model.predict
     else:
         from bothways.predictor import load
@@ -211,8 +209,7 @@ def measure(what: dict[str, Any]) -> dict[str, Any]:
         predictor = load(what["model"])
         artifact = predictor.artifact
         assert artifact is not None
-        labels = len(artifact.task.labels)
-        parameters = artifact.config.count_parameters(labels=labels)
+        parameters = predictor.engine.parameters
         disk = sum(path.stat().st_size for path in artifact.files())
         predict = predictor.predict
     predict(test[:WARM_TEXTS])
@@ -220,7 +217,7 @@ def measure(what: dict[str, Any]) -> dict[str, Any]:
     predictions = predict(test)
     seconds = time.perf_counter() - began
     return {
-        "predictions": [asdict(prediction) for prediction in predictions],
+        "predictions": predictions,
         "texts_per_second": len(test) / seconds,
         "parameters": parameters,
         "disk": disk,
@@ -239,20 +236,15 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _example(raw: dict[str, Any]) -> Example:
-    gold = raw["gold"]
-    return Example(tuple(raw["texts"]), tuple(gold) if isinstance(gold, list) else gold, raw["where"])
-
-
 def main() -> None:
     """Answer one request: the path of a request file, the path for the answer."""
     request, answer = (Path(argument) for argument in sys.argv[1:3])
     try:
-        result = measure(json.loads(request.read_text(encoding="utf-8")))
+        result = measure(pickle.loads(request.read_bytes()))
     except BothwaysError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    answer.write_text(json.dumps(result), encoding="utf-8")
+    answer.write_bytes(pickle.dumps(result))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from bothways.tasks.task import Example
 from bothways.terminal import clock
 
 MOST_MISTAKES = 20  # in a report
+PIPELINE_TAGS = {"classify": "text-classification", "tokens": "token-classification", "spans": "question-answering"}
 
 
 def report_of(
@@ -32,12 +33,11 @@ def report_of(
     wrong = [
         Mistake(
             " / ".join(example.texts),
-            _written(example.gold),
-            _written(prediction.label if prediction.labels is None else prediction.labels),
-            prediction.score,
+            task.written(example),
+            *prediction.said(),
         )
         for example, prediction in zip(examples, model.predictions, strict=True)
-        if task.kind != "regression" and example.gold is not None and not task.right(prediction, example.gold)
+        if task.loss != "regression" and example.gold is not None and not task.right(prediction, example.gold)
     ]
     return Report(
         title=title,
@@ -54,10 +54,6 @@ def report_of(
         mistakes=sorted(wrong, key=lambda mistake: -mistake.score)[:MOST_MISTAKES],
         lengths=lengths,
     )
-
-
-def _written(gold: Any) -> str:
-    return ", ".join(gold) if isinstance(gold, tuple) else str(gold)
 
 
 def facts_of(facts: dict[str, Any]) -> list[tuple[str, str]]:
@@ -99,23 +95,22 @@ def versions() -> dict[str, str]:
 def card_of(comparison: Comparison, facts: dict[str, Any]) -> str:
     """The model card: what the model does, how well, how it was made."""
     task, rows = comparison.task, comparison.rows
-    model = rows[1]
+    model = rows[-1]
     table = ["| | baseline | this model |", "|---|---|---|"]
     for name, interval in model.scores.metrics.items():
-        first = rows[0].scores.metrics.get(name)
+        first = rows[0].scores.metrics.get(name) if len(rows) > 1 else None
         cells = [f"{x.value:.3f} ({x.low:.3f} to {x.high:.3f})" if x else "" for x in (first, interval)]
         table.append(f"| {name.replace('_', ' ')} | {cells[0]} | {cells[1]} |")
-    labels = ", ".join(f"`{label}`" for label in task.labels)
     return "\n".join(
         [
             "---",
             "library_name: bothways",
             f"base_model: {facts['base']}",
-            "pipeline_tag: text-classification",
+            f"pipeline_tag: {PIPELINE_TAGS[task.head]}",
             "---",
             f"# {task.name}, fine-tuned from {facts['base']}",
             "",
-            f"Answers with {task.kind} label(s): {labels}.",
+            f"Answers with {task.describe()}.",
             f"Texts are read in windows of {task.max_pieces} pieces"
             + (" and no further than the first." if task.long == "cut" else "."),
             "",

@@ -13,11 +13,15 @@ from torch import Tensor
 from bothways.errors import CheckpointError
 from bothways.model.config import EncoderConfig
 from bothways.model.encoder import initialise
-from bothways.model.heads import Classifier
+from bothways.model.heads import TaskModel
 from bothways.storage import replacing
 
 WEIGHTS = "model.safetensors"
 PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.pt", "model.pt", "model.ckpt", "tf_model.h5")
+_TIED = (
+    *("predictions.decoder.weight", "predictions.decoder.bias", "lm_head.decoder.weight", "lm_head.decoder.bias"),
+    *("vocab_projector.weight", "generator_lm_head.weight"),
+)
 _BUFFERS = ("position_ids", "token_type_ids")  # saved by old versions of transformers, computed by all
 
 
@@ -52,8 +56,10 @@ def _modules(names: tuple[str, ...]) -> list[str]:
     return sorted({name.rpartition(".")[0] or name for name in names})
 
 
-def tensor_names(config: EncoderConfig, ours: str) -> tuple[str, ...]:
+def tensor_names(config: EncoderConfig, ours: str, head: str = "hidden") -> tuple[str, ...]:
     """The names in a checkpoint of our tensor `ours`, without the family's prefix; three for qkv.
+
+    `head` says which head the names that begin with "head" belong to.
 
     >>> tensor_names(EncoderConfig(), "encoder.layers.0.norm.weight")
     ('encoder.layer.0.output.LayerNorm.weight',)
@@ -64,7 +70,7 @@ def tensor_names(config: EncoderConfig, ours: str) -> tuple[str, ...]:
     if stem.startswith("layers."):
         _, layer, part = stem.split(".", 2)
         stem = f"layers.{{i}}.{part}"
-    theirs = (config.rules.head_names if stem.startswith("head.") else config.rules.names)[stem]
+    theirs = (config.rules.names | config.rules.heads[head])[stem]
     return tuple(f"{name.format(i=layer)}.{leaf}" for name in ([theirs] if isinstance(theirs, str) else theirs))
 
 
@@ -103,20 +109,20 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
             raise OSError(None, str(error)) from error
 
 
-def load_classifier(directory: Path, labels: int, generator: torch.Generator) -> tuple[Classifier, LoadReport]:
-    """A classifier with the encoder's weights from `directory`, and the head's where the file has one to fit.
+def load_model(directory: Path, head: str, outputs: int, generator: torch.Generator) -> tuple[TaskModel, LoadReport]:
+    """A model with the encoder's weights from `directory`, and the head's where the file has one to fit.
 
     Raises `CheckpointError` for missing encoder weights or shapes that differ.
     """
     config, _, unknown = EncoderConfig.read(directory)
     saved = _without_prefix(read_tensors(directory), config.rules.prefix)
-    model = Classifier(config, labels)
+    model = TaskModel(config, head, outputs)
     initialise(model, config, generator)
     used: set[str] = set()
     new: list[str] = []
     for ours, parameter in model.named_parameters():
-        theirs = tensor_names(config, ours)
-        head = ours.startswith("head.")
+        theirs = tensor_names(config, ours, head)
+        of_head = ours.startswith("head.")
         if all(name in saved for name in theirs):
             value = torch.cat([saved[name] for name in theirs])
             if value.shape == parameter.shape:
@@ -124,17 +130,32 @@ def load_classifier(directory: Path, labels: int, generator: torch.Generator) ->
                     parameter.copy_(value)
                 used.update(theirs)
                 continue
-            if not head:
+            if not of_head:
                 raise CheckpointError(
                     f"{directory / WEIGHTS}: {theirs[0]} has shape {tuple(saved[theirs[0]].shape)}, "
                     f"config.json means {tuple(parameter.shape)} for {ours}; they are not of the same model"
                 )
-        elif not head and not ours.startswith("encoder.pooler."):
+        elif not of_head and not ours.startswith("encoder.pooler."):
             missing = next(name for name in theirs if name not in saved)
             raise CheckpointError(f"{directory / WEIGHTS}: {missing} is missing, so the encoder is not whole")
         new.append(ours)
+    if head == "masked":
+        used |= _tied(saved, model, directory)
     left_over = sorted(name for name in set(saved) - used if not name.endswith(_BUFFERS))
     return model, LoadReport(directory, len(used), tuple(new), tuple(left_over), tuple(unknown))
+
+
+def _tied(saved: dict[str, Tensor], model: TaskModel, directory: Path) -> set[str]:
+    """The second copies of embedding table and output bias that some files hold; they must be copies."""
+    word, bias = model.encoder.embeddings.word.weight, model.get_parameter("head.bias")
+    copies = {name: tensor for name, tensor in saved.items() if name.endswith(_TIED)}
+    for name, tensor in copies.items():
+        own = bias if name.endswith("bias") else word
+        if not torch.equal(tensor.to(own.dtype), own.detach()):
+            raise CheckpointError(
+                f"{directory / WEIGHTS}: {name} differs from the embeddings; bothways computes only tied output layers"
+            )
+    return set(copies)
 
 
 def _without_prefix(saved: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -146,12 +167,12 @@ def _without_prefix(saved: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return plain
 
 
-def classifier_tensors(model: Classifier) -> dict[str, Tensor]:
-    """The weights of a classifier under the ecosystem's names, fp32."""
+def model_tensors(model: TaskModel) -> dict[str, Tensor]:
+    """The weights of a model under the ecosystem's names, fp32."""
     tensors: dict[str, Tensor] = {}
     for ours, parameter in model.named_parameters():
-        names = tensor_names(model.config, ours)
-        prefix = "" if ours.startswith("head.") else model.config.rules.prefix
+        names = tensor_names(model.config, ours, model.reads)
+        prefix = "" if ours.startswith("head.") or model.reads in ("hidden", "pooled") else model.config.rules.prefix
         for name, part in zip(names, parameter.detach().float().chunk(len(names)), strict=True):
             tensors[prefix + name] = part
     return tensors

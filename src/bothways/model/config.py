@@ -106,6 +106,11 @@ class EncoderConfig:
         return self.max_position_embeddings - self.rules.position_offset
 
     @property
+    def head_dropout(self) -> float:
+        """The dropout rate before the last layer of a head."""
+        return self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
+
+    @property
     def embedding_width(self) -> int:
         """The width of the embedding tables."""
         return self.embedding_size or self.hidden_size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,10 +11,10 @@ from torch import nn
 
 from bothways.batch import Batch
 from bothways.errors import CheckpointError
-from bothways.model.checkpoint import load_classifier
+from bothways.model.checkpoint import load_model
 from bothways.model.dropout import NO_DROPOUT, Dropout
 from bothways.model.encoder import Encoder, Layer
-from bothways.model.heads import Classifier
+from bothways.model.heads import TaskModel
 from bothways.model.layout import Packed
 from bothways.terminal import Reporter
 
@@ -40,13 +39,13 @@ def set_precision(encoder: Encoder, precision: Precision) -> None:
         encoder.embeddings.project.to(dtype)
 
 
-def forward(model: Classifier, batch: Batch, dropout: Dropout = NO_DROPOUT) -> torch.Tensor:
-    """A packed batch -> (B, L) logits in the batch's order, fp32."""
+def forward(model: TaskModel, batch: Batch, dropout: Dropout = NO_DROPOUT) -> torch.Tensor:
+    """A packed batch -> (K, L) logits of the pieces it reads, in the batch's order, fp32."""
     layout = Packed.from_lengths(batch.lengths, model.config.num_attention_heads)
     ids, type_ids, positions = (
         torch.from_numpy(np.pad(part, (0, layout.filler))) for part in (batch.ids, batch.type_ids, batch.positions)
     )
-    return model(ids, type_ids, positions, layout, torch.from_numpy(batch.starts), dropout)
+    return model(ids, type_ids, positions, layout, torch.from_numpy(batch.reads), dropout)
 
 
 class TorchEngine:
@@ -54,20 +53,25 @@ class TorchEngine:
 
     max_tokens = 2048  # a batch: enough to keep the products large, little enough to stay in cache
 
-    def __init__(self, model: Classifier) -> None:
+    def __init__(self, model: TaskModel) -> None:
         self.model = model
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model holds."""
+        return sum(part.numel() for part in self.model.parameters())
+
     def run(self, batch: Batch) -> np.ndarray:
-        """A packed batch -> (B, L) logits in the batch's order."""
+        """A packed batch -> (K, L) logits of the pieces it reads, in the batch's order."""
         with torch.inference_mode():
             return forward(self.model, batch).numpy()
 
 
 def open_torch_engine(
-    directory: Path, labels: Sequence[str], precision: Precision | None, reporter: Reporter
+    directory: Path, head: str, outputs: int, precision: Precision | None, reporter: Reporter
 ) -> TorchEngine:
-    """The trained classifier in a directory, ready to run; an untrained head is refused."""
-    model, report = load_classifier(directory, len(labels), torch.Generator().manual_seed(0))
+    """The trained model in a directory, ready to run; an untrained head is refused."""
+    model, report = load_model(directory, head, outputs, torch.Generator().manual_seed(0))
     if report.head_is_new:
         raise CheckpointError(
             f"{directory}: {', '.join(report.new)} not in the checkpoint, so the head is untrained and its answers "

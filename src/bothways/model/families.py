@@ -15,19 +15,22 @@ Names = dict[str, str | tuple[str, str, str]]
 class Family:
     """What distinguishes one family from the others.
 
-    `names` maps our module names to the names in its checkpoints (without `prefix`), `config_keys` our
-    config fields to its keys where they differ, `head_names` the same for the classification head.
+    `names` maps our module names to the names in its checkpoints (without `prefix`), `heads` those of each
+    head that the family has, `config_keys` our config fields to its keys where they differ.
     """
 
     class_stem: str
     prefix: str
     names: Names
-    head_names: Names
+    heads: dict[str, Names]
     config_keys: dict[str, str] = field(default_factory=dict)
     position_offset: int = 0
     pooler: bool = True  # the published base model carries one
     classify_from_pooler: bool = True  # else the head has its own dense layer
     head_activation: str = "tanh"
+    masked_activation: str | None = None  # None: that of the layers
+    span_dropout: float = 0.0
+    next_dropout: float = 0.0
     dropout_before_head_dense: bool = False
     dropout_after_attention: bool = True
     dropout_after_feedforward: bool = True
@@ -36,6 +39,16 @@ class Family:
     segments: bool = True
 
 
+# Class endings of `transformers`, by our name of the head.
+ARCHITECTURES: dict[str, str] = {
+    "classify": "ForSequenceClassification",
+    "tokens": "ForTokenClassification",
+    "spans": "ForQuestionAnswering",
+    "masked": "ForMaskedLM",
+    "next": "ForNextSentencePrediction",
+    "hidden": "Model",
+    "pooled": "Model",
+}
 _BERT_NAMES: Names = {
     "embeddings.word": "embeddings.word_embeddings",
     "embeddings.position": "embeddings.position_embeddings",
@@ -87,6 +100,22 @@ _ALBERT_NAMES: Names = {
     "layers.{i}.norm": f"{_ALBERT_LAYER}.full_layer_layer_norm",
     "pooler": "pooler",
 }
+
+
+def _heads(classify: Names, masked: tuple[str, str, str], next_: str | None = None) -> dict[str, Names]:
+    """The heads of a family; `masked` names dense layer, norm and the owner of the bias."""
+    heads: dict[str, Names] = {
+        "classify": classify,
+        "tokens": {"head.output": "classifier"},
+        "spans": {"head.output": "qa_outputs"},
+        "masked": dict(zip(("head.dense", "head.norm", "head"), masked, strict=True)),
+        "hidden": {},
+        "pooled": {},
+    }
+    return heads | ({"next": {"head.output": next_}} if next_ else {})
+
+
+_FROM_POOLER: Names = {"head.output": "classifier"}
 _ROBERTA_HEAD: Names = {"head.dense": "classifier.dense", "head.output": "classifier.out_proj"}
 
 FAMILIES: dict[str, Family] = {
@@ -94,13 +123,20 @@ FAMILIES: dict[str, Family] = {
         class_stem="Bert",
         prefix="bert.",
         names=_BERT_NAMES,
-        head_names={"head.output": "classifier"},
+        heads=_heads(
+            _FROM_POOLER,
+            ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions"),
+            "cls.seq_relationship",
+        ),
     ),
     "distilbert": Family(
         class_stem="DistilBert",
         prefix="distilbert.",
         names=_DISTILBERT_NAMES,
-        head_names={"head.dense": "pre_classifier", "head.output": "classifier"},
+        heads=_heads(
+            {"head.dense": "pre_classifier", "head.output": "classifier"},
+            ("vocab_transform", "vocab_layer_norm", "vocab_projector"),
+        ),
         config_keys={
             "hidden_size": "dim",
             "num_hidden_layers": "n_layers",
@@ -115,23 +151,28 @@ FAMILIES: dict[str, Family] = {
         pooler=False,
         classify_from_pooler=False,
         head_activation="relu",
+        span_dropout=0.1,
         dropout_after_attention=False,
     ),
     "roberta": Family(
         class_stem="Roberta",
         prefix="roberta.",
         names=_BERT_NAMES,
-        head_names=_ROBERTA_HEAD,
+        heads=_heads(_ROBERTA_HEAD, ("lm_head.dense", "lm_head.layer_norm", "lm_head")),
         position_offset=2,
         classify_from_pooler=False,
+        masked_activation="gelu",
         dropout_before_head_dense=True,
     ),
     "albert": Family(
         class_stem="Albert",
         prefix="albert.",
         names=_ALBERT_NAMES,
-        head_names={"head.output": "classifier"},
+        heads=_heads(
+            _FROM_POOLER, ("predictions.dense", "predictions.LayerNorm", "predictions"), "sop_classifier.classifier"
+        ),
         config_keys={"classifier_dropout": "classifier_dropout_prob"},
+        next_dropout=0.1,
         shared_layers=True,
         always_projects=True,
         dropout_after_feedforward=False,
@@ -140,7 +181,11 @@ FAMILIES: dict[str, Family] = {
         class_stem="Electra",
         prefix="electra.",
         names=_BERT_NAMES | {"embeddings.project": "embeddings_project"},
-        head_names=_ROBERTA_HEAD,
+        heads=_heads(
+            _ROBERTA_HEAD,
+            ("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head"),
+        ),
+        masked_activation="gelu",
         pooler=False,
         classify_from_pooler=False,
         head_activation="gelu",

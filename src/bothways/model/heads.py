@@ -1,51 +1,102 @@
 """What stands on the encoder for each kind of task, each with its loss.
 
-B sequences, C hidden width, L labels.
+A head reads some pieces of each window (`Encoded.reads`) and answers with a row for each of them.
+B windows, K pieces read, K_b of one window, C hidden width, E embedding width, L outputs, V vocabulary.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bothways.errors import CheckpointError
 from bothways.model.config import EncoderConfig
 from bothways.model.dropout import NO_DROPOUT, Dropout
 from bothways.model.encoder import ACTIVATE, Encoder
 from bothways.model.layout import Layout
 
-Kind = Literal["single", "multi", "regression"]
-
 
 class ClassifyHead(nn.Module):
-    """(B, C) first tokens or their pooled form -> (B, L) logits, in fp32."""
+    """(K, C) first pieces or their pooled form -> (K, L) logits, in fp32."""
 
-    def __init__(self, config: EncoderConfig, labels: int) -> None:
+    def __init__(self, config: EncoderConfig, outputs: int) -> None:
         super().__init__()
         self.config = config
         rules, C = config.rules, config.hidden_size
         self.dense = None if rules.classify_from_pooler else nn.Linear(C, C)
-        self.output = nn.Linear(C, labels)
+        self.output = nn.Linear(C, outputs)
 
-    def forward(self, first: Tensor, dropout: Dropout) -> Tensor:
-        rules, rate = self.config.rules, self.config.classifier_dropout
-        rate = self.config.hidden_dropout_prob if rate is None else rate
+    def forward(self, rows: Tensor, encoder: Encoder, dropout: Dropout) -> Tensor:
+        rules, rate = self.config.rules, self.config.head_dropout
         if self.dense is not None:
-            first = dropout(first, rate) if rules.dropout_before_head_dense else first
-            first = ACTIVATE[rules.head_activation](self.dense(first))
-        return self.output(dropout(first, rate))
+            rows = dropout(rows, rate) if rules.dropout_before_head_dense else rows
+            rows = ACTIVATE[rules.head_activation](self.dense(rows))
+        return self.output(dropout(rows, rate))
 
 
-class Classifier(nn.Module):
-    """An encoder with a classification head over the first token of each sequence."""
+class LinearHead(nn.Module):
+    """(K, C) pieces -> (K, L) logits, in fp32: a tag each, or start and end of an answer."""
 
-    def __init__(self, config: EncoderConfig, labels: int) -> None:
+    def __init__(self, config: EncoderConfig, outputs: int, rate: float) -> None:
         super().__init__()
-        self.config = config
-        self.encoder = Encoder(config, pooler=config.rules.classify_from_pooler)
-        self.head = ClassifyHead(config, labels)
+        self.rate = rate
+        self.output = nn.Linear(config.hidden_size, outputs)
+
+    def forward(self, rows: Tensor, encoder: Encoder, dropout: Dropout) -> Tensor:
+        return self.output(dropout(rows, self.rate))
+
+
+class MaskedHead(nn.Module):
+    """(K, C) masked pieces -> (K, V) logits, in fp32, with the embedding table as the output layer."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        E = config.embedding_width
+        self.activate = ACTIVATE[config.rules.masked_activation or config.hidden_act]
+        self.dense = nn.Linear(config.hidden_size, E)
+        self.norm = nn.LayerNorm(E, eps=config.layer_norm_eps)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def forward(self, rows: Tensor, encoder: Encoder, dropout: Dropout) -> Tensor:
+        return F.linear(self.norm(self.activate(self.dense(rows))), encoder.embeddings.word.weight, self.bias)
+
+
+class HiddenHead(nn.Module):
+    """(K, C) -> (K, C): the hidden states themselves."""
+
+    def forward(self, rows: Tensor, encoder: Encoder, dropout: Dropout) -> Tensor:
+        return rows
+
+
+def _head(config: EncoderConfig, name: str, outputs: int) -> nn.Module:
+    if name == "classify":
+        return ClassifyHead(config, outputs)
+    if name == "masked":
+        return MaskedHead(config)
+    if name in ("hidden", "pooled"):
+        return HiddenHead()
+    rates = {"tokens": config.head_dropout, "spans": config.rules.span_dropout, "next": config.rules.next_dropout}
+    return LinearHead(config, outputs, rates[name])
+
+
+class TaskModel(nn.Module):
+    """An encoder with the head called `head` (`Family.heads`), which gives `outputs` numbers a row.
+
+    Raises `CheckpointError` where the family has no such head.
+    """
+
+    def __init__(self, config: EncoderConfig, head: str, outputs: int) -> None:
+        super().__init__()
+        rules = config.rules
+        if head not in rules.heads or (head == "pooled" and not rules.pooler):
+            raise CheckpointError(f"models of the family {config.family} have no {head!r} head")
+        self.config, self.reads = config, head
+        pooled = head in ("next", "pooled") or (head == "classify" and rules.classify_from_pooler)
+        self.encoder = Encoder(config, pooler=pooled)
+        self.head = _head(config, head, outputs)
 
     def forward(
         self,
@@ -53,31 +104,56 @@ class Classifier(nn.Module):
         type_ids: Tensor,
         positions: Tensor,
         layout: Layout,
-        starts: Tensor,
+        reads: Tensor,
         dropout: Dropout = NO_DROPOUT,
     ) -> Tensor:
-        """Packed (N,) tokens and the (B,) place of each sequence's first -> (B, L) logits, fp32."""
-        return self.classify(self.encoder(ids, type_ids, positions, layout, dropout, keep=starts), dropout)
+        """Packed (N,) tokens and the (K,) places that the head reads -> (K, L) logits, fp32."""
+        return self.answer(self.encoder(ids, type_ids, positions, layout, dropout, keep=reads), dropout)
 
     def padded(self, ids: Tensor, attention_mask: Tensor, type_ids: Tensor) -> Tensor:
-        """(B, T) ids, 1/0 mask, segment ids -> (B, L) logits, fp32."""
-        return self.classify(self.encoder.padded(ids, attention_mask, type_ids)[:, 0], NO_DROPOUT)
+        """(B, T) ids, 1/0 mask, segment ids -> (B, L) logits of the first pieces, fp32."""
+        return self.answer(self.encoder.padded(ids, attention_mask, type_ids)[:, 0], NO_DROPOUT)
 
-    def classify(self, first: Tensor, dropout: Dropout) -> Tensor:
-        """(B, C) hidden of the first tokens -> (B, L) logits."""
-        first = first.float() if self.encoder.pooler is None else self.encoder.pool(first)
-        return self.head(first, dropout)
+    def answer(self, rows: Tensor, dropout: Dropout) -> Tensor:
+        """(K, C) hidden of the pieces read -> (K, L) logits."""
+        rows = rows.float() if self.encoder.pooler is None else self.encoder.pool(rows)
+        return self.head(rows, self.encoder, dropout)
 
 
-def classification_loss(logits: Tensor, targets: Tensor, kind: Kind, class_weights: Tensor | None = None) -> Tensor:
-    """(B, L) logits, targets -> (B,) losses, one a sequence.
+def single_loss(logits: Tensor, targets: Tensor, counts: Tensor, class_weights: Tensor | None) -> Tensor:
+    """(B, L) logits, (B,) class numbers -> (B,) cross-entropies."""
+    return F.cross_entropy(logits, targets, weight=class_weights, reduction="none")
 
-    single: (B,) class numbers, cross-entropy; multi: (B, L) 0/1, binary cross-entropy, mean over labels;
-    regression: (B,) numbers, squared error. `class_weights` (L,) weigh each class (single and multi).
-    """
-    if kind == "single":
-        return F.cross_entropy(logits, targets, weight=class_weights, reduction="none")
-    if kind == "multi":
-        losses = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=class_weights, reduction="none")
-        return losses.mean(-1)
-    return torch.square(logits[:, 0] - targets)
+
+def multi_loss(logits: Tensor, targets: Tensor, counts: Tensor, class_weights: Tensor | None) -> Tensor:
+    """(B, L) logits, (B, L) 0/1 -> (B,) binary cross-entropies, mean over labels."""
+    targets = targets.view_as(logits).float()
+    return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=class_weights, reduction="none").mean(-1)
+
+
+def regression_loss(logits: Tensor, targets: Tensor, counts: Tensor, class_weights: Tensor | None) -> Tensor:
+    """(B, 1) values, (B,) numbers -> (B,) squared errors."""
+    return torch.square(logits[:, 0] - targets.float())
+
+
+def tokens_loss(logits: Tensor, targets: Tensor, counts: Tensor, class_weights: Tensor | None) -> Tensor:
+    """(K, L) logits, (K,) class numbers -> (B,) cross-entropies, mean over the pieces read of each window."""
+    losses = F.cross_entropy(logits, targets, weight=class_weights, reduction="none")
+    owner = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    return losses.new_zeros(len(counts)).index_add_(0, owner, losses) / counts.clamp(min=1)
+
+
+def spans_loss(logits: Tensor, targets: Tensor, counts: Tensor, class_weights: Tensor | None) -> Tensor:
+    """(K, 2) logits, (2B,) start and end among the pieces read of each window -> (B,) mean of both cross-entropies."""
+    parts = [part.t() for part in torch.split(logits, counts.tolist())]  # (2, K_b) each
+    losses = [F.cross_entropy(part, target) for part, target in zip(parts, targets.view(-1, 2), strict=True)]
+    return torch.stack(losses)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]] = {
+    "single": single_loss,
+    "multi": multi_loss,
+    "regression": regression_loss,
+    "tokens": tokens_loss,
+    "spans": spans_loss,
+}

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from bothways.errors import CheckpointError, OptionError
 from bothways.model.config import EncoderConfig
+from bothways.model.families import ARCHITECTURES
 from bothways.storage import write_text
-from bothways.tasks import TASKS
-from bothways.tasks.classify import Classify
+from bothways.tasks import TASKS, TRAINED, Task, scored
 from bothways.text.tokenizer import Tokenizer
 
 SETTINGS = "bothways.json"
@@ -35,17 +36,19 @@ class Artifact:
 
     directory: Path
     config: EncoderConfig
-    task: Classify
+    task: Task
     tokenizer: Tokenizer
     facts: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, directory: Path, task: str | None = None) -> Artifact:
-        """Read a directory that bothways or `transformers` wrote; the latter do not say whether they read pairs.
+    def read(cls, directory: Path, task: str | None = None, changes: Mapping[str, Any] | None = None) -> Artifact:
+        """Read a directory that bothways or `transformers` wrote.
 
-        `task` is what such a directory does, "classify" without it.
+        `task` is what the model shall do; without it, what it was fine-tuned for, or what its head is usual for.
+        `changes` are settings of the task.
 
-        Raises `CheckpointError` where it holds no model with a trained head, or parts of different models.
+        Raises `CheckpointError` where the directory has no trained head for the task, or parts of different
+        models, `OptionError` for an unknown task or setting.
         """
         if task is not None and task not in TASKS:
             raise OptionError(f"task {task!r} is not one of {', '.join(TASKS)}")
@@ -53,28 +56,31 @@ class Artifact:
         tokenizer = Tokenizer.from_directory(directory)
         config.check_vocabulary(tokenizer.vocab_size, directory)
         path = directory / SETTINGS
-        if not path.is_file():
-            return cls(directory, config, _task_of(raw, config, directory, task or "classify"), tokenizer)
+        own, facts = None, {}
+        if path.is_file():
+            try:
+                settings = json.loads(path.read_text(encoding="utf-8"))
+                own = TRAINED[settings["task"]].from_json(settings["settings"])
+                facts = dict(settings["facts"])
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                raise CheckpointError(f"{path}: damaged, or of a newer bothways ({error!r})") from error
+        if own is not None and task in TRAINED and task != own.name:
+            raise OptionError(f"{directory} was fine-tuned for {own.name}, not for {task}")
+        made: Task = own if own is not None and task in (None, own.name) else _task_of(raw, config, directory, task)
         try:
-            settings = json.loads(path.read_text(encoding="utf-8"))
-            made = TASKS[settings["task"]].from_json(settings["settings"])
-            facts = dict(settings["facts"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{path}: damaged, or of a newer bothways ({error!r})") from error
-        if task not in (None, made.name):
-            raise OptionError(f"{directory} was fine-tuned for {made.name}, not for {task}")
+            made = replace(made, **(changes or {}))  # type: ignore[type-var]
+        except TypeError:
+            known = [item.name for item in fields(made)]  # type: ignore[arg-type]
+            wrong = [name for name in changes or {} if name not in known]
+            raise OptionError(f"the task {made.name} has no setting {wrong[0]!r}; it has {', '.join(known)}") from None
         return cls(directory, config, made, tokenizer, facts)
 
     def write(self) -> None:
         """Write everything but the weights; `bothways.json` comes last, so that a whole one means a whole model."""
         self.tokenizer.save(self.directory)
         write_text(self.directory / "config.json", _json(self._config_json()))
-        settings = {
-            "format": FORMAT,
-            "task": self.task.name,
-            "settings": self.task.as_json(),
-            "facts": self.facts,
-        }
+        task = scored(self.task)
+        settings = {"format": FORMAT, "task": task.name, "settings": task.as_json(), "facts": self.facts}
         write_text(self.directory / SETTINGS, _json(settings))
 
     def files(self) -> list[Path]:
@@ -83,14 +89,8 @@ class Artifact:
         return [self.directory / name for name in names if (self.directory / name).is_file()]
 
     def _config_json(self) -> dict[str, Any]:
-        labels = dict(enumerate(self.task.labels))
-        kinds = {"single": "single_label_classification", "multi": "multi_label_classification"}
-        return self.config.to_json() | {
-            "architectures": [f"{self.config.rules.class_stem}ForSequenceClassification"],
-            "id2label": {str(place): label for place, label in labels.items()},
-            "label2id": {label: place for place, label in labels.items()},
-            "problem_type": kinds.get(self.task.kind, self.task.kind),
-        }
+        architecture = self.config.rules.class_stem + ARCHITECTURES[self.task.head]
+        return self.config.to_json() | {"architectures": [architecture]} | scored(self.task).config()
 
 
 def check_run_directory(out: Path, *, resume: bool, overwrite: bool) -> None:
@@ -123,24 +123,24 @@ def clear_run_directory(out: Path) -> None:
     shutil.rmtree(out / "tensorboard", ignore_errors=True)
 
 
-def _task_of(raw: dict[str, Any], config: EncoderConfig, directory: Path, task: str) -> Classify:
-    """The task of a directory that `transformers` wrote, from its config."""
-    architecture = (raw.get("architectures") or ["nothing"])[0]
-    if not str(architecture).endswith("ForSequenceClassification"):
+def _task_of(raw: dict[str, Any], config: EncoderConfig, directory: Path, task: str | None) -> Task:
+    """The task of a directory that `transformers` wrote, from its config; or `task`, if its head can do that."""
+    architecture = str((raw.get("architectures") or ["an encoder alone"])[0])
+    heads = [head for head, ending in ARCHITECTURES.items() if architecture.endswith(ending) and ending != "Model"]
+    if architecture.endswith("ForPreTraining") and "next" in config.rules.heads:
+        heads = ["masked", "next"]
+    own: dict[str, Any] = {name: one.head for name, one in TASKS.items()}
+    fit = [name for name, head in own.items() if head in heads]
+    able = [*fit, *(name for name, head in own.items() if not isinstance(head, str))]  # these need no trained head
+    wanted = task or next(iter(fit), None)
+    if wanted is None or wanted not in able:
         raise CheckpointError(
-            f"{directory}: holds {architecture}, which has no trained classification head, so its answers would "
-            "be random; fine-tune it first (bothways finetune classify TRAIN --base ...)"
+            f"{directory}: holds {architecture}, which has no trained head for {wanted or 'any task'}, so its answers "
+            f"would be random; as it is it can {' or '.join(able)} (say which), or fine-tune it first (bothways "
+            "finetune TASK TRAIN --base ...)"
         )
-    names = raw.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
-    labels = tuple(str(names[key]) for key in sorted(names, key=int))
-    kind = {"regression": "regression", "multi_label_classification": "multi"}.get(
-        str(raw.get("problem_type")), "single"
-    )
-    if len(labels) == 1:
-        kind = "regression"
     max_pieces = min(512, config.max_pieces)
-    settings = {"labels": labels, "kind": kind, "max_pieces": max_pieces, "overlap": max_pieces // 4}
-    return TASKS[task].from_json(settings)
+    return TASKS[wanted].of_checkpoint(raw, max_pieces=max_pieces, overlap=max_pieces // 4)
 
 
 def _json(value: dict[str, Any]) -> str:

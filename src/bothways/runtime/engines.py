@@ -18,8 +18,13 @@ class Engine(Protocol):
 
     max_tokens: int
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model holds."""
+        ...
+
     def run(self, batch: Batch) -> np.ndarray:
-        """A packed batch -> (B, L) logits in the batch's order."""
+        """A packed batch -> (K, L) logits of the pieces it reads, in the batch's order."""
         ...
 
 
@@ -31,4 +36,4 @@ def open_engine(artifact: Artifact, reporter: Reporter, *, precision: Literal["b
         )
     from bothways.model.engine import open_torch_engine
 
-    return open_torch_engine(artifact.directory, artifact.task.labels, precision, reporter)
+    return open_torch_engine(artifact.directory, artifact.task.head, artifact.task.outputs, precision, reporter)

@@ -6,20 +6,74 @@ B windows, L labels.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from bothways.errors import DataError, OptionError
 from bothways.metrics import Scores, multi_label, regression, single_label
-from bothways.tasks.task import Example, Gold, Prediction, labels_of, read_examples
+from bothways.tasks.picture import Picture
+from bothways.tasks.task import (
+    Example,
+    Gold,
+    Pieces,
+    Prediction,
+    label_config,
+    labels_in,
+    labels_of,
+    no_text,
+    read_examples,
+)
 from bothways.text.files import Columns, Source
 from bothways.text.tokenizer import Encoded, Tokenizer
 
 Kind = Literal["single", "multi", "regression"]
 _HEADLINE: dict[Kind, str] = {"single": "accuracy", "multi": "micro_f1", "regression": "spearman"}
+
+
+_PROBLEMS: dict[str, Kind] = {
+    "single_label_classification": "single",
+    "multi_label_classification": "multi",
+    "regression": "regression",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled(Prediction):
+    """The class of one example.
+
+    `label` is the best class ("" if none could be given), `score` its probability (for regression the
+    number itself), `scores` every class's, `labels` all classes above the threshold (multi-label only).
+    """
+
+    label: str
+    score: float
+    scores: dict[str, float] = field(default_factory=dict)
+    labels: tuple[str, ...] | None = None
+
+    def answer(self, *, every_score: bool) -> dict[str, Any]:
+        """label, score; labels of a multi-label model; scores with `every_score`."""
+        answer: dict[str, Any] = {"label": self.label, "score": self.score}
+        if self.labels is not None:
+            answer["labels"] = list(self.labels)
+        return answer | ({"scores": self.scores} if every_score else {})
+
+    def said(self) -> tuple[str, float]:
+        """The label or labels, with the score."""
+        return self.label if self.labels is None else ", ".join(self.labels), self.score
+
+    def picture(self, example: Example) -> Picture:
+        """The text or texts, with a bar for each class."""
+        captions = ("",) if len(example.texts) == 1 else ("first text", "second text")
+        bars = sorted(self.scores.items(), key=lambda item: -item[1])
+        if len(bars) == 1:  # a number has no bar
+            return Picture(tuple(zip(captions, example.texts, strict=True)), note=f"{bars[0][0]} {bars[0][1]:.3f}")
+        return Picture(
+            tuple(zip(captions, example.texts, strict=True)), bars=tuple(bars), note=self.note(), error=self.error
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +85,10 @@ class Classify:
     """
 
     name: ClassVar[str] = "classify"
+    head: ClassVar[str] = "classify"
+    window: ClassVar[tuple[int, int]] = (256, 64)
+    tunes: ClassVar[bool] = False
+    together: ClassVar[int | None] = None
     texts: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("text", "sentence", "review", "content", "utterance", "question", "comment", "body"),
     )
@@ -67,6 +125,13 @@ class Classify:
         return cls(labels=tuple(sorted(labels, key=_natural)), kind=kind, **settings)
 
     @classmethod
+    def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
+        """The task that the `config.json` of a directory of `transformers` describes."""
+        labels = labels_in(config)
+        kind = "regression" if len(labels) == 1 else _PROBLEMS.get(str(config.get("problem_type")), "single")
+        return cls(labels=labels, kind=kind, **settings)
+
+    @classmethod
     def from_json(cls, settings: dict[str, Any]) -> Self:
         """The task that `as_json` wrote."""
         return cls(**(settings | {"labels": tuple(settings["labels"])}))
@@ -75,10 +140,52 @@ class Classify:
         """The settings as JSON."""
         return asdict(self)
 
+    def config(self) -> dict[str, Any]:
+        """Labels and kind, as `config.json` says them."""
+        problem = next(name for name, kind in _PROBLEMS.items() if kind == self.kind)
+        return label_config(self.labels) | {"problem_type": problem}
+
+    def describe(self) -> str:
+        """Kind and labels."""
+        return f"{self.kind}, {len(self.labels)} label(s): {shortened(self.labels, 200)}"
+
+    @property
+    def outputs(self) -> int:
+        """A number for each label."""
+        return len(self.labels)
+
+    @property
+    def loss(self) -> str:
+        """The loss is named like the kind."""
+        return self.kind
+
     @property
     def headline(self) -> str:
         """The name of the metric that decides which checkpoint is better."""
         return _HEADLINE[self.kind]
+
+    def example(self, given: Any) -> Example:
+        """A text, or a tuple of as many texts as the task reads, as an example."""
+        texts = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, tuple | list) else ()
+        if len(texts) != len(self.texts) or not all(isinstance(text, str) for text in texts):
+            raise DataError(f"found {reprlib.repr(given)}, expected {len(self.texts)} text(s) for the task {self.name}")
+        return Example(texts)
+
+    def problem(self, example: Example) -> str | None:
+        """Why an example cannot be answered, if it cannot."""
+        return no_text(example)
+
+    def failure(self, reason: str) -> Labelled:
+        """No label, and why."""
+        return Labelled("", float("nan"), error=reason, windows=0)
+
+    def noticed(self, examples: Sequence[Example]) -> list[str]:
+        """Nothing of note."""
+        return []
+
+    def tuned(self, predictions: Sequence[Labelled], golds: Sequence[Gold]) -> Self:
+        """Nothing is set on dev."""
+        return self
 
     def check(self, examples: Sequence[Example]) -> None:
         """Raise `DataError` at the first gold that this task cannot predict."""
@@ -110,11 +217,22 @@ class Classify:
             for window in windows
         ]
 
-    def decode(self, logits: np.ndarray, windows: Sequence[Encoded]) -> Prediction:
-        """(B, L) logits of all windows of one example -> its prediction.
+    def reduce(self, rows: np.ndarray, window: Encoded) -> np.ndarray:
+        """(1, L) logits -> (L,)."""
+        return rows[0]
+
+    def decode(
+        self,
+        example: Example,
+        parts: Sequence[np.ndarray],
+        windows: Sequence[Encoded],
+        pieces: Pieces,
+    ) -> Labelled:
+        """(L,) logits of each window of one example -> its prediction.
 
         The windows' probabilities (for regression: values) are averaged, each by how many pieces it holds.
         """
+        logits = np.stack(parts)  # (B, L)
         weights = np.array([len(window.ids) for window in windows], dtype=np.float64)
         values = probabilities(logits, self.kind)
         average = (weights @ values) / weights.sum()  # (L,)
@@ -123,7 +241,7 @@ class Classify:
         chosen = None
         if self.kind == "multi":
             chosen = tuple(label for label, score in scores.items() if score >= self.threshold)
-        return Prediction(
+        return Labelled(
             label=self.labels[best],
             score=float(average[best]),
             scores=scores,
@@ -134,7 +252,7 @@ class Classify:
 
     def score(
         self,
-        predictions: Sequence[Prediction],
+        predictions: Sequence[Labelled],
         golds: Sequence[Gold],
         *,
         rng: np.random.Generator,
@@ -157,7 +275,11 @@ class Classify:
             resamples=resamples,
         )
 
-    def right(self, prediction: Prediction, gold: Gold) -> bool:
+    def written(self, example: Example) -> str:
+        """The label or labels."""
+        return ", ".join(example.gold) if isinstance(example.gold, tuple) else str(example.gold)
+
+    def right(self, prediction: Labelled, gold: Gold) -> bool:
         """Whether a prediction is wholly right (never, for a number)."""
         if self.kind == "multi":
             return set(prediction.labels or ()) == set(labels_of(gold))

@@ -1,4 +1,4 @@
-"""Two texts at once: entailment, similarity, paraphrase. All but the columns is classification.
+"""Two texts at once: entailment, similarity, paraphrase, next sentence. All but the columns is classification.
 
 [CLS] premise [SEP] hypothesis [SEP]
   0      0      0        1       1      segment ids (BERT; RoBERTa has none)
@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 from bothways.tasks.classify import Classify
 
@@ -21,3 +21,16 @@ class Pairs(Classify):
         ("premise", "sentence1", "text1", "question1", "text_a", "question"),
         ("hypothesis", "sentence2", "text2", "question2", "text_b", "sentence", "answer"),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class NextSentence(Pairs):
+    """Whether the second text follows the first, as pretraining learned it (Devlin et al. 2019, 3.1)."""
+
+    name: ClassVar[str] = "next_sentence"
+    head: ClassVar[str] = "next"
+
+    @classmethod
+    def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
+        """The two classes of BERT's pretraining, in its order."""
+        return cls(labels=("is_next", "not_next"), **settings)

@@ -12,19 +12,23 @@ from bothways.errors import DataError
 from bothways.tasks.task import Example, labels_of
 
 
-def set_aside(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
+def set_aside(
+    examples: Sequence[Example], share: float, seed: int, *, together: int | None = None
+) -> tuple[list[Example], list[Example]]:
     """Set a share of the examples aside, stratified by their gold: (the rest, the share), each in file order.
 
-    Texts that occur twice stay on one side, so that nothing is tested on what it was trained on, and every label
-    stays in the rest. Sets of labels that occur once are one stratum. Raises `DataError` where there are too few.
+    Texts (of pairs: both; with `together`, the text of that place) that occur twice stay on one side, so that
+    nothing is tested on what it was trained on, and every label stays in the rest. Sets of labels that occur once
+    are one stratum. Raises `DataError` where there are too few.
     """
     texts: dict[tuple[str, ...], list[int]] = {}
     for place, example in enumerate(examples):
-        texts.setdefault(tuple(" ".join(text.lower().split()) for text in example.texts), []).append(place)
+        which = example.texts if together is None else (example.texts[together],)
+        texts.setdefault(tuple(" ".join(text.lower().split()) for text in which), []).append(place)
     strata: dict[Any, list[list[int]]] = {}
     for twins in texts.values():
         gold = examples[twins[0]].gold
-        strata.setdefault("numbers" if isinstance(gold, float) else gold, []).append(twins)
+        strata.setdefault(gold if labels_of(gold) or gold == () else None, []).append(twins)
     alone = [gold for gold, members in strata.items() if isinstance(gold, tuple) and len(members) == 1]
     strata["alone"] = [strata.pop(gold)[0] for gold in alone]
     rng = np.random.default_rng(seed)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, Self
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 
 from bothways.errors import DataError, OptionError
 from bothways.metrics import Scores
+from bothways.tasks.picture import Picture
 from bothways.text.files import Columns, Row, Source, find_column, read_rows
 from bothways.text.tokenizer import Encoded, Tokenizer
 
-Gold = str | tuple[str, ...] | float
-"""What a human answered: a label, a set of labels (multi-label), or a number (regression)."""
+Gold = str | tuple[Any, ...] | float
+"""What a human answered: a label, a set of labels, a number, a tag a word, the answers to a question."""
 
 LABEL_COLUMNS = ("label", "labels", "category", "class", "intent", "target", "sentiment", "gold_label")
 NUMBER_COLUMNS = ("score", "similarity")
@@ -23,58 +25,140 @@ NUMBER_COLUMNS = ("score", "similarity")
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What one row of a file means: one text or two, the human's answer if it has one, and its place."""
+    """What one row of a file means: one text or two, the human's answer if it has one, and its place.
+
+    `given` is what else a task is told: where the words are (tag), which labels may be (zero-shot).
+    """
 
     texts: tuple[str, ...]
     gold: Gold | None = None
     where: str = "input"
+    given: Any = None
 
 
 def labels_of(gold: Gold | None) -> tuple[str, ...]:
-    """All labels of a gold, none for a number."""
+    """All labels of a gold, none for a number or for answers."""
     if isinstance(gold, tuple):
-        return gold
+        return tuple(label for label in gold if isinstance(label, str))
     return (gold,) if isinstance(gold, str) else ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """The answer for one example.
+    """What every task says of an example: how many windows it was read in, how many pieces were not read.
 
-    `label` is the best class ("" if none could be given), `score` its probability (for regression the
-    number itself), `scores` every class's, `labels` all classes above the threshold (multi-label only),
-    `windows` how many windows the text was read in, `truncated` how many pieces were not read.
+    `error` says why there is no answer.
     """
 
-    label: str
-    score: float
-    scores: dict[str, float] = field(default_factory=dict)
-    labels: tuple[str, ...] | None = None
     windows: int = 1
     truncated: int = 0
     error: str | None = None
 
     def as_json(self, *, every_score: bool = False) -> dict[str, Any]:
-        """The prediction as one JSON object; `every_score` adds the score of each class."""
+        """The prediction as one JSON object; `every_score` adds what is usually too much."""
+        answer = self.answer(every_score=every_score and self.error is None)
         if self.error is not None:
-            return {"label": None, "score": None, "error": self.error}
-        answer: dict[str, Any] = {"label": self.label, "score": self.score}
-        if self.labels is not None:
-            answer["labels"] = list(self.labels)
-        if every_score:
-            answer["scores"] = self.scores
+            return dict.fromkeys(answer) | {"error": self.error}
         return answer | {"windows": self.windows, "truncated": self.truncated}
+
+    def answer(self, *, every_score: bool) -> dict[str, Any]:
+        """The answer itself, under the keys of the task."""
+        raise NotImplementedError
+
+    def said(self) -> tuple[str, float]:
+        """The answer in a few words, and how sure the model is of it."""
+        raise NotImplementedError
+
+    def picture(self, example: Example) -> Picture:
+        """What is drawn of it."""
+        raise NotImplementedError
+
+    def note(self) -> str:
+        """What a reader should know of how the text was read, if anything."""
+        parts = [f"read in {self.windows} windows"] if self.windows > 1 else []
+        return ", ".join(parts + ([f"{self.truncated} pieces not read"] if self.truncated else []))
 
 
 class Task(Protocol):
-    """What training, evaluation, prediction and serving ask of a task."""
+    """What prediction and serving ask of a task.
+
+    `head` names the model's head, `outputs` is the width of its rows.
+    """
 
     name: ClassVar[str]
-    max_pieces: int
+
+    @property
+    def head(self) -> str: ...
+
+    @property
+    def max_pieces(self) -> int: ...
+
+    @property
+    def outputs(self) -> int: ...
 
     @classmethod
     def read(cls, source: Source, columns: Columns, *, gold: bool = True) -> list[Example]:
-        """The examples of a file, or of rows in memory."""
+        """The examples of a file, or of rows in memory; with `gold`, each must carry the human's answer."""
+        ...
+
+    @classmethod
+    def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
+        """The task that the `config.json` of a model directory describes."""
+        ...
+
+    def example(self, given: Any) -> Example:
+        """What a caller hands over, as an example; `DataError` where it is of the wrong kind."""
+        ...
+
+    def problem(self, example: Example) -> str | None:
+        """Why an example cannot be answered, if it cannot."""
+        ...
+
+    def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
+        """The windows of each example, with targets where there is gold."""
+        ...
+
+    def reduce(self, rows: np.ndarray, window: Encoded) -> Any:
+        """(K, L) logits of one window -> what of them is kept until all windows of the example are run."""
+        ...
+
+    def decode(self, example: Example, parts: Sequence[Any], windows: Sequence[Encoded], pieces: Pieces) -> Prediction:
+        """The prediction from the kept parts of all windows of one example."""
+        ...
+
+    def failure(self, reason: str) -> Prediction:
+        """The prediction for an example that cannot be answered."""
+        ...
+
+
+class Trainable(Task, Protocol):
+    """What training and evaluation ask besides.
+
+    `loss` is how the head is trained; `window` is the longest window in pieces where nobody says, and how many
+    pieces windows share. Examples with the same text at the place `together` (None: with the same texts) stay on
+    one side when a dev set is set aside.
+    """
+
+    window: ClassVar[tuple[int, int]]
+    together: ClassVar[int | None]
+
+    @property
+    def long(self) -> Literal["window", "cut"]: ...
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+    @property
+    def loss(self) -> str: ...
+
+    @property
+    def headline(self) -> str:
+        """The metric that decides which checkpoint is better."""
+        ...
+
+    @property
+    def tunes(self) -> bool:
+        """Whether `tuned` does anything."""
         ...
 
     @classmethod
@@ -82,26 +166,107 @@ class Task(Protocol):
         """The task that training examples describe."""
         ...
 
-    @property
-    def headline(self) -> str:
-        """The metric that decides."""
+    @classmethod
+    def from_json(cls, settings: dict[str, Any]) -> Self:
+        """The task that `as_json` wrote."""
+        ...
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as JSON."""
+        ...
+
+    def config(self) -> dict[str, Any]:
+        """What `config.json` says of the task, with the keys of `transformers`."""
+        ...
+
+    def describe(self) -> str:
+        """The settings that a reader wants to know, in a few words."""
         ...
 
     def check(self, examples: Sequence[Example]) -> None:
         """Raise `DataError` at the first gold that the task cannot predict."""
         ...
 
-    def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
-        """The windows of each example, with targets where there is gold."""
+    def noticed(self, examples: Sequence[Example]) -> list[str]:
+        """What the user should know of how training examples were understood, a line each."""
         ...
 
-    def decode(self, logits: np.ndarray, windows: Sequence[Encoded]) -> Prediction:
-        """The prediction from the logits of all windows of one example."""
+    def tuned(self, predictions: Sequence[Any], golds: Sequence[Gold]) -> Self:
+        """The task with what is set on dev, such as a threshold, set on these."""
         ...
 
-    def score(self, predictions: Sequence[Prediction], golds: Sequence[Gold], *, rng: np.random.Generator) -> Scores:
-        """The metrics of predictions against golds."""
+    def score(
+        self, predictions: Sequence[Any], golds: Sequence[Gold], *, rng: np.random.Generator, resamples: int = 2000
+    ) -> Scores:
+        """The metrics of predictions against the humans' answers, with 95 % intervals."""
         ...
+
+    def written(self, example: Example) -> str:
+        """The humans' answer in a few words."""
+        ...
+
+    def right(self, prediction: Any, gold: Gold) -> bool:
+        """Whether a prediction is wholly right."""
+        ...
+
+
+Pieces = Callable[[Iterable[int]], list[str]]  # ids -> pieces, as the vocabulary spells them
+
+
+def no_text(example: Example) -> str | None:
+    """Why an example without any text cannot be answered."""
+    return None if any(text.strip() for text in example.texts) else "the text is empty"
+
+
+def one_text(given: Any, task: str) -> Example:
+    """A text as an example."""
+    if not isinstance(given, str):
+        raise DataError(f"found {reprlib.repr(given)}, expected a text for the task {task}")
+    return Example((given,))
+
+
+def labels_in(config: dict[str, Any]) -> tuple[str, ...]:
+    """The labels that a `config.json` of `transformers` names, in their order."""
+    names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+    return tuple(str(names[key]) for key in sorted(names, key=int))
+
+
+def label_config(labels: Sequence[str]) -> dict[str, Any]:
+    """`id2label` and its reverse."""
+    return {
+        "id2label": {str(place): label for place, label in enumerate(labels)},
+        "label2id": {label: place for place, label in enumerate(labels)},
+    }
+
+
+def grouped(windows: Sequence[Encoded]) -> Iterator[tuple[int, list[Encoded]]]:
+    """The windows of each example, with its number."""
+    group: list[Encoded] = []
+    for window in windows:
+        if group and window.example != group[0].example:
+            yield group[0].example, group
+            group = []
+        group.append(window)
+    if group:
+        yield group[0].example, group
+
+
+def owned(windows: Sequence[Encoded], text: int) -> Iterator[tuple[Encoded, np.ndarray]]:
+    """Each window of one example with the places of those pieces of `text` that it has more context for than others.
+
+    Where two windows overlap, the first half of the overlap is the earlier one's; every piece has one owner.
+    """
+    places = [np.flatnonzero(window.texts == text) for window in windows]
+    for number, (window, own) in enumerate(zip(windows, places, strict=True)):
+        begin, end = 0, len(own)
+        if number:
+            before = windows[number - 1]
+            begin = (before.skipped + len(places[number - 1]) - window.skipped) // 2
+        if number + 1 < len(windows):
+            after = windows[number + 1]
+            shared = window.skipped + len(own) - after.skipped
+            end = len(own) - shared + shared // 2
+        yield window, own[begin:end]
 
 
 def read_examples(source: Source, texts: Sequence[Sequence[str]], columns: Columns, *, gold: bool) -> list[Example]:

@@ -63,7 +63,7 @@ def read_rows(source: Source, *, header: bool = True) -> Iterator[Row]:
     if not isinstance(source, str | Path):
         return _at_least_one(_memory_rows(source), "the data in memory")
     name, path = str(source), Path(source)
-    with _opened(name):  # so that a wrong path is an error here, not at the first row
+    with opened(name):  # so that a wrong path is an error here, not at the first row
         suffix = (path.with_suffix("") if path.suffix.lower() in UNPACK else path).suffix.lower()
     if suffix in TABLES:
         return _at_least_one(_table_rows(TABLES[suffix](name), name, header=header), name)
@@ -120,7 +120,8 @@ def _at_least_one(rows: Iterator[Row], name: str) -> Iterator[Row]:
 
 
 @contextmanager
-def _opened(name: str) -> Iterator[IO[bytes]]:
+def opened(name: str) -> Iterator[IO[bytes]]:
+    """The bytes of a file, unpacked; what is wrong with it as a `DataError`."""
     unpack = UNPACK.get(Path(name).suffix.lower(), open)
     try:
         with unpack(name, "rb") as file:
@@ -132,23 +133,24 @@ def _opened(name: str) -> Iterator[IO[bytes]]:
         raise DataError(f"{name}: {reason}; expected a readable file, seen from {Path.cwd()}") from problem
 
 
-def _lines(name: str) -> Iterator[tuple[int, str]]:
+def numbered_lines(name: str) -> Iterator[tuple[int, str]]:
+    """The lines of a UTF-8 file with their ends, counted from 1."""
     # Read as bytes: only so is the line of a bad byte known, and only LF ends a line, as editors count.
-    with _opened(name) as file:
+    with opened(name) as file:
         for line, raw in enumerate(file, start=1):
             try:
                 text = raw.decode("utf-8-sig" if line == 1 else "utf-8")
             except UnicodeDecodeError as problem:
                 found = f"byte 0x{raw[problem.start]:02x}"
                 raise DataError(f"{name}:{line}: {found} is not UTF-8; save the file as UTF-8") from problem
-            if "\0" in text:
-                raise DataError(f"{name}:{line}: NUL byte in a text; take it out (of UTF-16: save as UTF-8)")
+            if 4 * text.count("\0") > len(text):  # a few in a text do no harm
+                raise DataError(f"{name}:{line}: mostly NUL bytes, as in UTF-16; save the file as UTF-8")
             yield line, text
 
 
 def _csv_records(name: str) -> Iterator[Record]:
     # If not strict, the csv module reads `"a" b` as `a b`, and an open quote to the end, without a word.
-    reader = csv.reader((text for _, text in _lines(name)), strict=True)
+    reader = csv.reader((text for _, text in numbered_lines(name)), strict=True)
     cells: list[str] | None = []
     while cells is not None:
         line = reader.line_num + 1
@@ -169,10 +171,11 @@ def _csv_records(name: str) -> Iterator[Record]:
 
 
 def _tsv_records(name: str) -> Iterator[Record]:
-    return ((line, bare.split("\t")) for line, text in _lines(name) if (bare := _without_end(text)))
+    return ((line, bare.split("\t")) for line, text in numbered_lines(name) if (bare := without_end(text)))
 
 
-def _without_end(text: str) -> str:
+def without_end(text: str) -> str:
+    """A line without its end."""
     return text.removesuffix("\n").removesuffix("\r")
 
 
@@ -201,7 +204,8 @@ def _check_columns(columns: Sequence[str], where: str) -> None:
         raise DataError(f"{where}: two columns of the same name in the header ({_listed(columns)}); rename one")
 
 
-def _parse_json(text: str, name: str, line: int) -> Any:
+def parse_json(text: str, name: str, line: int) -> Any:
+    """The value of a JSON text that begins at a line of a file."""
     try:
         value = json.loads(text)
         if re.search(r"\\u[dD][89a-fA-F]", text):
@@ -223,14 +227,14 @@ def _json_row(value: Any, where: str) -> Row:
 
 
 def _jsonl_rows(name: str) -> Iterator[Row]:
-    for line, text in _lines(name):
+    for line, text in numbered_lines(name):
         if text.strip():
-            yield _json_row(_parse_json(_without_end(text), name, line), f"{name}:{line}")
+            yield _json_row(parse_json(without_end(text), name, line), f"{name}:{line}")
 
 
 def _json_rows(name: str) -> Iterator[Row]:
-    text = "".join(text for _, text in _lines(name))
-    values = _parse_json(text, name, 1) if text.strip() else []
+    text = "".join(text for _, text in numbered_lines(name))
+    values = parse_json(text, name, 1) if text.strip() else []
     if not isinstance(values, list):
         found = f"{type(values).__name__} {reprlib.repr(values)}"
         raise DataError(f"{name}:1: found {found}, expected one list of objects; write the rows as a list")
@@ -239,9 +243,9 @@ def _json_rows(name: str) -> Iterator[Row]:
 
 
 def _text_rows(name: str) -> Iterator[Row]:
-    for line, text in _lines(name):
+    for line, text in numbered_lines(name):
         if text.strip():
-            yield Row({"text": _without_end(text)}, f"{name}:{line}")
+            yield Row({"text": without_end(text)}, f"{name}:{line}")
 
 
 def _parquet_rows(name: str) -> Iterator[Row]:
@@ -251,7 +255,7 @@ def _parquet_rows(name: str) -> Iterator[Row]:
     except ImportError as problem:
         raise MissingDependencyError(f"{name}: needs pyarrow: pip install 'bothways[train]'") from problem
     number = 0
-    with _opened(name) as file:
+    with opened(name) as file:
         # Parquet is read from its end, which a packed file cannot give without unpacking it all.
         seekable = io.BytesIO(file.read()) if Path(name).suffix.lower() in UNPACK else file
         try:

@@ -8,7 +8,7 @@ import reprlib
 import tempfile
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -37,6 +37,7 @@ NO_LIMIT: Final = 2**40
 BERT_PAIR: Final = [(-1, 0), (0, 0), (-1, 0), (1, 1), (-1, 1)]  # [CLS] A [SEP] B [SEP]: text, type id
 LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 ORDINARY, WHITESPACE, EXTENDING, DROPPED = range(4)
+FIRST: Final = np.zeros(1, np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +48,9 @@ class Encoded:
     counts the words of `str.split()` in its text, -1 for specials. A piece of nothing but space is empty, and
     of the word that begins there, or of none (-1). `texts` is 0 or 1, the text that the piece is of, -1 for
     specials. `example` is the index in the call, `window` counts within the example, `truncated` is how many
-    pieces of it no window shows, `target` is for the tasks. The arrays are views into those of the call.
+    pieces of it no window shows, `skipped` how many of the windowed text stand before this window. For the
+    tasks: `reads` are the places of the pieces that the model's head reads, `target` what it should say there.
+    The arrays are views into those of the call.
     """
 
     ids: Ints  # (T,)
@@ -58,6 +61,8 @@ class Encoded:
     example: int
     window: int
     truncated: int = 0
+    skipped: int = 0
+    reads: Index = field(default_factory=lambda: FIRST)  # (K,)
     target: Any = None
 
 
@@ -191,13 +196,15 @@ class Tokenizer:
         max_pieces: int,
         overlap: int,
         long: Literal["window", "cut"] = "window",
+        sliding: Literal[0, 1] | None = None,
     ) -> list[Encoded]:
         """Every example, of one text or two, as one window or as many as it needs, in order.
 
         A window holds at most `max_pieces` pieces, specials included. A longer text is read in windows that
         are all full and share at least `overlap` pieces; the last is shifted back to end with the text. Of a
-        pair, the longer text (the second, of equals) is windowed; the other stays whole, or is cut to half of
-        the room. `long="cut"` keeps the first window only. What no window shows is counted in `truncated`.
+        pair, the text `sliding`, else the longer (the second, of equals), is windowed; the other stays whole, or
+        is cut to half of the room. `long="cut"` keeps the first window only. What no window shows is counted in
+        `truncated`.
 
         Raises OptionError if `max_pieces` has no room for a piece of each text, or `overlap` leaves no step.
         """
@@ -220,7 +227,7 @@ class Tokenizer:
         found: list[Encoded] = []
         for size, room in rooms.items():
             sources = np.array([[number[text] for text in examples[n]] for n in chosen[size]])
-            found += _lay(self._layouts[size], cut, sources, chosen[size], room, overlap, long == "cut")
+            found += _lay(self._layouts[size], cut, sources, chosen[size], room, overlap, long == "cut", sliding)
         return sorted(found, key=lambda one: one.example)  # stable: windows stay in order
 
     def _cut(self, texts: list[str]) -> Cut:
@@ -327,12 +334,15 @@ def _lay(
     room: int,
     overlap: int,
     cut_long: bool,
+    sliding: int | None,
 ) -> list[Encoded]:
     """The windows of E examples of S texts; `sources` (E, S) says which texts of `cut` they are."""
     count = cut.count[sources]  # (E, S)
     S, L = sources.shape[1], len(layout)
     longer = (count[:, 0] <= count[:, -1]) * (S - 1)
-    most = count.max(axis=1)
+    if sliding is not None:
+        longer[:] = min(sliding, S - 1)
+    most = count[np.arange(len(count)), longer]
     rest = count.sum(axis=1) - most
     kept = np.where(most + rest <= room, rest, np.minimum(rest, room // 2))
     space = room - kept
@@ -362,7 +372,7 @@ def _lay(
     offsets = np.concatenate((cut.offsets, np.zeros((L, 2), np.int32)))[source]
     words = np.concatenate((cut.words, np.full(L, -1, np.int32)))[source]
     opens, closes = (ends - size)[::L], ends[L - 1 :: L]
-    columns = (opens, closes, np.array(examples)[example], window, truncated[example])
+    columns = (opens, closes, np.array(examples)[example], window, truncated[example], skipped)
     return [
         Encoded(ids[a:b], type_ids[a:b], offsets[a:b], words[a:b], texts[a:b], *numbers)
         for a, b, *numbers in zip(*(column.tolist() for column in columns), strict=True)

@@ -1,7 +1,7 @@
 """The one training loop: order, schedule, clip, accumulate, evaluate, keep the best, stop, resume.
 
 All randomness follows from (seed, epoch) and (seed, step), so that a resumed run is the uninterrupted run.
-B windows a batch, L labels.
+B windows a batch, K pieces read, L outputs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError
 from bothways.model.checkpoint import read_safetensors, write_safetensors
 from bothways.model.dropout import Dropout
 from bothways.model.engine import Precision, forward, set_precision
-from bothways.model.heads import Classifier, Kind, classification_loss
+from bothways.model.heads import LOSSES, TaskModel
 from bothways.runtime.artifact import CHECKPOINT
 from bothways.storage import write_text
 from bothways.terminal import Bar, Reporter, clock
@@ -59,12 +59,12 @@ class State:
 class Job:
     """What a run needs besides the model: windows with targets, how to judge, how to fit, where to write.
 
-    `evaluate` gives the dev metrics of the model as it is; `metric` names the one that decides. `identity`
-    says what data and settings the run has, so that no other run's checkpoint is taken up.
+    `loss` is a name in `LOSSES`. `evaluate` gives the dev metrics of the model as it is; `metric` names the one
+    that decides. `identity` says what data and settings the run has, so that no other run's checkpoint is taken up.
     """
 
     windows: Sequence[Encoded]
-    kind: Kind
+    loss: str
     evaluate: Callable[[], dict[str, float]]
     metric: str
     recipe: Recipe
@@ -75,7 +75,7 @@ class Job:
     tensorboard: bool = False
 
 
-def fit(model: Classifier, job: Job, reporter: Reporter, *, resume: bool = False) -> State:
+def fit(model: TaskModel, job: Job, reporter: Reporter, *, resume: bool = False) -> State:
     """Train `model`, given in fp32, in place; it ends with the weights of the best evaluation, in fp32.
 
     Raises `InterruptedRunError` after Ctrl-C, with everything saved.
@@ -85,7 +85,7 @@ def fit(model: Classifier, job: Job, reporter: Reporter, *, resume: bool = False
 
 
 class _Run:
-    def __init__(self, model: Classifier, job: Job, reporter: Reporter, writer: Any = None) -> None:
+    def __init__(self, model: TaskModel, job: Job, reporter: Reporter, writer: Any = None) -> None:
         self.model, self.job, self.reporter, self.writer = model, job, reporter, writer
         recipe = job.recipe
         if recipe.freeze_encoder:
@@ -100,21 +100,21 @@ class _Run:
         self.best_weights: dict[str, Tensor] = {}
         self.state = State()
         self.order: np.ndarray | None = None  # of the windows in this epoch
-        self.weights = window_weights(job.windows)
-        self.class_weights = class_weights(job.windows, job.kind) if recipe.class_weights == "balanced" else None
+        self.weights = window_weights(job.windows, job.loss)
+        self.class_weights = class_weights(job.windows, job.loss) if recipe.class_weights == "balanced" else None
         self.steps_an_epoch = -(-len(job.windows) // (recipe.batch_size * recipe.accumulate))
         self.total = max(1, round(recipe.epochs * self.steps_an_epoch))
         self.log_every = max(1, self.total // LOG_LINES)
-        self.spread = _variance(job.windows) if job.kind == "regression" else 1.0
+        self.spread = _variance(job.windows) if job.loss == "regression" else 1.0
 
     def go(self, stop: Callable[[], bool], *, resume: bool) -> State:
         job, recipe, state = self.job, self.job.recipe, self.state
         if resume:
             self.load()
             state = self.state
-        elif job.kind == "regression":
+        elif job.loss == "regression":
             with torch.no_grad():
-                self.model.head.output.bias.fill_(_mean(job.windows))  # fp32, so its own master
+                self.model.get_parameter("head.output.bias").fill_(_mean(job.windows))  # fp32, so its own master
         began = time.monotonic() - state.seconds
         saved = time.monotonic()
         speed = _Speed()
@@ -197,11 +197,10 @@ class _Run:
 
     def losses(self, batch: Batch, members: np.ndarray, dropout: Dropout) -> Tensor:
         """(B,) losses of a batch, each window weighed so that every text counts once."""
-        targets = np.stack([np.asarray(self.job.windows[member].target) for member in members])
-        if self.job.kind != "single":
-            targets = targets.astype(np.float32)
+        targets = np.concatenate([np.atleast_1d(self.job.windows[member].target) for member in members])
         logits = forward(self.model, batch, dropout)
-        losses = classification_loss(logits, torch.from_numpy(targets), self.job.kind, self.class_weights)
+        counts = torch.from_numpy(batch.counts)
+        losses = LOSSES[self.job.loss](logits, torch.from_numpy(targets), counts, self.class_weights)
         return losses * torch.from_numpy(self.weights[members]) / self.spread
 
     def evaluate(self) -> None:
@@ -297,7 +296,7 @@ class _Speed:
         return {"tokens_per_second": round(speed, 1)}
 
 
-def parameter_groups(model: Classifier, recipe: Recipe) -> list[Group]:
+def parameter_groups(model: TaskModel, recipe: Recipe) -> list[Group]:
     """Parameters by weight decay (none on biases and norms) and by layer-wise learning rate."""
     depth = len(model.encoder.layers)
     groups: dict[tuple[float, float], list[str]] = {}
@@ -315,32 +314,40 @@ def parameter_groups(model: Classifier, recipe: Recipe) -> list[Group]:
     return [Group(tuple(names), factor, decay) for (factor, decay), names in groups.items()]
 
 
-def window_weights(windows: Sequence[Encoded]) -> np.ndarray:
-    """(B,) one over the number of windows of the same text, so that a long text counts no more than a short one."""
+def window_weights(windows: Sequence[Encoded], loss: str) -> np.ndarray:
+    """(B,) how much each window counts: for tags the words read in it, so that every word counts once.
+
+    Else one over the number of windows of the same text, so that a long text counts no more than a short one.
+    """
+    if loss == "tokens":
+        return np.array([len(window.reads) for window in windows], dtype=np.float32)
     counts = Counter(window.example for window in windows)
     return np.array([1.0 / counts[window.example] for window in windows], dtype=np.float32)
 
 
-def class_weights(windows: Sequence[Encoded], kind: Kind) -> Tensor | None:
+def class_weights(windows: Sequence[Encoded], loss: str) -> Tensor | None:
     """(L,) weights that give every class the same total: n / (L * count), as scikit-learn's "balanced".
 
-    multi: for each label, how many texts lack it for one that has it. Regression has no classes.
+    multi: for each label, how many texts lack it for one that has it. Numbers and spans have no classes.
     """
-    targets = [window.target for window in windows if window.window == 0]
-    if kind == "regression":
+    if loss in ("regression", "spans"):
         return None
-    if kind == "multi":
+    targets = [window.target for window in windows if window.window == 0 or loss == "tokens"]
+    if loss == "multi":
         counts = np.sum(targets, axis=0)
         return torch.from_numpy(((len(targets) - counts) / np.maximum(counts, 1.0)).astype(np.float32))
-    counts = np.bincount(targets)
-    return torch.from_numpy((len(targets) / (len(counts) * np.maximum(counts, 1.0))).astype(np.float32))
+    classes = np.concatenate([np.atleast_1d(target) for target in targets])
+    counts = np.bincount(classes)
+    return torch.from_numpy((len(classes) / (len(counts) * np.maximum(counts, 1.0))).astype(np.float32))
 
 
-def _set_dropout(model: Classifier, rate: float) -> None:
+def _set_dropout(model: TaskModel, rate: float) -> None:
     config = model.config.replace(hidden_dropout_prob=rate, attention_probs_dropout_prob=rate, classifier_dropout=rate)
     for module in model.modules():
         if hasattr(module, "config"):
             module.config = config  # type: ignore[assignment]
+        if hasattr(module, "rate"):
+            module.rate = rate  # type: ignore[assignment]
 
 
 def _mean(windows: Sequence[Encoded]) -> float:

@@ -33,8 +33,12 @@ class Recipe:
     accumulate: int = option(1, "Batches whose gradients are added up for one step.")
     eval_every: int = option(0, "Steps between evaluations on dev; 0: after each epoch.")
     patience: int = option(0, "Stop after so many evaluations without a better one; 0: never.")
-    max_pieces: int = option(256, "Longest window in pieces; longer texts are read in several.")
-    overlap: int | None = option(None, "Pieces that neighbouring windows share; without it a quarter of a window.")
+    max_pieces: int | None = option(
+        None, "Longest window in pieces, longer texts are read in several; without it 256, 384 for answer."
+    )
+    overlap: int | None = option(
+        None, "Pieces that neighbouring windows share; without it a quarter of a window, a third for answer."
+    )
     long_texts: Literal["window", "cut"] = option("window", "cut: read the first window only, and say so.")
     precision: Literal["auto", "bf16", "fp32"] = option("auto", "auto: bf16 where the processor has it.")
     seed: int = option(0, "Seed of the order, the new weights and the dropout.")
@@ -64,7 +68,7 @@ class Recipe:
         for name, kind in get_type_hints(type(self)).items():
             if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):
                 raise OptionError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(get_args(kind))}")
-        if self.overlap is not None and self.overlap > self.max_pieces // 2:
+        if self.overlap is not None and self.max_pieces is not None and self.overlap > self.max_pieces // 2:
             raise OptionError(f"overlap is {self.overlap}, expected at most half of max_pieces, {self.max_pieces}")
 
     def peak_lr(self, config: EncoderConfig) -> float:

@@ -1,0 +1,374 @@
+"""Extractive question answering: the part of a passage that answers a question.
+
+[CLS] question [SEP] passage [SEP]      [CLS] stands for "no answer" (Devlin et al. 2019, 4.3)
+  *                  *  *  *            pieces that the head reads: start and end are chosen among them
+
+K pieces read in a window, K - 1 of them of the passage.
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+
+from bothways.errors import DataError
+from bothways.metrics import Scores, answer_scores, answering
+from bothways.tasks.picture import Mark, Picture
+from bothways.tasks.task import Example, Gold, Pieces, Prediction
+from bothways.text.files import Columns, Row, Source, find_column, read_rows
+from bothways.text.squad import is_squad, read_squad
+from bothways.text.tokenizer import Encoded, Tokenizer
+
+_CANDIDATES = 20  # kept of each window
+
+
+class Given(NamedTuple):
+    """An answer that a human gave: its words, where they begin in the passage, whether that is sure."""
+
+    text: str
+    start: int
+    certain: bool = True
+
+
+class Span(NamedTuple):
+    """A possible answer: its logit (start plus end), its place in the passage."""
+
+    logit: float
+    start: int
+    end: int
+
+
+class Part(NamedTuple):
+    """What is kept of a window: the best spans, the no-answer logit, log-sums of exp of starts and of ends."""
+
+    spans: list[Span]
+    null: float
+    start_sum: float
+    end_sum: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answered(Prediction):
+    """The best answers of a passage, best first: `context[start:end]` is each one's text.
+
+    "" means that there is none; behind it comes what the answer would be.
+
+    `gap` is the logit of no answer minus that of the best answer.
+    """
+
+    answers: tuple[dict[str, Any], ...] = ()
+    gap: float = 0.0
+
+    @property
+    def best(self) -> str:
+        """The text of the best answer."""
+        return str(self.answers[0]["answer"]) if self.answers else ""
+
+    def answer(self, *, every_score: bool) -> dict[str, Any]:
+        """answer, score, start, end of the best; all others with `every_score`."""
+        first = self.answers[0] if self.answers else {"answer": "", "score": 0.0, "start": 0, "end": 0}
+        return first | ({"answers": list(self.answers)} if every_score else {})
+
+    def said(self) -> tuple[str, float]:
+        """The best answer and its score."""
+        return self.best or "no answer", float(self.answers[0]["score"]) if self.answers else 0.0
+
+    def picture(self, example: Example) -> Picture:
+        """The question, and its passage with the answer marked."""
+        first = next((one for one in self.answers if one["answer"]), None)
+        marks: tuple[Mark, ...] = ()
+        note = self.note()
+        if first is not None and self.best:
+            marks = (Mark(first["start"], first["end"], "", first["score"]),)
+        elif self.error is None:
+            note = ", ".join(["no answer", note] if note else ["no answer"])
+        texts = (("question", example.texts[0]), ("passage", example.texts[1]))
+        return Picture(texts, marks, note=note, error=self.error)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Start and end of the answer. `empty` lets the model say that there is none, where the logit of no answer
+    exceeds that of the best answer by more than `threshold`; an answer has at most `longest` pieces.
+
+    `align` extends answers to whole words; `top_k` answers are given.
+    """
+
+    name: ClassVar[str] = "answer"
+    head: ClassVar[str] = "spans"
+    window: ClassVar[tuple[int, int]] = (384, 128)
+    together: ClassVar[int | None] = 1
+    labels: ClassVar[tuple[str, ...]] = ()
+    loss: ClassVar[str] = "spans"
+    headline: ClassVar[str] = "f1"
+    outputs: ClassVar[int] = 2
+    empty: bool = False
+    threshold: float = 0.0
+    longest: int = 30
+    top_k: int = 1
+    align: bool = True
+    max_pieces: int = 384
+    overlap: int = 128
+    long: Literal["window", "cut"] = "window"
+
+    @classmethod
+    def read(cls, source: Source, columns: Columns, *, gold: bool = True) -> list[Example]:
+        """Questions of SQuAD 1.1 and 2.0 files, or rows with question, context and answers."""
+        squad = isinstance(source, str | Path) and is_squad(str(source))
+        rows = list(read_squad(str(source)) if squad else read_rows(source, header=columns.header))
+        available = list(rows[0].values)
+        names = [
+            find_column(available, wanted=wanted, usual=usual, purpose=purpose, where=rows[0].where)
+            for wanted, usual, purpose in (
+                (columns.text_column, ("question",), "question (--text-column)"),
+                (columns.pair_column, ("context", "passage", "text"), "passage (--pair-column)"),
+            )
+        ]
+        return [_example(row, names, columns.label_column or "answers", gold=gold) for row in rows]
+
+    @classmethod
+    def learn(cls, examples: Sequence[Example], **settings: Any) -> Self:
+        """The task that training examples describe: whether some questions have no answer."""
+        return cls(empty=any(example.gold == () for example in examples), **settings)
+
+    @classmethod
+    def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
+        """The task of a directory of `transformers`, which does not say whether it may answer nothing."""
+        return cls(**settings)
+
+    @classmethod
+    def from_json(cls, settings: dict[str, Any]) -> Self:
+        """The task that `as_json` wrote."""
+        return cls(**settings)
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as JSON."""
+        return asdict(self)
+
+    def config(self) -> dict[str, Any]:
+        """Nothing that `config.json` has a key for."""
+        return {}
+
+    def describe(self) -> str:
+        """Whether an answer may be empty."""
+        return "answers out of a passage" + (f", or none (threshold {self.threshold:.2f})" if self.empty else "")
+
+    @property
+    def tunes(self) -> bool:
+        """There is a threshold where an answer may be empty."""
+        return self.empty
+
+    def example(self, given: Any) -> Example:
+        """A (question, context) pair, or a dict of both, as an example."""
+        if isinstance(given, dict):
+            given = (given.get("question"), given.get("context"))
+        if not isinstance(given, tuple | list) or len(given) != 2 or not all(isinstance(text, str) for text in given):
+            raise DataError(f"found {reprlib.repr(given)}, expected a question and a context")
+        return Example(tuple(given))
+
+    def check(self, examples: Sequence[Example]) -> None:
+        """Every answer can be predicted."""
+
+    def noticed(self, examples: Sequence[Example]) -> list[str]:
+        """How many answers are not trained on because it is not known where they stand."""
+        left = sum(bool(example.gold) and _target(example.gold) is None for example in examples)
+        return [f"{left:,} questions are left out, as it is not certain where their answer stands"] if left else []
+
+    def problem(self, example: Example) -> str | None:
+        """Why an example cannot be answered, if it cannot."""
+        empty = [name for name, text in zip(("question", "context"), example.texts, strict=True) if not text.strip()]
+        return f"the {' and the '.join(empty)} is empty" if empty else None
+
+    def failure(self, reason: str) -> Answered:
+        """No answer, and why."""
+        return Answered(error=reason, windows=0)
+
+    def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
+        """Each example's windows over the passage; the target is where start and end are among the pieces read.
+
+        A window without the answer has [CLS] as its target, as in BERT's own code. Examples whose answer stands
+        nobody knows where have no target.
+        """
+        windows = tokenizer.windows(
+            [example.texts for example in examples],
+            max_pieces=self.max_pieces,
+            overlap=self.overlap,
+            long=self.long,
+            sliding=1,
+        )
+        found = []
+        for window in windows:
+            passage = np.flatnonzero(window.texts == 1)
+            reads = np.concatenate([[0], passage])
+            target = None
+            gold = examples[window.example].gold
+            if isinstance(gold, tuple) and (not gold or _target(gold) is not None):
+                answer = _target(gold)
+                target = (0, 0) if answer is None else _places(window.offsets[passage], answer)
+            found.append(replace(window, reads=reads, target=target))
+        return found
+
+    def reduce(self, rows: np.ndarray, window: Encoded) -> Part:
+        """(K, 2) logits -> the best legal spans: start no later than end, at most `longest` pieces."""
+        starts, ends = rows.astype(np.float64).T  # (K,)
+        offsets = window.offsets[window.reads[1:]]
+        K = len(offsets)
+        lengths = min(self.longest, K)
+        reach = np.arange(K)[:, None] + np.arange(lengths)  # (K, lengths) where a span ends
+        sums = starts[1:, None] + np.append(ends[1:], np.full(lengths, -np.inf))[reach]
+        sums[offsets[:, 0] == offsets[:, 1]] = -np.inf  # a piece of nothing but space begins no answer
+        many = min(max(_CANDIDATES, self.top_k), sums.size)
+        best = np.argpartition(-sums, many - 1, axis=None)[:many] if many else np.zeros(0, np.int64)
+        spans = []
+        for place in best[np.argsort(-sums.ravel()[best], kind="stable")].tolist():
+            first, length = divmod(place, lengths)
+            logit, end = float(sums[first, length]), int(offsets[min(first + length, K - 1), 1])
+            if math.isfinite(logit) and end > offsets[first, 0]:
+                spans.append(Span(logit, int(offsets[first, 0]), end))
+        return Part(spans, float(starts[0] + ends[0]), _log_sum(starts), _log_sum(ends))
+
+    def decode(
+        self,
+        example: Example,
+        parts: Sequence[Part],
+        windows: Sequence[Encoded],
+        pieces: Pieces,
+    ) -> Answered:
+        """The windows of one example -> its best answers; windows compare by logits, as in BERT's own code.
+
+        A score is the probability of the start times that of the end, over all windows together.
+        """
+        context = example.texts[1]
+        norm = _log_sum(np.array([part.start_sum for part in parts])) + _log_sum(
+            np.array([part.end_sum for part in parts])
+        )
+        null = min(part.null for part in parts)
+        found: dict[tuple[int, int], float] = {}
+        for span in sorted((span for part in parts for span in part.spans), reverse=True):
+            place = _whole_words(context, span.start, span.end) if self.align else (span.start, span.end)
+            found.setdefault(place, span.logit)
+        gap = null - max(found.values(), default=-math.inf)
+        if self.empty or not found:
+            found[0, 0] = null
+        # No answer must win by more than the threshold, and stands among the others accordingly.
+        ranked = sorted(found, key=lambda place: found[place] - self.threshold * (place == (0, 0)), reverse=True)
+        silent = ranked[0] == (0, 0)
+        return Answered(
+            answers=tuple(_answer(context, *place, found[place] - norm) for place in ranked[: self.top_k + silent]),
+            gap=gap,
+            windows=len(windows),
+            truncated=windows[0].truncated,
+        )
+
+    def tuned(self, predictions: Sequence[Answered], golds: Sequence[Gold]) -> Self:
+        """The task with the threshold for no answer that gives these predictions the best F1."""
+        if not self.empty or all(gold for gold in golds):
+            return self
+        found = []
+        for prediction, gold in zip(predictions, golds, strict=True):
+            best = next((str(one["answer"]) for one in prediction.answers if one["answer"]), "")
+            found.append((prediction.gap, answer_scores(best, _texts(gold))[1], float(not gold)))
+        gaps, said, unsaid = np.array(sorted(found)).T
+        # With the threshold behind the k-th smallest gap, the first k say their answer and the others none.
+        totals = np.append(0.0, said.cumsum()) + np.append(unsaid[::-1].cumsum()[::-1], 0.0)
+        best_k = int(totals.argmax())
+        edges = np.concatenate([[gaps[0] - 1.0], (gaps[:-1] + gaps[1:]) / 2, [gaps[-1] + 1.0]])
+        return replace(self, threshold=float(np.nan_to_num(edges[best_k])))
+
+    def score(
+        self, predictions: Sequence[Answered], golds: Sequence[Gold], *, rng: np.random.Generator, resamples: int = 2000
+    ) -> Scores:
+        """Exact match and F1, with 95 % intervals."""
+        return answering(
+            [one.best for one in predictions], [_texts(gold) for gold in golds], rng=rng, resamples=resamples
+        )
+
+    def written(self, example: Example) -> str:
+        """The different answers of the humans."""
+        return " / ".join(dict.fromkeys(_texts(example.gold or ()))) or "no answer"
+
+    def right(self, prediction: Answered, gold: Gold) -> bool:
+        """Whether the best answer matches one of the humans' exactly."""
+        return answer_scores(prediction.best, _texts(gold))[0] == 1.0
+
+
+def _texts(gold: Gold) -> tuple[str, ...]:
+    return tuple(answer.text for answer in gold) if isinstance(gold, tuple) else ()
+
+
+def _target(gold: Gold | None) -> Given | None:
+    """The first answer whose place is certain."""
+    return next((answer for answer in gold if answer.certain), None) if isinstance(gold, tuple) else None
+
+
+def _places(offsets: np.ndarray, answer: Given) -> tuple[int, int]:
+    """Where an answer begins and ends among [CLS] and the (K - 1, 2) pieces; (0, 0) if it is not wholly among them."""
+    begin, end = answer.start, answer.start + len(answer.text)
+    if not len(offsets) or begin < offsets[0, 0] or end > offsets[-1, 1]:
+        return 0, 0
+    first = int(np.searchsorted(offsets[:, 1], begin, side="right"))
+    last = int(np.searchsorted(offsets[:, 0], end, side="left")) - 1
+    return (first + 1, last + 1) if first <= last else (0, 0)
+
+
+def _log_sum(values: np.ndarray) -> float:
+    return float(values.max() + np.log(np.exp(values - values.max()).sum()))
+
+
+def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
+    """A span widened to the letters and digits that belong to the words at its ends."""
+    while start > 0 and text[start].isalnum() and text[start - 1].isalnum():
+        start -= 1
+    while end < len(text) and text[end - 1].isalnum() and text[end].isalnum():
+        end += 1
+    return start, end
+
+
+def _answer(context: str, start: int, end: int, log_score: float) -> dict[str, Any]:
+    return {"answer": context[start:end], "score": math.exp(min(log_score, 0.0)), "start": start, "end": end}
+
+
+def _example(row: Row, names: Sequence[str], label: str, *, gold: bool) -> Example:
+    question, context = (str(row.values.get(name) or "") for name in names)
+    if not gold:
+        return Example((question, context), None, row.where)
+    if not question.strip() or not context.strip():
+        raise DataError(f"{row.where}: the question or the passage is empty; fill it in or remove the row")
+    certain = bool(row.values.get("start_certain", True))
+    answers = tuple(_given(row, context, answer, certain=certain) for answer in _listed(row, label))
+    return Example((question, context), answers, row.where)
+
+
+def _listed(row: Row, label: str) -> Iterator[Any]:
+    """The answers of a row: a list of them, one of them, or as `datasets` has them, two lists."""
+    found = row.values.get(label)
+    if isinstance(found, dict) and isinstance(found.get("text"), list):
+        starts = found.get("answer_start", [])
+        found = [{"text": text, "answer_start": start} for text, start in zip(found["text"], starts, strict=True)]
+    if isinstance(found, str | dict):
+        found = [found] if found else []
+    if not isinstance(found, list):
+        raise DataError(f"{row.where}: found {found!r} as {label!r}, expected a list of answers, [] if there is none")
+    yield from found
+
+
+def _given(row: Row, context: str, answer: Any, *, certain: bool) -> Given:
+    """An answer with its place; where none is given, it is certain if its words occur once."""
+    text = answer.get("text") if isinstance(answer, dict) else answer
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"{row.where}: the answer {answer!r} has no text")
+    start = answer.get("answer_start") if isinstance(answer, dict) else None
+    if start is None:
+        return Given(text, context.find(text), certain=context.count(text) == 1)
+    if not isinstance(start, int) or context[start : start + len(text)] != text:
+        raise DataError(
+            f"{row.where}: the answer {text!r} does not stand at character {start} of its passage, "
+            f"where {context[max(start, 0) :][: len(text)]!r} is; correct answer_start"
+        )
+    return Given(text, start, certain)

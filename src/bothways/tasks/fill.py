@@ -1,0 +1,160 @@
+"""Masked words: what BERT was pretrained to guess."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+
+from bothways.errors import CheckpointError, OptionError
+from bothways.tasks.picture import Mark, Picture
+from bothways.tasks.task import Example, Pieces, Prediction, grouped, no_text, one_text, owned, read_examples
+from bothways.text.files import Columns, Source
+from bothways.text.tokenizer import Encoded, Tokenizer
+
+
+class Guess(NamedTuple):
+    """What may stand at a mask: the piece's number, its text, its probability, the text with it in the place."""
+
+    score: float
+    token: int
+    token_str: str
+    sequence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filled(Prediction):
+    """For each mask of the text, the best guesses and where the mask is."""
+
+    masks: tuple[tuple[Guess, ...], ...] = ()
+    places: tuple[tuple[int, int], ...] = ()
+
+    def answer(self, *, every_score: bool) -> dict[str, Any]:
+        """masks: for each, its guesses."""
+        return {"masks": [[guess._asdict() for guess in guesses] for guesses in self.masks]}
+
+    def said(self) -> tuple[str, float]:
+        """The best guess at each mask."""
+        return ", ".join(guesses[0].token_str for guesses in self.masks), min(
+            (guesses[0].score for guesses in self.masks), default=0.0
+        )
+
+    def picture(self, example: Example) -> Picture:
+        """The text with its masks marked, and a bar for each guess."""
+        marks = tuple(
+            Mark(*place, guesses[0].token_str, guesses[0].score)
+            for place, guesses in zip(self.places, self.masks, strict=True)
+        )
+        several = len(self.masks) > 1
+        bars = tuple(
+            (f"{number}: {guess.token_str}" if several else guess.token_str, guess.score)
+            for number, guesses in enumerate(self.masks, start=1)
+            for guess in guesses
+        )
+        return Picture((("", example.texts[0]),), marks, bars, self.note(), self.error)
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """The `top_k` likeliest pieces at each mask; of `targets` alone, if there are any."""
+
+    name: ClassVar[str] = "fill"
+    head: ClassVar[str] = "masked"
+    outputs: ClassVar[int] = 0
+    top_k: int = 5
+    targets: tuple[str, ...] = ()
+    max_pieces: int = 512
+    overlap: int = 128
+    long: Literal["window", "cut"] = "window"
+
+    @classmethod
+    def read(cls, source: Source, columns: Columns, *, gold: bool = True) -> list[Example]:
+        """The texts of a file."""
+        return read_examples(source, (("text", "sentence", "review", "content"),), columns, gold=False)
+
+    @classmethod
+    def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
+        """Nothing is read from the config."""
+        return cls(**settings)
+
+    def example(self, given: Any) -> Example:
+        """A text with masks as an example."""
+        return one_text(given, self.name)
+
+    def problem(self, example: Example) -> str | None:
+        """Why an example cannot be answered, if it cannot."""
+        return no_text(example)
+
+    def failure(self, reason: str) -> Filled:
+        """No guess, and why."""
+        return Filled(error=reason, windows=0)
+
+    def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
+        """Each example's windows; masks are read, each in the window that shows most around it.
+
+        Raises `CheckpointError` where the vocabulary has no mask, `OptionError` for a target that is no piece.
+        """
+        if tokenizer.mask_id is None:
+            raise CheckpointError("the vocabulary has no mask piece, so this model was not pretrained by masking")
+        windows = tokenizer.windows(
+            [example.texts for example in examples], max_pieces=self.max_pieces, overlap=self.overlap, long=self.long
+        )
+        targets = self._targets(tokenizer)
+        found = []
+        for _, group in grouped(windows):
+            for window, own in owned(group, 0):
+                masks = own[window.ids[own] == tokenizer.mask_id]
+                found.append(replace(window, reads=masks, target=targets))
+        return found
+
+    def reduce(self, rows: np.ndarray, window: Encoded) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(K, V) logits -> for each mask the best pieces and their probabilities."""
+        found = []
+        for row in rows.astype(np.float64):
+            shares = np.exp(row - row.max())
+            shares /= shares.sum()
+            among = np.arange(len(row)) if window.target is None else window.target
+            best = among[np.argsort(-shares[among], kind="stable")[: self.top_k]]
+            found.append((best, shares[best]))
+        return found
+
+    def decode(
+        self,
+        example: Example,
+        parts: Sequence[list[tuple[np.ndarray, np.ndarray]]],
+        windows: Sequence[Encoded],
+        pieces: Pieces,
+    ) -> Filled:
+        """The guesses at all masks of one example."""
+        text = example.texts[0]
+        places = [tuple(window.offsets[mask].tolist()) for window in windows for mask in window.reads]
+        found = [guesses for part in parts for guesses in part]
+        more: dict[str, Any] = {"windows": len(windows), "truncated": windows[0].truncated}
+        if not found:
+            return Filled(error="there is no mask in the text", **more)
+        masks = []
+        for (start, end), (best, shares) in zip(places, found, strict=True):
+            names = [_plain(piece) for piece in pieces(best)]
+            masks.append(
+                tuple(
+                    Guess(float(share), int(token), name, text[:start] + name.removeprefix("##") + text[end:])
+                    for token, name, share in zip(best, names, shares, strict=True)
+                )
+            )
+        return Filled(masks=tuple(masks), places=tuple(places), **more)
+
+    def _targets(self, tokenizer: Tokenizer) -> np.ndarray | None:
+        if not self.targets:
+            return None
+        numbers = [tokenizer.backend.token_to_id(target) for target in self.targets]
+        unknown = [target for target, number in zip(self.targets, numbers, strict=True) if number is None]
+        if unknown:
+            raise OptionError(f"the target {unknown[0]!r} is not one piece of the vocabulary, so it cannot be guessed")
+        return np.array(list(dict.fromkeys(numbers)))
+
+
+def _plain(piece: str) -> str:
+    """A piece without the sign that a space stands before it."""
+    return piece.removeprefix("\u0120").removeprefix("\u2581")

@@ -1,0 +1,140 @@
+"""Classes that nobody trained: does the text entail "This example is sports."? (Yin et al. 2019)."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from bothways.errors import CheckpointError, DataError, OptionError
+from bothways.tasks.classify import Classify, Labelled
+from bothways.tasks.task import Example, Pieces, labels_in
+from bothways.text.files import Columns, Source
+from bothways.text.tokenizer import Encoded, Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroShot(Classify):
+    """A model of pairs with the classes `nli` asks of each label whether the text entails it.
+
+    `labels` are the candidates where a text brings none of its own; `kind` "multi" judges each by itself.
+    """
+
+    name: ClassVar[str] = "zero_shot"
+    nli: tuple[str, ...] = ()
+    template: str = "This example is {}."
+
+    def __post_init__(self) -> None:
+        if "{}" not in self.template:
+            raise OptionError(f"the template {self.template!r} has no {{}} to put a label in")
+        if self.kind == "regression":
+            raise OptionError("zero-shot gives classes, not numbers; kind is single or multi")
+        entailment_of(self.nli)
+
+    @classmethod
+    def read(cls, source: Source, columns: Columns, *, gold: bool = True) -> list[Example]:
+        """The examples of a file of single texts."""
+        return Classify.read(source, columns, gold=gold)
+
+    @classmethod
+    def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
+        """The task of a directory whose config names the classes of NLI."""
+        return cls(labels=(), nli=labels_in(config), **settings)
+
+    @classmethod
+    def from_json(cls, settings: dict[str, Any]) -> Self:
+        """The task that `as_json` wrote."""
+        return cls(**(settings | {"labels": tuple(settings["labels"]), "nli": tuple(settings["nli"])}))
+
+    @property
+    def outputs(self) -> int:
+        """A number for each class of NLI."""
+        return len(self.nli)
+
+    def example(self, given: Any) -> Example:
+        """A text, or a (text, labels) tuple, as an example."""
+        text, labels = given if isinstance(given, tuple) and len(given) == 2 else (given, self.labels)
+        if not isinstance(text, str) or isinstance(labels, str) or not all(isinstance(one, str) for one in labels):
+            raise DataError(f"found {reprlib.repr(given)}, expected a text, or a text and a list of labels")
+        return Example((text,), given=tuple(labels))
+
+    def problem(self, example: Example) -> str | None:
+        """Why an example cannot be answered, if it cannot."""
+        if not example.texts[0].strip():
+            return "the text is empty"
+        labels = example.given or self.labels
+        if not labels:
+            return "there are no labels to choose from"
+        return "a label is empty" if any(not label.strip() for label in labels) else None
+
+    def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
+        """All (text, label) pairs, those of one example behind each other in the order of its labels."""
+        pairs = [
+            (number, (example.texts[0], self.template.replace("{}", label)))
+            for number, example in enumerate(examples)
+            for label in example.given or self.labels
+        ]
+        windows = tokenizer.windows(
+            [pair for _, pair in pairs], max_pieces=self.max_pieces, overlap=self.overlap, long=self.long, sliding=0
+        )
+        return [replace(window, example=pairs[window.example][0]) for window in windows]
+
+    def decode(
+        self,
+        example: Example,
+        parts: Sequence[np.ndarray],
+        windows: Sequence[Encoded],
+        pieces: Pieces,
+    ) -> Labelled:
+        """(L,) logits of each window of each pair of one example -> the labels' probabilities.
+
+        Windows of one pair are averaged by their length. single: a softmax over the labels' entailment; multi:
+        for each label a softmax over its entailment and contradiction, as in `transformers`.
+        """
+        labels = example.given or self.labels
+        yes, no = entailment_of(self.nli)
+        pair = np.cumsum([window.window == 0 for window in windows]) - 1
+        weights = np.array([len(window.ids) for window in windows], np.float64)
+        sums = np.zeros((len(labels), len(self.nli)))
+        np.add.at(sums, pair, np.stack(parts) * weights[:, None])
+        logits = sums / np.bincount(pair, weights)[:, None]  # (labels, L)
+        if self.kind == "multi":
+            shares = 1.0 / (1.0 + np.exp(logits[:, no] - logits[:, yes]))
+        else:
+            shares = np.exp(logits[:, yes] - logits[:, yes].max())
+            shares /= shares.sum()
+        scores = {labels[place]: float(shares[place]) for place in np.argsort(-shares, kind="stable")}
+        best = next(iter(scores))
+        chosen = None
+        if self.kind == "multi":
+            chosen = tuple(label for label, score in scores.items() if score >= self.threshold)
+        return Labelled(
+            best,
+            scores[best],
+            scores,
+            chosen,
+            windows=max(window.window for window in windows) + 1,
+            truncated=max(window.truncated for window in windows),
+        )
+
+
+def entailment_of(labels: Sequence[str]) -> tuple[int, int]:
+    """Which classes mean entailment and its contrary, by their names.
+
+    Raises `CheckpointError` where no class is called so.
+
+    >>> entailment_of(["CONTRADICTION", "neutral", "entailment"])
+    (2, 0)
+    """
+    plain = [label.casefold().replace("-", "_").replace(" ", "_") for label in labels]
+    yes = [place for place, label in enumerate(plain) if label.startswith("entail")]
+    no = [place for place, label in enumerate(plain) if label.startswith(("contra", "not_entail", "non_entail"))]
+    if len(yes) != 1 or len(no) != 1:
+        raise CheckpointError(
+            f"the model's classes are {', '.join(labels)}; zero-shot needs a model of inference with classes called "
+            "entailment and contradiction (bothways finetune pairs on NLI data makes one)"
+        )
+    return yes[0], no[0]

@@ -1,0 +1,155 @@
+"""Files of words in columns, as CoNLL-2003 has them, and the schemes in which their tags mark entities.
+
+word      IO     IOB1   BIO    BIOES
+Ann       I-PER  I-PER  B-PER  B-PER
+Lee       I-PER  I-PER  I-PER  E-PER
+Rome      I-LOC  I-LOC  B-LOC  S-LOC
+Paris     I-LOC  B-LOC  B-LOC  S-LOC      in IO one entity with the word before
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bothways.errors import DataError
+from bothways.text.files import numbered_lines, without_end
+
+Scheme = Literal["IO", "IOB1", "BIO", "BIOES"]
+_PREFIXED = re.compile(r"([BIESLUM])-(.+)", re.DOTALL)
+_CANONICAL = {"L": "E", "U": "S", "M": "I"}  # BILOU's and BMES's letters as those of BIOES
+_BARE = re.compile(r"[^\W\d_][\w./-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """Words, their tags as written ("" where there are none), and "file:line" of each."""
+
+    words: tuple[str, ...]
+    tags: tuple[str, ...]
+    where: tuple[str, ...]
+
+
+def read_sentences(name: str, *, word_column: int | None = None, tag_column: int | None = None) -> Iterator[Sentence]:
+    """The sentences of a file with a word a line, its tag in the last column, empty lines between sentences.
+
+    Lines with a tab are cut at tabs alone, others at spaces. A file of one column has no tags. Columns count
+    from 0. `-DOCSTART-` lines and comments (`# key = value`, or `# ...` among rows with tabs) are skipped.
+
+    Raises `DataError` with file:line where the columns change, or a tag is no tag.
+    """
+    rows: list[tuple[str, str, str]] = []
+    columns, found, tabs = 0, False, False
+    for line, text in numbered_lines(name):
+        text, where = without_end(text), f"{name}:{line}"
+        if not text.strip():
+            cells: list[str] = []
+        elif "\t" in text:
+            cells, tabs = text.split("\t"), True
+        elif (text == "#" or text.startswith("# ")) and (tabs or (not rows and " = " in text)):
+            continue
+        else:
+            cells = text.split()
+        if not cells or cells[0] == "-DOCSTART-":
+            if rows:
+                yield _sentence(rows)
+            rows, found = [], found or bool(rows)
+            continue
+        columns = columns or len(cells)
+        if len(cells) != columns:
+            raise DataError(
+                f"{where}: found {len(cells)} columns, expected {columns} as above; a word and its tag stand on one "
+                "line, with empty lines between sentences"
+            )
+        tag = "" if columns == 1 else _column(cells, -1 if tag_column is None else tag_column, where)
+        if tag_column is None and columns > 1 and not _is_tag(tag):
+            raise DataError(
+                f"{where}: the last column holds {tag!r}, which is no tag such as O or B-PER; say which columns hold "
+                "the words and the tags, counted from 0: --text-column 0 --label-column 1"
+            )
+        rows.append((_column(cells, word_column or 0, where), tag.strip(), where))
+    if rows:
+        yield _sentence(rows)
+    elif not found:
+        raise DataError(f"{name}: no words; expected a word and its tag a line")
+
+
+def detect_scheme(sentences: Sequence[Sentence]) -> Scheme:
+    """The scheme that all tags are in; raises `DataError` at the first tag that none of them allows."""
+    prefixes = {_split(tag, where)[0] for one in sentences for tag, where in zip(one.tags, one.where, strict=True)}
+    if prefixes & {"E", "S"}:
+        for one in sentences:
+            _check_bioes(one)
+        return "BIOES"
+    if "B" not in prefixes:
+        return "IO" if "I" in prefixes else "BIO"
+    begun_inside, begun_apart = "", False  # an entity that begins with I-, one that begins with B- for no need
+    for one in sentences:
+        before = ""
+        for tag, where in zip(one.tags, one.where, strict=True):
+            prefix, kind = _split(tag, where)
+            if prefix == "I" and kind != before:
+                begun_inside = begun_inside or where
+            begun_apart = begun_apart or (prefix == "B" and kind != before)
+            before = kind
+    if begun_inside and begun_apart:
+        raise DataError(
+            f"{begun_inside}: an I- tag begins an entity, while elsewhere B- begins one; make it B- (BIO), or write "
+            "B- only between two entities of one type (IOB1)"
+        )
+    return "IOB1" if begun_inside else "BIO"
+
+
+def to_bio(tags: Sequence[str]) -> tuple[str, ...]:
+    """The tags of one sentence, of any scheme, as BIO, marking the same entities.
+
+    >>> to_bio(["B-PER", "E-PER", "S-LOC", "O"])
+    ('B-PER', 'I-PER', 'B-LOC', 'O')
+    """
+    found, open_kind = [], ""
+    for tag in tags:
+        prefix, kind = _split(tag, "tag")
+        goes_on = prefix in ("I", "E") and kind == open_kind
+        found.append("O" if prefix == "O" else f"{'I' if goes_on else 'B'}-{kind}")
+        open_kind = "" if prefix in ("O", "E", "S") else kind
+    return tuple(found)
+
+
+def _sentence(rows: Sequence[tuple[str, str, str]]) -> Sentence:
+    words, tags, where = zip(*rows, strict=True)
+    return Sentence(words, tags, where)
+
+
+def _column(cells: Sequence[str], number: int, where: str) -> str:
+    if number >= len(cells):
+        raise DataError(f"{where}: no column {number}, there are {len(cells)}, counted from 0")
+    return cells[number]
+
+
+def _is_tag(tag: str) -> bool:
+    return tag.strip() == "O" or bool(_PREFIXED.fullmatch(tag.strip())) or tag.strip().isupper()
+
+
+def _split(tag: str, where: str) -> tuple[str, str]:
+    """A tag's prefix and type; a bare type is inside an entity."""
+    if tag == "O":
+        return "O", ""
+    match = _PREFIXED.fullmatch(tag)
+    if match:
+        return _CANONICAL.get(match[1], match[1]), match[2]
+    if not _BARE.fullmatch(tag):
+        raise DataError(f"{where}: found {tag!r}, expected a tag: O, or a type behind B-, I-, E- or S-")
+    return "I", tag
+
+
+def _check_bioes(one: Sentence) -> None:
+    open_kind, last = "", ""
+    for tag, where in zip((*one.tags, "O"), (*one.where, one.where[-1] if one.where else ""), strict=True):
+        prefix, kind = _split(tag, where)
+        inside = prefix in ("I", "E")
+        if inside != bool(open_kind) or (inside and kind != open_kind):
+            what = f"{last} is not followed by I- or E- of its type" if open_kind else f"{tag} continues no entity"
+            raise DataError(f"{where}: {what}; in BIOES an entity is S-, or B- I- ... E-")
+        open_kind, last = (kind, tag) if prefix in ("B", "I") else ("", tag)

@@ -1,0 +1,96 @@
+"""Entity and answer scores against the official rules, on real tags and on hard cases by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bothways.metrics import answer_scores, answering, entity_spans, tagging
+from bothways.text.columns import read_sentences
+
+TAGS = st.sampled_from(["O", "B-X", "I-X", "B-Y", "I-Y"])
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+def reference(golds, predicted) -> dict[str, float]:
+    seqeval = pytest.importorskip("seqeval.metrics", reason="seqeval builds from source and may not be here")
+    from seqeval.scheme import IOB2
+
+    options = {"mode": "strict", "scheme": IOB2, "zero_division": 0}
+    return {
+        "entity_f1": seqeval.f1_score(golds, predicted, **options),
+        "entity_precision": seqeval.precision_score(golds, predicted, **options),
+        "entity_recall": seqeval.recall_score(golds, predicted, **options),
+        "token_accuracy": seqeval.accuracy_score(golds, predicted),
+    }
+
+
+@given(st.lists(st.lists(st.tuples(TAGS, TAGS), min_size=1, max_size=8), min_size=1, max_size=4))
+def test_entity_scores_equal_seqeval_strict(sentences):
+    golds = [[gold for gold, _ in one] for one in sentences]
+    predicted = [[guess for _, guess in one] for one in sentences]
+    if any(entity_spans(gold) for gold in golds) and any(entity_spans(guess) for guess in predicted):
+        found = tagging(golds, predicted, rng=rng(), resamples=2).metrics
+        for name, value in reference(golds, predicted).items():
+            assert found[name].value == pytest.approx(value), name
+
+
+def test_entity_scores_equal_seqeval_strict_on_damaged_conll(shared_data):
+    golds = [list(one.tags) for one in read_sentences(str(shared_data / "conll2003" / "dev.txt"))]
+    chance = rng()
+    every = sorted({tag for gold in golds for tag in gold})
+    predicted = [[chance.choice(every) if chance.random() < 0.1 else tag for tag in gold] for gold in golds]
+    scores = tagging(golds, predicted, rng=rng(), resamples=50)
+    for name, value in reference(golds, predicted).items():
+        interval = scores.metrics[name]
+        assert interval.value == pytest.approx(value)
+        assert interval.low < interval.value < interval.high
+    assert sum(row.support for row in scores.per_class) == 5923
+
+
+def test_perfect_and_empty_predictions():
+    golds = [["B-X", "I-X", "O"], ["O"]]
+    assert tagging(golds, golds, rng=rng()).metrics["entity_f1"].value == 1.0
+    nothing = tagging(golds, [["O", "O", "O"], ["O"]], rng=rng()).metrics
+    assert (nothing["entity_f1"].value, nothing["token_accuracy"].value) == (0.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("guess", "golds", "exact", "f1"),
+    [
+        ("The Normans", ["Normans"], 1, 1),  # articles do not count
+        ("theatre", ["atre"], 0, 0),  # but only whole words are articles
+        ("U.S.", ["us"], 1, 1),  # punctuation goes without leaving a space
+        ("1,000", ["1000"], 1, 1),
+        ("well-known", ["well known"], 0, 0),
+        ("in  the\tNorth", ["in north"], 1, 1),
+        ("Beyoncé", ["Beyonce"], 0, 0),  # accents count
+        ("red blue", ["red green", "blue"], 0, 2 / 3),  # the best gold counts
+        ("a b b", ["b c"], 0, 0.5),  # repeated words count once each
+        ("", ["x"], 0, 0),
+        ("", [], 1, 1),  # no answer, rightly
+        ("x", [], 0, 0),
+        ("the", [], 1, 1),  # normalises to nothing
+        ("x", ["the", "x"], 1, 1),  # a gold that is nothing is no gold
+        ("“quoted”", ["quoted"], 0, 0),  # only ASCII punctuation is removed
+    ],
+)
+def test_answers_are_compared_by_squads_rules(guess, golds, exact, f1):
+    assert answer_scores(guess, golds) == (exact, pytest.approx(f1))
+
+
+def test_questions_with_and_without_answer_are_told_apart():
+    scores = answering(["x", "y", "", "z"], [["x"], ["y y"], [], []], rng=rng()).metrics
+    assert {name: interval.value for name, interval in scores.items()} == pytest.approx(
+        {
+            "exact_match": 0.5,
+            "f1": (1 + 2 / 3 + 1 + 0) / 4,
+            "has_answer_exact_match": 0.5,
+            "has_answer_f1": (1 + 2 / 3) / 2,
+            "no_answer_accuracy": 0.5,
+        }
+    )
+    assert set(answering(["x"], [["x"]], rng=rng()).metrics) == {"exact_match", "f1"}
