@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from bothways.errors import DataError
 from bothways.tasks import Tag
-from bothways.tasks.tag import split_words, viterbi, words_of
+from bothways.tasks.tag import viterbi, words_of
 from bothways.tasks.task import Example
 from bothways.text.files import Columns
 from bothways.text.tokenizer import Tokenizer
+from bothways.text.words import split_words
 
 TOKENIZER = Tokenizer.packaged("bert-base-uncased")
 BYTES = Tokenizer.packaged("roberta-base")

@@ -26,8 +26,17 @@ METRIC_TITLES = {
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
     "mean_absolute_error": "Mean absolute error",
+    "entity_f1": "Entity F1",
+    "entity_precision": "Entity precision",
+    "entity_recall": "Entity recall",
+    "token_accuracy": "Word accuracy",
+    "exact_match": "Exact match",
+    "f1": "F1",
+    "has_answer_exact_match": "Exact match where there is an answer",
+    "has_answer_f1": "F1 where there is an answer",
+    "no_answer_accuracy": "Accuracy where there is none",
 }
-PERCENT = {"accuracy", "macro_f1", "micro_f1", "calibration_error"}
+PERCENT = set(METRIC_TITLES) - {"matthews", "pearson", "spearman", "mean_absolute_error"}
 MOST_CELLS = 12  # labels; a larger confusion matrix is drawn without numbers
 MOST_PAIRS = 12
 

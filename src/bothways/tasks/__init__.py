@@ -1,7 +1,5 @@
 """What a model is asked to do; one file a task, numpy only."""
 
-from typing import cast
-
 from bothways.errors import OptionError
 from bothways.tasks.answer import Answer
 from bothways.tasks.classify import Classify
@@ -20,9 +18,9 @@ TASKS: dict[str, type[Task]] = TRAINED | {task.name: task for task in (ZeroShot,
 
 def scored(task: Task) -> Trainable:
     """A task that has golds to be held against; raises `OptionError` for one that has none."""
-    if not hasattr(task, "score"):
+    if not isinstance(task, Trainable):
         raise OptionError(f"the task {task.name} has nothing to score its answers with; bothways predict shows them")
-    return cast(Trainable, task)
+    return task
 
 
 __all__ = [

@@ -11,16 +11,23 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
 from bothways.errors import DataError
 from bothways.metrics import Scores, answer_scores, answering
 from bothways.tasks.picture import Mark, Picture
-from bothways.tasks.task import Example, Gold, Pieces, Prediction
+from bothways.tasks.task import (
+    Example,
+    Gold,
+    Pieces,
+    Prediction,
+    Trainable,
+    how_read,
+)
 from bothways.text.files import Columns, Row, Source, find_column, read_rows
 from bothways.text.squad import is_squad, read_squad
 from bothways.text.tokenizer import Encoded, Tokenizer
@@ -93,21 +100,21 @@ class Answered(Prediction):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Trainable):
     """Start and end of the answer. `empty` lets the model say that there is none, where the logit of no answer
     exceeds that of the best answer by more than `threshold`; an answer has at most `longest` pieces.
 
-    `align` extends answers to whole words; `top_k` answers are given.
+    `align` extends answers to whole words; `top_k` answers are given. An answer of no more than `overlap` pieces is
+    whole in some window.
     """
 
-    name: ClassVar[str] = "answer"
-    head: ClassVar[str] = "spans"
-    window: ClassVar[tuple[int, int]] = (384, 128)
-    together: ClassVar[int | None] = 1
-    labels: ClassVar[tuple[str, ...]] = ()
-    loss: ClassVar[str] = "spans"
-    headline: ClassVar[str] = "f1"
-    outputs: ClassVar[int] = 2
+    name = "answer"
+    head = "spans"
+    outputs = 2
+    loss = "spans"
+    headline = "f1"
+    window = (384, 128)
+    together = 1
     empty: bool = False
     threshold: float = 0.0
     longest: int = 30
@@ -137,20 +144,6 @@ class Answer:
         """The task that training examples describe: whether some questions have no answer."""
         return cls(empty=any(example.gold == () for example in examples), **settings)
 
-    @classmethod
-    def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
-        """The task of a directory of `transformers`, which does not say whether it may answer nothing."""
-        return cls(**settings)
-
-    @classmethod
-    def from_json(cls, settings: dict[str, Any]) -> Self:
-        """The task that `as_json` wrote."""
-        return cls(**settings)
-
-    def as_json(self) -> dict[str, Any]:
-        """The settings as JSON."""
-        return asdict(self)
-
     def config(self) -> dict[str, Any]:
         """Nothing that `config.json` has a key for."""
         return {}
@@ -160,7 +153,7 @@ class Answer:
         return "answers out of a passage" + (f", or none (threshold {self.threshold:.2f})" if self.empty else "")
 
     @property
-    def tunes(self) -> bool:
+    def tunes(self) -> bool:  # type: ignore[override]
         """There is a threshold where an answer may be empty."""
         return self.empty
 
@@ -195,13 +188,7 @@ class Answer:
         A window without the answer has [CLS] as its target, as in BERT's own code. Examples whose answer stands
         nobody knows where have no target.
         """
-        windows = tokenizer.windows(
-            [example.texts for example in examples],
-            max_pieces=self.max_pieces,
-            overlap=self.overlap,
-            long=self.long,
-            sliding=1,
-        )
+        windows = self.windows(examples, tokenizer, sliding=1)
         found = []
         for window in windows:
             passage = np.flatnonzero(window.texts == 1)
@@ -262,8 +249,7 @@ class Answer:
         return Answered(
             answers=tuple(_answer(context, *place, found[place] - norm) for place in ranked[: self.top_k + silent]),
             gap=gap,
-            windows=len(windows),
-            truncated=windows[0].truncated,
+            **how_read(windows),
         )
 
     def tuned(self, predictions: Sequence[Answered], golds: Sequence[Gold]) -> Self:

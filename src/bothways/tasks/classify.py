@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -21,13 +21,11 @@ from bothways.tasks.task import (
     Gold,
     Pieces,
     Prediction,
-    label_config,
+    Trainable,
+    how_read,
     labels_in,
     labels_of,
-    no_text,
-    read_examples,
 )
-from bothways.text.files import Columns, Source
 from bothways.text.tokenizer import Encoded, Tokenizer
 
 Kind = Literal["single", "multi", "regression"]
@@ -77,18 +75,15 @@ class Labelled(Prediction):
 
 
 @dataclass(frozen=True, slots=True)
-class Classify:
+class Classify(Trainable):
     """The classification of one text; holds all that its predictions depend on besides the weights.
 
     `labels` in the order of the outputs (for regression one, the name of the number), windows of `max_pieces`
     that share at least `overlap`, `long` "cut" reads only the first window, `threshold` for multi-label.
     """
 
-    name: ClassVar[str] = "classify"
-    head: ClassVar[str] = "classify"
-    window: ClassVar[tuple[int, int]] = (256, 64)
-    tunes: ClassVar[bool] = False
-    together: ClassVar[int | None] = None
+    name = "classify"
+    head = "classify"
     texts: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("text", "sentence", "review", "content", "utterance", "question", "comment", "body"),
     )
@@ -98,11 +93,6 @@ class Classify:
     overlap: int = 64
     long: Literal["window", "cut"] = "window"
     threshold: float = 0.5
-
-    @classmethod
-    def read(cls, source: Source, columns: Columns, *, gold: bool = True) -> list[Example]:
-        """The examples of a file or of rows in memory; with `gold`, each must carry the human's answer."""
-        return read_examples(source, cls.texts, columns, gold=gold)
 
     @classmethod
     def learn(cls, examples: Sequence[Example], **settings: Any) -> Self:
@@ -131,36 +121,27 @@ class Classify:
         kind = "regression" if len(labels) == 1 else _PROBLEMS.get(str(config.get("problem_type")), "single")
         return cls(labels=labels, kind=kind, **settings)
 
-    @classmethod
-    def from_json(cls, settings: dict[str, Any]) -> Self:
-        """The task that `as_json` wrote."""
-        return cls(**(settings | {"labels": tuple(settings["labels"])}))
-
-    def as_json(self) -> dict[str, Any]:
-        """The settings as JSON."""
-        return asdict(self)
-
     def config(self) -> dict[str, Any]:
         """Labels and kind, as `config.json` says them."""
         problem = next(name for name, kind in _PROBLEMS.items() if kind == self.kind)
-        return label_config(self.labels) | {"problem_type": problem}
+        return super(Classify, self).config() | {"problem_type": problem}
 
     def describe(self) -> str:
         """Kind and labels."""
         return f"{self.kind}, {len(self.labels)} label(s): {shortened(self.labels, 200)}"
 
     @property
-    def outputs(self) -> int:
+    def outputs(self) -> int:  # type: ignore[override]
         """A number for each label."""
         return len(self.labels)
 
     @property
-    def loss(self) -> str:
+    def loss(self) -> str:  # type: ignore[override]
         """The loss is named like the kind."""
         return self.kind
 
     @property
-    def headline(self) -> str:
+    def headline(self) -> str:  # type: ignore[override]
         """The name of the metric that decides which checkpoint is better."""
         return _HEADLINE[self.kind]
 
@@ -171,21 +152,9 @@ class Classify:
             raise DataError(f"found {reprlib.repr(given)}, expected {len(self.texts)} text(s) for the task {self.name}")
         return Example(texts)
 
-    def problem(self, example: Example) -> str | None:
-        """Why an example cannot be answered, if it cannot."""
-        return no_text(example)
-
     def failure(self, reason: str) -> Labelled:
         """No label, and why."""
         return Labelled("", float("nan"), error=reason, windows=0)
-
-    def noticed(self, examples: Sequence[Example]) -> list[str]:
-        """Nothing of note."""
-        return []
-
-    def tuned(self, predictions: Sequence[Labelled], golds: Sequence[Gold]) -> Self:
-        """Nothing is set on dev."""
-        return self
 
     def check(self, examples: Sequence[Example]) -> None:
         """Raise `DataError` at the first gold that this task cannot predict."""
@@ -204,12 +173,7 @@ class Classify:
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
         """Each example's windows, with its target where it has a gold: a class number, L 0/1 numbers, a number."""
-        windows = tokenizer.windows(
-            [example.texts for example in examples],
-            max_pieces=self.max_pieces,
-            overlap=self.overlap,
-            long=self.long,
-        )
+        windows = self.windows(examples, tokenizer)
         places = {label: place for place, label in enumerate(self.labels)}
         targets = [self._target(example.gold, places) for example in examples]
         return [
@@ -246,8 +210,7 @@ class Classify:
             score=float(average[best]),
             scores=scores,
             labels=chosen,
-            windows=len(windows),
-            truncated=windows[0].truncated,
+            **how_read(windows),
         )
 
     def score(

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from bothways.errors import OptionError
 from bothways.tasks.picture import Picture
-from bothways.tasks.task import Example, Pieces, Prediction, grouped, no_text, one_text, owned, read_examples
-from bothways.text.files import Columns, Source
+from bothways.tasks.task import (
+    Example,
+    Pieces,
+    Prediction,
+    Task,
+    grouped,
+    how_read,
+    owned,
+)
 from bothways.text.tokenizer import Encoded, Tokenizer
 
 
@@ -35,15 +42,14 @@ class Embedded(Prediction):
 
 
 @dataclass(frozen=True, slots=True)
-class Embed:
+class Embed(Task):
     """A vector for each text, `pooling`: "mean" over its pieces, special ones included, "cls", the first piece,
     "pooler", the first piece after the dense layer of pretraining; "none": (T, C), a vector for each piece.
 
     A long text's vector is the mean over its windows, each by its number of pieces.
     """
 
-    name: ClassVar[str] = "embed"
-    outputs: ClassVar[int] = 0
+    name = "embed"
     pooling: Literal["mean", "cls", "pooler", "none"] = "mean"
     normalise: bool = False
     max_pieces: int = 512
@@ -55,27 +61,14 @@ class Embed:
             raise OptionError(f"pooling is {self.pooling!r}, expected mean, cls, pooler or none")
 
     @property
-    def head(self) -> str:
+    def head(self) -> str:  # type: ignore[override]
         """No head of its own: every encoder can."""
         return "pooled" if self.pooling == "pooler" else "hidden"
-
-    @classmethod
-    def read(cls, source: Source, columns: Columns, *, gold: bool = True) -> list[Example]:
-        """The texts of a file."""
-        return read_examples(source, (("text", "sentence", "review", "content"),), columns, gold=False)
 
     @classmethod
     def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
         """Every encoder can."""
         return cls(**(settings | {"overlap": 0}))
-
-    def example(self, given: Any) -> Example:
-        """A text as an example."""
-        return one_text(given, self.name)
-
-    def problem(self, example: Example) -> str | None:
-        """Why an example cannot be answered, if it cannot."""
-        return no_text(example)
 
     def failure(self, reason: str) -> Embedded:
         """No vector, and why."""
@@ -85,9 +78,7 @@ class Embed:
         """Each example's windows; all pieces are read for the mean, those that no other window shows better for
         "none", else the first.
         """
-        windows = tokenizer.windows(
-            [example.texts for example in examples], max_pieces=self.max_pieces, overlap=self.overlap, long=self.long
-        )
+        windows = self.windows(examples, tokenizer)
         if self.pooling == "mean":
             return [replace(window, reads=np.arange(len(window.ids))) for window in windows]
         if self.pooling != "none":
@@ -119,4 +110,4 @@ class Embed:
             vector = np.average(parts, axis=0, weights=[len(window.ids) for window in windows]).astype(np.float32)
         if self.normalise:
             vector = vector / np.maximum(np.linalg.norm(vector, axis=-1, keepdims=True), 1e-12)
-        return Embedded(vector, windows=len(windows), truncated=windows[0].truncated)
+        return Embedded(vector, **how_read(windows))

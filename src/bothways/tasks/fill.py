@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from bothways.errors import CheckpointError, OptionError
 from bothways.tasks.picture import Mark, Picture
-from bothways.tasks.task import Example, Pieces, Prediction, grouped, no_text, one_text, owned, read_examples
-from bothways.text.files import Columns, Source
+from bothways.tasks.task import (
+    Example,
+    Pieces,
+    Prediction,
+    Task,
+    grouped,
+    how_read,
+    owned,
+)
 from bothways.text.tokenizer import Encoded, Tokenizer
 
 
@@ -57,35 +64,16 @@ class Filled(Prediction):
 
 
 @dataclass(frozen=True, slots=True)
-class Fill:
+class Fill(Task):
     """The `top_k` likeliest pieces at each mask; of `targets` alone, if there are any."""
 
-    name: ClassVar[str] = "fill"
-    head: ClassVar[str] = "masked"
-    outputs: ClassVar[int] = 0
+    name = "fill"
+    head = "masked"
     top_k: int = 5
     targets: tuple[str, ...] = ()
     max_pieces: int = 512
     overlap: int = 128
     long: Literal["window", "cut"] = "window"
-
-    @classmethod
-    def read(cls, source: Source, columns: Columns, *, gold: bool = True) -> list[Example]:
-        """The texts of a file."""
-        return read_examples(source, (("text", "sentence", "review", "content"),), columns, gold=False)
-
-    @classmethod
-    def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
-        """Nothing is read from the config."""
-        return cls(**settings)
-
-    def example(self, given: Any) -> Example:
-        """A text with masks as an example."""
-        return one_text(given, self.name)
-
-    def problem(self, example: Example) -> str | None:
-        """Why an example cannot be answered, if it cannot."""
-        return no_text(example)
 
     def failure(self, reason: str) -> Filled:
         """No guess, and why."""
@@ -98,12 +86,9 @@ class Fill:
         """
         if tokenizer.mask_id is None:
             raise CheckpointError("the vocabulary has no mask piece, so this model was not pretrained by masking")
-        windows = tokenizer.windows(
-            [example.texts for example in examples], max_pieces=self.max_pieces, overlap=self.overlap, long=self.long
-        )
         targets = self._targets(tokenizer)
         found = []
-        for _, group in grouped(windows):
+        for _, group in grouped(self.windows(examples, tokenizer)):
             for window, own in owned(group, 0):
                 masks = own[window.ids[own] == tokenizer.mask_id]
                 found.append(replace(window, reads=masks, target=targets))
@@ -131,7 +116,7 @@ class Fill:
         text = example.texts[0]
         places = [tuple(window.offsets[mask].tolist()) for window in windows for mask in window.reads]
         found = [guesses for part in parts for guesses in part]
-        more: dict[str, Any] = {"windows": len(windows), "truncated": windows[0].truncated}
+        more = how_read(windows)
         if not found:
             return Filled(error="there is no mask in the text", **more)
         masks = []

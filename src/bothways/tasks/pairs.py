@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from bothways.tasks.classify import Classify
 
@@ -16,8 +16,8 @@ from bothways.tasks.classify import Classify
 class Pairs(Classify):
     """The classification of two texts, or a number for them."""
 
-    name: ClassVar[str] = "pairs"
-    texts: ClassVar[tuple[tuple[str, ...], ...]] = (
+    name = "pairs"
+    texts = (
         ("premise", "sentence1", "text1", "question1", "text_a", "question"),
         ("hypothesis", "sentence2", "text2", "question2", "text_b", "sentence", "answer"),
     )
@@ -27,8 +27,8 @@ class Pairs(Classify):
 class NextSentence(Pairs):
     """Whether the second text follows the first, as pretraining learned it (Devlin et al. 2019, 3.1)."""
 
-    name: ClassVar[str] = "next_sentence"
-    head: ClassVar[str] = "next"
+    name = "next_sentence"
+    head = "next"
 
     @classmethod
     def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:

@@ -9,13 +9,11 @@ K pieces read, W words, L tags.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
-from unicodedata import category
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
@@ -27,45 +25,18 @@ from bothways.tasks.task import (
     Gold,
     Pieces,
     Prediction,
+    Trainable,
     grouped,
-    label_config,
+    how_read,
     labels_in,
-    no_text,
-    one_text,
     owned,
 )
 from bothways.text.columns import Scheme, Sentence, detect_scheme, read_sentences, to_bio
 from bothways.text.files import RECORDS, TABLES, UNPACK, Columns, Row, Source, read_rows
 from bothways.text.tokenizer import Encoded, Tokenizer
+from bothways.text.words import Places, split_words
 
 Strategy = Literal["none", "simple", "first", "average", "max"]
-Places = tuple[tuple[int, int], ...]  # start and end of each word
-
-# Scripts that are written without spaces: each letter, with the marks on it, is a word of its own.
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_MARK = "\u00aa"  # stands for a mark or an invisible character while words are looked for; a letter, so it stays inside
-_LETTER = rf"(?:(?![{_UNSPACED}])\w)"
-_WORD = re.compile(
-    rf"[{_UNSPACED}]{_MARK}*"
-    r"|(?:[^\W\d_]\.){2,}|\b[A-Z]\.(?=\s+[A-Z])"  # U.S., George W. Bush
-    r"|['’][sS]\b"
-    rf"|{_LETTER}+(?:(?:[-&+@]|\.(?=[a-z\d])|[,:](?=\d)|['’](?![sS]\b)){_LETTER}+)*"  # half-time, 1.5, 10:30, don't
-    rf"|[^\w\s]{_MARK}*"
-)
-
-
-def split_words(text: str) -> Places:
-    """The words of a running text, about as CoNLL-2003 divides them: punctuation at their edges is apart.
-
-    >>> text = "Musk's (U.S.) half-time."
-    >>> [text[start:end] for start, end in split_words(text)]
-    ['Musk', "'s", '(', 'U.S.', ')', 'half-time', '.']
-    """
-    if not text.isascii():
-        text = text.translate(
-            {ord(one): _MARK for one in set(text) if category(one)[0] == "M" or category(one) == "Cf"}
-        )
-    return tuple(match.span() for match in _WORD.finditer(text))
 
 
 class Entity(NamedTuple):
@@ -103,20 +74,17 @@ class Tagged(Prediction):
 
 
 @dataclass(frozen=True, slots=True)
-class Tag:
+class Tag(Trainable):
     """A tag for each word. `labels` in the order of the outputs, of `scheme`; IOB1 allows every sequence.
 
     `strategy` is how pieces make up words, as in `transformers`: "first", "average" and "max" answer for whole
     words, "simple" and "none" for pieces.
     """
 
-    name: ClassVar[str] = "tag"
-    head: ClassVar[str] = "tokens"
-    window: ClassVar[tuple[int, int]] = (256, 64)
-    tunes: ClassVar[bool] = False
-    together: ClassVar[int | None] = None
-    loss: ClassVar[str] = "tokens"
-    headline: ClassVar[str] = "entity_f1"
+    name = "tag"
+    head = "tokens"
+    loss = "tokens"
+    headline = "entity_f1"
     labels: tuple[str, ...]
     scheme: Scheme = "BIO"
     strategy: Strategy = "first"
@@ -161,20 +129,6 @@ class Tag:
         scheme: Scheme = "BIOES" if prefixes & {"E-", "S-"} else "IOB1" if "B-" in prefixes else "IO"
         return cls(labels, scheme, **settings)
 
-    @classmethod
-    def from_json(cls, settings: dict[str, Any]) -> Self:
-        """The task that `as_json` wrote."""
-        lists = {name: tuple(settings[name]) for name in ("labels", "ignored")}
-        return cls(**(settings | lists))
-
-    def as_json(self) -> dict[str, Any]:
-        """The settings as JSON."""
-        return asdict(self)
-
-    def config(self) -> dict[str, Any]:
-        """The tags, as `config.json` says them."""
-        return label_config(self.labels)
-
     def describe(self) -> str:
         """The entity types."""
         return f"entities of {len(self.types)} type(s): {', '.join(self.types)}"
@@ -185,7 +139,7 @@ class Tag:
         return tuple(dict.fromkeys(_split(label)[1] for label in self.labels if label != "O"))
 
     @property
-    def outputs(self) -> int:
+    def outputs(self) -> int:  # type: ignore[override]
         """A number for each tag."""
         return len(self.labels)
 
@@ -193,11 +147,7 @@ class Tag:
         """A running text, or a list of words, as an example."""
         if isinstance(given, list | tuple) and all(isinstance(word, str) for word in given):
             return _of_words(Sentence(tuple(given), ("",) * len(given), ("input",) * len(given)))[0]
-        return one_text(given, self.name)
-
-    def problem(self, example: Example) -> str | None:
-        """Why an example cannot be answered, if it cannot."""
-        return no_text(example)
+        return super(Tag, self).example(given)
 
     def failure(self, reason: str) -> Tagged:
         """No entities, and why."""
@@ -207,10 +157,6 @@ class Tag:
         """Which scheme the tags of training examples are in."""
         schemes = {example.given[1] for example in examples if example.given is not None and len(example.given) > 1}
         return [f"the tags are {scheme}, learnt as BIO" for scheme in sorted(schemes)]
-
-    def tuned(self, predictions: Sequence[Tagged], golds: Sequence[Gold]) -> Self:
-        """Nothing is set on dev."""
-        return self
 
     def check(self, examples: Sequence[Example]) -> None:
         """Raise `DataError` at the first entity of a type that this task does not know."""
@@ -225,11 +171,8 @@ class Tag:
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
         """Each example's windows; each word is read in the window that shows most around it."""
-        windows = tokenizer.windows(
-            [example.texts for example in examples], max_pieces=self.max_pieces, overlap=self.overlap, long=self.long
-        )
         found: list[Encoded] = []
-        for number, group in grouped(windows):
+        for number, group in grouped(self.windows(examples, tokenizer)):
             places = words_of(examples[number])
             starts, ends = np.array(places, np.int64).reshape(-1, 2).T
             gold = examples[number].gold
@@ -266,7 +209,7 @@ class Tag:
         text = example.texts[0]
         read = [(window, place) for window in windows for place in window.reads.tolist()]
         logs = np.concatenate(parts)  # (K, L)
-        more: dict[str, Any] = {"windows": len(windows), "truncated": windows[0].truncated}
+        more = how_read(windows)
         if self.strategy in ("none", "simple"):
             spans = [tuple(window.offsets[place].tolist()) for window, place in read]
             best = logs.argmax(-1)

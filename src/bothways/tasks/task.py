@@ -1,12 +1,13 @@
-"""The protocol that every task follows, the records that pass through it, and how rows become examples."""
+"""What every task is, the records that pass through it, and how rows become examples."""
 
 from __future__ import annotations
 
 import math
 import reprlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, Self
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -79,164 +80,146 @@ class Prediction:
         return ", ".join(parts + ([f"{self.truncated} pieces not read"] if self.truncated else []))
 
 
-class Task(Protocol):
-    """What prediction and serving ask of a task.
+class Task(ABC):
+    """What prediction and serving ask of a task; tasks are frozen dataclasses with their settings as fields.
 
-    `head` names the model's head, `outputs` is the width of its rows.
+    `head` names the model's head, `outputs` is the width of its rows. The defaults suit tasks that read one text.
     """
 
-    name: ClassVar[str]
-
-    @property
-    def head(self) -> str: ...
-
-    @property
-    def max_pieces(self) -> int: ...
-
-    @property
-    def outputs(self) -> int: ...
+    name: str
+    head: str
+    outputs: int = 0
+    texts: ClassVar[tuple[tuple[str, ...], ...]] = (("text", "sentence", "review", "content"),)  # names of its columns
+    max_pieces: int
+    overlap: int
+    long: Literal["window", "cut"]
 
     @classmethod
     def read(cls, source: Source, columns: Columns, *, gold: bool = True) -> list[Example]:
         """The examples of a file, or of rows in memory; with `gold`, each must carry the human's answer."""
-        ...
+        return read_examples(source, cls.texts, columns, gold=gold)
 
     @classmethod
     def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
         """The task that the `config.json` of a model directory describes."""
-        ...
+        return cls(**settings)
 
     def example(self, given: Any) -> Example:
         """What a caller hands over, as an example; `DataError` where it is of the wrong kind."""
-        ...
+        if not isinstance(given, str):
+            raise DataError(f"found {reprlib.repr(given)}, expected a text for the task {self.name}")
+        return Example((given,))
 
     def problem(self, example: Example) -> str | None:
         """Why an example cannot be answered, if it cannot."""
-        ...
+        return None if any(text.strip() for text in example.texts) else "the text is empty"
 
+    def windows(
+        self, examples: Sequence[Example], tokenizer: Tokenizer, sliding: Literal[0, 1] | None = None
+    ) -> list[Encoded]:
+        """The windows of each example under the settings of the task."""
+        texts = [example.texts for example in examples]
+        return tokenizer.windows(
+            texts, max_pieces=self.max_pieces, overlap=self.overlap, long=self.long, sliding=sliding
+        )
+
+    @abstractmethod
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
-        """The windows of each example, with targets where there is gold."""
-        ...
+        """The windows of each example with what the head reads of them, and targets where there is gold."""
 
+    @abstractmethod
     def reduce(self, rows: np.ndarray, window: Encoded) -> Any:
         """(K, L) logits of one window -> what of them is kept until all windows of the example are run."""
-        ...
 
+    @abstractmethod
     def decode(self, example: Example, parts: Sequence[Any], windows: Sequence[Encoded], pieces: Pieces) -> Prediction:
         """The prediction from the kept parts of all windows of one example."""
-        ...
 
+    @abstractmethod
     def failure(self, reason: str) -> Prediction:
         """The prediction for an example that cannot be answered."""
-        ...
 
 
-class Trainable(Task, Protocol):
+class Trainable(Task):
     """What training and evaluation ask besides.
 
-    `loss` is how the head is trained; `window` is the longest window in pieces where nobody says, and how many
-    pieces windows share. Examples with the same text at the place `together` (None: with the same texts) stay on
-    one side when a dev set is set aside.
+    `loss` is how the head is trained, `headline` the metric that decides which checkpoint is better; `window` is
+    the longest window in pieces where nobody says, and how many pieces windows share. Examples with the same text
+    at the place `together` (None: with the same texts) stay on one side when a dev set is set aside. `tunes`
+    says whether `tuned` does anything.
     """
 
-    window: ClassVar[tuple[int, int]]
-    together: ClassVar[int | None]
-
-    @property
-    def long(self) -> Literal["window", "cut"]: ...
-
-    @property
-    def labels(self) -> tuple[str, ...]: ...
-
-    @property
-    def loss(self) -> str: ...
-
-    @property
-    def headline(self) -> str:
-        """The metric that decides which checkpoint is better."""
-        ...
-
-    @property
-    def tunes(self) -> bool:
-        """Whether `tuned` does anything."""
-        ...
+    loss: str
+    headline: str
+    labels: tuple[str, ...] = ()
+    window: tuple[int, int] = (256, 64)
+    together: int | None = None
+    tunes: bool = False
 
     @classmethod
+    @abstractmethod
     def learn(cls, examples: Sequence[Example], **settings: Any) -> Self:
-        """The task that training examples describe."""
-        ...
+        """The task that training examples describe; raises `DataError` where there is nothing to learn."""
 
     @classmethod
     def from_json(cls, settings: dict[str, Any]) -> Self:
         """The task that `as_json` wrote."""
-        ...
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
 
     def as_json(self) -> dict[str, Any]:
         """The settings as JSON."""
-        ...
+        return {item.name: getattr(self, item.name) for item in fields(self)}  # type: ignore[arg-type]
 
     def config(self) -> dict[str, Any]:
         """What `config.json` says of the task, with the keys of `transformers`."""
-        ...
+        return {
+            "id2label": {str(place): label for place, label in enumerate(self.labels)},
+            "label2id": {label: place for place, label in enumerate(self.labels)},
+        }
 
+    @abstractmethod
     def describe(self) -> str:
         """The settings that a reader wants to know, in a few words."""
-        ...
 
+    @abstractmethod
     def check(self, examples: Sequence[Example]) -> None:
         """Raise `DataError` at the first gold that the task cannot predict."""
-        ...
 
     def noticed(self, examples: Sequence[Example]) -> list[str]:
         """What the user should know of how training examples were understood, a line each."""
-        ...
+        return []
 
     def tuned(self, predictions: Sequence[Any], golds: Sequence[Gold]) -> Self:
         """The task with what is set on dev, such as a threshold, set on these."""
-        ...
+        return self
 
+    @abstractmethod
     def score(
         self, predictions: Sequence[Any], golds: Sequence[Gold], *, rng: np.random.Generator, resamples: int = 2000
     ) -> Scores:
         """The metrics of predictions against the humans' answers, with 95 % intervals."""
-        ...
 
+    @abstractmethod
     def written(self, example: Example) -> str:
         """The humans' answer in a few words."""
-        ...
 
+    @abstractmethod
     def right(self, prediction: Any, gold: Gold) -> bool:
         """Whether a prediction is wholly right."""
-        ...
 
 
 Pieces = Callable[[Iterable[int]], list[str]]  # ids -> pieces, as the vocabulary spells them
 
 
-def no_text(example: Example) -> str | None:
-    """Why an example without any text cannot be answered."""
-    return None if any(text.strip() for text in example.texts) else "the text is empty"
-
-
-def one_text(given: Any, task: str) -> Example:
-    """A text as an example."""
-    if not isinstance(given, str):
-        raise DataError(f"found {reprlib.repr(given)}, expected a text for the task {task}")
-    return Example((given,))
+def how_read(windows: Sequence[Encoded]) -> dict[str, Any]:
+    """What every prediction says of how its example was read."""
+    return {"windows": max(window.window for window in windows) + 1, "truncated": max(w.truncated for w in windows)}
 
 
 def labels_in(config: dict[str, Any]) -> tuple[str, ...]:
     """The labels that a `config.json` of `transformers` names, in their order."""
     names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
     return tuple(str(names[key]) for key in sorted(names, key=int))
-
-
-def label_config(labels: Sequence[str]) -> dict[str, Any]:
-    """`id2label` and its reverse."""
-    return {
-        "id2label": {str(place): label for place, label in enumerate(labels)},
-        "label2id": {label: place for place, label in enumerate(labels)},
-    }
 
 
 def grouped(windows: Sequence[Encoded]) -> Iterator[tuple[int, list[Encoded]]]:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 
 from bothways.errors import CheckpointError, DataError, OptionError
 from bothways.tasks.classify import Classify, Labelled
-from bothways.tasks.task import Example, Pieces, labels_in
-from bothways.text.files import Columns, Source
+from bothways.tasks.task import (
+    Example,
+    Pieces,
+    how_read,
+    labels_in,
+)
 from bothways.text.tokenizer import Encoded, Tokenizer
 
 
@@ -23,7 +27,7 @@ class ZeroShot(Classify):
     `labels` are the candidates where a text brings none of its own; `kind` "multi" judges each by itself.
     """
 
-    name: ClassVar[str] = "zero_shot"
+    name = "zero_shot"
     nli: tuple[str, ...] = ()
     template: str = "This example is {}."
 
@@ -35,22 +39,12 @@ class ZeroShot(Classify):
         entailment_of(self.nli)
 
     @classmethod
-    def read(cls, source: Source, columns: Columns, *, gold: bool = True) -> list[Example]:
-        """The examples of a file of single texts."""
-        return Classify.read(source, columns, gold=gold)
-
-    @classmethod
     def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
         """The task of a directory whose config names the classes of NLI."""
         return cls(labels=(), nli=labels_in(config), **settings)
 
-    @classmethod
-    def from_json(cls, settings: dict[str, Any]) -> Self:
-        """The task that `as_json` wrote."""
-        return cls(**(settings | {"labels": tuple(settings["labels"]), "nli": tuple(settings["nli"])}))
-
     @property
-    def outputs(self) -> int:
+    def outputs(self) -> int:  # type: ignore[override]
         """A number for each class of NLI."""
         return len(self.nli)
 
@@ -111,14 +105,7 @@ class ZeroShot(Classify):
         chosen = None
         if self.kind == "multi":
             chosen = tuple(label for label, score in scores.items() if score >= self.threshold)
-        return Labelled(
-            best,
-            scores[best],
-            scores,
-            chosen,
-            windows=max(window.window for window in windows) + 1,
-            truncated=max(window.truncated for window in windows),
-        )
+        return Labelled(best, scores[best], scores, chosen, **how_read(windows))
 
 
 def entailment_of(labels: Sequence[str]) -> tuple[int, int]:
