@@ -1,11 +1,13 @@
 """Fine-tuning against `transformers`: the same texts, model, recipe and seed, one after the other in one run.
 
-    python benchmarks/finetune.py TRAIN DEV [--shape minilm-l6] [--texts 3000] [--dev-texts 872]
+    python benchmarks/finetune.py TRAIN DEV [--task classify] [--shape minilm-l6] [--texts 3000] [--dev-texts 872]
 
 Four contestants, each in a process of its own: transformers' Trainer as it comes (fp32, random batches), the
 same tuned as an expert would (bf16 autocast, batches grouped by length, fused AdamW), ours, and ours in fp32.
 Counted are useful tokens a second: pieces of text that were trained on, padding not counted, start-up and
-evaluation not timed. Speed does not depend on the weights, so shapes without weights here get random ones.
+evaluation not timed. Quality is accuracy, or the entity F1 of `tag`; for `answer`, for which transformers has
+no evaluation any more, speed alone is measured. Speed does not depend on the weights, so shapes without
+weights here get random ones.
 Run it on an idle machine: a second busy process ruins two-thread timings. Needs the `train` and `dev` extras.
 """
 
@@ -22,20 +24,21 @@ from pathlib import Path
 from typing import Any
 
 CONTESTANTS = ("transformers default", "transformers tuned", "bothways", "bothways fp32")
-BATCH, LR, SEED = 32, 5e-5, 0
+BATCH, SEED = 32, 0
+IGNORE = -100
 
 
 def read(options: argparse.Namespace) -> tuple[list[Any], list[Any]]:
     """The first texts of a seeded shuffle of the train file, and of the dev file."""
     import numpy as np
 
-    from bothways.tasks import Classify
+    from bothways.tasks import TRAINED
     from bothways.text.files import Columns
 
     rng = np.random.default_rng(SEED)
     parts = []
     for path, most in ((options.train, options.texts), (options.dev, options.dev_texts)):
-        examples = Classify.read(path, Columns())
+        examples = TRAINED[options.task].read(str(path), Columns())
         parts.append([examples[place] for place in rng.permutation(len(examples))[:most]])
     return parts[0], parts[1]
 
@@ -46,58 +49,101 @@ def base_directory(shape: str, folder: Path) -> Path:
 
     from bothways.errors import ModelNotFoundError
     from bothways.model.catalogue import CATALOGUE, find_model
-    from bothways.model.checkpoint import tensor_names, write_safetensors
-    from bothways.model.encoder import Encoder, initialise
+    from bothways.model.checkpoint import model_tensors, write_safetensors
+    from bothways.model.encoder import initialise
+    from bothways.model.heads import TaskModel
     from bothways.text.tokenizer import Tokenizer
 
     try:
         return find_model(shape)
     except ModelNotFoundError:
         config = CATALOGUE[shape].config
-    encoder = Encoder(config, pooler=config.rules.pooler)
-    initialise(encoder, config, torch.Generator().manual_seed(SEED))
-    tensors = {}
-    for name, parameter in encoder.named_parameters():
-        names = tensor_names(config, f"encoder.{name}")
-        tensors |= dict(zip(names, parameter.detach().chunk(len(names)), strict=True))
-    write_safetensors(folder / "model.safetensors", tensors, {"format": "pt"})
+    model = TaskModel(config, "pooled" if config.rules.pooler else "hidden", 0)
+    initialise(model, config, torch.Generator().manual_seed(SEED))
+    write_safetensors(folder / "model.safetensors", model_tensors(model), {"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config.to_json()))
     Tokenizer.packaged(CATALOGUE[shape].vocabulary).save(folder)
     return folder
 
 
+def their_rows(task: str, examples: list[Any], tokenizer: Any, labels: list[str]) -> list[dict[str, Any]]:
+    """Texts as the example scripts of transformers encode them, with their targets."""
+    if task == "tag":
+        words = [[example.texts[0][start:end] for start, end in example.given[0]] for example in examples]
+        encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=256)
+        targets = []
+        for row, example in enumerate(examples):
+            owner = encoded.word_ids(row)
+            first = [word is not None and word != before for word, before in zip(owner, [None, *owner], strict=False)]
+            pairs = zip(owner, first, strict=True)
+            targets.append([labels.index(example.gold[word]) if begins else IGNORE for word, begins in pairs])
+        return [{"input_ids": ids, "labels": own} for ids, own in zip(encoded["input_ids"], targets, strict=True)]
+    texts = [[example.texts[place] for example in examples] for place in range(len(examples[0].texts))]
+    if task != "answer":
+        encoded = tokenizer(*texts, truncation=True, max_length=256)
+        columns = zip(encoded["input_ids"], encoded["token_type_ids"], examples, strict=True)
+        return [{"input_ids": a, "token_type_ids": b, "labels": labels.index(one.gold)} for a, b, one in columns]
+    options = {"truncation": "only_second", "max_length": 384, "stride": 128}
+    encoded = tokenizer(*texts, **options, return_overflowing_tokens=True, return_offsets_mapping=True)
+    rows = []
+    for row, owner in enumerate(encoded["overflow_to_sample_mapping"]):
+        answer, sequence = examples[owner].gold[0], encoded.sequence_ids(row)
+        spans = encoded["offset_mapping"][row]
+        inside = [place for place, which in enumerate(sequence) if which == 1]
+        begin, end = answer.start, answer.start + len(answer.text)
+        start = stop = 0
+        if spans[inside[0]][0] <= begin and spans[inside[-1]][1] >= end:
+            start = next(place for place in inside if spans[place][1] > begin)
+            stop = next(place for place in reversed(inside) if spans[place][0] < end)
+        target = {"start_positions": start, "end_positions": stop}
+        rows.append({"input_ids": encoded["input_ids"][row], "token_type_ids": encoded["token_type_ids"][row]} | target)
+    return rows
+
+
+def quality_of(task: str, labels: list[str], answered: Any) -> float:
+    """Accuracy or strict entity F1 of what a Trainer predicted; it answers grouped by length, with its own targets."""
+    import numpy as np
+
+    from bothways.metrics import tagging
+
+    if task == "answer":
+        return float("nan")
+    best, gold = answered.predictions.argmax(-1), answered.label_ids
+    if task != "tag":
+        return float((best == gold).mean())
+    pairs = [
+        ([labels[x] for x in b[g != IGNORE]], [labels[x] for x in g[g != IGNORE]])
+        for b, g in zip(best, gold, strict=True)
+    ]
+    scores = tagging(
+        [gold for _, gold in pairs], [best for best, _ in pairs], rng=np.random.default_rng(0), resamples=2
+    )
+    return scores.metrics["entity_f1"].value
+
+
 def run_transformers(options: argparse.Namespace, *, tuned: bool) -> dict[str, float]:
     """Transformers' Trainer on the texts."""
     import torch
-    from transformers import (
-        AutoModelForSequenceClassification,
-        AutoTokenizer,
-        DataCollatorWithPadding,
-        Trainer,
-        TrainingArguments,
-    )
+    import transformers
+    from transformers import AutoTokenizer, Trainer, TrainingArguments
+
+    from bothways.tasks import TRAINED
 
     train, dev = read(options)
-    labels = sorted({example.gold for example in train})
+    labels = list(TRAINED[options.task].learn(train).labels)
     torch.manual_seed(SEED)
     tokenizer = AutoTokenizer.from_pretrained(options.base)
-    model = AutoModelForSequenceClassification.from_pretrained(options.base, num_labels=len(labels))
-
-    def rows(examples: list[Any]) -> list[dict[str, Any]]:
-        encoded = tokenizer([example.texts[0] for example in examples], truncation=True, max_length=256)["input_ids"]
-        return [
-            {"input_ids": ids, "length": len(ids), "labels": labels.index(example.gold)}
-            for ids, example in zip(encoded, examples, strict=True)
-        ]
-
-    train_rows, dev_rows = rows(train), rows(dev)
+    made = {"tag": "AutoModelForTokenClassification", "answer": "AutoModelForQuestionAnswering"}
+    maker = getattr(transformers, made.get(options.task, "AutoModelForSequenceClassification"))
+    model = maker.from_pretrained(options.base, **({"num_labels": len(labels)} if labels else {}))
+    train_rows, dev_rows = (their_rows(options.task, part, tokenizer, labels) for part in (train, dev))
     extra = {"bf16": True, "train_sampling_strategy": "group_by_length", "optim": "adamw_torch_fused"} if tuned else {}
     with tempfile.TemporaryDirectory() as out:
         arguments = TrainingArguments(
             output_dir=out,
             num_train_epochs=options.epochs,
             per_device_train_batch_size=BATCH,
-            learning_rate=LR,
+            learning_rate=options.lr,
             weight_decay=0.01,
             warmup_steps=0.1,
             seed=SEED,
@@ -107,51 +153,56 @@ def run_transformers(options: argparse.Namespace, *, tuned: bool) -> dict[str, f
             dataloader_pin_memory=False,
             **extra,
         )
-        collator = DataCollatorWithPadding(tokenizer)
+        tagging = options.task == "tag"
+        collator = (
+            transformers.DataCollatorForTokenClassification if tagging else transformers.DataCollatorWithPadding
+        )(tokenizer)
         trainer = Trainer(model=model, args=arguments, train_dataset=train_rows, data_collator=collator)
         began = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - began
-        answered = trainer.predict(dev_rows)  # grouped by length, it answers in another order than it was asked
-        right = answered.predictions.argmax(-1) == answered.label_ids
-    tokens = options.epochs * sum(row["length"] for row in train_rows)
-    return {"seconds": seconds, "tokens": tokens, "accuracy": float(right.mean())}
+        quality = quality_of(options.task, labels, trainer.predict(dev_rows))
+    tokens = options.epochs * sum(len(row["input_ids"]) for row in train_rows)
+    return {"seconds": seconds, "tokens": tokens, "quality": quality}
 
 
 def run_bothways(options: argparse.Namespace, precision: str) -> dict[str, float]:
     """Our loop on the texts: random batches, nothing grouped by length."""
+    import numpy as np
     import torch
 
     from bothways.model.checkpoint import load_model
     from bothways.model.engine import TorchEngine, set_precision
     from bothways.predictor import Predictor
-    from bothways.tasks import Classify
+    from bothways.tasks import TRAINED
     from bothways.terminal import Reporter
     from bothways.text.tokenizer import Tokenizer
     from bothways.training.loop import Job, fit
     from bothways.training.recipe import Recipe
 
     train, dev = read(options)
-    task = Classify.learn(train, max_pieces=256, long="cut")
+    made = TRAINED[options.task]
+    settings = {} if options.task == "answer" else {"max_pieces": 256, "long": "cut"}
+    task = made.learn(train, **settings)
     tokenizer = Tokenizer.from_directory(Path(options.base))
-    windows = task.encode(train, tokenizer)
+    windows = [one for one in task.encode(train, tokenizer) if one.target is not None and len(one.reads)]
     model, _ = load_model(Path(options.base), task.head, task.outputs, torch.Generator().manual_seed(SEED))
-    recipe = Recipe(epochs=options.epochs, batch_size=BATCH, lr=LR, seed=SEED, eval_every=10**9)
+    recipe = Recipe(epochs=options.epochs, batch_size=BATCH, lr=options.lr, seed=SEED, eval_every=10**9)
     with tempfile.TemporaryDirectory() as out:
         ended: list[float] = []
 
         def judge() -> dict[str, float]:  # asked once, after the last step; dev texts are predicted below, untimed
             ended.append(time.perf_counter())
-            return {"accuracy": 0.0}
+            return {"nothing": 0.0}
 
-        job = Job(windows, task.loss, judge, "accuracy", recipe, Path(out), "benchmark", precision)
+        job = Job(windows, task.loss, judge, "nothing", recipe, Path(out), "benchmark", precision)
         began = time.perf_counter()
         state = fit(model, job, Reporter(quiet=True))
         seconds = ended[0] - began
     set_precision(model.encoder, precision)
     predictions = Predictor(task, tokenizer, TorchEngine(model)).predict(dev)
-    right = [prediction.label == example.gold for prediction, example in zip(predictions, dev, strict=True)]
-    return {"seconds": seconds, "tokens": state.tokens, "accuracy": sum(right) / len(right)}
+    scores = task.score(predictions, [one.gold for one in dev], rng=np.random.default_rng(0), resamples=2)
+    return {"seconds": seconds, "tokens": state.tokens, "quality": scores.metrics[task.headline].value}
 
 
 def measure(options: argparse.Namespace) -> dict[str, float]:
@@ -168,6 +219,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("train", type=Path)
     parser.add_argument("dev", type=Path)
+    parser.add_argument("--task", default="classify", choices=("classify", "pairs", "tag", "answer"))
+    parser.add_argument("--lr", type=float, default=5e-5)
     parser.add_argument("--shape", action="append", help="a name from `bothways models`; may be repeated")
     parser.add_argument("--texts", type=int, default=3000)
     parser.add_argument("--dev-texts", type=int, default=872)
@@ -191,6 +244,7 @@ def main() -> None:
             for contestant in options.only or CONTESTANTS:
                 command = [sys.executable, __file__, str(options.train), str(options.dev), "--base", str(base)]
                 command += ["--texts", str(options.texts), "--dev-texts", str(options.dev_texts)]
+                command += ["--task", options.task, "--lr", str(options.lr)]
                 command += ["--epochs", str(options.epochs), "--contestant", contestant]
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
                 if done.returncode:
@@ -200,13 +254,13 @@ def main() -> None:
 
 
 def print_table(shape: str, results: dict[str, dict[str, float]]) -> None:
-    """Tokens a second, ratios against both of transformers, dev accuracy."""
+    """Tokens a second, ratios against both of transformers, quality on dev."""
     speed = {name: result["tokens"] / result["seconds"] for name, result in results.items()}
-    print(f"| {shape} | useful tokens/s | x default | x tuned | seconds | dev accuracy |\n|---|---|---|---|---|---|")
+    print(f"| {shape} | useful tokens/s | x default | x tuned | seconds | dev quality |\n|---|---|---|---|---|---|")
     for name, result in results.items():
         against = [speed[name] / speed[rival] if rival in speed else float("nan") for rival in CONTESTANTS[:2]]
         ratios = f"{against[0]:.2f} | {against[1]:.2f}"
-        print(f"| {name} | {speed[name]:,.0f} | {ratios} | {result['seconds']:.1f} | {result['accuracy']:.3f} |")
+        print(f"| {name} | {speed[name]:,.0f} | {ratios} | {result['seconds']:.1f} | {result['quality']:.3f} |")
     print(flush=True)
 
 

@@ -51,6 +51,10 @@ def test_entity_scores_equal_seqeval_strict_on_damaged_conll(shared_data):
     assert sum(row.support for row in scores.per_class) == 5923
 
 
+def test_an_inside_tag_that_continues_nothing_begins_and_lengthens_nothing():
+    assert entity_spans(["I-X", "B-X", "I-Y", "I-X", "I-"]) == [("X", 1, 2)]
+
+
 def test_perfect_and_empty_predictions():
     golds = [["B-X", "I-X", "O"], ["O"]]
     assert tagging(golds, golds, rng=rng()).metrics["entity_f1"].value == 1.0

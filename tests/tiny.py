@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 
-from bothways.model.checkpoint import tensor_names, write_safetensors
+from bothways.model.checkpoint import model_tensors, write_safetensors
 from bothways.model.config import EncoderConfig
-from bothways.model.encoder import Encoder, initialise
+from bothways.model.encoder import initialise
+from bothways.model.heads import TaskModel
 from bothways.text.tokenizer import Tokenizer
 
 GOOD = ("great film", "a lovely story", "warm and funny", "the best of the year", "well acted", "a joy to watch")
@@ -25,13 +26,9 @@ TINY = EncoderConfig(
 def write_base(directory: Path, config: EncoderConfig = TINY) -> Path:
     """A base model with random weights and BERT's vocabulary."""
     directory.mkdir(parents=True, exist_ok=True)
-    encoder = Encoder(config, pooler=config.rules.pooler)
-    initialise(encoder, config, torch.Generator().manual_seed(1))
-    tensors = {}
-    for name, parameter in encoder.named_parameters():
-        names = tensor_names(config, f"encoder.{name}")
-        tensors |= dict(zip(names, parameter.detach().chunk(len(names)), strict=True))
-    write_safetensors(directory / "model.safetensors", tensors, {"format": "pt"})
+    model = TaskModel(config, "pooled" if config.rules.pooler else "hidden", 0)
+    initialise(model, config, torch.Generator().manual_seed(1))
+    write_safetensors(directory / "model.safetensors", model_tensors(model), {"format": "pt"})
     (directory / "config.json").write_text(json.dumps(config.to_json()))
     Tokenizer.packaged("bert-base-uncased").save(directory)
     return directory

@@ -148,7 +148,7 @@ def entity_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     open_kind = ""
     for place, tag in enumerate(tags):
         prefix, kind = tag[:2], tag[2:]
-        if prefix == "I-" and open_kind == kind:
+        if prefix == "I-" and kind == open_kind != "":
             found[-1] = (kind, found[-1][1], place + 1)
             continue
         open_kind = kind if prefix == "B-" else ""

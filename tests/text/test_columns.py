@@ -1,7 +1,8 @@
 """Sentences are read as they stand, their scheme is found, and what no scheme allows is refused with its place."""
 
 import itertools
-from collections import Counter
+import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -77,6 +78,32 @@ def test_tabs_alone_divide_where_there_are_any(write):
     assert found.words == ("", "ke s", " ")
 
 
+@pytest.mark.parametrize("head", ["# newdoc\n# sent_id = 1\n", "#\n\n# newpar\n", "-DOCSTART-\n# text = a\n"])
+def test_comments_above_the_first_row_with_tabs_are_skipped(write, head):
+    (found,) = read_sentences(write(f"{head}1\ta\tO\n"), word_column=1, tag_column=2)
+    assert found.words == ("a",)
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="needs /dev/fd")
+def test_a_pipe_can_be_read():
+    reader, writer = os.pipe()
+    os.write(writer, b"# newdoc\na\tB-X\n\nb\tO\n")
+    os.close(writer)
+    first, second = read_sentences(f"/dev/fd/{reader}")
+    os.close(reader)
+    assert (first.words, second.words) == (("a",), ("b",))
+
+
+def test_a_hash_among_rows_with_spaces_is_a_word(write):
+    (found,) = read_sentences(write("# = O\na NN B-X\nb\t=\tO\n# NN O\n"))
+    assert found.words == ("#", "a", "b", "#")
+
+
+def test_a_document_line_is_known_in_any_column(write):
+    first, second = read_sentences(write("1\ta\tO\n0\t-DOCSTART-\tO\n1\tb\tO\n"), word_column=1)
+    assert (first.words, second.words) == (("a",), ("b",))
+
+
 def test_one_column_has_no_tags(write):
     (found,) = read_sentences(write("a\nb\n"))
     assert (found.words, found.tags) == (("a", "b"), ("", ""))
@@ -86,7 +113,9 @@ def test_one_column_has_no_tags(write):
     ("content", "message"),
     [
         ("a O\nb\n", r"^a\.conll:2: found 1 columns, expected 2"),
-        ("1\ta\tO\tstephen\n", r"^a\.conll:1: the last column holds 'stephen', .*--text-column 0 --label-column 1"),
+        ("1\ta\tO\tstephen\n", r"^a\.conll:1: the last column holds 'stephen', .*--text-column 1 --label-column 2$"),
+        ("a person\n", r"^a\.conll:1: the last column holds 'person', .*--text-column 0 --label-column 1$"),
+        ("a B-\n", r"^a\.conll:1: the last column holds 'B-'"),
         ("\n\n", r"^a\.conll: no words"),
     ],
 )
@@ -108,7 +137,11 @@ def test_a_column_that_is_not_there_is_said(write):
         (("S-X", "I-X"), r"^a:2: I-X continues no entity"),
         (("B-X", "E-Y"), r"^a:2: B-X is not followed"),
         (("S-X", "B-X"), r"^a:2: B-X is not followed"),
+        (("B-X", "M-X", "O"), r"^a:3: M-X is not followed"),
+        (("B-X", "X"), r"^a:2: a type without a prefix, while at a:1 one has a prefix"),
+        (("X", "O", "I-X"), r"^a:1: a type without a prefix, while at a:3"),
         (("O", "!?"), r"^a:2: found '!\?', expected a tag"),
+        (("B-",), r"^a:1: found 'B-', expected a tag"),
     ],
 )
 def test_illegal_tags_are_refused_with_their_place(tags, message):
@@ -124,20 +157,39 @@ def test_other_letters_of_bioes_and_bare_types_are_known():
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "scheme", "sentences", "entities"),
+    ("names", "scheme", "sentences", "words", "entities"),
     [
-        ("conll2003/train.txt", {}, "BIO", 13732, 23382),
-        ("conll2003/dev.txt", {}, "BIO", 3186, 5923),
-        ("wnut17/train.conll", {}, "BIO", 3394, None),
-        ("wikigold/wikigold.conll.txt", {}, "IO", 1696, None),
-        ("uner_ewt/dev.iob2", {"word_column": 1, "tag_column": 2}, "BIO", 2001, 966),
-        ("btc/f.conll", {}, "BIO", 2000, None),
+        (["conll2003/train.txt"], "BIO", 13732, 202285, 23382),
+        (["conll2003/dev.txt"], "BIO", 3186, 51134, 5923),
+        (["wnut17/train.conll"], "BIO", 3394, 62730, None),
+        (["wnut17/dev.conll"], "BIO", 1009, 15733, None),
+        (["wikigold/wikigold.conll.txt"], "IO", 1696, 39007, None),
+        (["uner_ewt/dev.iob2"], "BIO", 2001, 25149, 966),
+        ([f"btc/{section}.conll" for section in "abefgh"], "BIO", 9339, 150387, None),
+        *(
+            ([f"crossner/{field}/{split}.txt"], "BIO", sentences, None, None)
+            for field, *sizes in (
+                ("ai", 100, 347),
+                ("science", 199, 437),
+                ("politics", 199, 540),
+                ("literature", 100, 396),
+                ("music", 94, 361),
+            )
+            for split, sentences in zip(("train", "dev"), sizes, strict=True)
+        ),
     ],
 )
-def test_real_files_have_the_counts_that_are_published(shared_data, name, options, scheme, sentences, entities):
-    found = list(read_sentences(str(shared_data / name), **options))
+def test_real_files_have_the_counts_that_are_published(shared_data, names, scheme, sentences, words, entities):
+    columns = {"word_column": 1, "tag_column": 2} if "uner" in names[0] else {}
+    files = [list(read_sentences(str(shared_data / name), **columns)) for name in names]
+    assert {detect_scheme(file) for file in files} == {scheme}
+    found = [one for file in files for one in file]
     assert len(found) == sentences
-    assert detect_scheme(found) == scheme
-    count = sum(len(entity_spans(to_bio(one.tags))) for one in found)
-    assert entities in (None, count)
-    assert Counter(len(one.words) == len(one.tags) for one in found) == {True: sentences}
+    assert words in (None, sum(len(one.words) for one in found))
+    assert entities in (None, sum(len(entity_spans(to_bio(one.tags))) for one in found))
+    assert scheme == "IO" or all(to_bio(one.tags) == one.tags for one in found)
+
+
+def test_a_real_file_with_more_columns_behind_its_tags_says_which_to_name(shared_data):
+    with pytest.raises(DataError, match=r"dev\.iob2:4: the last column holds '-', .*--text-column 1 --label-column 2$"):
+        list(read_sentences(str(shared_data / "uner_ewt" / "dev.iob2")))

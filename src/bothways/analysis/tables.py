@@ -56,7 +56,7 @@ def evaluation_tables(scores: Scores) -> Iterator[Table]:
     yield headline
     if scores.per_class:
         table = Table("label", title="Each class")
-        for column in ("precision", "recall", "F1", "texts"):
+        for column in ("precision", "recall", "F1", "support"):
             table.add_column(column, justify="right")
         for row in scores.per_class:
             table.add_row(

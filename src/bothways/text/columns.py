@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 from bothways.errors import DataError
@@ -20,7 +21,7 @@ from bothways.text.files import numbered_lines, without_end
 Scheme = Literal["IO", "IOB1", "BIO", "BIOES"]
 _PREFIXED = re.compile(r"([BIESLUM])-(.+)", re.DOTALL)
 _CANONICAL = {"L": "E", "U": "S", "M": "I"}  # BILOU's and BMES's letters as those of BIOES
-_BARE = re.compile(r"[^\W\d_][\w./-]*")
+_BARE = re.compile(r"(?![BIESLUM]-)[^\W\d_][\w./-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +42,25 @@ def read_sentences(name: str, *, word_column: int | None = None, tag_column: int
     Raises `DataError` with file:line where the columns change, or a tag is no tag.
     """
     rows: list[tuple[str, str, str]] = []
-    columns, found, tabs = 0, False, False
-    for line, text in numbered_lines(name):
+    columns, found = 0, False
+    # "# x" among rows with tabs is a comment, among rows with spaces it may be the word "#".
+    lines, head, tabs = numbered_lines(name), [], False
+    for one in lines:
+        head.append(one)
+        if one[1].strip() and not one[1].startswith(("#", "-DOCSTART-")):
+            tabs = "\t" in one[1]
+            break
+    for line, text in chain(head, lines):  # once: a pipe cannot be read again
         text, where = without_end(text), f"{name}:{line}"
         if not text.strip():
             cells: list[str] = []
         elif "\t" in text:
-            cells, tabs = text.split("\t"), True
-        elif (text == "#" or text.startswith("# ")) and (tabs or (not rows and " = " in text)):
+            cells = text.split("\t")
+        elif (text == "#" or text.startswith("# ")) and (tabs or (not rows and " = " in text[2:])):
             continue
         else:
             cells = text.split()
-        if not cells or cells[0] == "-DOCSTART-":
+        if not cells or "-DOCSTART-" in cells:
             if rows:
                 yield _sentence(rows)
             rows, found = [], found or bool(rows)
@@ -67,7 +75,7 @@ def read_sentences(name: str, *, word_column: int | None = None, tag_column: int
         if tag_column is None and columns > 1 and not _is_tag(tag):
             raise DataError(
                 f"{where}: the last column holds {tag!r}, which is no tag such as O or B-PER; say which columns hold "
-                "the words and the tags, counted from 0: --text-column 0 --label-column 1"
+                f"the words and the tags, counted from 0, perhaps {_likely_columns(cells)}"
             )
         rows.append((_column(cells, word_column or 0, where), tag.strip(), where))
     if rows:
@@ -78,13 +86,24 @@ def read_sentences(name: str, *, word_column: int | None = None, tag_column: int
 
 def detect_scheme(sentences: Sequence[Sentence]) -> Scheme:
     """The scheme that all tags are in; raises `DataError` at the first tag that none of them allows."""
-    prefixes = {_split(tag, where)[0] for one in sentences for tag, where in zip(one.tags, one.where, strict=True)}
-    if prefixes & {"E", "S"}:
+    first: dict[str, str] = {}  # the place of the first tag with each prefix, "" for a bare type
+    for one in sentences:
+        for tag, where in zip(one.tags, one.where, strict=True):
+            if _split(tag, where)[0] != "O":
+                match = _PREFIXED.fullmatch(tag)
+                first.setdefault(match[1] if match else "", where)
+    bare = first.pop("", None)
+    if bare and first:
+        raise DataError(
+            f"{bare}: a type without a prefix, while at {next(iter(first.values()))} one has a prefix; write B- and I- "
+            "before every type, or before none"
+        )
+    if first.keys() & set("ESLUM"):
         for one in sentences:
             _check_bioes(one)
         return "BIOES"
-    if "B" not in prefixes:
-        return "IO" if "I" in prefixes else "BIO"
+    if "B" not in first:
+        return "IO" if bare or first else "BIO"
     begun_inside, begun_apart = "", False  # an entity that begins with I-, one that begins with B- for no need
     for one in sentences:
         before = ""
@@ -129,7 +148,17 @@ def _column(cells: Sequence[str], number: int, where: str) -> str:
 
 
 def _is_tag(tag: str) -> bool:
-    return tag.strip() == "O" or bool(_PREFIXED.fullmatch(tag.strip())) or tag.strip().isupper()
+    tag = tag.strip()
+    # A bare type in small letters looks like any word: it counts only where the column is named.
+    return bool(tag == "O" or _PREFIXED.fullmatch(tag) or (_BARE.fullmatch(tag) and tag.isupper()))
+
+
+def _likely_columns(cells: Sequence[str]) -> str:
+    """The options for a line whose last column is no tag: the last that is for sure, the first that is no number."""
+    marked = [number for number, cell in enumerate(cells) if cell == "O" or _PREFIXED.fullmatch(cell)]
+    label = marked[-1] if marked else len(cells) - 1
+    word = next((number for number, cell in enumerate(cells) if number != label and not cell.isdecimal()), 0)
+    return f"--text-column {word} --label-column {label}"
 
 
 def _split(tag: str, where: str) -> tuple[str, str]:
