@@ -82,6 +82,7 @@ def test_bars_notes_and_errors_are_there():
     written = page(picture, Picture((("", ""),), error="the text is empty"))
     for part in ("first text", "75.0 %", "width: 25.0%", "read in 3 windows", "the text is empty"):
         assert part in written
+    assert "left out" not in written
     assert "███████████████ " in ansi(picture)
 
 

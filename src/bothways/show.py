@@ -48,13 +48,14 @@ h2:first-child {{ margin-top: 0; }}
 .error {{ color: #c0392b; }}
 mark {{ padding: .1em .3em; border-radius: 4px; color: inherit; background: var(--marker);
   box-decoration-break: clone; -webkit-box-decoration-break: clone; }}
-mark b {{ margin-inline-start: .4em; font-size: .7em; font-weight: 650; letter-spacing: .02em; white-space: nowrap; }}
+mark b {{ margin-inline-start: .4em; font-size: .7em; font-weight: 650; letter-spacing: .02em; white-space: nowrap;
+  user-select: none; }}
 mark[class] {{ background: color-mix(in srgb, var(--hue) 22%, var(--card)); box-shadow: inset 0 -2px var(--hue); }}
 {classes}
 dl {{ display: grid; grid-template-columns: minmax(4rem, max-content) 1fr max-content; gap: .15rem .9rem;
   margin: .8rem 0 0; align-items: center; font-variant-numeric: tabular-nums; }}
 dt {{ overflow-wrap: anywhere; max-width: 18rem; }}
-dd {{ margin: 0; }}
+dd {{ margin: 0; text-align: end; }}
 i {{ display: block; height: .7rem; min-width: 1px; border-radius: 3px; background: var(--accent); }}
 footer {{ margin-top: 1.5rem; }}
 footer mark {{ margin-inline-end: .5em; }}
@@ -167,15 +168,14 @@ def _seen(text: str) -> str:
 
 def _parts(text: str, marks: Sequence[Mark]) -> Iterator[tuple[str, Mark | None]]:
     """The text in pieces, marked and not; of a long one, what stands around the marks. No mark overlaps another."""
-    place = 0
-    last = len(text) if len(text) <= LONG else 0  # up to where the text between marks is drawn whole
-    if not marks and not last:
+    place, whole = 0, len(text) <= LONG
+    if not marks and not whole:
         yield text[:BEGINNING] + _left_out(len(text) - BEGINNING), None
         return
     for mark in marks:
         if mark.start < place:
             continue
-        if last or mark.start - place <= 2 * AROUND:
+        if whole or mark.start - place <= 2 * AROUND:
             yield text[place : mark.start], None
         else:
             head = text[place : place + AROUND] if place else ""
@@ -184,7 +184,7 @@ def _parts(text: str, marks: Sequence[Mark]) -> Iterator[tuple[str, Mark | None]
         yield text[mark.start : mark.end], mark
         place = mark.end
     rest = text[place:]
-    yield rest if last or len(rest) <= 2 * AROUND else rest[:AROUND] + _left_out(len(rest) - AROUND), None
+    yield rest if whole or len(rest) <= 2 * AROUND else rest[:AROUND] + _left_out(len(rest) - AROUND), None
 
 
 def _left_out(count: int) -> str:

@@ -18,8 +18,10 @@ PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal
 class Bar:
     """The progress of one job: a bar on a terminal, else a line now and then."""
 
-    def __init__(self, title: str, total: float, reporter: Reporter, live: tuple[Progress, TaskID] | None) -> None:
-        self.title, self.total, self.reporter, self._live = title, total, reporter, live
+    def __init__(
+        self, title: str, total: float, reporter: Reporter, live: tuple[Progress, TaskID] | None, done: float = 0.0
+    ) -> None:
+        self.title, self.total, self.reporter, self._live, self._first = title, total, reporter, live, done
         self._began = self._spoke = time.monotonic()
 
     def update(self, done: float, text: str = "") -> None:
@@ -31,7 +33,7 @@ class Bar:
         now = time.monotonic()
         if now - self._spoke >= PLAIN_SECONDS:
             self._spoke = now
-            left = (now - self._began) / max(done, 1e-9) * max(self.total - done, 0.0)
+            left = (now - self._began) / max(done - self._first, 1e-9) * max(self.total - done, 0.0)
             share = 100 * done / max(self.total, 1e-9)
             self.reporter.note(f"{self.title}: {share:.0f} %, {clock(left)} left {text}".rstrip())
 
@@ -54,10 +56,10 @@ class Reporter:
             print(text, file=self.stream, flush=True)
 
     @contextmanager
-    def bar(self, title: str, total: float) -> Iterator[Bar]:
-        """A bar for a job of `total` units, gone from the terminal when it is done."""
+    def bar(self, title: str, total: float, done: float = 0.0) -> Iterator[Bar]:
+        """A bar for a job of `total` units, of which `done` are done; gone from the terminal at its end."""
         if self.quiet or not self.stream.isatty() or self._live is not None:
-            yield Bar(title, total, self, None)
+            yield Bar(title, total, self, None, done)
             return
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn

@@ -118,7 +118,7 @@ class _Run:
         began = time.monotonic() - state.seconds
         saved = time.monotonic()
         speed = _Speed()
-        with self.reporter.bar("fine-tuning", 1.0) as bar:
+        with self.reporter.bar("fine-tuning", 1.0, self.share(state.step)) as bar:
             while not self.finished():
                 epoch, place = divmod(state.step, self.steps_an_epoch)
                 share = self.share(state.step)
