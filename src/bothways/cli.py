@@ -125,12 +125,12 @@ def compare_command(
     test: Annotated[Path, typer.Argument(help="Texts with their labels.")],
     columns: Columns,
     models: Annotated[str, typer.Option(help="Model directories, with commas between.")],
-    train: Annotated[Path, typer.Option(help="The file the models were trained on, for the baseline.")],
+    train: Annotated[Path | None, typer.Option(help="What they were trained on, for the baseline of classes.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write the table as HTML too.")] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """The honest table: TF-IDF + linear model first, then each model."""
+    """The honest table: for classes TF-IDF + linear model first, then each model."""
     from bothways.jobs import compare_models
 
     names = _names(models)

@@ -99,14 +99,15 @@ def evaluate(
 def compare_models(
     test: Source,
     models: Sequence[str | Path],
-    train: Source,
+    train: Source | None = None,
     *,
     columns: Columns | None = None,
     report: str | Path | None = None,
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Comparison:
-    """The table of models on a test file, with the TF-IDF baseline fitted on `train` as its first row.
+    """The table of models on a test file; of those that give classes or numbers, the TF-IDF baseline, fitted on
+    `train`, is the first row.
 
     `report` is where to write it as HTML, with the last model's confusions and mistakes.
     """
@@ -116,7 +117,8 @@ def compare_models(
     artifact = Artifact.read(directories[0])
     task, columns = scored(artifact.task), _columns_for(artifact, columns)
     examples = task.read(test, columns)
-    comparison = compare(examples, directories, task.read(train, columns), seed=seed, reporter=reporter)
+    known = [] if train is None else task.read(train, columns)
+    comparison = compare(examples, directories, known, seed=seed, reporter=reporter)
     if report is not None:
         facts = [("Test texts", f"{len(examples):,} ({_named(test)})"), ("Machine", machine())]
         write_report(Path(report), report_of(f"Comparison: {task.name}", comparison, examples, facts))

@@ -104,6 +104,8 @@ def compare(
     golds = [example.gold for example in test if example.gold is not None]
     rows: list[Contender] = []
     if task.loss in ("single", "multi", "regression"):
+        if not train:
+            raise OptionError("the baseline is fitted on the texts that the models were trained on: give --train FILE")
         reporter.note(f"measuring {BASELINE}")
         baseline = {"train": train, "kind": task.loss, "labels": task.labels, "seed": seed}
         rows.append(_row(BASELINE, _in_process({"baseline": baseline}, test), task, golds, None, seed))
