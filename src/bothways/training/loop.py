@@ -80,8 +80,8 @@ def fit(model: TaskModel, job: Job, reporter: Reporter, *, resume: bool = False)
 
     Raises `InterruptedRunError` after Ctrl-C, with everything saved.
     """
-    with keeping_freed_memory(), _interruptible() as stop, _tensorboard(job) as writer:
-        return _Run(model, job, reporter, writer).go(stop, resume=resume)
+    with keeping_freed_memory() as tidy, _interruptible() as stop, _tensorboard(job) as writer:
+        return _Run(model, job, reporter, writer).go(stop, tidy, resume=resume)
 
 
 class _Run:
@@ -107,7 +107,7 @@ class _Run:
         self.log_every = max(1, self.total // LOG_LINES)
         self.spread = _variance(job.windows) if job.loss == "regression" else 1.0
 
-    def go(self, stop: Callable[[], bool], *, resume: bool) -> State:
+    def go(self, stop: Callable[[], bool], tidy: Callable[[], None], *, resume: bool) -> State:
         job, recipe, state = self.job, self.job.recipe, self.state
         if resume:
             self.load()
@@ -131,6 +131,7 @@ class _Run:
                 if state.step % self.log_every == 0:
                     self.log({"loss": loss, "lr": lr, "grad_norm": norm, **speed.since()})
                 self.show(bar, speed)
+                tidy()
                 at_epoch_end = state.step % self.steps_an_epoch == 0
                 due = state.step % recipe.eval_every == 0 if recipe.eval_every else at_epoch_end
                 if due or self.finished():
