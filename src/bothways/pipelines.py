@@ -1,6 +1,6 @@
 """`pipeline(task, model)` with the names, arguments and keys that transformers 4 had: a thin face on the predictor.
 
-What each argument does, and which are refused, is in docs/pipeline.md.
+What each argument does, and which are refused, is in docs/pipelines.md.
 """
 
 from __future__ import annotations
@@ -187,7 +187,15 @@ def _classify_settings(options: Mapping[str, Any]) -> dict[str, Any]:
         settings["kind"] = _FUNCTIONS[str(function).lower()]
     if options.get("truncation"):
         settings["long"] = "cut"
-    return settings
+    return settings | _best(options)
+
+
+def _best(options: Mapping[str, Any]) -> dict[str, Any]:
+    """No settings: raises `OptionError` where `top_k` is neither None nor a number from 1."""
+    top_k = options.get("top_k")
+    if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+        raise OptionError(f"top_k is {top_k!r}, expected at least 1, or None for all")
+    return {}
 
 
 def _classify_shape(prediction: Any, given: Any, options: Mapping[str, Any]) -> Any:
@@ -264,6 +272,8 @@ def _with_labels(inputs: Iterable[Any], options: Mapping[str, Any]) -> Iterator[
         raise OptionError("expected candidate_labels: the classes to choose from, as a list or with commas between")
     if isinstance(labels[0], str):
         return ((text, labels) for text in inputs)
+    if isinstance(inputs, Sequence) and len(inputs) != len(labels):
+        raise OptionError(f"found {len(inputs)} texts and {len(labels)} lists of candidate_labels; expected as many")
     return ((text, list(own)) for text, own in zip(inputs, labels, strict=True))
 
 
@@ -313,10 +323,6 @@ def _similarity_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     return {"pooling": options.get("pooling", "mean"), "normalise": True}
 
 
-def _nothing(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {}
-
-
 KINDS: dict[str, Kind] = {
     "text-classification": Kind(
         "classify",
@@ -341,7 +347,7 @@ KINDS: dict[str, Kind] = {
     ),
     "fill-mask": Kind("fill", ("top_k", "targets"), _fill_settings, _fill_shape),
     "feature-extraction": Kind("embed", ("pooling", "normalise"), _embed_settings, _embed_shape, "minilm-l6"),
-    "next-sentence-prediction": Kind("next_sentence", ("top_k",), _nothing, _classify_shape),
+    "next-sentence-prediction": Kind("next_sentence", ("top_k",), _best, _classify_shape),
     "sentence-similarity": Kind("embed", ("pooling",), _similarity_settings, _embed_shape, "minilm-l6"),
 }
 ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}

@@ -16,7 +16,7 @@ from pathlib import Path
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # malloc.h
 _DEFAULTS = {_TRIM_THRESHOLD: 128 * 1024, _MMAP_MAX: 65536}
-_STATUS = Path("/proc/self/statm")
+STATUS = Path("/proc/self/statm")
 STEPS_TO_SETTLE = 10  # after which a run has taken about what it needs
 
 
@@ -34,7 +34,7 @@ def keeping_freed_memory() -> Iterator[Callable[[], None]]:
     held: list[int] = []  # in the first steps, bytes
 
     def tidy() -> None:
-        now = int(_STATUS.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        now = int(STATUS.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         if len(held) < STEPS_TO_SETTLE:
             held.append(now)
         elif now > 2 * max(held):
