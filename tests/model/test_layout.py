@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bothways.model.dropout import NO_DROPOUT, Dropout
-from bothways.model.layout import Packed, attend, group_edges, rows_for
+from bothways.model.layout import MOST_SCORES, Packed, attend, group_edges, rows_for
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40).map(lambda lengths: np.array(sorted(lengths)[::-1]))
 HEADS, WIDTH = 2, 8
@@ -51,8 +51,15 @@ def test_sequences_in_a_row_do_not_overlap_and_fit(lengths):
 
 def test_groups_of_very_different_lengths_get_rectangles_of_their_own():
     lengths = np.array([512] * 4 + [250] * 16 + [20] * 64)
-    assert group_edges(lengths, heads=12) == [4, 20]
+    assert group_edges(lengths, heads=2) == [4, 20]
     assert group_edges(np.array([30] * 4 + [10] * 20), heads=12) == []
+
+
+@pytest.mark.parametrize("heads", [1, 4, 12, 16])
+def test_a_rectangle_holds_no_more_scores_than_stay_in_cache(heads):
+    lengths = np.array([512] * 4 + [250] * 16 + [20] * 64)
+    for group in np.split(lengths, group_edges(lengths, heads)):
+        assert len(group) == 1 or group.sum() * group[0] * heads <= MOST_SCORES
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])
