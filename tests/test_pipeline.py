@@ -26,11 +26,14 @@ SHAPE = {
     "intermediate_size": 64,
     "max_position_embeddings": 128,
 }
+LIKE = {"Bert": {}, "Roberta": {"vocab_size": 50_265, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}}
+VOCABULARIES = {"Bert": "bert-base-uncased", "Roberta": "roberta-base"}
 
 
 def made(directory: Path, name: str, labels: list[str] | None = None) -> Path:
-    """A random model of `transformers` with BERT's vocabulary, large weights so that its answers differ."""
-    config = transformers.BertConfig(**SHAPE)
+    """A random model of `transformers` with its family's vocabulary, large weights so that its answers differ."""
+    family = "Roberta" if name.startswith("Roberta") else "Bert"
+    config = getattr(transformers, f"{family}Config")(**SHAPE, **LIKE[family])
     if labels:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: place for place, label in enumerate(labels)}
@@ -40,7 +43,7 @@ def made(directory: Path, name: str, labels: list[str] | None = None) -> Path:
         torch.nn.init.normal_(parameter, 0.0, 0.15)
     model.tie_weights()
     model.save_pretrained(directory)
-    Tokenizer.packaged("bert-base-uncased").save(directory)
+    Tokenizer.packaged(VOCABULARIES[family]).save(directory)
     return directory
 
 
@@ -55,6 +58,7 @@ def models(tmp_path_factory) -> dict[str, Path]:
         "fill": made(folder / "m", "BertForMaskedLM"),
         "next": made(folder / "p", "BertForPreTraining"),
         "embed": made(folder / "e", "BertModel"),
+        "bytes": made(folder / "r", "RobertaForMaskedLM"),
     }
 
 
@@ -135,6 +139,26 @@ def test_fill_mask(models, inputs, options):
         return [without_sequence(one) for one in found]
 
     same(without_sequence(ours), without_sequence(theirs))
+
+
+@pytest.mark.parametrize("options", [{"top_k": 40}, {"targets": [" capital", "river", "É"]}])
+def test_fill_mask_of_bytes_spells_guesses_as_they_stand_in_the_text(models, options):
+    inputs = "Paris is the <mask> of é France."
+    theirs = transformers.pipeline("fill-mask", str(models["bytes"]))(inputs, **options)
+    ours = pipeline("fill-mask", models["bytes"], precision="fp32")(inputs, **options)
+    same(ours, theirs)
+
+
+def test_a_target_is_one_piece_however_it_is_written(models):
+    fill = pipeline("fill-mask", models["fill"])
+    same(fill("the [MASK]", targets=["River"]), fill("the [MASK]", targets="river"))
+    with pytest.raises(OptionError, match="the target 'unaffable' is not one piece of the vocabulary"):
+        fill("the [MASK]", targets="unaffable")
+
+
+def test_a_guess_that_continues_a_word_is_joined_to_it(models):
+    (guess,) = pipeline("fill-mask", models["fill"])("They were walk [MASK] home", targets="##ing")
+    assert (guess["token_str"], guess["sequence"]) == ("##ing", "They were walking home")
 
 
 def test_the_filled_text_keeps_all_but_the_mask(models):

@@ -31,6 +31,13 @@ class Guess(NamedTuple):
     sequence: str
 
 
+class Asked(NamedTuple):
+    """What a window is asked: the pieces to choose among (None: all), and the vocabulary that spells them."""
+
+    among: np.ndarray | None
+    tokenizer: Tokenizer
+
+
 @dataclass(frozen=True, slots=True)
 class Filled(Prediction):
     """For each mask of the text, the best guesses and where the mask is."""
@@ -86,12 +93,12 @@ class Fill(Task):
         """
         if tokenizer.mask_id is None:
             raise CheckpointError("the vocabulary has no mask piece, so this model was not pretrained by masking")
-        targets = self._targets(tokenizer)
+        asked = Asked(self._targets(tokenizer), tokenizer)
         found = []
         for _, group in grouped(self.windows(examples, tokenizer)):
             for window, own in owned(group, 0):
                 masks = own[window.ids[own] == tokenizer.mask_id]
-                found.append(replace(window, reads=masks, target=targets))
+                found.append(replace(window, reads=masks, target=asked))
         return found
 
     def reduce(self, rows: np.ndarray, window: Encoded) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -100,7 +107,7 @@ class Fill(Task):
         for row in rows.astype(np.float64):
             shares = np.exp(row - row.max())
             shares /= shares.sum()
-            among = np.arange(len(row)) if window.target is None else window.target
+            among = np.arange(len(row)) if window.target.among is None else window.target.among
             best = among[np.argsort(-shares[among], kind="stable")[: self.top_k]]
             found.append((best, shares[best]))
         return found
@@ -119,27 +126,27 @@ class Fill(Task):
         more = how_read(windows)
         if not found:
             return Filled(error="there is no mask in the text", **more)
+        backend, mask = windows[0].target.tokenizer.backend, windows[0].target.tokenizer.mask_id
+        takes_space = backend.get_added_tokens_decoder()[mask].lstrip  # then a guess brings its own, or joins the word before
         masks = []
         for (start, end), (best, shares) in zip(places, found, strict=True):
-            names = [_plain(piece) for piece in pieces(best)]
-            masks.append(
-                tuple(
-                    Guess(float(share), int(token), name, text[:start] + name.removeprefix("##") + text[end:])
-                    for token, name, share in zip(best, names, shares, strict=True)
-                )
-            )
+            guesses = []
+            for token, piece, share in zip(best.tolist(), pieces(best), shares.tolist(), strict=True):
+                name = backend.decode([token], skip_special_tokens=False)
+                joins = piece.startswith("##") or (takes_space and not piece.startswith("\u2581"))
+                before = text[:start].rstrip() if joins else text[:start]
+                guesses.append(Guess(share, token, name, before + name.removeprefix("##") + text[end:]))
+            masks.append(tuple(guesses))
         return Filled(masks=tuple(masks), places=tuple(places), **more)
 
     def _targets(self, tokenizer: Tokenizer) -> np.ndarray | None:
         if not self.targets:
             return None
-        numbers = [tokenizer.backend.token_to_id(target) for target in self.targets]
-        unknown = [target for target, number in zip(self.targets, numbers, strict=True) if number is None]
-        if unknown:
-            raise OptionError(f"the target {unknown[0]!r} is not one piece of the vocabulary, so it cannot be guessed")
+        numbers = []
+        for target in self.targets:
+            number = tokenizer.backend.token_to_id(target)
+            ids = tokenizer.backend.encode(target, add_special_tokens=False).ids if number is None else [number]
+            if len(ids) != 1 or ids[0] == tokenizer.unk_id:
+                raise OptionError(f"the target {target!r} is not one piece of the vocabulary, so it cannot be guessed")
+            numbers += ids
         return np.array(list(dict.fromkeys(numbers)))
-
-
-def _plain(piece: str) -> str:
-    """A piece without the sign that a space stands before it."""
-    return piece.removeprefix("\u0120").removeprefix("\u2581")
