@@ -10,6 +10,8 @@ import transformers
 
 from bothways import pipeline
 from bothways.errors import ModelNotFoundError, OptionError
+from bothways.pipelines import KINDS
+from bothways.predictor import load
 from bothways.text.tokenizer import Tokenizer
 from tests.tiny import TINY, write_base
 
@@ -84,8 +86,6 @@ def test_text_classification(models, options, inputs):
     theirs = transformers.pipeline("text-classification", str(models["classify"]))
     task = {"model": models["classify"], "precision": "fp32"}
     if isinstance(inputs, dict):
-        from bothways.predictor import load
-
         task = {"model": load(models["classify"], task="pairs", precision="fp32")}
     same(pipeline("sentiment-analysis", **task)(inputs, **options), theirs(inputs, **options))
 
@@ -115,6 +115,13 @@ def test_zero_shot_classification(models, multi_label, inputs):
     options = {"candidate_labels": ["people", "sport", "a long label of words"], "multi_label": multi_label}
     theirs = transformers.pipeline("zero-shot-classification", str(models["nli"]))(inputs, **options)
     same(pipeline("zero-shot-classification", models["nli"], precision="fp32")(inputs, **options), theirs)
+
+
+def test_one_label_alone_is_judged_by_itself(models):
+    theirs = transformers.pipeline("zero-shot-classification", str(models["nli"]))(TEXTS, candidate_labels=["sport"])
+    same(
+        pipeline("zero-shot-classification", models["nli"], precision="fp32")(TEXTS, candidate_labels=["sport"]), theirs
+    )
 
 
 def test_zero_shot_classes_are_found_by_name_and_each_text_may_have_its_own(models):
@@ -256,8 +263,6 @@ HOSTILE = ["", "   ", "👩‍👩‍👧", "x" * 100_000, "שלום עולם", 
 
 @pytest.mark.parametrize("name", ["classify", "tag", "answer", "fill", "nli", "embed", "next"])
 def test_no_text_stops_the_others(models, name):
-    from bothways.predictor import load
-
     task = {"nli": "zero_shot", "embed": "embed", "next": "next_sentence"}.get(name)
     settings = {"labels": ("a", "b")} if name == "nli" else {}
     model = load(models[name], task=task, **settings)
@@ -272,7 +277,8 @@ def test_no_text_stops_the_others(models, name):
     assert found[-1].windows > 100
     assert found[-1].truncated == 0
     for one in found:
-        json.dumps(one.as_json(every_score=True))
+        written = json.loads(json.dumps(one.as_json(every_score=True)))
+        assert {"windows", "truncated"} <= set(written)
 
 
 @pytest.mark.parametrize(
@@ -284,12 +290,34 @@ def test_no_text_stops_the_others(models, name):
         ("question-answering", {"top_k": 0}, "expected at least 1"),
         ("translation", {}, "no pipeline 'translation'"),
         ("ner", {"device": "cuda"}, "computes on the processor"),
+        ("ner", {"ignore_labels": "O"}, "expected a list of labels"),
+        ("text-classification", {"max_length": 129}, "found windows of 129 pieces, expected at most the model's 128"),
+        ("text-classification", {"max_length": "long"}, "max_length is 'long', expected a number of pieces"),
+        ("question-answering", {"max_seq_len": 500}, "found windows of 500 pieces"),
     ],
 )
 def test_what_is_not_supported_is_refused(models, task, options, message):
     model = models[{"ner": "tag", "question-answering": "answer"}.get(task, "classify")]
     with pytest.raises(OptionError, match=message):
         pipeline(task, model, **options)
+
+
+def test_a_model_of_another_task_is_refused(models):
+    with pytest.raises(OptionError, match="loaded for the task answer, expected tag"):
+        pipeline("ner", load(models["answer"]))
+
+
+def test_the_processor_may_be_named_as_in_torch(models):
+    pipeline("ner", models["tag"], device=torch.device("cpu"))
+
+
+def test_shorter_windows_share_less_where_nobody_says_how_much(models):
+    (found,) = pipeline("text-classification", models["classify"], max_length=20)("word " * 100)
+    assert found["label"]
+    (found,) = pipeline("text-classification", models["classify"], max_length=20, truncation=True)("word " * 100)
+    assert (found["label"] is not None, found.windows, found.truncated) == (True, 1, 82)
+    answer = pipeline("question-answering", models["answer"], max_seq_len=20)(question="who?", context="word " * 100)
+    assert answer.windows > 5
 
 
 def test_a_missing_model_is_said():
@@ -302,7 +330,35 @@ def test_an_untrained_head_does_not_answer(tmp_path):
         pipeline("ner", write_base(tmp_path / "base"))
 
 
-def test_results_say_how_much_was_read(models):
-    (found,) = pipeline("text-classification", models["classify"])("word " * 1000)
-    assert found.windows > 1
-    assert found.truncated == 0
+LONG = "word " * 20_000
+PIPELINES = {
+    "text-classification": ("classify", {}, [LONG, "", "a"]),
+    "token-classification": ("tag", {}, [LONG, "", "a"]),
+    "question-answering": ("answer", {}, [{"question": "who?", "context": text} for text in (LONG, "", "a")]),
+    "zero-shot-classification": ("nli", {"candidate_labels": ["x", "y"]}, [LONG, "", "a"]),
+    "fill-mask": ("fill", {}, [f"{LONG} [MASK]", "no mask", "[MASK]"]),
+    "feature-extraction": ("embed", {}, [LONG, "", "a"]),
+    "next-sentence-prediction": ("next", {}, [("who?", LONG), ("", " "), ("a", "b")]),
+    "sentence-similarity": (
+        "embed",
+        {},
+        [{"source_sentence": text, "sentences": [text, "b"]} for text in (LONG, "", "a")],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_results_say_how_much_was_read_and_why_nothing_was(models, name):
+    model, options, inputs = PIPELINES[name]
+    long, empty, short = pipeline(name, models[model])(inputs, **options)
+    assert (long.windows > 100, long.truncated, long.error) == (True, 0, None)
+    assert "empty" in empty.error or "no mask" in empty.error
+    assert (short.windows, short.error) == (1, None)
+
+
+def test_an_empty_sentence_has_no_cosine_and_the_others_have(models):
+    similar = pipeline("sentence-similarity", models["embed"])
+    found = similar({"source_sentence": "a", "sentences": ["", "b"]})
+    assert found[0] is None
+    assert found[1] is not None
+    assert found.error == "the text is empty"

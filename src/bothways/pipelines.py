@@ -11,8 +11,6 @@ from itertools import tee
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-
 from bothways.errors import ModelNotFoundError, OptionError
 from bothways.predictor import Predictor, load
 from bothways.tasks.task import Prediction
@@ -20,10 +18,11 @@ from bothways.terminal import Reporter
 
 
 class DictResult(dict[str, Any]):
-    """A result as transformers gives it; `windows` and `truncated` say how much of the text was read."""
+    """A result as transformers gives it; `windows` and `truncated` say how much was read, `error` why nothing was."""
 
     windows: int
     truncated: int
+    error: str | None
 
 
 class ListResult(list[Any]):
@@ -31,6 +30,7 @@ class ListResult(list[Any]):
 
     windows: int
     truncated: int
+    error: str | None
 
 
 Shape = Callable[[Prediction, Any, Mapping[str, Any]], Any]  # a prediction, its input, the options -> a result
@@ -53,6 +53,8 @@ class Pipeline:
     def __init__(self, name: str, predictor: Predictor, options: Mapping[str, Any]) -> None:
         self.name, self.kind = name, KINDS[name]
         self.predictor, self.options = predictor, dict(options)
+        if predictor.task.name not in (self.kind.task, *_ALSO.get(name, ())):
+            raise OptionError(f"the model was loaded for the task {predictor.task.name}, expected {self.kind.task}")
         self._predictor(options)  # so that a wrong option is an error here, not at the first call
 
     def __call__(self, inputs: Any = None, **options: Any) -> Any:
@@ -69,7 +71,9 @@ class Pipeline:
             return self._stream(predictor, inputs, given)
         if _is_one(self.name, inputs, given):
             (result,) = self._stream(predictor, [inputs], given)
-            return [result] if self.name in _LABELLING and isinstance(inputs, str) and "top_k" not in given else result
+            if self.name == "text-classification" and isinstance(inputs, str) and "top_k" not in given:
+                return _like([result], result)  # as in transformers
+            return result
         if isinstance(inputs, str | bytes) or not isinstance(inputs, Iterable):
             raise OptionError(f"found {type(inputs).__name__} as the input of {self.name}, expected texts")
         several = isinstance(inputs, Sequence)
@@ -80,6 +84,11 @@ class Pipeline:
         """The predictor with the settings that options mean."""
         old = self.predictor
         settings = self.kind.settings(options)
+        if "max_pieces" in settings and "overlap" not in settings:
+            settings["overlap"] = min(old.task.overlap, settings["max_pieces"] // 4)
+        most = old.task.max_pieces if old.artifact is None else old.artifact.config.max_pieces
+        if settings.get("max_pieces", 0) > most:
+            raise OptionError(f"found windows of {settings['max_pieces']} pieces, expected at most the model's {most}")
         task = replace(old.task, **settings) if settings else old.task  # type: ignore[type-var]
         if task.head != old.task.head:
             raise OptionError("this changes which part of the model answers; give it to pipeline(), not to the call")
@@ -94,7 +103,7 @@ class Pipeline:
         examples = (predictor.task.example(_plain(one)) for one in ours)
         predictions = predictor.stream(examples)
         return (
-            _result(self.kind.shape(one, given, options), one) for one, given in zip(predictions, theirs, strict=True)
+            _like(self.kind.shape(one, given, options), one) for one, given in zip(predictions, theirs, strict=True)
         )
 
 
@@ -119,7 +128,7 @@ def pipeline(
     name = ALIASES.get(task, task)
     if name not in KINDS:
         raise OptionError(f"no pipeline {task!r}; there are {', '.join([*KINDS, *ALIASES])}")
-    if device not in (None, -1, "cpu"):
+    if str(device) not in ("None", "-1", "cpu"):  # torch.device("cpu") too
         raise OptionError(f"device is {device!r}; bothways computes on the processor: leave it out, or say 'cpu'")
     _refuse(name, options)
     kind = KINDS[name]
@@ -155,9 +164,10 @@ def _plain(given: Any) -> Any:
     return given
 
 
-def _result(value: Any, prediction: Prediction) -> Any:
+def _like(value: Any, prediction: Any) -> Any:
+    """A result that says what a prediction, or a result, says of how its text was read."""
     wrapped: Any = DictResult(value) if isinstance(value, dict) else ListResult(value)
-    wrapped.windows, wrapped.truncated = prediction.windows, prediction.truncated
+    wrapped.windows, wrapped.truncated, wrapped.error = prediction.windows, prediction.truncated, prediction.error
     return wrapped
 
 
@@ -171,8 +181,12 @@ def _is_one(name: str, inputs: Any, options: Mapping[str, Any]) -> bool:
 
 def _window(options: Mapping[str, Any], pieces: str, overlap: str) -> dict[str, Any]:
     """Settings of windows from options of two names."""
-    settings = {"max_pieces": options.get(pieces), "overlap": options.get(overlap)}
-    return {key: value for key, value in settings.items() if value is not None}
+    names = {"max_pieces": pieces, "overlap": overlap}
+    settings = {key: options[name] for key, name in names.items() if options.get(name) is not None}
+    for key, value in settings.items():
+        if not isinstance(value, int) or value < 0:
+            raise OptionError(f"{names[key]} is {value!r}, expected a number of pieces")
+    return settings
 
 
 _FUNCTIONS = {"softmax": "single", "sigmoid": "multi", "none": "regression"}
@@ -214,8 +228,10 @@ def _tag_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     strategy = str(options.get("aggregation_strategy", "none")).lower().rpartition(".")[2]
     if strategy not in _STRATEGIES:
         raise OptionError(f"aggregation_strategy is {strategy!r}, expected one of {', '.join(_STRATEGIES)}")
-    ignored = tuple(options.get("ignore_labels", ("O",)))
-    return {"strategy": strategy, "ignored": ignored} | _window(options, "", "stride")
+    ignored = options.get("ignore_labels", ("O",))
+    if isinstance(ignored, str):
+        raise OptionError(f"ignore_labels is {ignored!r}, expected a list of labels")
+    return {"strategy": strategy, "ignored": tuple(ignored)} | _window(options, "", "stride")
 
 
 def _tag_shape(prediction: Any, given: Any, options: Mapping[str, Any]) -> Any:
@@ -308,15 +324,18 @@ def _embed_shape(prediction: Any, given: Any, options: Mapping[str, Any]) -> Any
     return [vector] if options.get("pooling", "none") == "none" else vector
 
 
-def _similarity(predictor: Predictor, given: Any) -> list[float]:
-    """{"source_sentence", "sentences"} -> the cosine of each sentence's vector with the source's."""
+def _similarity(predictor: Predictor, given: Any) -> Any:
+    """{"source_sentence", "sentences"} -> the cosine of each sentence's vector with the source's, None for no text."""
     if not isinstance(given, dict) or not {"source_sentence", "sentences"} <= set(given):
         raise OptionError('expected {"source_sentence": ..., "sentences": [...]}')
-    vectors = [one.vector for one in predictor([given["source_sentence"], *given["sentences"]])]
-    if not all(len(vector) for vector in vectors):
-        raise OptionError("one of the sentences is empty; leave it out")
-    found: list[float] = (np.stack(vectors[1:]) @ vectors[0]).tolist()
-    return found
+    source, *others = predictor([given["source_sentence"], *given["sentences"]])
+    errors = [one.error or source.error for one in others]
+    cosines = [
+        float(one.vector @ source.vector) if error is None else None for one, error in zip(others, errors, strict=True)
+    ]
+    read = {"windows": max(one.windows for one in (source, *others)), "truncated": source.truncated}
+    read["truncated"] += sum(one.truncated for one in others)
+    return _like(cosines, Prediction(**read, error=next((error for error in errors if error), None)))
 
 
 def _similarity_settings(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -350,8 +369,8 @@ KINDS: dict[str, Kind] = {
     "next-sentence-prediction": Kind("next_sentence", ("top_k",), _best, _classify_shape),
     "sentence-similarity": Kind("embed", ("pooling",), _similarity_settings, _embed_shape, "minilm-l6"),
 }
+_ALSO = {"text-classification": ("pairs",)}
 ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}
-_LABELLING = ("text-classification",)
 _REFUSED = {
     "batch_size": " (batches are made by tokens, always)",
     "return_all_scores": " (it was replaced by top_k=None)",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bothways.errors import DataError
 from bothways.tasks import Answer
-from bothways.tasks.answer import Answered, Given
+from bothways.tasks.answer import Answered, Given, _whole_words
 from bothways.text.files import Columns
 from bothways.text.tokenizer import Tokenizer
 
@@ -48,6 +48,21 @@ def test_the_answer_is_the_part_of_the_passage_that_is_pointed_at():
     (best,) = answer.answers
     assert best["answer"] == "Stephen Sauvestre" == CONTEXT[best["start"] : best["end"]]
     assert 0.9 < best["score"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("context", "answer", "wide"),
+    [
+        ("The unaffable Eiffel", "una", "unaffable"),
+        ("塔在巴黎市中心。", "巴黎", "巴黎"),  # each letter is a word
+        ("हिन्दी भाषा", "ह", "हिन्दी"),  # marks belong to it
+        ("a (1889) b", "1889", "1889"),
+    ],
+)
+def test_answers_are_widened_to_whole_words_of_every_script(context, answer, wide):
+    begin = context.index(answer)
+    start, end = _whole_words(context, begin, begin + len(answer))
+    assert context[start:end] == wide
 
 
 @given(st.integers(12, 60), st.integers(0, 200), st.integers(1, 4))

@@ -106,9 +106,9 @@ def test_several_labels_are_those_above_the_threshold_and_the_best_is_named_anyw
     assert (none.label, none.labels) == ("a", ())
 
 
-def test_an_error_is_the_whole_answer():
-    answer = Labelled("", float("nan"), error="the text is empty").as_json(every_score=True)
-    assert answer == {"label": None, "score": None, "error": "the text is empty"}
+def test_an_error_stands_in_the_place_of_the_answer():
+    answer = Labelled("", float("nan"), error="the text is empty", windows=0).as_json(every_score=True)
+    assert answer == {"label": None, "score": None, "windows": 0, "truncated": 0, "error": "the text is empty"}
 
 
 @given(st.lists(st.lists(st.floats(-60, 60), min_size=3, max_size=3), min_size=1, max_size=5))

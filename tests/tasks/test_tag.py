@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bothways.errors import DataError
+from bothways.errors import DataError, OptionError
 from bothways.tasks import Tag
 from bothways.tasks.tag import viterbi, words_of
 from bothways.tasks.task import Example
@@ -190,6 +190,12 @@ def test_tags_of_all_words_and_nothing_else_are_trained():
 def test_the_scheme_of_a_foreign_checkpoint_is_read_off_its_labels(labels, scheme):
     task = Tag.of_checkpoint({"id2label": {str(place): label for place, label in enumerate(labels)}})
     assert (task.labels, task.scheme) == (labels, scheme)
+
+
+@pytest.mark.parametrize("strategy", ["none", "simple"])
+def test_tags_of_pieces_are_not_scored_against_tags_of_words(strategy):
+    with pytest.raises(OptionError, match=f"the strategy {strategy} answers for pieces; gold is for words"):
+        Tag(LABELS, strategy=strategy).score([], [], rng=np.random.default_rng(0))
 
 
 def test_settings_survive_json():

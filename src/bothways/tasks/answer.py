@@ -31,6 +31,7 @@ from bothways.tasks.task import (
 from bothways.text.files import Columns, Row, Source, find_column, read_rows
 from bothways.text.squad import is_squad, read_squad
 from bothways.text.tokenizer import Encoded, Tokenizer
+from bothways.text.words import within_word
 
 _CANDIDATES = 20  # kept of each window
 
@@ -308,10 +309,10 @@ def _log_sum(values: np.ndarray) -> float:
 
 
 def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
-    """A span widened to the letters and digits that belong to the words at its ends."""
-    while start > 0 and text[start].isalnum() and text[start - 1].isalnum():
+    """A span widened to the words at its ends; scripts without spaces have a word a letter."""
+    while within_word(text, start):
         start -= 1
-    while end < len(text) and text[end - 1].isalnum() and text[end].isalnum():
+    while within_word(text, end):
         end += 1
     return start, end
 

@@ -127,7 +127,9 @@ class Fill(Task):
         if not found:
             return Filled(error="there is no mask in the text", **more)
         backend, mask = windows[0].target.tokenizer.backend, windows[0].target.tokenizer.mask_id
-        takes_space = backend.get_added_tokens_decoder()[mask].lstrip  # then a guess brings its own, or joins the word before
+        takes_space = backend.get_added_tokens_decoder()[
+            mask
+        ].lstrip  # then a guess brings its own, or joins the word before
         masks = []
         for (start, end), (best, shares) in zip(places, found, strict=True):
             guesses = []

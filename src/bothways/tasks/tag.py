@@ -247,6 +247,10 @@ class Tag(Trainable):
         self, predictions: Sequence[Tagged], golds: Sequence[Gold], *, rng: np.random.Generator, resamples: int = 2000
     ) -> Scores:
         """Strict entity precision, recall, F1, and the share of right tags, with 95 % intervals."""
+        if self.strategy in ("none", "simple"):
+            raise OptionError(
+                f"the strategy {self.strategy} answers for pieces; gold is for words: first, average, max"
+            )
         right = [gold if isinstance(gold, tuple) else () for gold in golds]
         found = [prediction.tags or ("O",) * len(gold) for prediction, gold in zip(predictions, right, strict=True)]
         return tagging(right, found, rng=rng, resamples=resamples)

@@ -59,7 +59,7 @@ class Prediction:
         """The prediction as one JSON object; `every_score` adds what is usually too much."""
         answer = self.answer(every_score=every_score and self.error is None)
         if self.error is not None:
-            return dict.fromkeys(answer) | {"error": self.error}
+            answer = dict.fromkeys(answer) | {"error": self.error}
         return answer | {"windows": self.windows, "truncated": self.truncated}
 
     def answer(self, *, every_score: bool) -> dict[str, Any]:

@@ -62,7 +62,9 @@ class ZeroShot(Classify):
         labels = example.given or self.labels
         if not labels:
             return "there are no labels to choose from"
-        return "a label is empty" if any(not label.strip() for label in labels) else None
+        if any(not label.strip() for label in labels):
+            return "a label is empty"
+        return "a label is given twice" if len(set(labels)) < len(labels) else None
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
         """All (text, label) pairs, those of one example behind each other in the order of its labels."""
@@ -85,8 +87,8 @@ class ZeroShot(Classify):
     ) -> Labelled:
         """(L,) logits of each window of each pair of one example -> the labels' probabilities.
 
-        Windows of one pair are averaged by their length. single: a softmax over the labels' entailment; multi:
-        for each label a softmax over its entailment and contradiction, as in `transformers`.
+        Windows of one pair are averaged by their length. single: a softmax over the labels' entailment; multi, or
+        of one label: for each a softmax over its entailment and contradiction, as in `transformers`.
         """
         labels = example.given or self.labels
         yes, no = entailment_of(self.nli)
@@ -95,7 +97,7 @@ class ZeroShot(Classify):
         sums = np.zeros((len(labels), len(self.nli)))
         np.add.at(sums, pair, np.stack(parts) * weights[:, None])
         logits = sums / np.bincount(pair, weights)[:, None]  # (labels, L)
-        if self.kind == "multi":
+        if self.kind == "multi" or len(labels) == 1:
             shares = 1.0 / (1.0 + np.exp(logits[:, no] - logits[:, yes]))
         else:
             shares = np.exp(logits[:, yes] - logits[:, yes].max())

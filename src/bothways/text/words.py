@@ -18,6 +18,7 @@ _WORD = re.compile(
     rf"|{_LETTER}+(?:(?:[-&+@]|\.(?=[a-z\d])|[,:](?=\d)|['’](?![sS]\b)){_LETTER}+)*"  # half-time, 1.5, 10:30, don't
     rf"|[^\w\s]{_MARK}*"
 )
+_SPACED = re.compile(rf"(?![{_UNSPACED}])[^\W_]")
 
 
 def split_words(text: str) -> Places:
@@ -32,3 +33,13 @@ def split_words(text: str) -> Places:
             {ord(one): _MARK for one in set(text) if category(one)[0] == "M" or category(one) == "Cf"}
         )
     return tuple(match.span() for match in _WORD.finditer(text))
+
+
+def within_word(text: str, place: int) -> bool:
+    """Whether a word, of letters, digits and the marks on them, goes on from the character before a place behind it.
+
+    >>> within_word("Paris", 3), within_word("Paris.", 5), within_word("北京", 1)
+    (True, False, False)
+    """
+    around = text[max(place - 1, 0) : place + 1]
+    return place > 0 and len(around) == 2 and all(_SPACED.match(one) or category(one)[0] == "M" for one in around)
