@@ -124,6 +124,20 @@ def test_one_label_alone_is_judged_by_itself(models):
     )
 
 
+def test_candidate_labels_need_no_name_and_nothing_else_may_lack_it(models):
+    zero = pipeline("zero-shot-classification", models["nli"])
+    same(zero(TEXTS[0], ["x", "y"]), zero(TEXTS[0], candidate_labels="x, y"))
+    with pytest.raises(OptionError, match="token-classification got 2 arguments without a name"):
+        pipeline("ner", models["tag"])(TEXTS[0], TEXTS[1])
+
+
+def test_a_label_given_twice_is_an_error_of_its_text_alone(models):
+    zero = pipeline("zero-shot-classification", models["nli"])
+    twice, once = zero(TEXTS[:2], candidate_labels=[["x", "x"], ["x", "y"]])
+    assert (twice["labels"], twice["error"]) == ([], "a label is given twice")
+    assert sorted(once["labels"]) == ["x", "y"]
+
+
 def test_zero_shot_classes_are_found_by_name_and_each_text_may_have_its_own(models):
     zero = pipeline("zero-shot-classification", models["nli"], precision="fp32")
     apart = [zero(text, candidate_labels=labels) for text, labels in zip(TEXTS[:2], (["x", "y"], ["z"]), strict=True)]
@@ -290,6 +304,7 @@ def test_no_text_stops_the_others(models, name):
         ("question-answering", {"top_k": 0}, "expected at least 1"),
         ("translation", {}, "no pipeline 'translation'"),
         ("ner", {"device": "cuda"}, "computes on the processor"),
+        ("ner", {"tokenizer": "x"}, "takes no 'tokenizer' .a model's own"),
         ("ner", {"ignore_labels": "O"}, "expected a list of labels"),
         ("text-classification", {"max_length": 129}, "found windows of 129 pieces, expected at most the model's 128"),
         ("text-classification", {"max_length": "long"}, "max_length is 'long', expected a number of pieces"),

@@ -51,6 +51,12 @@ def test_labels_are_written_and_not_only_coloured():
     assert ansi(picture, colour=False).startswith("[Ann](PER 0.91) saw [Rome](LOC 0.80)")
 
 
+def test_a_label_stays_beside_its_entity_where_scripts_of_both_directions_meet():
+    text = "בירושלים and Paris"
+    written = page(Picture((("", text),), (Mark(0, 8, "LOC", 0.9), Mark(13, 18, "LOC", 0.9))))
+    assert written.count('<mark dir="auto"') == 2  # each is laid out by itself
+
+
 def test_hostile_text_breaks_neither_page_nor_terminal():
     picture = Picture(((HOSTILE, HOSTILE),), (Mark(0, 8, HOSTILE, 1.0),), ((HOSTILE, 0.5),), HOSTILE, HOSTILE)
     written = page(picture)

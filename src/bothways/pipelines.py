@@ -57,11 +57,16 @@ class Pipeline:
             raise OptionError(f"the model was loaded for the task {predictor.task.name}, expected {self.kind.task}")
         self._predictor(options)  # so that a wrong option is an error here, not at the first call
 
-    def __call__(self, inputs: Any = None, **options: Any) -> Any:
+    def __call__(self, inputs: Any = None, *labels: Any, **options: Any) -> Any:
         """Results in the order of the inputs; options of the call stand above those of the pipeline.
 
-        Raises `OptionError` for an option that this pipeline does not take.
+        Zero-shot alone takes its candidate labels without their name too. Raises `OptionError` for an option that
+        this pipeline does not take.
         """
+        if labels:
+            if self.name != "zero-shot-classification" or len(labels) > 1 or "candidate_labels" in options:
+                raise OptionError(f"{self.name} got {1 + len(labels)} arguments without a name, expected the inputs")
+            options["candidate_labels"] = labels[0]
         if self.name == "question-answering":
             inputs = _questions(inputs, options)
         _refuse(self.name, options)

@@ -94,9 +94,11 @@ def _article(picture: Picture, labels: dict[str, int]) -> Iterator[str]:
             elif mark.label:
                 colour = labels.setdefault(mark.label, len(labels) % len(COLOURS))
                 label = escape(_seen(mark.label))
-                parts.append(f'<mark class="c{colour}" title="{mark.score:.3f}">{inside}<b>{label}</b></mark>')
+                parts.append(
+                    f'<mark dir="auto" class="c{colour}" title="{mark.score:.3f}">{inside}<b>{label}</b></mark>'
+                )
             else:
-                parts.append(f'<mark title="{mark.score:.3f}">{inside}</mark>')
+                parts.append(f'<mark dir="auto" title="{mark.score:.3f}">{inside}</mark>')
         yield f'<p dir="auto">{"".join(parts)}</p>\n'
     if picture.bars:
         yield "<dl>\n"

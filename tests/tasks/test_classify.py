@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from bothways.errors import DataError
 from bothways.tasks import Classify, Pairs
 from bothways.tasks.classify import Labelled, probabilities
+from bothways.tasks.task import Example
 from bothways.text.files import Columns
 from bothways.text.tokenizer import Tokenizer
 
@@ -104,6 +105,11 @@ def test_several_labels_are_those_above_the_threshold_and_the_best_is_named_anyw
     assert (answer.label, answer.labels) == ("c", ("a", "c"))
     none = task.decode(examples[0], np.array([[-1.0, -3.0, -2.0]]), windows, TOKENIZER.pieces)
     assert (none.label, none.labels) == ("a", ())
+
+
+def test_a_number_is_written_beside_how_its_text_was_read():
+    picture = Labelled("score", 3.5, {"score": 3.5}, windows=2, truncated=7).picture(Example(("a",)))
+    assert (picture.bars, picture.note) == ((), "score 3.500, read in 2 windows, 7 pieces not read")
 
 
 def test_an_error_stands_in_the_place_of_the_answer():

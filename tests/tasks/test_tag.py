@@ -146,6 +146,15 @@ def test_files_of_words_and_of_spans_mean_the_same(tmp_path):
     assert Tag.learn(found).labels == LABELS
 
 
+def test_a_file_of_columns_is_no_file_of_texts_where_nothing_is_scored(tmp_path):
+    (tmp_path / "a.txt").write_text("-DOCSTART- -X- O O\n\nAnn NNP I-NP I-PER\nslept VBD I-VP O\n")
+    (tmp_path / "b.txt").write_text("Ann slept.\nBob too.\n")
+    found = [
+        [one.texts[0] for one in Tag.read(str(tmp_path / name), Columns(), gold=False)] for name in ("a.txt", "b.txt")
+    ]
+    assert found == [["Ann slept"], ["Ann slept.", "Bob too."]]
+
+
 def test_a_span_inside_a_word_cuts_the_word():
     (example,) = Tag.read([{"text": "the Tesla-maker", "spans": [{"start": 4, "end": 9, "label": "ORG"}]}], Columns())
     assert [example.texts[0][start:end] for start, end in words_of(example)] == ["the", "Tesla", "-", "maker"]

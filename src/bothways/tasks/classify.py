@@ -67,11 +67,11 @@ class Labelled(Prediction):
         """The text or texts, with a bar for each class."""
         captions = ("",) if len(example.texts) == 1 else ("first text", "second text")
         bars = sorted(self.scores.items(), key=lambda item: -item[1])
+        notes = [self.note()] if self.note() else []
         if len(bars) == 1:  # a number has no bar
-            return Picture(tuple(zip(captions, example.texts, strict=True)), note=f"{bars[0][0]} {bars[0][1]:.3f}")
-        return Picture(
-            tuple(zip(captions, example.texts, strict=True)), bars=tuple(bars), note=self.note(), error=self.error
-        )
+            notes, bars = [f"{bars[0][0]} {bars[0][1]:.3f}", *notes], []
+        texts = tuple(zip(captions, example.texts, strict=True))
+        return Picture(texts, bars=tuple(bars), note=", ".join(notes), error=self.error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from bothways.tasks.task import (
     owned,
 )
 from bothways.text.columns import Scheme, Sentence, detect_scheme, read_sentences, to_bio
-from bothways.text.files import RECORDS, TABLES, UNPACK, Columns, Row, Source, read_rows
+from bothways.text.files import RECORDS, TABLES, UNPACK, Columns, Row, Source, numbered_lines, read_rows
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.text.words import Places, split_words
 
@@ -98,7 +98,8 @@ class Tag(Trainable):
         """Sentences of a column file (word first, tag last), or rows with words and tags, or text and spans."""
         suffixes = Path(source).suffixes if isinstance(source, str | Path) else [".jsonl"]
         kind = next((suffix for suffix in reversed(suffixes) if suffix.lower() not in UNPACK), "")
-        if kind.lower() in {*RECORDS, *TABLES} - ({".txt", ".tsv", ".tab"} if gold else set()):
+        columns_too = {".txt", ".tsv", ".tab"} if gold or _begins_as_columns(source) else set()
+        if kind.lower() in {*RECORDS, *TABLES} - columns_too:
             rows = list(read_rows(source, header=columns.header))
             sentences = [_sentence(row, columns, gold=gold) for row in rows]
         else:
@@ -363,6 +364,11 @@ def _of_words(sentence: Sentence) -> tuple[Example, Sentence]:
     places = tuple((end - 1 - len(word), end - 1) for word, end in zip(sentence.words, ends, strict=True))
     where = sentence.where[0] if sentence.where else "input"
     return Example((" ".join(sentence.words),), None, where, (places,)), sentence
+
+
+def _begins_as_columns(source: Source) -> bool:
+    """Whether a file begins with CoNLL-2003's sign of a document, so that its lines are no texts."""
+    return isinstance(source, str | Path) and next(numbered_lines(str(source)), (1, ""))[1].startswith("-DOCSTART-")
 
 
 def _numbers(columns: Columns) -> dict[str, int | None]:
