@@ -44,8 +44,8 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 def entity_f1(golds: list[list[str]], predicted: list[list[str]]) -> float:
     """Strict F1 of seqeval."""
-    from seqeval.metrics import f1_score
-    from seqeval.scheme import IOB2
+    from seqeval.metrics import f1_score  # type: ignore[import-untyped]
+    from seqeval.scheme import IOB2  # type: ignore[import-untyped]
 
     return float(f1_score(golds, predicted, mode="strict", scheme=IOB2))
 
@@ -53,17 +53,12 @@ def entity_f1(golds: list[list[str]], predicted: list[list[str]]) -> float:
 def train(options: argparse.Namespace) -> dict[str, float]:
     """Fine-tune a tagger with the Trainer, score it on dev."""
     import torch
-    from transformers import (
-        AutoModelForTokenClassification,
-        AutoTokenizer,
-        DataCollatorForTokenClassification,
-        Trainer,
-        TrainingArguments,
-    )
+    import transformers
 
+    theirs: Any = transformers
     data, dev = sentences(options.data), sentences(options.dev)
     labels = sorted({tag for _, tags in data for tag in tags})
-    tokenizer = AutoTokenizer.from_pretrained(options.base)
+    tokenizer = theirs.AutoTokenizer.from_pretrained(options.base)
 
     def encoded(part: list[tuple[list[str], list[str]]]) -> list[dict[str, Any]]:
         words = [words for words, _ in part]
@@ -77,9 +72,9 @@ def train(options: argparse.Namespace) -> dict[str, float]:
         return [{"input_ids": ids, "labels": own} for ids, own in zip(found["input_ids"], targets, strict=True)]
 
     torch.manual_seed(SEED)
-    model = AutoModelForTokenClassification.from_pretrained(options.base, num_labels=len(labels))
+    model = theirs.AutoModelForTokenClassification.from_pretrained(options.base, num_labels=len(labels))
     with tempfile.TemporaryDirectory() as out:
-        arguments = TrainingArguments(
+        arguments = theirs.TrainingArguments(
             out,
             num_train_epochs=options.epochs,
             learning_rate=options.lr,
@@ -89,8 +84,8 @@ def train(options: argparse.Namespace) -> dict[str, float]:
             disable_tqdm=True,
             seed=SEED,
         )
-        collator = DataCollatorForTokenClassification(tokenizer)
-        trainer = Trainer(model=model, args=arguments, train_dataset=encoded(data), data_collator=collator)
+        collator = theirs.DataCollatorForTokenClassification(tokenizer)
+        trainer = theirs.Trainer(model=model, args=arguments, train_dataset=encoded(data), data_collator=collator)
         began = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - began
