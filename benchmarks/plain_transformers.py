@@ -57,7 +57,7 @@ def train(options: argparse.Namespace) -> dict[str, float]:
 
     theirs: Any = transformers
     data, dev = sentences(options.data), sentences(options.dev)
-    labels = sorted({tag for _, tags in data for tag in tags})
+    labels = sorted({tag for _, tags in [*data, *dev] for tag in tags})
     tokenizer = theirs.AutoTokenizer.from_pretrained(options.base)
 
     def encoded(part: list[tuple[list[str], list[str]]]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """pipeline() against that of `transformers` where it still has the task, on tiny random models; and what it refuses."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -377,3 +378,15 @@ def test_an_empty_sentence_has_no_cosine_and_the_others_have(models):
     assert found[0] is None
     assert found[1] is not None
     assert found.error == "the text is empty"
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_table_in_the_docs_lists_every_argument(name):
+    pages = (Path(__file__).parents[1] / "docs" / "pipelines.md").read_text(encoding="utf-8")
+    (section,) = [one for one in pages.split("\n## ") if name in one.partition("\n")[0]]
+    rows = re.findall(r"^\| (`.+?) \| (.+) \|$", section, re.MULTILINE)
+    refused = {one for names, state in rows if state.startswith("an error") for one in re.findall(r"`(\w+)`", names)}
+    taken = {one for names, _ in rows for one in re.findall(r"`(\w+)`", names)} - refused
+    options = set(KINDS[name].options)
+    assert taken == options if rows else all(f"`{option}`" in section for option in options)
+    assert not refused & options
