@@ -302,7 +302,9 @@ def test_no_text_stops_the_others(models, name):
         ("ner", {"batch_size": 8}, "takes no 'batch_size' .batches are made by tokens"),
         ("ner", {"aggregation_strategy": "best"}, "expected one of none, simple"),
         ("text-classification", {"function_to_apply": "relu"}, "expected one of softmax"),
-        ("question-answering", {"top_k": 0}, "expected at least 1"),
+        ("question-answering", {"top_k": 0}, "top_k is 0, expected at least 1"),
+        ("question-answering", {"max_answer_len": 0}, "max_answer_len is 0, expected at least 1"),
+        ("fill-mask", {"top_k": 0}, "top_k is 0, expected at least 1, or None for all"),
         ("translation", {}, "no pipeline 'translation'"),
         ("ner", {"device": "cuda"}, "computes on the processor"),
         ("ner", {"tokenizer": "x"}, "takes no 'tokenizer' .a model's own"),
@@ -313,7 +315,7 @@ def test_no_text_stops_the_others(models, name):
     ],
 )
 def test_what_is_not_supported_is_refused(models, task, options, message):
-    model = models[{"ner": "tag", "question-answering": "answer"}.get(task, "classify")]
+    model = models[{"ner": "tag", "question-answering": "answer", "fill-mask": "fill"}.get(task, "classify")]
     with pytest.raises(OptionError, match=message):
         pipeline(task, model, **options)
 
@@ -378,6 +380,8 @@ def test_an_empty_sentence_has_no_cosine_and_the_others_have(models):
     assert found[0] is None
     assert found[1] is not None
     assert found.error == "the text is empty"
+    with pytest.raises(OptionError, match=r"expected \{.source_sentence"):
+        similar({"source_sentence": "a", "sentences": "b c"})
 
 
 @pytest.mark.parametrize("name", KINDS)

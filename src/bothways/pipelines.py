@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import tee
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from bothways.errors import ModelNotFoundError, OptionError
 from bothways.predictor import Predictor, load
+from bothways.runtime.engines import Name, Precision
 from bothways.tasks.task import Prediction
 from bothways.terminal import Reporter
 
@@ -116,7 +117,8 @@ def pipeline(
     task: str,
     model: str | Path | Predictor | None = None,
     *,
-    precision: Literal["bf16", "fp32"] | None = None,
+    engine: Name | None = None,
+    precision: Precision | None = None,
     device: str | int | None = None,
     reporter: Reporter | None = None,
     **options: Any,
@@ -145,7 +147,9 @@ def pipeline(
         )
     if not isinstance(model, Predictor):
         settings = {key: value for key, value in kind.settings(options).items() if key in ("pooling", "labels")}
-        model = load(model, task=_task(name, options), precision=precision, reporter=reporter, **settings)
+        model = load(
+            model, task=_task(name, options), engine=engine, precision=precision, reporter=reporter, **settings
+        )
     return Pipeline(name, model, options)
 
 
@@ -244,11 +248,12 @@ def _tag_shape(prediction: Any, given: Any, options: Mapping[str, Any]) -> Any:
 
 
 def _answer_settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    settings = _window(options, "max_seq_len", "doc_stride") | {"longest": options.get("max_answer_len", 15)}
-    settings |= {"top_k": options.get("top_k", 1), "align": options.get("align_to_words", True)}
-    for name in ("top_k", "longest"):
-        if not isinstance(settings[name], int) or settings[name] < 1:
-            raise OptionError(f"{name} is {settings[name]!r}, expected at least 1")
+    numbers = {name: options.get(name, usual) for name, usual in (("top_k", 1), ("max_answer_len", 15))}
+    for name, value in numbers.items():
+        if not isinstance(value, int) or value < 1:
+            raise OptionError(f"{name} is {value!r}, expected at least 1")
+    settings = _window(options, "max_seq_len", "doc_stride") | {"align": options.get("align_to_words", True)}
+    settings |= {"top_k": numbers["top_k"], "longest": numbers["max_answer_len"]}
     if "handle_impossible_answer" in options:
         settings["empty"] = bool(options["handle_impossible_answer"])
     return settings
@@ -310,7 +315,7 @@ def _zero_shot_shape(prediction: Any, given: Any, options: Mapping[str, Any]) ->
 def _fill_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     targets = options.get("targets") or ()
     targets = (targets,) if isinstance(targets, str) else tuple(targets)
-    return {"top_k": options.get("top_k", 5), "targets": targets}
+    return {"top_k": options.get("top_k", 5), "targets": targets} | _best(options)
 
 
 def _fill_shape(prediction: Any, given: Any, options: Mapping[str, Any]) -> Any:
@@ -331,9 +336,10 @@ def _embed_shape(prediction: Any, given: Any, options: Mapping[str, Any]) -> Any
 
 def _similarity(predictor: Predictor, given: Any) -> Any:
     """{"source_sentence", "sentences"} -> the cosine of each sentence's vector with the source's, None for no text."""
-    if not isinstance(given, dict) or not {"source_sentence", "sentences"} <= set(given):
+    sentences = given.get("sentences") if isinstance(given, dict) else None
+    if not isinstance(sentences, list | tuple) or "source_sentence" not in given:
         raise OptionError('expected {"source_sentence": ..., "sentences": [...]}')
-    source, *others = predictor([given["source_sentence"], *given["sentences"]])
+    source, *others = predictor([given["source_sentence"], *sentences])
     errors = [one.error or source.error for one in others]
     cosines = [
         float(one.vector @ source.vector) if error is None else None for one, error in zip(others, errors, strict=True)

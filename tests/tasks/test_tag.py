@@ -146,6 +146,14 @@ def test_files_of_words_and_of_spans_mean_the_same(tmp_path):
     assert Tag.learn(found).labels == LABELS
 
 
+def test_tags_may_be_numbers_of_names():
+    columns = Columns(label_names="O,B-PER,I-PER")
+    (example,) = Tag.read([{"tokens": ["Ann", "Lee", "saw"], "ner_tags": [1, 2, 0]}], columns)
+    assert example.gold == ("B-PER", "I-PER", "O")
+    with pytest.raises(DataError, match="row 1: label '3' is neither a known name nor a number below 3"):
+        Tag.read([{"tokens": ["Ann"], "ner_tags": [3]}], columns)
+
+
 def test_a_file_of_columns_is_no_file_of_texts_where_nothing_is_scored(tmp_path):
     (tmp_path / "a.txt").write_text("-DOCSTART- -X- O O\n\nAnn NNP I-NP I-PER\nslept VBD I-VP O\n")
     (tmp_path / "b.txt").write_text("Ann slept.\nBob too.\n")

@@ -29,6 +29,7 @@ from bothways.tasks.task import (
     grouped,
     how_read,
     labels_in,
+    named,
     owned,
 )
 from bothways.text.columns import Scheme, Sentence, detect_scheme, read_sentences, to_bio
@@ -386,7 +387,7 @@ def _sentence(row: Row, columns: Columns, *, gold: bool) -> tuple[Example, Sente
     if isinstance(words, list):
         if gold and (not isinstance(tags, list) or len(tags) != len(words)):
             raise DataError(f"{row.where}: {len(words)} words need a list of as many tags; found {tags!r}")
-        names = tuple(map(str, tags if isinstance(tags, list) else [""] * len(words)))
+        names = tuple(named(row, tag, columns) for tag in tags) if isinstance(tags, list) else ("",) * len(words)
         return _of_words(Sentence(tuple(map(str, words)), names, (row.where,) * len(words)))
     text = row.values.get(columns.text_column or "text")
     if not isinstance(text, str):

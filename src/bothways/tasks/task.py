@@ -318,12 +318,14 @@ def _gold(row: Row, column: str, kind: str | None, columns: Columns) -> Gold:
     elif kind == "multi":
         parts = [value]
     else:
-        return _name(row, value, _names(columns))
-    return tuple(dict.fromkeys(_name(row, part, _names(columns)) for part in parts if str(part).strip()))
+        return named(row, value, columns)
+    return tuple(dict.fromkeys(named(row, part, columns) for part in parts if str(part).strip()))
 
 
-def _name(row: Row, value: Any, names: Sequence[str]) -> str:
+def named(row: Row, value: Any, columns: Columns) -> str:
+    """A label as it is written, or the name of its number; raises `DataError` for a number without a name."""
     written = str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+    names = [name.strip() for name in columns.label_names.split(",")] if columns.label_names else []
     if not names or written in names:
         return written
     if not written.isdecimal() or int(written) >= len(names):
@@ -333,7 +335,3 @@ def _name(row: Row, value: Any, names: Sequence[str]) -> str:
 
 def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
-
-
-def _names(columns: Columns) -> list[str]:
-    return [name.strip() for name in columns.label_names.split(",")] if columns.label_names else []
