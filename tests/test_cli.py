@@ -162,8 +162,9 @@ def test_unknown_tasks_commands_and_models_are_refused(tmp_path, base, capsys):
 
 
 def damaged(model: Path, tmp_path: Path) -> Path:
+    """A copy whose weights are read: without its graph, which could be served by itself."""
     copy = tmp_path / "copy"
-    shutil.copytree(model, copy)
+    shutil.copytree(model, copy, ignore=shutil.ignore_patterns("onnx"))
     return copy
 
 
@@ -337,7 +338,7 @@ def test_compare_puts_the_baseline_first_and_writes_a_report(model, tmp_path, ca
 def test_a_finished_run_holds_model_report_card_and_metrics(model):
     names = {path.name for path in model.iterdir()}
     expected = "config.json model.safetensors tokenizer.json tokenizer_config.json vocab.txt bothways.json README.md"
-    assert names == {*expected.split(), "report.html", "evaluation.json", "run.json", "metrics.jsonl"}
+    assert names == {*expected.split(), "onnx", "report.html", "evaluation.json", "run.json", "metrics.jsonl"}
     lines = [json.loads(line) for line in (model / "metrics.jsonl").read_text().splitlines()]
     assert any("loss" in line for line in lines)
     assert any("dev" in line for line in lines)
@@ -428,7 +429,8 @@ def test_the_catalogue_counts_parameters_as_published():
     assert CATALOGUE["bert-base-uncased"].config.count_parameters(labels=2) == 109_483_778
 
 
-def test_without_pytorch_the_missing_extra_is_named(model, monkeypatch):
+def test_without_pytorch_the_missing_extra_is_named(model, tmp_path, monkeypatch):
+    model = damaged(model, tmp_path)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'bothways\[train\]'"):
         bothways.load(model)

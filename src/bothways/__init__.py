@@ -7,23 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bothways.jobs import compare_models as compare
-    from bothways.jobs import evaluate, finetune
+    from bothways.jobs import evaluate, export, finetune
+    from bothways.jobs import tune_model as tune
     from bothways.pipelines import pipeline
     from bothways.predictor import load
     from bothways.text.files import Columns
     from bothways.training.recipe import Recipe
 
 __version__ = "0.1.0"
-__all__ = ["Columns", "Recipe", "compare", "evaluate", "finetune", "load", "pipeline"]
+__all__ = ["Columns", "Recipe", "compare", "evaluate", "export", "finetune", "load", "pipeline", "tune"]
 
 _PLACES = {
     "Columns": ("bothways.text.files", "Columns"),
     "Recipe": ("bothways.training.recipe", "Recipe"),
     "compare": ("bothways.jobs", "compare_models"),
     "evaluate": ("bothways.jobs", "evaluate"),
+    "export": ("bothways.jobs", "export"),
     "finetune": ("bothways.jobs", "finetune"),
     "load": ("bothways.predictor", "load"),
     "pipeline": ("bothways.pipelines", "pipeline"),
+    "tune": ("bothways.jobs", "tune_model"),
 }
 
 

@@ -33,6 +33,11 @@ class Batch:
         ids[mask], type_ids[mask] = self.ids, self.type_ids
         return ids, mask.astype(np.int64), type_ids
 
+    def padded_reads(self) -> np.ndarray:
+        """(K,) where the pieces read are among the B·T of `padded`, row after row."""
+        windows = np.repeat(np.arange(len(self.counts)), self.counts)
+        return windows * self.lengths[0] + self.positions[self.reads]
+
 
 def make_batch(windows: Sequence[Encoded]) -> Batch:
     """Lay windows end to end, longest first."""
@@ -54,18 +59,16 @@ def make_batch(windows: Sequence[Encoded]) -> Batch:
 
 
 def budgeted(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
-    """Groups of indices, longest first, each holding at most `max_tokens` tokens (or one longer window).
+    """Groups of indices, longest first, each of at most `max_tokens` tokens with their padding (or one longer window).
 
     >>> list(budgeted([3, 9, 4, 2], 9))
-    [[1], [2, 0, 3]]
+    [[1], [2, 0], [3]]
     """
     group: list[int] = []
-    total = 0
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        if group and total + lengths[index] > max_tokens:
+        if group and (len(group) + 1) * lengths[group[0]] > max_tokens:
             yield group
-            group, total = [], 0
+            group = []
         group.append(index)
-        total += lengths[index]
     if group:
         yield group

@@ -49,6 +49,8 @@ Task = Annotated[
     typer.Option(help="What the model shall do, where it could do several things: pairs, zero_shot, embed, fill ..."),
 ]
 Labels = Annotated[str | None, typer.Option(help="zero_shot: the classes to choose from, with commas between.")]
+Engine = Annotated[str | None, typer.Option(help="onnxruntime, openvino or torch; without it the best there is.")]
+Precision = Annotated[str | None, typer.Option(help="int8, int8-static, bf16 or fp32; without it the best there is.")]
 Model = Annotated[str, typer.Argument(help="Directory of a fine-tuned model.", metavar="MODEL")]
 
 
@@ -66,6 +68,7 @@ def finetune_command(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the directory.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard files too.")] = False,
+    export: Annotated[bool, typer.Option(help="Write a graph in 8 bits, if its answers hold on dev.")] = True,
     as_json: Json = False,
 ) -> None:
     """Fit a pretrained encoder to labelled texts, and compare it with a simple baseline."""
@@ -83,6 +86,7 @@ def finetune_command(
         resume=resume,
         overwrite=overwrite,
         tensorboard=tensorboard,
+        export="int8" if export else "none",
         reporter=Reporter(),
     )
     if as_json:
@@ -102,13 +106,16 @@ def evaluate_command(
     columns: Columns,
     task: Task = None,
     labels: Labels = None,
+    engine: Engine = None,
+    precision: Precision = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Score a model on a file with gold: every figure with its 95 % interval."""
     from bothways.jobs import evaluate
 
-    settings = {} if labels is None else {"labels": _names(labels)}
+    named = {"labels": labels and _names(labels), "engine": engine, "precision": precision}
+    settings: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     evaluation = evaluate(model, file, task=task, columns=columns, seed=seed, reporter=Reporter(), **settings)
     if as_json:
         _print_json(evaluation.as_json())
@@ -166,6 +173,8 @@ def predict_command(
     threshold: Annotated[
         float | None, typer.Option(help="Multi-label: least score; answer: that of no answer.")
     ] = None,
+    engine: Engine = None,
+    precision: Precision = None,
 ) -> None:
     """Predict texts, in the order of the input: JSON lines, one object a text; or a page, colours, a table."""
     from bothways.predictor import load
@@ -175,6 +184,7 @@ def predict_command(
     if source is not None and pair is not None:
         raise OptionError("--pair goes with a text on the command line; a file has a column for it (--pair-column)")
     named = {"labels": labels and _names(labels), "template": template, "top_k": top_k, "threshold": threshold}
+    named |= {"engine": engine, "precision": precision}
     settings: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     predictor = load(model, task=task, reporter=Reporter(), **settings)
     if source is not None:
@@ -218,6 +228,60 @@ def _clean(text: str) -> str:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+@app.command("export")
+@with_options(_annotate, Columns)
+def export_command(
+    model: Model,
+    columns: Columns,
+    precision: Annotated[str, typer.Option(help="int8, int8-static (for OpenVINO) or fp32.")] = "int8",
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Dev texts with gold that say whether 8 bits answer as well.")
+    ] = None,
+    max_fall: Annotated[float, typer.Option(help="Points that the metric may fall.", min=0)] = 0.5,
+    task: Task = None,
+    as_json: Json = False,
+) -> None:
+    """Write a model as one ONNX graph, which runs without PyTorch."""
+    from bothways.jobs import export
+
+    form: Any = precision
+    made = export(
+        model,
+        precision=form,
+        calibrate=calibrate,
+        task=task,
+        columns=columns,
+        most_fall=max_fall / 100,
+        reporter=Reporter(),
+    )
+    if as_json:
+        _print_json(made.as_json())
+        return
+    for name, graph in made.graphs.items():
+        typer.echo(f"{made.file(name)}: {f'rejected: {graph.rejected}' if graph.rejected else graph.measured()}")
+
+
+@app.command("tune")
+@with_options(_annotate, Columns)
+def tune_command(
+    model: Model,
+    file: Annotated[Path, typer.Argument(help="Texts like those that the model will read.")],
+    columns: Columns,
+    task: Task = None,
+    as_json: Json = False,
+) -> None:
+    """Measure what runs a model fastest on this machine, and remember it."""
+    from bothways.jobs import tune_model
+
+    trials = tune_model(model, file, task=task, columns=columns, reporter=Reporter())
+    if as_json:
+        _print_json({"model": model, "trials": [trial.as_json() for trial in trials]})
+        return
+    from bothways.analysis.tables import trials_table
+
+    _print(trials_table(trials))
 
 
 @app.command("models")

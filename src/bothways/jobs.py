@@ -9,20 +9,23 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from bothways import __version__
 from bothways.analysis.compare import Comparison, compare
+from bothways.analysis.gate import MOST_EXAMPLES, MOST_FALL, export_judged
 from bothways.analysis.report import Lengths, write_report
 from bothways.analysis.summary import card_of, facts_of, machine, report_of, versions
-from bothways.errors import InterruptedRunError, MissingDependencyError, OptionError
+from bothways.analysis.tune import Trial, tune
+from bothways.errors import DataError, InterruptedRunError, MissingDependencyError, OptionError
 from bothways.metrics import Scores
 from bothways.model.catalogue import find_model
-from bothways.model.config import EncoderConfig
+from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.predictor import Predictor, load
 from bothways.runtime.artifact import CHECKPOINT, RUN, Artifact, check_run_directory, clear_run_directory
+from bothways.runtime.exports import FORMS, Export, Form
 from bothways.storage import write_text
 from bothways.tasks import TRAINED, Trainable, scored
 from bothways.tasks.split import set_aside
@@ -33,6 +36,7 @@ from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training.recipe import Recipe
 
 DEV_SHARE = 0.1
+TUNE_CHARACTERS = 400_000  # so that the slowest way takes seconds, not minutes
 EVALUATION, REPORT = "evaluation.json", "report.html"
 
 
@@ -125,6 +129,63 @@ def compare_models(
     return comparison
 
 
+def export(
+    model: str | Path,
+    *,
+    precision: Form = "int8",
+    calibrate: Source | None = None,
+    task: str | None = None,
+    columns: Columns | None = None,
+    most_fall: float = MOST_FALL,
+    reporter: Reporter | None = None,
+) -> Export:
+    """Write the model as one ONNX graph that runs without PyTorch, into `onnx/` of its directory.
+
+    int8 and int8-static are judged on `calibrate`, a file of the model's task with gold where it has any, and are not
+    used where the metric falls by more than `most_fall`.
+
+    Raises `OptionError` for 8 bits without texts to judge them on, `DataError` for a file that does not suit.
+    """
+    if precision not in FORMS:
+        raise OptionError(f"precision {precision!r} is not one of {', '.join(FORMS)}")
+    if precision != "fp32" and calibrate is None:
+        raise OptionError(
+            f"{precision} rounds the model, so its answers are judged before it is used: give --calibrate FILE, texts "
+            "like those that it will read, with labels (dev data, never test data)"
+        )
+    artifact = Artifact.read(find_model(model), task)
+    examples: Sequence[Example] = ()
+    if calibrate is not None:
+        gold = isinstance(artifact.task, Trainable) and artifact.task.name in TRAINED
+        examples = artifact.task.read(calibrate, _columns_for(artifact, columns), gold=gold)
+        if isinstance(artifact.task, Trainable) and gold:
+            artifact.task.check(examples)
+    return export_judged(artifact, precision, examples, reporter or Reporter(quiet=True), most_fall=most_fall)
+
+
+def tune_model(
+    model: str | Path,
+    data: Source,
+    *,
+    task: str | None = None,
+    columns: Columns | None = None,
+    reporter: Reporter | None = None,
+) -> list[Trial]:
+    """Measure what runs this model fastest on this machine with these texts; later predictions use it.
+
+    Raises `DataError` for a file that does not suit, `OptionError` where nothing runs.
+    """
+    artifact = Artifact.read(find_model(model), task)
+    examples = artifact.task.read(data, _columns_for(artifact, columns), gold=False)
+    examples = [example for example in examples if artifact.task.problem(example) is None]
+    if not examples:
+        raise DataError(f"{_named(data)}: no text to measure with")
+    examples = examples[:: -(-len(examples) // MOST_EXAMPLES)]
+    while len(examples) > 1 and sum(len(text) for example in examples for text in example.texts) > TUNE_CHARACTERS:
+        examples = examples[::2]
+    return tune(artifact, examples, reporter or Reporter(quiet=True))
+
+
 def finetune(
     task: str,
     train: Source,
@@ -138,12 +199,14 @@ def finetune(
     resume: bool = False,
     overwrite: bool = False,
     tensorboard: bool = False,
+    export: Literal["int8", "none"] = "int8",
     reporter: Reporter | None = None,
 ) -> Run:
     """Fit `base` to labelled texts, keep the weights that are best on dev, and compare them with the baseline.
 
     Without `dev`, a tenth of `train` is set aside for it, by label. `time_budget` is in seconds. The directory
-    `out` then holds the model, its evaluation and a report.
+    `out` then holds the model, its evaluation and a report, and unless `export` is "none" a graph in 8 bits that runs
+    without PyTorch, if its answers hold on dev; else one in fp32.
 
     Raises `DataError` for the texts, `OptionError` for the options, `InterruptedRunError` after Ctrl-C.
     """
@@ -193,7 +256,7 @@ def finetune(
     # PyTorch is imported here, so that what is wrong with the texts is said before those seconds are spent.
     import torch
 
-    from bothways.model.checkpoint import WEIGHTS, load_model, model_tensors, write_safetensors
+    from bothways.model.checkpoint import load_model, model_tensors, write_safetensors
     from bothways.model.engine import TorchEngine, best_precision
     from bothways.training.loop import Job, fit
 
@@ -235,8 +298,11 @@ def finetune(
         "versions": versions(),
     }
     made = made.tuned(predictor.predict(dev_examples, reporter), golds) if made.tunes else made
-    Artifact(out, model.config, made, tokenizer, facts).write()
+    artifact = Artifact(out, model.config, made, tokenizer, facts)
+    artifact.write()
     try:
+        if export == "int8" and export_judged(artifact, "int8", dev_examples, reporter).graphs["int8"].rejected:
+            export_judged(artifact, "fp32", (), reporter)
         comparison = compare(dev_examples, [out], kept, seed=recipe.seed, reporter=reporter)
     except KeyboardInterrupt:
         raise InterruptedRunError(

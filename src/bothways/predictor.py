@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from bothways.batch import budgeted, make_batch
 from bothways.errors import DataError
 from bothways.runtime.artifact import Artifact
-from bothways.runtime.engines import Engine, open_engine
+from bothways.runtime.engines import Engine, Name, Precision, open_engine
+from bothways.runtime.exports import Plan
 from bothways.tasks import Task
 from bothways.tasks.task import Example, Prediction
 from bothways.terminal import Bar, Reporter
-from bothways.text.tokenizer import Encoded, Tokenizer
+from bothways.text.tokenizer import Tokenizer
 
 CHUNK = 4096  # examples sorted together: many enough to fill batches with equal lengths, few enough for memory
+FIRST_CHUNK = 512  # and at first, so that computing begins soon; each chunk is twice the one before
 CHUNK_CHARACTERS = 4_000_000  # of which there are no more than about so many characters
 Progress = Callable[[float], None]  # told the share that is done
 
@@ -41,52 +45,99 @@ class Predictor:
         return list(self.stream(examples, total=len(examples), reporter=reporter))
 
     def stream(self, examples: Iterable[Example], *, total: int = 0, reporter: Reporter | None = None) -> Iterator[Any]:
-        """Predictions one by one, in order; only a chunk of the examples is held at a time."""
-        done = 0
+        """Predictions one by one, in order; only two chunks of the examples are held at a time.
+
+        While one chunk is computed, the next one is encoded and the one before is decoded.
+        """
+        done, before = 0, None
+        pool = _Inline() if self.engine.streams == 1 else ThreadPoolExecutor(self.engine.streams, "bothways")
         with (reporter or Reporter(quiet=True)).bar("predicting", total or 1) as bar:
-            for chunk in _chunks(examples):
-                yield from self._chunk(chunk, partial(_advance, bar, done, len(chunk)))
-                done += len(chunk)
+            try:
+                for chunk in _chunks(examples):
+                    started = _Chunk(self, chunk, pool)
+                    if before is not None:
+                        yield from before.finish(partial(_advance, bar, done, len(before.examples)))
+                        done += len(before.examples)
+                    before = started
+                if before is not None:
+                    yield from before.finish(partial(_advance, bar, done, len(before.examples)))
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
 
-    def _chunk(self, examples: Sequence[Example], progress: Progress) -> Iterator[Prediction]:
-        problems = [self.task.problem(example) for example in examples]
-        readable = [example for example, problem in zip(examples, problems, strict=True) if problem is None]
-        windows = self.task.encode(readable, self.tokenizer) if readable else []
-        answers = iter(self._decoded(readable, windows, self._run(windows, progress)))
-        for problem in problems:
-            yield next(answers) if problem is None else self.task.failure(problem)
 
-    def _decoded(
-        self, examples: Sequence[Example], windows: Sequence[Encoded], parts: Sequence[Any]
-    ) -> Iterator[Prediction]:
-        edges = np.searchsorted([window.example for window in windows], np.arange(len(examples) + 1))
-        for example, (start, stop) in zip(examples, pairwise(edges), strict=True):
-            yield self.task.decode(example, parts[start:stop], windows[start:stop], self.tokenizer.pieces)
+class _Chunk:
+    """Examples whose batches are being computed; those with the same texts are computed once."""
 
-    def _run(self, windows: Sequence[Encoded], progress: Progress) -> list[Any]:
-        """What the task keeps of each window, run longest first under the engine's token budget."""
-        parts: list[Any] = [None] * len(windows)
-        lengths = [len(window.ids) for window in windows]
-        done, total = 0, sum(lengths)
-        for group in budgeted(lengths, self.engine.max_tokens):
-            batch = make_batch([windows[index] for index in group])
-            rows = np.split(self.engine.run(batch), np.cumsum(batch.counts)[:-1])
-            for member, own in zip(batch.members.tolist(), rows, strict=True):
-                parts[group[member]] = self.task.reduce(own, windows[group[member]])
-            done += int(batch.lengths.sum())
+    def __init__(self, predictor: Predictor, examples: Sequence[Example], pool: Executor) -> None:
+        self.predictor, self.examples = predictor, examples
+        task = predictor.task
+        self.problems = [task.problem(example) for example in examples]
+        places: dict[Any, int] = {}  # of each different readable example among the readable
+        self.readable: list[Example] = []
+        self.which: list[int] = []
+        for example, problem in zip(examples, self.problems, strict=True):
+            if problem is None:
+                place = places.setdefault((example.texts, example.given), len(self.readable))
+                if place == len(self.readable):
+                    self.readable.append(example)
+                self.which.append(place)
+        self.windows = task.encode(self.readable, predictor.tokenizer) if self.readable else []
+        lengths = [len(window.ids) for window in self.windows]
+        self.groups = list(budgeted(lengths, predictor.engine.max_tokens))
+        self.running = [pool.submit(self.run, group) for group in self.groups]
+
+    def run(self, group: Sequence[int]) -> list[Any]:
+        """What the task keeps of each window of a group."""
+        batch = make_batch([self.windows[index] for index in group])
+        rows = np.split(self.predictor.engine.run(batch), np.cumsum(batch.counts)[:-1])
+        kept: list[Any] = [None] * len(group)
+        for member, own in zip(batch.members.tolist(), rows, strict=True):
+            kept[member] = self.predictor.task.reduce(own, self.windows[group[member]])
+        return kept
+
+    def finish(self, progress: Progress) -> Iterator[Prediction]:
+        """The predictions, in the order of the examples, when all is computed."""
+        parts: list[Any] = [None] * len(self.windows)
+        done, total = 0, sum(len(window.ids) for window in self.windows)
+        for group, running in zip(self.groups, self.running, strict=True):
+            for index, part in zip(group, running.result(), strict=True):
+                parts[index] = part
+                done += len(self.windows[index].ids)
             progress(done / total)
-        return parts
+        answers, which = list(self.decoded(parts)), iter(self.which)
+        for problem in self.problems:
+            yield answers[next(which)] if problem is None else self.predictor.task.failure(problem)
+
+    def decoded(self, parts: Sequence[Any]) -> Iterator[Prediction]:
+        edges = np.searchsorted([window.example for window in self.windows], np.arange(len(self.readable) + 1))
+        task, pieces = self.predictor.task, self.predictor.tokenizer.pieces
+        for example, (start, stop) in zip(self.readable, pairwise(edges), strict=True):
+            yield task.decode(example, parts[start:stop], self.windows[start:stop], pieces)
+
+
+class _Inline(Executor):
+    """Runs what is submitted when its result is asked for, on the thread that asks: for engines with threads of
+    their own.
+    """
+
+    def submit(self, call: Any, /, *arguments: Any, **named: Any) -> Any:
+        return _Later(partial(call, *arguments, **named))
+
+
+@dataclass(frozen=True, slots=True)
+class _Later:
+    result: Callable[[], Any]
 
 
 def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:
     chunk: list[Example] = []
-    characters = 0
+    characters, most = 0, FIRST_CHUNK
     for example in examples:
         chunk.append(example)
         characters += sum(map(len, example.texts))
-        if len(chunk) == CHUNK or characters > CHUNK_CHARACTERS:
+        if len(chunk) == most or characters > CHUNK_CHARACTERS:
             yield chunk
-            chunk, characters = [], 0
+            chunk, characters, most = [], 0, min(2 * most, CHUNK)
     if chunk:
         yield chunk
 
@@ -99,7 +150,9 @@ def load(
     directory: str | Path,
     *,
     task: str | None = None,
-    precision: Literal["bf16", "fp32"] | None = None,
+    engine: Name | None = None,
+    precision: Precision | None = None,
+    plan: Plan | None = None,
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> Predictor:
@@ -107,6 +160,8 @@ def load(
 
     `task` is what it shall do where the directory does not say, or where it can do several things: "pairs" for
     a directory that `transformers` wrote and that reads two texts, "embed", "zero_shot" with a model of pairs.
+    `engine` (onnxruntime, openvino, torch) and `precision` (int8, int8-static, bf16, fp32) say how to run it; without
+    them, as `bothways tune` found best, else as `open_engine` says; `plan` says streams and batches too.
     `settings` change those of the task, such as `strategy`, `top_k` or `threshold`.
 
     Raises `CheckpointError` for a directory without a trained model, `OptionError` for an unknown setting.
@@ -114,5 +169,5 @@ def load(
     from bothways.model.catalogue import find_model
 
     artifact = Artifact.read(find_model(directory), task, settings)
-    engine = open_engine(artifact, reporter or Reporter(quiet=True), precision=precision)
-    return Predictor(artifact.task, artifact.tokenizer, engine, artifact)
+    opened = open_engine(artifact, reporter or Reporter(quiet=True), engine=engine, precision=precision, plan=plan)
+    return Predictor(artifact.task, artifact.tokenizer, opened, artifact)

@@ -108,10 +108,10 @@ def compare(
             raise OptionError("the baseline is fitted on the texts that the models were trained on: give --train FILE")
         reporter.note(f"measuring {BASELINE}")
         baseline = {"train": train, "kind": task.loss, "labels": task.labels, "seed": seed}
-        rows.append(_row(BASELINE, _in_process({"baseline": baseline}, test), task, golds, None, seed))
+        rows.append(_row(BASELINE, in_process({"baseline": baseline}, test), task, golds, None, seed))
     for directory in directories:
         reporter.note(f"measuring {directory}")
-        measured = _in_process({"model": str(directory)}, test)
+        measured = in_process({"model": str(directory)}, test)
         rows.append(_row(str(directory), measured, task, golds, rows[0] if rows else None, seed))
     return Comparison(task, tuple(rows), tuple(verdict(task, rows[0], row, golds, seed) for row in rows[1:]))
 
@@ -178,7 +178,7 @@ def _p(p: float | None) -> str:
     return "p < 0.001" if p is not None and p < 0.001 else f"p = {p:.3f}"
 
 
-def _in_process(what: dict[str, Any], test: Sequence[Example]) -> dict[str, Any]:
+def in_process(what: dict[str, Any], test: Sequence[Example]) -> dict[str, Any]:
     """Run `measure` on `what` in a new Python; its answer, or its error as ours."""
     with tempfile.TemporaryDirectory() as folder:
         # Pickles, for nobody else can put anything into the folder between writing and reading.
@@ -208,11 +208,11 @@ def measure(what: dict[str, Any]) -> dict[str, Any]:
     else:
         from bothways.predictor import load
 
-        predictor = load(what["model"])
-        artifact = predictor.artifact
+        predictor = load(what["model"], task=what.get("task"), plan=what.get("plan"))
+        artifact, engine = predictor.artifact, predictor.engine
         assert artifact is not None
-        parameters = predictor.engine.parameters
-        disk = sum(path.stat().st_size for path in artifact.files())
+        files = [*artifact.files(), *([] if engine.weights is None else [engine.weights])]
+        parameters, disk = engine.parameters, sum(path.stat().st_size for path in files)
         predict = predictor.predict
     predict(test[:WARM_TEXTS])
     began = time.perf_counter()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -13,6 +13,7 @@ from bothways.model.catalogue import CATALOGUE
 
 if TYPE_CHECKING:
     from bothways.analysis.compare import Comparison
+    from bothways.analysis.tune import Trial
 
 MOST_CLASSES = 20  # in a confusion matrix on a terminal
 
@@ -44,6 +45,28 @@ def comparison_table(comparison: Comparison) -> Table:
             f"{row.parameters:,}",
             f"{row.disk / 1e6:,.0f} MB",
             f"{row.memory / 1e6:,.0f} MB",
+        )
+    return table
+
+
+def trials_table(trials: Sequence[Trial]) -> Table:
+    """What was measured, the winner first."""
+    table = Table("engine", "precision", title="From raw text to answer, on this machine")
+    for column in ("streams", "tokens a batch", "texts/s", "memory", "same answers"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for place, trial in enumerate(trials):
+        plan, graph = trial.plan, trial.graph
+        remark = trial.problem or (graph.rejected if graph is not None and graph.rejected else "")
+        table.add_row(
+            plan.engine,
+            plan.precision,
+            str(plan.streams),
+            str(plan.max_tokens),
+            "" if trial.problem else f"{trial.texts_per_second:,.0f}",
+            "" if trial.problem else f"{trial.memory / 1e6:,.0f} MB",
+            "" if graph is None or graph.agreement is None else f"{100 * graph.agreement:.1f} %",
+            escape(remark or ("used from now on" if place == 0 else "")),
         )
     return table
 

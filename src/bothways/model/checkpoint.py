@@ -11,12 +11,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bothways.errors import CheckpointError
-from bothways.model.config import EncoderConfig
+from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.model.encoder import initialise
 from bothways.model.heads import TaskModel
 from bothways.storage import replacing
 
-WEIGHTS = "model.safetensors"
 PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.pt", "model.pt", "model.ckpt", "tf_model.h5")
 _TIED = (
     *("predictions.decoder.weight", "predictions.decoder.bias", "lm_head.decoder.weight", "lm_head.decoder.bias"),

@@ -10,6 +10,7 @@ from typing import Any
 from bothways.errors import CheckpointError
 from bothways.model.families import FAMILIES, Family
 
+WEIGHTS = "model.safetensors"  # beside config.json
 UNUSED_ROWS = 1000  # more of them than this and the vocabulary is of another model; some tables are rounded up
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
 _ACTIVATION_FROM_HF = {

@@ -12,6 +12,7 @@ from torch import nn
 from bothways.batch import Batch
 from bothways.errors import CheckpointError
 from bothways.model.checkpoint import load_model
+from bothways.model.config import WEIGHTS
 from bothways.model.dropout import NO_DROPOUT, Dropout
 from bothways.model.encoder import Encoder, Layer
 from bothways.model.heads import TaskModel
@@ -52,14 +53,20 @@ class TorchEngine:
     """Runs a PyTorch model on packed batches; needs PyTorch, uses all its threads, one batch at a time."""
 
     max_tokens = 2048  # a batch: enough to keep the products large, little enough to stay in cache
+    streams = 1
 
-    def __init__(self, model: TaskModel) -> None:
-        self.model = model
+    def __init__(self, model: TaskModel, weights: Path | None = None) -> None:
+        self.model, self.weights = model, weights
 
     @property
     def parameters(self) -> int:
         """How many numbers the model holds."""
         return sum(part.numel() for part in self.model.parameters())
+
+    def describe(self) -> str:
+        """Version, precision and threads."""
+        bits = "bf16" if any(part.dtype == torch.bfloat16 for part in self.model.parameters()) else "fp32"
+        return f"PyTorch {torch.__version__.split('+')[0]}, {bits}, {torch.get_num_threads()} threads"
 
     def run(self, batch: Batch) -> np.ndarray:
         """A packed batch -> (K, L) logits of the pieces it reads, in the batch's order."""
@@ -68,7 +75,7 @@ class TorchEngine:
 
 
 def open_torch_engine(
-    directory: Path, head: str, outputs: int, precision: Precision | None, reporter: Reporter
+    directory: Path, head: str, outputs: int, precision: Precision, reporter: Reporter
 ) -> TorchEngine:
     """The trained model in a directory, ready to run; an untrained head is refused."""
     model, report = load_model(directory, head, outputs, torch.Generator().manual_seed(0))
@@ -79,5 +86,5 @@ def open_torch_engine(
         )
     for line in report.lines()[1:]:  # what was left over or not understood; what was loaded goes without saying
         reporter.note(line)
-    set_precision(model.encoder, precision or best_precision())
-    return TorchEngine(model)
+    set_precision(model.encoder, precision)
+    return TorchEngine(model, directory / WEIGHTS)

@@ -12,6 +12,7 @@ from typing import Any
 from bothways.errors import CheckpointError, OptionError
 from bothways.model.config import EncoderConfig
 from bothways.model.families import ARCHITECTURES
+from bothways.runtime.exports import FOLDER
 from bothways.storage import write_text
 from bothways.tasks import TASKS, TRAINED, Task, scored
 from bothways.text.tokenizer import Tokenizer
@@ -84,8 +85,8 @@ class Artifact:
         write_text(self.directory / SETTINGS, _json(settings))
 
     def files(self) -> list[Path]:
-        """The files that predicting needs."""
-        names = ("config.json", SETTINGS, "tokenizer.json", "tokenizer_config.json", "model.safetensors")
+        """The files that predicting needs besides the weights."""
+        names = ("config.json", SETTINGS, "tokenizer.json", "tokenizer_config.json")
         return [self.directory / name for name in names if (self.directory / name).is_file()]
 
     def _config_json(self) -> dict[str, Any]:
@@ -120,7 +121,8 @@ def clear_run_directory(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name in _OF_A_RUN:
         (out / name).unlink(missing_ok=True)
-    shutil.rmtree(out / "tensorboard", ignore_errors=True)
+    for folder in ("tensorboard", FOLDER):
+        shutil.rmtree(out / folder, ignore_errors=True)
 
 
 def _task_of(raw: dict[str, Any], config: EncoderConfig, directory: Path, task: str | None) -> Task:

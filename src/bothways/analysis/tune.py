@@ -1,0 +1,108 @@
+"""Which engine, precision, streams and batches are fastest here, measured on the user's own texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bothways.analysis.compare import in_process
+from bothways.analysis.gate import MOST_FALL, judged
+from bothways.errors import BothwaysError, OptionError
+from bothways.runtime.artifact import Artifact
+from bothways.runtime.engines import ABLE, MAX_TOKENS
+from bothways.runtime.exports import Export, Graph, Plan, write_tuned
+from bothways.runtime.processor import cores, processor
+from bothways.tasks.task import Example
+from bothways.terminal import Reporter
+
+BUDGETS = (256, 1024, 2048)  # besides MAX_TOKENS
+FINALISTS = 2  # engines whose streams and batches are varied
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One way to run a model: how fast, how much memory, and whether its answers hold; or why it did not run."""
+
+    plan: Plan
+    texts_per_second: float = 0.0
+    memory: int = 0
+    graph: Graph | None = None
+    problem: str | None = None
+
+    @property
+    def stands(self) -> bool:
+        """Whether it may be used."""
+        return self.problem is None and (self.graph is None or self.graph.rejected is None)
+
+    def as_json(self) -> dict[str, Any]:
+        """The trial as one JSON object."""
+        facts = {name: getattr(self.plan, name) for name in ("engine", "precision", "streams", "max_tokens")}
+        if self.problem is not None:
+            return facts | {"problem": self.problem}
+        gate = {} if self.graph is None else {"agreement": self.graph.agreement, "rejected": self.graph.rejected}
+        return facts | {"texts_per_second": self.texts_per_second, "memory": self.memory} | gate
+
+
+def tune(
+    artifact: Artifact, examples: Sequence[Example], reporter: Reporter, *, most_fall: float = MOST_FALL
+) -> list[Trial]:
+    """Measure what can run this model, fastest first, and remember the winner in its directory for this processor.
+
+    First every engine and precision, each in a process of its own; then the streams and the batches of the fastest
+    two. What falls below the accuracy gate, against fp32 on the same examples, never wins.
+
+    Raises `OptionError` where nothing runs.
+    """
+    export = Export.read(artifact.directory)
+    graphs = export.graphs if export is not None else {}
+    plans = [
+        Plan(engine, precision, 1 if engine == "torch" else cores(), 2048 if engine == "torch" else MAX_TOKENS)
+        for engine, able in ABLE.items()
+        for precision in able
+        if engine == "torch" or ("fp32" if precision == "bf16" else precision) in graphs
+    ]
+    run = _Trials(artifact, examples, reporter, most_fall)
+    for plan in sorted(plans, key=lambda plan: plan.precision != "fp32"):  # fp32 first: the others are held against it
+        run.measure(plan)
+    for best in [trial.plan for trial in run.fastest() if trial.plan.engine != "torch"][:FINALISTS]:
+        for budget in BUDGETS:
+            run.measure(replace(best, max_tokens=budget))
+        fast = next(trial.plan for trial in run.fastest() if trial.plan.engine == best.engine)
+        if cores() > 1:
+            run.measure(replace(fast, streams=1))
+    ranked = run.fastest()
+    if not ranked:
+        raise OptionError(f"{artifact.directory}: nothing could run it; {run.trials[-1].problem}")
+    winner = ranked[0]
+    facts = {"texts_per_second": winner.texts_per_second, "examples": len(examples)}
+    write_tuned(artifact.directory, processor(), winner.plan, facts)
+    rest = [trial for trial in run.trials if not trial.stands]
+    return ranked + sorted(rest, key=lambda trial: -trial.texts_per_second)
+
+
+class _Trials:
+    def __init__(self, artifact: Artifact, examples: Sequence[Example], reporter: Reporter, most_fall: float) -> None:
+        self.artifact, self.examples, self.reporter, self.most_fall = artifact, examples, reporter, most_fall
+        self.trials: list[Trial] = []
+        self.reference: Sequence[Any] | None = None
+
+    def fastest(self) -> list[Trial]:
+        """Those that may be used, fastest first."""
+        return sorted((trial for trial in self.trials if trial.stands), key=lambda trial: -trial.texts_per_second)
+
+    def measure(self, plan: Plan) -> None:
+        self.reporter.note(f"measuring {plan}")
+        task = self.artifact.task
+        request = {"model": str(self.artifact.directory), "task": task.name, "plan": plan}
+        try:
+            found = in_process(request, self.examples)
+        except BothwaysError as error:  # an engine that is missing, or that died
+            self.trials.append(Trial(plan, problem=str(error)))
+            return
+        predictions, graph = found["predictions"], None
+        if self.reference is None:
+            self.reference = predictions
+        else:
+            graph = judged(Graph(""), task, self.examples, self.reference, predictions, most_fall=self.most_fall)
+        self.trials.append(Trial(plan, found["texts_per_second"], found["memory"], graph))

@@ -1,0 +1,162 @@
+"""The `onnx/` folder of a model directory: its graphs, and what was measured when they were made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from bothways.batch import Batch
+from bothways.errors import CheckpointError
+from bothways.model.config import WEIGHTS, EncoderConfig
+from bothways.storage import write_text
+
+Form = Literal["fp32", "int8", "int8-static"]
+FORMS: tuple[Form, ...] = get_args(Form)
+FOLDER, EXPORT, TUNED = "onnx", "export.json", "tuned.json"
+FILES: dict[Form, str] = {"fp32": "model.onnx", "int8": "model_int8.onnx", "int8-static": "model_int8_static.onnx"}
+FORMAT = 1
+_BLOCKS, _BLOCK = 64, 4096  # of the weights, in bytes: any training changes some of them, and reading all takes time
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """One graph: the hash of its file, and what the gate found (None: it was not asked).
+
+    `reference` and `value` are the metric in fp32 and here, on `examples` examples, `agreement` the share of them
+    with the same answer; `rejected` says why the graph is not used.
+    """
+
+    sha256: str
+    metric: str | None = None
+    reference: float | None = None
+    value: float | None = None
+    agreement: float | None = None
+    examples: int = 0
+    rejected: str | None = None
+
+    def measured(self) -> str:
+        """What the gate found, in a few words."""
+        parts = [] if self.metric is None else [f"{self.metric} {self.value:.4f}, in fp32 {self.reference:.4f}"]
+        if self.agreement is not None:
+            parts.append(f"{100 * self.agreement:.1f} % of {self.examples:,} answers the same")
+        return ", ".join(parts) or "not measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What `onnx/export.json` says: for which head and config, how many numbers, which graphs."""
+
+    directory: Path
+    head: str
+    outputs: int
+    source: str  # a hash of the config and of a sample of the weights, so that a graph of another model is noticed
+    parameters: int
+    graphs: dict[Form, Graph] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, directory: Path) -> Export | None:
+        """The exported graphs of a model directory, if there are any.
+
+        Raises `CheckpointError` where the record is damaged.
+        """
+        path = directory / FOLDER / EXPORT
+        if not path.is_file():
+            return None
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            graphs = {form: Graph(**raw["graphs"][form]) for form in FORMS if form in raw["graphs"]}
+            return cls(directory, raw["head"], raw["outputs"], raw["source"], raw["parameters"], graphs)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{path}: damaged, or of a newer bothways ({error!r}); bothways export {directory} writes it anew"
+            ) from error
+
+    def stale(self, config: EncoderConfig) -> str | None:
+        """Why the graphs are not of the model in the directory, if they are not."""
+        there = (self.directory / WEIGHTS).is_file()  # it may be left out where only the graph is served
+        if not there or self.source == source_of(self.directory, config):
+            return None
+        return f"the graphs in {self.directory / FOLDER} are of another model than config.json and model.safetensors"
+
+    def as_json(self) -> dict[str, Any]:
+        """The record as one JSON object."""
+        return {"format": FORMAT} | {name: value for name, value in asdict(self).items() if name != "directory"}
+
+    def write(self) -> None:
+        """Write the record; the graphs are there already."""
+        write_text(self.directory / FOLDER / EXPORT, json.dumps(self.as_json(), indent=2) + "\n")
+
+    def with_graph(self, form: Form, graph: Graph) -> Export:
+        """The record with one graph more, or in place of the one before."""
+        return replace(self, graphs=self.graphs | {form: graph})
+
+    def file(self, form: Form) -> Path:
+        """The file of a graph; raises `CheckpointError` where it is missing or not the one that was exported."""
+        path = self.directory / FOLDER / FILES[form]
+        again = f"bothways export {self.directory} --precision {form} writes it anew"
+        if not path.is_file():
+            raise CheckpointError(f"{path}: not there, though {EXPORT} names it; {again}")
+        with path.open("rb") as opened:
+            found = hashlib.file_digest(opened, "sha256").hexdigest()
+        if found != self.graphs[form].sha256:
+            raise CheckpointError(
+                f"{path}: damaged, or not the graph that was exported here (its hash differs); {again}"
+            )
+        return path
+
+
+def graph_inputs(batch: Batch, pad_id: int) -> dict[str, np.ndarray]:
+    """A packed batch as the inputs of a graph: (B, T) ids, mask and segment ids, (K,) places that the head reads."""
+    ids, mask, type_ids = batch.padded(pad_id)
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": type_ids, "reads": batch.padded_reads()}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a model is run: by which engine, in which precision, how many batches at a time and of how many tokens."""
+
+    engine: str
+    precision: str
+    streams: int
+    max_tokens: int
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.precision}, {self.streams} x {self.max_tokens} tokens"
+
+
+def read_tuned(directory: Path, processor: str) -> Plan | None:
+    """The plan that was fastest here, if somebody measured; a record that cannot be read counts as none."""
+    path = directory / FOLDER / TUNED
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return Plan(**found[processor]["plan"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_tuned(directory: Path, processor: str, plan: Plan, facts: dict[str, Any]) -> None:
+    """Remember the plan for this processor; what others measured stays."""
+    path = directory / FOLDER / TUNED
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    known[processor] = {"plan": asdict(plan)} | facts
+    write_text(path, json.dumps(known, indent=2, ensure_ascii=False) + "\n")
+
+
+def source_of(directory: Path, config: EncoderConfig) -> str:
+    """A hash of all that a graph takes from the config, and of blocks spread over the file of weights."""
+    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+    path = directory / WEIGHTS
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        for start in np.linspace(0, max(size - _BLOCK, 0), _BLOCKS).astype(int).tolist():
+            file.seek(start)
+            digest.update(file.read(_BLOCK))
+    return f"{size} {digest.hexdigest()}"

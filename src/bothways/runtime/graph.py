@@ -1,0 +1,265 @@
+"""An encoder with its head as one ONNX graph, built from the named weights of our own modules.
+
+Inputs: `input_ids`, `attention_mask`, `token_type_ids` (B, T) as everywhere, and `reads` (K,), the places among the
+B·T of the pieces that the head reads, row after row; output: `logits` (K, L). Behind the attention of the last
+layer only those K pieces are computed, as nothing mixes pieces any more.
+
+Three forms of the same computation:
+fp32         standard operators alone
+int8         for ONNX Runtime: matrices in 8 bits, one scale a column; what they multiply is scaled as it comes
+int8-static  standard operators with QuantizeLinear and DequantizeLinear, for any engine; scales fixed by calibration
+
+B windows, T their longest length, K pieces read, C hidden width, H heads, D = C / H.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import ArrayLike
+from onnx import TensorProto, helper, numpy_helper
+
+from bothways.model.config import EncoderConfig
+from bothways.runtime.exports import Form
+
+Weights = Mapping[str, np.ndarray]
+Ranges = Mapping[str, tuple[float, float]]  # the least and the largest number that each linear layer is given
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+OPSET, CONTRIB = 21, "com.microsoft"
+FAR = -1e4  # added to the scores of padding; exp of it is 0 in every precision
+_ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gelu": ("Gelu", {}),
+    "gelu_tanh": ("Gelu", {"approximate": "tanh"}),
+    "relu": ("Relu", {}),
+    "tanh": ("Tanh", {}),
+}
+
+
+def build(
+    config: EncoderConfig,
+    head: str,
+    weights: Weights,
+    form: Form,
+    *,
+    ranges: Ranges | None = None,
+) -> onnx.ModelProto:
+    """The graph of `TaskModel(config, head, ...)` with `weights`, its state by name, as numpy arrays.
+
+    `ranges` are needed for the form int8-static alone.
+    """
+    graph = _Graph(config, weights, form, ranges or {})
+    logits = graph.head(head, graph.encoder())
+    graph.add("Identity", logits, output="logits")
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["windows", "pieces"]) for name in INPUTS]
+    inputs.append(helper.make_tensor_value_info("reads", TensorProto.INT64, ["reads"]))
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["reads", None])
+    made = helper.make_graph(graph.nodes, f"{config.family}-{head}", inputs, [output], graph.initializers)
+    domains = [helper.make_opsetid("", OPSET), *([helper.make_opsetid(CONTRIB, 1)] if form == "int8" else [])]
+    return helper.make_model(made, opset_imports=domains, ir_version=10, producer_name="bothways")
+
+
+class _Graph:
+    """The nodes so far; every method adds some and gives the name of what they compute."""
+
+    def __init__(self, config: EncoderConfig, weights: Weights, form: Form, ranges: Ranges) -> None:
+        self.config, self.weights, self.form, self.ranges = config, weights, form, ranges
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self._known: dict[str, str] = {}
+
+    def add(self, kind: str, *inputs: str, output: str | None = None, domain: str = "", **attributes: Any) -> str:
+        output = output or f"{kind}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [output], domain=domain, **attributes))
+        return output
+
+    def constant(self, value: ArrayLike, name: str | None = None) -> str:
+        """A tensor in the file; one with a name is written once (ALBERT's layers share theirs)."""
+        if name is not None and name in self._known:
+            return name
+        array = np.ascontiguousarray(value)
+        name = name or f"constant_{len(self.initializers)}"
+        self.initializers.append(numpy_helper.from_array(array, name))
+        self._known[name] = name
+        return name
+
+    def weight(self, name: str) -> str:
+        return self.constant(self.weights[name], name)
+
+    def encoder(self) -> str:
+        """(B, T) ids -> (K, C) hidden of the pieces read."""
+        config = self.config
+        hidden = self.embeddings()
+        mask = self.mask()
+        distinct = config.distinct_layers
+        for number in range(config.num_hidden_layers):
+            layer = f"encoder.layers.{number * distinct // config.num_hidden_layers}"
+            mixed = self.attention(hidden, layer, mask)
+            if number == config.num_hidden_layers - 1:
+                hidden, mixed = self.read(hidden), self.read(mixed)
+            mixed = self.linear(mixed, f"{layer}.attention_output")
+            hidden = self.add_and_norm(hidden, mixed, f"{layer}.attention_norm")
+            inner = self.activate(self.linear(hidden, f"{layer}.inner"), config.hidden_act)
+            hidden = self.add_and_norm(hidden, self.linear(inner, f"{layer}.outer"), f"{layer}.norm")
+        return hidden
+
+    def embeddings(self) -> str:
+        """Piece + position + segment, normalised: (B, T) -> (B, T, C)."""
+        config = self.config
+        first = config.rules.position_offset
+        length = self.add("Shape", "input_ids", start=1, end=2)
+        end = self.add("Add", length, self.constant([first])) if first else length
+        table = self.weight("encoder.embeddings.position.weight")
+        total = self.add("Slice", table, self.constant([first]), end, self.constant([0]))  # (T, E)
+        if config.type_vocab_size:
+            segment = self.weight("encoder.embeddings.segment.weight")
+            total = self.add("Add", self.add("Gather", segment, "token_type_ids"), total)
+        total = self.add("Add", self.pieces(), total)
+        hidden = self.norm(total, "encoder.embeddings.norm")
+        return self.linear(hidden, "encoder.embeddings.project") if config.projects else hidden
+
+    def pieces(self) -> str:
+        """(B, T) -> (B, T, E) rows of the vocabulary's table, which int8 forms keep in 8 bits with a scale a row."""
+        name = "encoder.embeddings.word.weight"
+        if self.form == "fp32":
+            return self.add("Gather", self.weight(name), "input_ids")
+        rows, scales = quantised(self.weights[name])
+        row = self.add("Gather", self.constant(rows, f"{name}.rows"), "input_ids")
+        scale = self.add("Gather", self.constant(scales[:, None], f"{name}.scales"), "input_ids")  # (B, T, 1)
+        return self.add("Mul", self.add("Cast", row, to=TensorProto.FLOAT), scale)
+
+    def mask(self) -> str:
+        """What is added to the scores of each key: 0, and `FAR` on padding, in the shape that the form needs."""
+        real = self.add("Cast", "attention_mask", to=TensorProto.FLOAT)
+        padding = self.add("Sub", self.constant(np.float32(1)), real)
+        if self.form != "int8":
+            bias = self.add("Mul", padding, self.constant(np.float32(FAR)))
+            return self.add("Unsqueeze", bias, self.constant([1, 2]))  # (B, 1, 1, T)
+        # ONNX Runtime's fast kernel takes no mask, so each head has one number more: 1 in the queries, this in the
+        # keys. Their product is the mask.
+        H, D = self.config.num_attention_heads, self.config.hidden_size // self.config.num_attention_heads
+        more = np.zeros((H, D + 1), np.float32)
+        more[:, D] = FAR * D**0.5
+        return self.add("Mul", self.add("Unsqueeze", padding, self.constant([2])), self.constant(more.reshape(-1)))
+
+    def attention(self, hidden: str, layer: str, mask: str) -> str:
+        """(B, T, C) -> (B, T, C), each piece mixed with those of its window (Vaswani et al. 2017, 3.2)."""
+        C, H = self.config.hidden_size, self.config.num_attention_heads
+        D = C // H
+        name = f"{layer}.qkv"
+        if self.form == "int8":
+            weight, bias = with_mask_columns(self.weights[f"{name}.weight"], self.weights[f"{name}.bias"], H)
+            query, key, value = self.split(self.quick(hidden, weight, bias, name), [H * (D + 1), H * (D + 1), C])
+            key = self.add("Add", key, mask)
+            return self.add("MultiHeadAttention", query, key, value, domain=CONTRIB, num_heads=H, scale=float(D**-0.5))
+        parts = self.split(self.linear(hidden, name), [C, C, C])
+        heads = [self.add("Reshape", part, self.constant([0, 0, H, D])) for part in parts]
+        query, value = (self.add("Transpose", part, perm=[0, 2, 1, 3]) for part in (heads[0], heads[2]))
+        key = self.add("Transpose", heads[1], perm=[0, 2, 3, 1])  # (B, H, D, T)
+        scores = self.add("Mul", self.add("MatMul", query, key), self.constant(np.float32(D**-0.5)))  # (B, H, T, T)
+        shares = self.add("Softmax", self.add("Add", scores, mask), axis=-1)
+        mixed = self.add("Transpose", self.add("MatMul", shares, value), perm=[0, 2, 1, 3])  # (B, T, H, D)
+        return self.add("Reshape", mixed, self.constant([0, 0, C]))
+
+    def split(self, joined: str, widths: list[int]) -> list[str]:
+        outputs = [f"Split_{len(self.nodes)}_{part}" for part in range(len(widths))]
+        self.nodes.append(helper.make_node("Split", [joined, self.constant(widths)], outputs, axis=-1))
+        return outputs
+
+    def read(self, hidden: str) -> str:
+        """(B, T, C) -> (K, C)."""
+        rows = self.add("Reshape", hidden, self.constant([-1, self.config.hidden_size]))
+        return self.add("Gather", rows, "reads")
+
+    def head(self, head: str, rows: str) -> str:
+        """(K, C) -> (K, L), as the modules of model/heads.py; in fp32 but for the vocabulary's table."""
+        config, rules = self.config, self.config.rules
+        if "encoder.pooler.weight" in self.weights:
+            rows = self.activate(self.plain(rows, "encoder.pooler"), "tanh")
+        if head in ("hidden", "pooled"):
+            return rows
+        if head == "masked":
+            inner = self.activate(self.plain(rows, "head.dense"), rules.masked_activation or config.hidden_act)
+            table, bias = self.weights["encoder.embeddings.word.weight"], self.weights["head.bias"]
+            inner = self.norm(inner, "head.norm")
+            if self.form == "int8":
+                return self.quick(inner, table, bias, "head.table")
+            product = self.add("MatMul", inner, self.constant(table.T, "head.table"))
+            return self.add("Add", product, self.weight("head.bias"))
+        if "head.dense.weight" in self.weights:
+            rows = self.activate(self.plain(rows, "head.dense"), rules.head_activation)
+        return self.plain(rows, "head.output")
+
+    def linear(self, hidden: str, name: str) -> str:
+        """A large linear layer, in the form's precision."""
+        weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+        if self.form == "fp32":
+            return self.plain(hidden, name)
+        if self.form == "int8":
+            return self.quick(hidden, weight, bias, name)
+        low, high = self.ranges[name]
+        low, high = min(low, 0.0), max(high, 1e-6)
+        scale = self.constant(np.float32((high - low) / 255), f"{name}.input_scale")
+        zero = self.constant(np.uint8(round(-low / (high - low) * 255)), f"{name}.input_zero")
+        hidden = self.add("DequantizeLinear", self.add("QuantizeLinear", hidden, scale, zero), scale, zero)
+        rows, scales = quantised(weight)
+        matrix = self.add(
+            "DequantizeLinear",
+            self.constant(rows.T, f"{name}.matrix"),
+            self.constant(scales, f"{name}.scales"),
+            self.constant(np.zeros(len(scales), np.int8), f"{name}.zeros"),
+            axis=1,
+        )
+        return self.add("Add", self.add("MatMul", hidden, matrix), self.weight(f"{name}.bias"))
+
+    def plain(self, hidden: str, name: str) -> str:
+        matrix = self.constant(self.weights[f"{name}.weight"].T, f"{name}.matrix")
+        return self.add("Add", self.add("MatMul", hidden, matrix), self.weight(f"{name}.bias"))
+
+    def quick(self, hidden: str, weight: np.ndarray, bias: np.ndarray, name: str) -> str:
+        """A product of ONNX Runtime's own: 8-bit matrix, inputs scaled to 8 bits as they come."""
+        rows, scales = quantised(weight)
+        matrix, scale = self.constant(rows.T, f"{name}.matrix"), self.constant(scales, f"{name}.scales")
+        return self.add(
+            "DynamicQuantizeMatMul", hidden, matrix, scale, "", self.constant(bias, f"{name}.bias"), domain=CONTRIB
+        )
+
+    def activate(self, hidden: str, name: str) -> str:
+        kind, attributes = _ACTIVATIONS[name]
+        return self.add(kind, hidden, **attributes)
+
+    def add_and_norm(self, hidden: str, more: str, name: str) -> str:
+        if self.form == "int8":
+            gamma, beta = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
+            eps = self.config.layer_norm_eps
+            return self.add("SkipLayerNormalization", hidden, more, gamma, beta, domain=CONTRIB, epsilon=eps)
+        return self.norm(self.add("Add", hidden, more), name)
+
+    def norm(self, hidden: str, name: str) -> str:
+        gamma, beta = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
+        return self.add("LayerNormalization", hidden, gamma, beta, axis=-1, epsilon=self.config.layer_norm_eps)
+
+
+def quantised(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(M, C) -> 8-bit rows (M, C) and their scales (M,): symmetric, each row's largest number is 127.
+
+    >>> rows, scales = quantised(np.array([[1.0, -0.5], [0.0, 0.0]], np.float32))
+    >>> rows.tolist()
+    [[127, -64], [0, 0]]
+    """
+    scales = np.maximum(np.abs(weight).max(1), 1e-9).astype(np.float32) / 127
+    return np.rint(weight / scales[:, None]).astype(np.int8), scales
+
+
+def with_mask_columns(weight: np.ndarray, bias: np.ndarray, heads: int) -> tuple[np.ndarray, np.ndarray]:
+    """(3C, C), (3C,) of queries, keys and values with one output more for each head of queries and keys.
+
+    It is always 1 in the queries; in the keys it is what the mask adds to 0.
+    """
+    C = weight.shape[1]
+    rows, biases = weight.reshape(3, heads, -1, C), bias.reshape(3, heads, -1)
+    widened = [np.pad(rows[part], ((0, 0), (0, 1), (0, 0))).reshape(-1, C) for part in (0, 1)]
+    ones = [np.pad(biases[part], ((0, 0), (0, 1)), constant_values=1 - part).reshape(-1) for part in (0, 1)]
+    return np.concatenate([*widened, rows[2].reshape(-1, C)]), np.concatenate([*ones, biases[2].reshape(-1)])

@@ -1,0 +1,291 @@
+"""Graphs are served as they were judged: which engine runs, what it answers, what is said when it cannot."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bothways
+from bothways.analysis.gate import judged
+from bothways.errors import CheckpointError, MissingDependencyError, OptionError
+from bothways.predictor import Predictor, load
+from bothways.runtime import engines, openvino
+from bothways.runtime.exports import EXPORT, FOLDER, Graph, Plan, read_tuned, write_tuned
+from bothways.runtime.processor import processor
+from bothways.tasks.classify import Classify
+from bothways.tasks.task import Example
+from bothways.terminal import Reporter
+from tests.tiny import BAD, GOOD, ROWS, write_base
+
+TEXTS = [*GOOD, *BAD, " ".join(GOOD) * 3]
+FAST = bothways.Recipe(epochs=6, batch_size=4, max_pieces=16, overlap=4, precision="fp32", lr=3e-3, dropout=0.0)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("engines")
+    base = write_base(folder / "base")
+    bothways.finetune("classify", ROWS, ROWS, base=base, out=folder / "run", recipe=FAST, export="none")
+    for precision in ("fp32", "int8", "int8-static"):
+        bothways.export(folder / "run", precision=precision, calibrate=ROWS)
+    return folder / "run"
+
+
+@pytest.fixture
+def copy(model, tmp_path) -> Path:
+    shutil.copytree(model, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+class Heard(Reporter):
+    """A reporter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def scores(predictor: Predictor, texts: list[str] = TEXTS) -> np.ndarray:
+    return np.array([[one.scores[label] for label in predictor.task.labels] for one in predictor(texts)])
+
+
+# Largest difference of a probability from that of PyTorch in fp32, on a model 32 numbers wide.
+@pytest.mark.parametrize(
+    ("engine", "precision", "tolerance"),
+    [
+        ("onnxruntime", "fp32", 1e-5),
+        ("onnxruntime", "int8", 0.05),
+        ("onnxruntime", "int8-static", 0.1),
+        ("openvino", "fp32", 1e-5),
+        ("openvino", "bf16", 0.05),
+        ("openvino", "int8-static", 0.1),
+        ("torch", "bf16", 0.05),
+    ],
+)
+def test_every_engine_answers_as_pytorch_in_fp32(model, engine, precision, tolerance):
+    if engine == "openvino" and openvino.why_no_openvino() is not None:
+        pytest.skip(openvino.why_no_openvino())
+    reference = load(model, engine="torch", precision="fp32")
+    other = load(model, engine=engine, precision=precision)
+    assert precision in other.engine.describe()
+    assert np.abs(scores(other) - scores(reference)).max() <= tolerance
+
+
+def test_the_int8_graph_runs_where_nothing_is_asked_for(model):
+    assert "int8" in load(model).engine.describe()
+    assert "ONNX Runtime" in load(model).engine.describe()
+
+
+def test_streams_and_batches_change_nothing(model):
+    single = load(model, plan=Plan("onnxruntime", "fp32", 1, 8))
+    double = load(model, plan=Plan("onnxruntime", "fp32", 2, 4096))
+    assert (single.engine.streams, double.engine.streams) == (1, 2)
+    np.testing.assert_allclose(scores(single), scores(double), atol=1e-5)
+
+
+def test_a_rejected_graph_is_not_used_and_a_line_says_so(copy):
+    record = copy / FOLDER / EXPORT
+    raw = json.loads(record.read_text())
+    raw["graphs"]["int8"]["rejected"] = "its accuracy fell"
+    record.write_text(json.dumps(raw))
+    heard = Heard()
+    assert "fp32" in load(copy, reporter=heard).engine.describe()
+    assert any("int8 graph was rejected: its accuracy fell" in line for line in heard.lines)
+    assert "int8" in load(copy, precision="int8").engine.describe()  # whoever asks for it gets it
+
+
+def test_graphs_of_other_weights_are_not_used_and_a_line_says_so(copy, tmp_path):
+    other = write_base(tmp_path / "other")
+    weights = copy / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-64:] = (other / "model.safetensors").read_bytes()[-64:]
+    weights.write_bytes(content)
+    heard = Heard()
+    assert "PyTorch" in load(copy, reporter=heard).engine.describe()
+    assert any("of another model" in line and "bothways export" in line for line in heard.lines)
+
+
+def test_a_graph_is_served_without_the_weights_it_was_made_of(copy):
+    expected = scores(load(copy))
+    (copy / "model.safetensors").unlink()
+    np.testing.assert_array_equal(scores(load(copy)), expected)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-9] + b"different"), "hash differs"),
+        (Path.unlink, "not there, though export.json names it"),
+    ],
+)
+def test_a_damaged_or_missing_graph_is_said_in_one_line(copy, damage, message):
+    damage(copy / FOLDER / "model_int8.onnx")
+    with pytest.raises(CheckpointError, match=message) as raised:
+        load(copy)
+    assert "bothways export" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_damaged_record_is_said_in_one_line(copy):
+    (copy / FOLDER / EXPORT).write_text('{"head": "classify"}')
+    with pytest.raises(CheckpointError, match="damaged, or of a newer bothways"):
+        load(copy)
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "message"),
+    [
+        ("tensorflow", None, "engine 'tensorflow' is not one of onnxruntime, openvino, torch"),
+        (None, "fp16", "precision 'fp16' is not one of"),
+        ("onnxruntime", "bf16", "onnxruntime does not run bf16; it runs int8"),
+        ("torch", "int8", "torch does not run int8; it runs bf16, fp32"),
+    ],
+)
+def test_what_no_engine_does_is_said(model, engine, precision, message):
+    with pytest.raises(OptionError, match=message):
+        load(model, engine=engine, precision=precision)
+
+
+def test_a_graph_that_was_not_exported_is_asked_for(copy):
+    raw = json.loads((copy / FOLDER / EXPORT).read_text())
+    del raw["graphs"]["int8-static"]
+    (copy / FOLDER / EXPORT).write_text(json.dumps(raw))
+    with pytest.raises(CheckpointError, match=r"exported are: fp32, int8 \(bothways export .* --precision int8-static"):
+        load(copy, precision="int8-static")
+
+
+def test_without_openvino_the_extra_is_named_and_a_tuned_plan_is_replaced(copy, monkeypatch):
+    monkeypatch.setattr(engines, "why_no_openvino", lambda: "OpenVINO died with signal 8 on this processor")
+    with pytest.raises(MissingDependencyError, match="died with signal 8"):
+        load(copy, engine="openvino")
+    write_tuned(copy, processor(), Plan("openvino", "int8-static", 2, 512), {})
+    heard = Heard()
+    assert "ONNX Runtime" in load(copy, reporter=heard).engine.describe()
+    assert any("signal 8" in line and "a slower one runs" in line for line in heard.lines)
+
+
+def test_a_probe_that_dies_is_a_reason_and_is_remembered(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.setattr(openvino, "_PROBE", "import os, signal; os.kill(os.getpid(), signal.SIGFPE)")
+    assert "died with signal 8" in openvino.why_no_openvino()
+    monkeypatch.setattr(openvino, "_PROBE", "")
+    assert "died with signal 8" in openvino.why_no_openvino()
+    (remembered,) = json.loads((tmp_path / ".cache/bothways/openvino.json").read_text())
+    assert processor() in remembered
+
+
+def test_the_tuned_plan_of_this_processor_is_used(copy):
+    write_tuned(copy, "another processor", Plan("onnxruntime", "fp32", 1, 99), {})
+    assert read_tuned(copy, processor()) is None
+    write_tuned(copy, processor(), Plan("onnxruntime", "fp32", 1, 77), {"texts_per_second": 5.0})
+    engine = load(copy).engine
+    assert (engine.max_tokens, engine.streams) == (77, 1)
+    assert "fp32" in engine.describe()
+    (copy / FOLDER / "tuned.json").write_text("{")
+    assert "int8" in load(copy).engine.describe()
+
+
+def test_tuning_measures_what_there_is_and_remembers_the_winner(copy):
+    trials = bothways.tune(copy, [{"text": text} for text in TEXTS])
+    assert {(trial.plan.engine, trial.plan.precision) for trial in trials} >= {
+        ("onnxruntime", "int8"),
+        ("onnxruntime", "fp32"),
+        ("torch", "fp32"),
+    }
+    assert read_tuned(copy, processor()) == trials[0].plan
+    fast = [trial.texts_per_second for trial in trials if trial.stands]
+    assert fast == sorted(fast, reverse=True)
+    assert load(copy).engine.max_tokens == trials[0].plan.max_tokens
+
+
+def test_eight_bits_need_texts_to_be_judged_on(model):
+    with pytest.raises(OptionError, match="give --calibrate FILE"):
+        bothways.export(model, precision="int8")
+
+
+def test_graphs_of_another_head_are_not_used(copy):
+    heard = Heard()
+    assert "PyTorch" in load(copy, task="embed", reporter=heard).engine.describe()
+    assert any("answer with the head 'classify'" in line and "--task embed" in line for line in heard.lines)
+
+
+def said(labels: str, scores_: float = 0.9):
+    from bothways.tasks.classify import Labelled
+
+    return [Labelled("good" if one == "g" else "bad", scores_, {"good": 0.5, "bad": 0.5}) for one in labels]
+
+
+@pytest.mark.parametrize(
+    ("predicted", "rejected"),
+    [
+        ("g" * 50 + "b" * 50, None),
+        ("g" * 49 + "b" * 51, None),  # one answer's worth is chance
+        ("g" * 48 + "b" * 52, "a fall of more than 0.5 points"),
+        ("b" * 50 + "g" * 50, "0.0 % of its answers are those of fp32"),
+    ],
+)
+def test_the_gate_lets_through_what_answers_as_well(predicted, rejected):
+    task = Classify(labels=("bad", "good"))
+    golds = ["good"] * 50 + ["bad"] * 50
+    examples = [Example((str(number),), gold) for number, gold in enumerate(golds)]
+    graph = judged(Graph("hash"), task, examples, said("g" * 50 + "b" * 50), said(predicted))
+    assert (graph.rejected is None) == (rejected is None)
+    if rejected is not None:
+        assert rejected in graph.rejected
+    assert graph.reference == 1.0
+    without = [replace(example, gold=None) for example in examples]
+    assert judged(Graph("hash"), task, without, said("gb"), said("gb")).metric is None
+
+
+def test_identical_texts_are_computed_once_and_answered_in_order(model):
+    predictor = load(model, precision="fp32")
+    counted: list[int] = []
+    engine = predictor.engine
+    run = engine.run
+    engine.run = lambda batch: counted.append(len(batch.lengths)) or run(batch)
+    texts = ["great film", "dull film", "great film", "", "great film", "a joy to watch"]
+    found = predictor(texts)
+    assert sum(counted) == 3
+    assert found[0] == found[2] == found[4]
+    assert found[3].error is not None
+    assert [one.label for one in found if one.error is None] == [one.label for one in predictor(texts) if not one.error]
+
+
+def test_a_generator_is_read_two_chunks_ahead_at_most(model, monkeypatch):
+    from bothways import predictor as module
+
+    monkeypatch.setattr(module, "CHUNK", 4)
+    monkeypatch.setattr(module, "FIRST_CHUNK", 2)
+    predictor = load(model)
+    read: list[int] = []
+    examples = (read.append(number) or Example((f"text {number}",)) for number in range(100))
+    stream = predictor.stream(examples)
+    next(stream)
+    assert len(read) <= 6
+    assert len(list(stream)) == 99
+    assert len(read) == 100
+
+
+def test_leaving_a_stream_early_stops_the_work(model):
+    predictor = load(model)
+    stream = predictor.stream(Example((f"text {number}",)) for number in range(2000))
+    next(stream)
+    stream.close()
+    assert next(stream, None) is None
+
+
+def test_a_prediction_imports_no_torch(model):
+    code = (
+        f"import sys, bothways; print(bothways.load({str(model)!r})(['great film'])[0].label); "
+        "print(sorted({'torch', 'onnx', 'sklearn', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["good", "[]"]

@@ -1,0 +1,128 @@
+"""The ONNX graph of every family and head computes what the PyTorch modules compute."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from bothways.batch import Batch, make_batch
+from bothways.model.config import EncoderConfig
+from bothways.model.engine import forward
+from bothways.model.families import FAMILIES
+from bothways.model.heads import TaskModel
+from bothways.runtime.export import input_ranges
+from bothways.runtime.exports import Form
+from bothways.runtime.graph import build, with_mask_columns
+from bothways.text.tokenizer import Encoded
+
+LENGTHS = (5, 11, 3, 8, 1, 8)
+CASES = [
+    (family, head)
+    for family, rules in sorted(FAMILIES.items())
+    for head in rules.heads
+    if head != "pooled" or rules.pooler
+]
+# Root mean square of the error, of that of the logits: 8 bits carry two digits, and the errors of layers add up.
+TOLERANCE: dict[Form, float] = {"fp32": 1e-5, "int8": 0.05, "int8-static": 0.05}
+
+
+def config_of(family: str) -> EncoderConfig:
+    """A tiny model; ALBERT and ELECTRA with embeddings narrower than their layers."""
+    rules = FAMILIES[family]
+    return EncoderConfig(
+        family=family,
+        vocab_size=97,
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=48,
+        hidden_act="gelu_tanh" if family == "albert" else "gelu",
+        max_position_embeddings=40 + rules.position_offset,
+        type_vocab_size=(1 if rules.position_offset else 2) if rules.segments else 0,
+        embedding_size=16 if family in ("albert", "electra") else None,
+    )
+
+
+def model_of(family: str, head: str) -> TaskModel:
+    model = TaskModel(config_of(family), head, {"classify": 3, "tokens": 5}.get(head, 2))
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():  # zero biases would hide a bias that is never read
+        mean = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+        nn.init.normal_(parameter, mean, 0.2, generator=generator)
+    return model.eval()
+
+
+def ragged(family: str, seed: int = 3) -> Batch:
+    rng = np.random.default_rng(seed)
+    windows = []
+    for example, length in enumerate(LENGTHS):
+        ids = rng.integers(5, 97, size=length).astype(np.int32)
+        types = rng.integers(0, config_of(family).type_vocab_size or 1, size=length).astype(np.int32)
+        nothing = np.zeros(length, np.int32)
+        reads = np.sort(rng.choice(length, size=int(rng.integers(1, length + 1)), replace=False))
+        windows.append(
+            Encoded(
+                ids,
+                types,
+                np.zeros((length, 2), np.int32),
+                nothing,
+                nothing.astype(np.int8),
+                example,
+                0,
+                reads=reads,
+            )
+        )
+    return make_batch(windows)
+
+
+def run(model: TaskModel, form: Form, batch: Batch, head: str) -> np.ndarray:
+    weights = {name: value.numpy() for name, value in model.state_dict().items()}
+    graph = build(model.config, head, weights, form, ranges=input_ranges(model, [batch]))
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    ids, mask, types = batch.padded(model.config.pad_token_id)
+    given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, "reads": batch.padded_reads()}
+    return session.run(None, given)[0]
+
+
+@pytest.mark.parametrize("form", ["fp32", "int8", "int8-static"])
+@pytest.mark.parametrize(("family", "head"), CASES)
+def test_a_graph_computes_what_the_modules_compute(family, head, form):
+    model, batch = model_of(family, head), ragged(family)
+    with torch.inference_mode():
+        expected = forward(model, batch).numpy()
+    found = run(model, form, batch, head)
+    assert found.shape == expected.shape
+    assert np.square(found - expected).mean() <= TOLERANCE[form] ** 2 * np.square(expected).mean()
+
+
+def test_a_mask_folded_into_the_keys_hides_padding_wholly():
+    """Windows beside longer ones answer as alone, whatever their padding holds."""
+    model, batch = model_of("bert", "hidden"), ragged("bert")
+    weights = {name: value.numpy() for name, value in model.state_dict().items()}
+    session = onnxruntime.InferenceSession(
+        build(model.config, "hidden", weights, "int8").SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    ids, mask, types = batch.padded(0)
+    reads = batch.padded_reads()
+    given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, "reads": reads}
+    first = session.run(None, given)[0]
+    # Padding that repeats a real piece of the batch leaves the batch's range, and so its scale, as it was.
+    second = session.run(None, given | {"input_ids": np.where(mask == 1, ids, ids[0, 0])})[0]
+    np.testing.assert_allclose(first, second, atol=0.05 * np.abs(first).max())
+
+
+def test_mask_columns_leave_the_product_of_queries_and_keys_as_it_was():
+    rng = np.random.default_rng(0)
+    weight, bias = rng.normal(size=(24, 8)).astype(np.float32), rng.normal(size=24).astype(np.float32)
+    hidden = rng.normal(size=(5, 8)).astype(np.float32)
+    wide, wide_bias = with_mask_columns(weight, bias, heads=2)
+    plain, widened = hidden @ weight.T + bias, hidden @ wide.T + wide_bias
+    query, key = plain[:, :8].reshape(5, 2, 4), plain[:, 8:16].reshape(5, 2, 4)
+    query_wide, key_wide = widened[:, :10].reshape(5, 2, 5), widened[:, 10:20].reshape(5, 2, 5)
+    np.testing.assert_allclose(
+        np.einsum("ihd,jhd->hij", query, key), np.einsum("ihd,jhd->hij", query_wide, key_wide), atol=1e-5
+    )
+    assert (query_wide[:, :, 4] == 1).all()
+    assert (key_wide[:, :, 4] == 0).all()
+    np.testing.assert_array_equal(plain[:, 16:], widened[:, 20:])
