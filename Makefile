@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 
-.PHONY: demo test check format clean
+.PHONY: demo test core check format clean
 
 demo: $(VENV)/train-installed
 	$(BIN)/bothways finetune classify examples/banking77/train.csv --base minilm-l6 --out $(DEMO) \
@@ -16,6 +16,15 @@ demo: $(VENV)/train-installed
 
 test: $(VENV)/dev-installed
 	$(BIN)/python -m pytest
+
+# What production installs: no PyTorch. A model that the other environment trained predicts there.
+core: $(VENV)/dev-installed
+	rm -rf $(VENV)/core && mkdir -p $(VENV)/core
+	$(PYTHON) -m venv $(VENV)/core/venv
+	$(VENV)/core/venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt .
+	$(BIN)/python -m tests.tiny $(VENV)/core
+	$(VENV)/core/venv/bin/python tests/no_torch.py $(VENV)/core/run "great film" good
+	$(VENV)/core/venv/bin/bothways predict $(VENV)/core/run "dull film"
 
 check: $(VENV)/dev-installed
 	$(BIN)/ruff format --check .

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.tiny import BAD, GOOD, ROWS, write_base, write_trained
 
 import bothways
 from bothways.analysis.gate import judged
@@ -20,20 +21,17 @@ from bothways.runtime.processor import processor
 from bothways.tasks.classify import Classify
 from bothways.tasks.task import Example
 from bothways.terminal import Reporter
-from tests.tiny import BAD, GOOD, ROWS, write_base
 
 TEXTS = [*GOOD, *BAD, " ".join(GOOD) * 3]
-FAST = bothways.Recipe(epochs=6, batch_size=4, max_pieces=16, overlap=4, precision="fp32", lr=3e-3, dropout=0.0)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("engines")
-    base = write_base(folder / "base")
-    bothways.finetune("classify", ROWS, ROWS, base=base, out=folder / "run", recipe=FAST, export="none")
-    for precision in ("fp32", "int8", "int8-static"):
-        bothways.export(folder / "run", precision=precision, calibrate=ROWS)
-    return folder / "run"
+    run = write_trained(folder)
+    for precision in ("fp32", "int8-static"):
+        bothways.export(run, precision=precision, calibrate=ROWS)
+    return run
 
 
 @pytest.fixture

@@ -42,15 +42,17 @@ def set_precision(encoder: Encoder, precision: Precision) -> None:
 
 def forward(model: TaskModel, batch: Batch, dropout: Dropout = NO_DROPOUT) -> torch.Tensor:
     """A packed batch -> (K, L) logits of the pieces it reads, in the batch's order, fp32."""
-    layout = Packed.from_lengths(batch.lengths, model.config.num_attention_heads)
+    device = model.encoder.embeddings.word.weight.device
+    layout = Packed.from_lengths(batch.lengths, model.config.num_attention_heads, device)
     ids, type_ids, positions = (
-        torch.from_numpy(np.pad(part, (0, layout.filler))) for part in (batch.ids, batch.type_ids, batch.positions)
+        torch.from_numpy(np.pad(part, (0, layout.filler))).to(device)
+        for part in (batch.ids, batch.type_ids, batch.positions)
     )
-    return model(ids, type_ids, positions, layout, torch.from_numpy(batch.reads), dropout)
+    return model(ids, type_ids, positions, layout, torch.from_numpy(batch.reads).to(device), dropout)
 
 
 class TorchEngine:
-    """Runs a PyTorch model on packed batches; needs PyTorch, uses all its threads, one batch at a time."""
+    """Runs a PyTorch model on packed batches, one at a time with all its threads; the reference for the others."""
 
     max_tokens = 2048  # a batch: enough to keep the products large, little enough to stay in cache
     streams = 1
@@ -66,18 +68,20 @@ class TorchEngine:
     def describe(self) -> str:
         """Version, precision and threads."""
         bits = "bf16" if any(part.dtype == torch.bfloat16 for part in self.model.parameters()) else "fp32"
-        return f"PyTorch {torch.__version__.split('+')[0]}, {bits}, {torch.get_num_threads()} threads"
+        device = self.model.encoder.embeddings.word.weight.device
+        where = f"{torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
+        return f"PyTorch {torch.__version__.split('+')[0]}, {bits}, {where}"
 
     def run(self, batch: Batch) -> np.ndarray:
         """A packed batch -> (K, L) logits of the pieces it reads, in the batch's order."""
         with torch.inference_mode():
-            return forward(self.model, batch).numpy()
+            return forward(self.model, batch).cpu().numpy()
 
 
 def open_torch_engine(
     directory: Path, head: str, outputs: int, precision: Precision, reporter: Reporter
 ) -> TorchEngine:
-    """The trained model in a directory, ready to run; an untrained head is refused."""
+    """The trained model in a directory, ready to run, on the GPU if there is one; an untrained head is refused."""
     model, report = load_model(directory, head, outputs, torch.Generator().manual_seed(0))
     if report.head_is_new:
         raise CheckpointError(
@@ -87,4 +91,6 @@ def open_torch_engine(
     for line in report.lines()[1:]:  # what was left over or not understood; what was loaded goes without saying
         reporter.note(line)
     set_precision(model.encoder, precision)
+    if torch.cuda.is_available():
+        model.to("cuda")
     return TorchEngine(model, directory / WEIGHTS)

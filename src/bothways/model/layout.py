@@ -10,7 +10,7 @@ that is there already. Both end in the same `attend`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -87,6 +87,15 @@ class Rectangle:
     settle: Tensor
     lift: Tensor
 
+    def to(self, device: torch.device) -> Rectangle:
+        """The same on another device."""
+        moved: dict[str, Any] = {
+            item.name: value.to(device)
+            for item in fields(self)
+            if isinstance(value := getattr(self, item.name), Tensor)
+        }
+        return replace(self, **moved)
+
 
 @dataclass(frozen=True, slots=True)
 class Packed:
@@ -97,12 +106,14 @@ class Packed:
     filler: int  # tokens behind all sequences that round their number up; nothing attends to them
 
     @classmethod
-    def from_lengths(cls, lengths: np.ndarray, heads: int) -> Packed:
-        """(B,) lengths, longest first -> where each token goes."""
-        rectangles, start = [], 0
+    def from_lengths(cls, lengths: np.ndarray, heads: int, device: torch.device | None = None) -> Packed:
+        """(B,) lengths, longest first -> where each token goes, on the device of the model."""
+        rectangles: list[Rectangle] = []
+        start = 0
         for group in np.split(lengths, group_edges(lengths, heads)):
-            rectangles.append(_rectangle(group, start, heads))
-            start = rectangles[-1].stop
+            made = _rectangle(group, start, heads)
+            rectangles.append(made if device is None or device.type == "cpu" else made.to(device))
+            start = made.stop
         return cls(heads, tuple(rectangles), -start % TOKENS_MULTIPLE)
 
     def attention(self, qkv: Tensor, dropout: Dropout, rate: float) -> Tensor:
