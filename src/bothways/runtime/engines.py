@@ -165,7 +165,8 @@ def _plans(
         else:
             able = {"int8-static": "int8-static", "bf16": "fp32", "fp32": "fp32"}
             found += [("openvino", kind) for kind, form in able.items() if form in graphs]
-    if importlib.util.find_spec("torch") is not None and (artifact.directory / WEIGHTS).is_file():
+    has_weights = export is None or (artifact.directory / WEIGHTS).is_file()  # else the graph may be all there is
+    if importlib.util.find_spec("torch") is not None and has_weights:
         found += [("torch", kind) for kind in (("bf16", "fp32") if multiplies_bf16() else ("fp32", "bf16"))]
     plans = [
         Plan(name, kind, 1 if name == "torch" else cores(), MAX_TOKENS)
