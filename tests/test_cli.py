@@ -240,6 +240,25 @@ def predicted(capsys, arguments) -> list[dict]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
+def test_export_and_tune_from_the_command_line(model, tmp_path, capsys):
+    copy, rows = damaged(model, tmp_path), write_csv(tmp_path / "rows.csv")
+    assert "give --calibrate FILE" in refused(capsys, ["export", copy])
+    assert "precision 'fp16' is not one of fp32, int8" in refused(capsys, ["export", copy, "--precision", "fp16"])
+    (made,) = predicted(capsys, ["export", copy, "--calibrate", rows, "--json"])
+    assert made["graphs"]["int8"]["examples"] == len(ROWS)
+    assert (copy / "onnx" / "model_int8.onnx").is_file()
+    (found,) = predicted(capsys, ["tune", copy, rows, "--json"])
+    used = [trial for trial in found["trials"] if not trial.get("problem") and not trial.get("rejected")]
+    assert used[0]["texts_per_second"] == max(trial["texts_per_second"] for trial in used)
+    by_hand = ["predict", copy, "great film", "--engine", "onnxruntime", "--precision", "int8"]
+    assert predicted(capsys, by_hand)[0]["label"] in ("good", "bad")
+    assert "engine 'onnx' is not one of" in refused(capsys, [*by_hand[:3], "--engine", "onnx"])
+
+
+def test_the_model_card_says_which_graph_there_is(model):
+    assert "Graph that runs without PyTorch: int8, accuracy" in (model / "README.md").read_text()
+
+
 def test_python_and_the_command_line_and_evaluate_agree(model, tmp_path, capsys):
     texts = [row["text"] for row in ROWS]
     python = [prediction.as_json(every_score=True) for prediction in bothways.load(model)(texts)]

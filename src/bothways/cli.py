@@ -361,7 +361,9 @@ def main() -> None:
     from bothways.errors import InterruptedRunError
 
     try:
-        app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        if status == 130:  # what the library makes of Ctrl-C
+            raise KeyboardInterrupt
     except typer.TyperException as error:
         typer.echo(f"error: {error.format_message()} (bothways --help lists what there is)", err=True)
         sys.exit(2)

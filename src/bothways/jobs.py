@@ -301,8 +301,7 @@ def finetune(
     artifact = Artifact(out, model.config, made, tokenizer, facts)
     artifact.write()
     try:
-        if export == "int8" and export_judged(artifact, "int8", dev_examples, reporter).graphs["int8"].rejected:
-            export_judged(artifact, "fp32", (), reporter)
+        facts["graph"] = "none" if export == "none" else _graph_for(artifact, dev_examples, reporter)
         comparison = compare(dev_examples, [out], kept, seed=recipe.seed, reporter=reporter)
     except KeyboardInterrupt:
         raise InterruptedRunError(
@@ -327,9 +326,18 @@ def finetune(
     return Run(out, comparison, time.monotonic() - began, history)
 
 
+def _graph_for(artifact: Artifact, dev: Sequence[Example], reporter: Reporter) -> str:
+    """Write the graph in 8 bits, and where it does not answer as well one in fp32; what came of it in a few words."""
+    graph = export_judged(artifact, "int8", dev, reporter).graphs["int8"]
+    if graph.rejected is None:
+        return f"int8, {graph.measured()}"
+    export_judged(artifact, "fp32", (), reporter)
+    return f"fp32; int8 was rejected: {graph.rejected}"
+
+
 def _check_extras() -> None:
     """Raise `MissingDependencyError` now for what would be missing at the end of a run."""
-    for name in ("torch", "sklearn", "matplotlib", "jinja2"):
+    for name in ("torch", "onnx", "sklearn", "matplotlib", "jinja2"):
         if importlib.util.find_spec(name) is None:
             raise MissingDependencyError(f"fine-tuning needs {name}, which is not here: pip install 'bothways[train]'")
 

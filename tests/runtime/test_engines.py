@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -280,10 +282,32 @@ def test_leaving_a_stream_early_stops_the_work(model):
     assert next(stream, None) is None
 
 
-def test_a_prediction_imports_no_torch(model):
+HEAVY = ("torch", "onnx", "sklearn", "scipy", "pyarrow", "transformers", "matplotlib")
+
+
+def test_a_prediction_imports_nothing_heavy_and_stays_small(model):
     code = (
         f"import sys, bothways; print(bothways.load({str(model)!r})(['great film'])[0].label); "
-        "print(sorted({'torch', 'onnx', 'sklearn', 'transformers'} & set(sys.modules)))"
+        "from bothways.analysis.compare import peak_memory; "
+        f"print(sorted(set({HEAVY!r}) & set(sys.modules))); "
+        "print(peak_memory() // 2**20)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[:2] == ["good", "[]"]
+    label, heavy, megabytes = done.stdout.split("\n")[:3]
+    assert (label, heavy) == ("good", "[]")
+    assert int(megabytes) < 150
+
+
+def test_an_interrupted_prediction_ends_at_once_and_leaves_no_half_file(model, tmp_path):
+    texts, output = tmp_path / "texts.txt", tmp_path / "answers.jsonl"
+    texts.write_text("".join(f"a film of {number} parts and {number + 1} endings\n" for number in range(400_000)))
+    # Whoever starts the tests may have told their processes to ignore interrupts, which a child inherits.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import bothways.cli as c; c.main()"
+    command = [sys.executable, "-c", code, "predict", str(model), "--input", str(texts), "--output", str(output)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert (process.returncode, said.strip().splitlines()[-1]) == (130, "interrupted")
+    assert [path.name for path in tmp_path.iterdir()] == ["texts.txt"]

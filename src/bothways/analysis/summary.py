@@ -70,6 +70,7 @@ def facts_of(facts: dict[str, Any]) -> list[tuple[str, str]]:
             f"{facts['steps']:,} steps in {clock(facts['training_seconds'])}, best at step {facts['best_step']:,}",
         ),
         ("Speed", f"{facts['tokens_per_second']:,.0f} tokens a second, {facts['precision']}"),
+        ("Graph", facts["graph"]),
         ("Machine", facts["machine"]),
         ("Packages", packages),
     ]
@@ -124,6 +125,7 @@ def card_of(comparison: Comparison, facts: dict[str, Any]) -> str:
             "## How it was made",
             f"{facts['n_train']:,} texts, {facts['steps']} steps, {clock(facts['training_seconds'])}.",
             f"Machine: {facts['machine']}.",
+            f"Graph that runs without PyTorch: {facts['graph']}.",
             "",
             *(f"- {name}: {value}" for name, value in facts["recipe"].items()),
             "",
