@@ -321,10 +321,16 @@ def prepare_openvino(job: Job) -> None:
 
 
 def prepare_ctranslate2(job: Job) -> None:
-    """Convert the encoder with CTranslate2's converter, int8."""
+    """Convert the encoder with CTranslate2's converter, int8; it wants a key that transformers 5 no longer writes."""
+    import shutil
+
     from ctranslate2.converters import TransformersConverter
 
-    TransformersConverter(job["directory"]).convert(str(Path(job["work"]) / "ctranslate2"), quantization="int8")
+    source = Path(job["work"]) / "ctranslate2-source"
+    shutil.copytree(job["directory"], source, ignore=shutil.ignore_patterns("onnx"))
+    config = config_of(source) | {"position_embedding_type": "absolute"}
+    (source / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    TransformersConverter(str(source)).convert(str(Path(job["work"]) / "ctranslate2"), quantization="int8")
 
 
 def prepare_sentence_transformers(job: Job) -> None:
