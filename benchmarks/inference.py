@@ -306,7 +306,13 @@ def machine(threads: int) -> dict[str, Any]:
         except PackageNotFoundError:
             versions[package] = "not installed"
     processor = names[0] if names else platform.machine()
-    return {"processor": processor, "cores": os.cpu_count(), "threads": threads, "load": os.getloadavg()} | versions
+    return {
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "usable": len(os.sched_getaffinity(0)),
+        "threads": threads,
+        "load": os.getloadavg(),
+    } | versions
 
 
 def say(line: str) -> None:
@@ -339,7 +345,7 @@ def main() -> None:
     parser.add_argument("--count", type=lambda given: [int(one) for one in given.split(",")], help="texts: SHORT,LONG")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="the least time that a round takes")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--cold", type=int, default=COLD_STARTS, help="how many cold starts; 0 for none")
     parser.add_argument("--sbert-python", help="an interpreter with sentence-transformers[onnx,openvino]")
     parser.add_argument("--json", type=Path)
