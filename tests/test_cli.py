@@ -255,6 +255,11 @@ def test_export_and_tune_from_the_command_line(model, tmp_path, capsys):
     assert "engine 'onnx' is not one of" in refused(capsys, [*by_hand[:3], "--engine", "onnx"])
 
 
+def test_windows_longer_than_the_model_reads_are_refused(model):
+    with pytest.raises(OptionError, match="found windows of 500 pieces, expected at most 32"):
+        bothways.load(model, max_pieces=500)
+
+
 def test_the_model_card_says_which_graph_there_is(model):
     assert "Graph that runs without PyTorch: int8, accuracy" in (model / "README.md").read_text()
 

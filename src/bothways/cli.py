@@ -49,6 +49,7 @@ Task = Annotated[
     typer.Option(help="What the model shall do, where it could do several things: pairs, zero_shot, embed, fill ..."),
 ]
 Labels = Annotated[str | None, typer.Option(help="zero_shot: the classes to choose from, with commas between.")]
+Template = Annotated[str | None, typer.Option(help="zero_shot: the hypothesis, with {} for the label.")]
 Engine = Annotated[str | None, typer.Option(help="onnxruntime, openvino or torch; without it the best there is.")]
 Precision = Annotated[str | None, typer.Option(help="int8, int8-static, bf16 or fp32; without it the best there is.")]
 Model = Annotated[str, typer.Argument(help="Directory of a fine-tuned model.", metavar="MODEL")]
@@ -106,6 +107,7 @@ def evaluate_command(
     columns: Columns,
     task: Task = None,
     labels: Labels = None,
+    template: Template = None,
     engine: Engine = None,
     precision: Precision = None,
     seed: Seed = 0,
@@ -114,7 +116,7 @@ def evaluate_command(
     """Score a model on a file with gold: every figure with its 95 % interval."""
     from bothways.jobs import evaluate
 
-    named = {"labels": labels and _names(labels), "engine": engine, "precision": precision}
+    named = {"labels": labels and _names(labels), "template": template, "engine": engine, "precision": precision}
     settings: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     evaluation = evaluate(model, file, task=task, columns=columns, seed=seed, reporter=Reporter(), **settings)
     if as_json:
@@ -168,7 +170,7 @@ def predict_command(
     header: Annotated[bool, typer.Option(help="Whether CSV and TSV begin with names.")] = True,
     task: Task = None,
     labels: Labels = None,
-    template: Annotated[str | None, typer.Option(help="zero_shot: the hypothesis, with {} for the label.")] = None,
+    template: Template = None,
     top_k: Annotated[int | None, typer.Option(help="answer, fill: how many answers.", min=1)] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Multi-label: least score; answer: that of no answer.")
@@ -192,7 +194,8 @@ def predict_command(
         examples = predictor.task.read(source, columns, gold=False)
     else:
         examples = [predictor.task.example(text if pair is None else (text, pair)) for text in texts or []]
-    predictions = predictor.stream(examples, total=len(examples), reporter=Reporter())
+    on_terminal = output is None and sys.stdout.isatty()  # where a bar would stand between the answers
+    predictions = predictor.stream(examples, total=len(examples), reporter=Reporter(quiet=on_terminal))
     parts = _written(form, examples, predictions, f"{Path(model).name}: {predictor.task.name}", every_score=every_score)
     if output is None:
         sys.stdout.writelines(_clean(part) for part in parts)
@@ -356,14 +359,17 @@ def _print(table: Any) -> None:
     console.print(table) if console.is_terminal else Console(width=200).print(table)
 
 
+def _command() -> None:
+    if app(sys.argv[1:] or ["--help"], standalone_mode=False) == 130:  # what the library makes of Ctrl-C
+        raise KeyboardInterrupt
+
+
 def main() -> None:
     """Run a command; the user's mistakes end with one line and status 2, an interrupt with 130."""
     from bothways.errors import InterruptedRunError
 
     try:
-        status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
-        if status == 130:  # what the library makes of Ctrl-C
-            raise KeyboardInterrupt
+        _command()
     except typer.TyperException as error:
         typer.echo(f"error: {error.format_message()} (bothways --help lists what there is)", err=True)
         sys.exit(2)

@@ -24,7 +24,7 @@ from bothways.text.tokenizer import Tokenizer
 
 CHUNK = 4096  # examples sorted together: many enough to fill batches with equal lengths, few enough for memory
 FIRST_CHUNK = 512  # and at first, so that computing begins soon; each chunk is twice the one before
-CHUNK_CHARACTERS = 4_000_000  # of which there are no more than about so many characters
+CHUNK_CHARACTERS = 1_000_000  # of which there are no more than about so many characters
 Progress = Callable[[float], None]  # told the share that is done
 
 

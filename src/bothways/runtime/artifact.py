@@ -74,6 +74,10 @@ class Artifact:
             known = [item.name for item in fields(made)]  # type: ignore[arg-type]
             wrong = [name for name in changes or {} if name not in known]
             raise OptionError(f"the task {made.name} has no setting {wrong[0]!r}; it has {', '.join(known)}") from None
+        if made.max_pieces > config.max_pieces:
+            raise OptionError(
+                f"found windows of {made.max_pieces} pieces, expected at most {config.max_pieces}, which the model reads"
+            )
         return cls(directory, config, made, tokenizer, facts)
 
     def write(self) -> None:
