@@ -256,7 +256,7 @@ def test_export_and_tune_from_the_command_line(model, tmp_path, capsys):
 
 
 def test_windows_longer_than_the_model_reads_are_refused(model):
-    with pytest.raises(OptionError, match="found windows of 500 pieces, expected at most 32"):
+    with pytest.raises(OptionError, match="found windows of 500 pieces; the model reads at most 32"):
         bothways.load(model, max_pieces=500)
 
 

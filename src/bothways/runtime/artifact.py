@@ -75,9 +75,7 @@ class Artifact:
             wrong = [name for name in changes or {} if name not in known]
             raise OptionError(f"the task {made.name} has no setting {wrong[0]!r}; it has {', '.join(known)}") from None
         if made.max_pieces > config.max_pieces:
-            raise OptionError(
-                f"found windows of {made.max_pieces} pieces, expected at most {config.max_pieces}, which the model reads"
-            )
+            raise OptionError(f"found windows of {made.max_pieces} pieces; the model reads at most {config.max_pieces}")
         return cls(directory, config, made, tokenizer, facts)
 
     def write(self) -> None:
