@@ -249,7 +249,7 @@ def prepare_ours(job: Job) -> None:
     for order in (
         ["export", directory, "--precision", "int8", "--calibrate", texts, *gate],
         ["export", directory, "--precision", "int8-static", "--calibrate", texts, *gate],
-        ["tune", directory, texts],
+        ["tune", directory, texts, *gate],
     ):
         command = [sys.executable, "-W", "ignore", "-m", "bothways", *order]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

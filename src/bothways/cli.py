@@ -49,6 +49,7 @@ Task = Annotated[
     typer.Option(help="What the model shall do, where it could do several things: pairs, zero_shot, embed, fill ..."),
 ]
 Labels = Annotated[str | None, typer.Option(help="zero_shot: the classes to choose from, with commas between.")]
+MaxFall = Annotated[float, typer.Option(help="Points that the metric may fall against fp32.", min=0, max=100)]
 Template = Annotated[str | None, typer.Option(help="zero_shot: the hypothesis, with {} for the label.")]
 Engine = Annotated[str | None, typer.Option(help="onnxruntime, openvino or torch; without it the best there is.")]
 Precision = Annotated[str | None, typer.Option(help="int8, int8-static, bf16 or fp32; without it the best there is.")]
@@ -242,7 +243,7 @@ def export_command(
     calibrate: Annotated[
         Path | None, typer.Option(help="Dev texts with gold that say whether 8 bits answer as well.")
     ] = None,
-    max_fall: Annotated[float, typer.Option(help="Points that the metric may fall.", min=0)] = 0.5,
+    max_fall: MaxFall = 0.5,
     task: Task = None,
     as_json: Json = False,
 ) -> None:
@@ -272,13 +273,14 @@ def tune_command(
     model: Model,
     file: Annotated[Path, typer.Argument(help="Texts like those that the model will read.")],
     columns: Columns,
+    max_fall: MaxFall = 0.5,
     task: Task = None,
     as_json: Json = False,
 ) -> None:
     """Measure what runs a model fastest on this machine, and remember it."""
     from bothways.jobs import tune_model
 
-    trials = tune_model(model, file, task=task, columns=columns, reporter=Reporter())
+    trials = tune_model(model, file, task=task, columns=columns, most_fall=max_fall / 100, reporter=Reporter())
     if as_json:
         _print_json({"model": model, "trials": [trial.as_json() for trial in trials]})
         return

@@ -241,6 +241,7 @@ def test_the_gate_lets_through_what_answers_as_well(predicted, rejected):
     if rejected is not None:
         assert rejected in graph.rejected
     assert graph.reference == 1.0
+    assert judged(Graph("hash"), task, examples, said("g" * 100), said(predicted), most_fall=1.0).rejected is None
     without = [replace(example, gold=None) for example in examples]
     assert judged(Graph("hash"), task, without, said("gb"), said("gb")).metric is None
 

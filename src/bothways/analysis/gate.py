@@ -70,7 +70,8 @@ def judged(
     """The record of a graph with what its predictions are worth against those in fp32.
 
     It is rejected where the metric falls by more than `most_fall` and one answer's worth, or where fewer than
-    `LEAST_AGREEMENT` of the answers are the same. Examples without gold are judged by agreement alone.
+    `LEAST_AGREEMENT` of the answers are the same. Examples without gold are judged by agreement alone; a `most_fall`
+    of 1 lets everything through.
     """
     agreement = float(np.mean(_same(task, reference, predictions)))
     graph = replace(graph, agreement=agreement, examples=len(examples), rejected=None)
@@ -85,7 +86,7 @@ def judged(
                 f"its {task.headline} is {after:.4f} where fp32 has {before:.4f}, "
                 f"a fall of more than {100 * most_fall:g} points"
             )
-    return replace(graph, rejected="; ".join(reasons) or None)
+    return replace(graph, rejected="; ".join(reasons) if reasons and most_fall < 1 else None)
 
 
 def _score(task: Trainable, predictions: Sequence[Any], examples: Sequence[Example]) -> float:
