@@ -263,8 +263,8 @@ def export_command(
     if as_json:
         _print_json(made.as_json())
         return
-    for name, graph in made.graphs.items():
-        typer.echo(f"{made.file(name)}: {f'rejected: {graph.rejected}' if graph.rejected else graph.measured()}")
+    graph = made.graphs[form]
+    typer.echo(f"{made.file(form)}: {f'rejected: {graph.rejected}' if graph.rejected else graph.measured()}")
 
 
 @app.command("tune")

@@ -19,7 +19,7 @@ from bothways.analysis.gate import MOST_EXAMPLES, MOST_FALL, export_judged
 from bothways.analysis.report import Lengths, write_report
 from bothways.analysis.summary import card_of, facts_of, machine, report_of, versions
 from bothways.analysis.tune import Trial, tune
-from bothways.errors import DataError, InterruptedRunError, MissingDependencyError, OptionError
+from bothways.errors import BothwaysError, DataError, InterruptedRunError, MissingDependencyError, OptionError
 from bothways.metrics import Scores
 from bothways.model.catalogue import find_model
 from bothways.model.config import WEIGHTS, EncoderConfig
@@ -153,7 +153,7 @@ def export(
             f"{precision} rounds the model, so its answers are judged before it is used: give --calibrate FILE, texts "
             "like those that it will read, with labels (dev data, never test data)"
         )
-    artifact = Artifact.read(find_model(model), task)
+    artifact = _exportable(model, task)
     examples: Sequence[Example] = ()
     if calibrate is not None:
         gold = isinstance(artifact.task, Trainable) and artifact.task.name in TRAINED
@@ -161,6 +161,12 @@ def export(
         if isinstance(artifact.task, Trainable) and gold:
             artifact.task.check(examples)
     return export_judged(artifact, precision, examples, reporter or Reporter(quiet=True), most_fall=most_fall)
+
+
+def _exportable(model: str | Path, task: str | None) -> Artifact:
+    if task == "zero_shot":
+        raise OptionError("zero_shot runs the graph of pairs: say --task pairs, or nothing for a model trained here")
+    return Artifact.read(find_model(model), task)
 
 
 def tune_model(
@@ -178,7 +184,7 @@ def tune_model(
 
     Raises `DataError` for a file that does not suit, `OptionError` where nothing runs.
     """
-    artifact = Artifact.read(find_model(model), task)
+    artifact = _exportable(model, task)
     columns = _columns_for(artifact, columns)
     reporter, gold = reporter or Reporter(quiet=True), isinstance(artifact.task, Trainable)
     try:
@@ -344,7 +350,10 @@ def _graph_for(artifact: Artifact, dev: Sequence[Example], reporter: Reporter) -
     graph = export_judged(artifact, "int8", dev, reporter).graphs["int8"]
     if graph.rejected is None:
         return f"int8, {graph.measured()}"
-    export_judged(artifact, "fp32", (), reporter)
+    try:
+        export_judged(artifact, "fp32", (), reporter)
+    except BothwaysError as error:
+        return f"none; int8 was rejected: {graph.rejected}; {error}"
     return f"fp32; int8 was rejected: {graph.rejected}"
 
 

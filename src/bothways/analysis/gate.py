@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bothways.batch import Batch, budgeted, make_batch
+from bothways.errors import DataError
 from bothways.predictor import Predictor
 from bothways.runtime.artifact import Artifact
 from bothways.runtime.engines import MAX_TOKENS, OnnxRuntimeEngine, open_engine
@@ -37,6 +38,8 @@ def export_judged(
     """
     examples = [example for example in examples if artifact.task.problem(example) is None]
     examples = examples[:: -(-len(examples) // MOST_EXAMPLES) or 1]
+    if form != "fp32" and not examples:
+        raise DataError(f"there is no text that {artifact.task.name} can answer, so nothing to judge {form} on")
     batches: list[Batch] = []
     if form == "int8-static":
         windows = artifact.task.encode(examples[:: -(-len(examples) // CALIBRATION) or 1], artifact.tokenizer)
@@ -46,8 +49,11 @@ def export_judged(
     if form == "fp32":
         return export
     task, tokenizer = artifact.task, artifact.tokenizer
-    engine = OnnxRuntimeEngine(export, form, artifact.config.pad_token_id, streams=cores())
+    pad_id = artifact.config.pad_token_id
+    engine = OnnxRuntimeEngine(export, export.file(form), form, pad_id, streams=cores())
     predictions = Predictor(task, tokenizer, engine, artifact).predict(examples, reporter)
+    if task.head == "masked" and not any(prediction.masks for prediction in predictions):
+        raise DataError(f"no text has a masked word ([MASK] or <mask>), so there is nothing to judge {form} on")
     plain = open_engine(artifact, Reporter(quiet=True), engine="torch", precision="fp32")
     reference = Predictor(task, tokenizer, plain, artifact).predict(examples, reporter)
     graph = judged(export.graphs[form], task, examples, reference, predictions, most_fall=most_fall)

@@ -10,9 +10,9 @@ from bothways.analysis.compare import in_process
 from bothways.analysis.gate import MOST_FALL, judged
 from bothways.errors import BothwaysError, OptionError
 from bothways.runtime.artifact import Artifact
-from bothways.runtime.engines import ABLE, MAX_TOKENS
+from bothways.runtime.engines import ABLE, MAX_TOKENS, tuned_key
 from bothways.runtime.exports import Export, Graph, Plan, write_tuned
-from bothways.runtime.processor import cores, processor
+from bothways.runtime.processor import cores
 from bothways.tasks.task import Example
 from bothways.terminal import Reporter
 
@@ -55,7 +55,7 @@ def tune(
     Raises `OptionError` where nothing runs.
     """
     export = Export.read(artifact.directory)
-    graphs = export.graphs if export is not None else {}
+    graphs = {} if export is None else {form for form, graph in export.graphs.items() if graph.rejected is None}
     plans = [
         Plan(engine, precision, 1 if engine == "torch" else cores(), 2048 if engine == "torch" else MAX_TOKENS)
         for engine, able in ABLE.items()
@@ -76,7 +76,10 @@ def tune(
         raise OptionError(f"{artifact.directory}: nothing could run it; {run.trials[-1].problem}")
     winner = ranked[0]
     facts = {"texts_per_second": winner.texts_per_second, "examples": len(examples)}
-    write_tuned(artifact.directory, processor(), winner.plan, facts)
+    try:
+        write_tuned(artifact.directory, tuned_key(artifact.task), winner.plan, facts)
+    except BothwaysError as error:
+        reporter.note(f"the winner could not be remembered: {error}")
     rest = [trial for trial in run.trials if not trial.stands]
     return ranked + sorted(rest, key=lambda trial: -trial.texts_per_second)
 
@@ -97,12 +100,14 @@ class _Trials:
         request = {"model": str(self.artifact.directory), "task": task.name, "plan": plan}
         try:
             found = in_process(request, self.examples)
-        except BothwaysError as error:  # an engine that is missing, or that died
-            self.trials.append(Trial(plan, problem=str(error)))
+        except (BothwaysError, RuntimeError) as error:  # an engine that is missing, failed or died
+            self.trials.append(Trial(plan, problem=str(error).strip().splitlines()[-1]))
             return
         predictions, graph = found["predictions"], None
         if self.reference is None:
             self.reference = predictions
+            if plan.precision != "fp32":
+                self.reporter.note(f"nothing runs fp32 here, so the others are held against {plan}")
         else:
             graph = judged(Graph(""), task, self.examples, self.reference, predictions, most_fall=self.most_fall)
         self.trials.append(Trial(plan, found["texts_per_second"], found["memory"], graph))

@@ -15,6 +15,7 @@ from bothways.runtime.artifact import Artifact
 from bothways.runtime.exports import Export, Form, Plan, graph_inputs, read_tuned
 from bothways.runtime.openvino import OpenVinoEngine, why_no_openvino
 from bothways.runtime.processor import cores, multiplies_bf16, multiplies_bytes, processor
+from bothways.tasks import Task
 from bothways.terminal import Reporter
 
 Name = Literal["onnxruntime", "openvino", "torch"]
@@ -56,12 +57,12 @@ class OnnxRuntimeEngine:
     """Runs an exported graph in ONNX Runtime; the cores are shared out among the threads that ask."""
 
     def __init__(
-        self, export: Export, form: Form, pad_id: int, *, streams: int = 1, max_tokens: int = MAX_TOKENS
+        self, export: Export, graph: Path, form: Form, pad_id: int, *, streams: int = 1, max_tokens: int = MAX_TOKENS
     ) -> None:
         import onnxruntime
 
         self.streams, self.max_tokens = streams, max_tokens
-        self.parameters, self.weights = export.parameters, export.file(form)
+        self.parameters, self.weights = export.parameters, graph
         self._pad_id = pad_id
         threads = max(1, cores() // streams)
         self._about = f"ONNX Runtime {onnxruntime.__version__}, {form}, {streams} streams of {threads} thread(s)"
@@ -128,7 +129,12 @@ def open_engine(
     if plan.engine == "openvino":
         return OpenVinoEngine(export, plan.precision, pad_id, streams=plan.streams, max_tokens=plan.max_tokens)
     form: Form = "fp32" if plan.precision == "fp32" else "int8" if plan.precision == "int8" else "int8-static"
-    return OnnxRuntimeEngine(export, form, pad_id, streams=plan.streams, max_tokens=plan.max_tokens)
+    return OnnxRuntimeEngine(export, export.file(form), form, pad_id, streams=plan.streams, max_tokens=plan.max_tokens)
+
+
+def tuned_key(task: Task) -> str:
+    """What a measured plan holds for: this processor, and graphs with this head."""
+    return f"{processor()}; {task.head} {task.outputs}"
 
 
 def _export_for(artifact: Artifact, reporter: Reporter) -> Export | None:
@@ -136,6 +142,8 @@ def _export_for(artifact: Artifact, reporter: Reporter) -> Export | None:
     export = Export.read(artifact.directory)
     task = artifact.task
     reason = export.stale(artifact.config) if export is not None else None
+    if reason is not None and not (artifact.directory / WEIGHTS).is_file():
+        raise CheckpointError(f"{reason}; put back what belongs together")
     if reason is not None:
         reporter.note(f"{reason}, so they are not used; bothways export {artifact.directory} makes others")
         return None
@@ -153,8 +161,8 @@ def _plans(
 ) -> list[Plan]:
     """What can be run here and fits, best first."""
     free = engine is None and precision is None
-    tuned = read_tuned(artifact.directory, processor()) if free and export else None
-    graphs = [] if export is None else _usable(export, reporter, free=free)
+    tuned = read_tuned(artifact.directory, tuned_key(artifact.task)) if free else None
+    graphs = [] if export is None else _usable(export, reporter, free=precision is None)
     found: list[tuple[str, str]] = [("onnxruntime", form) for form in graphs]
     if export is not None and "openvino" in (engine, tuned and tuned.engine):
         reason = why_no_openvino()
@@ -175,6 +183,15 @@ def _plans(
     ]
     if tuned is not None and (tuned.engine, tuned.precision) in found:
         plans.insert(0, tuned)
+    elif tuned is not None:
+        reporter.note(
+            f"the plan that was fastest, {tuned}, cannot be followed here any more; bothways tune finds another"
+        )
+    elif free and export is None and plans:
+        reporter.note(
+            f"there is no graph for this task in {artifact.directory}, so PyTorch runs it, which is slower; "
+            "bothways export makes one"
+        )
     return plans
 
 
@@ -183,9 +200,9 @@ def _usable(export: Export, reporter: Reporter, *, free: bool) -> list[Form]:
     order: list[Form] = [form for form in ("int8", "fp32", "int8-static") if form in export.graphs]
     if not free:
         return order
-    int8 = export.graphs.get("int8")
-    if int8 is not None and int8.rejected is not None:
-        reporter.note(f"the int8 graph was rejected: {int8.rejected}; a slower one runs instead")
+    for form in order:
+        if export.graphs[form].rejected is not None:
+            reporter.note(f"the {form} graph is not used: {export.graphs[form].rejected}")
     order = [form for form in order if export.graphs[form].rejected is None]
     if order[:1] == ["int8"] and not multiplies_bytes():
         reporter.note(
@@ -195,13 +212,17 @@ def _usable(export: Export, reporter: Reporter, *, free: bool) -> list[Form]:
 
 
 def _nothing_fits(artifact: Artifact, export: Export | None, engine: str | None, precision: str | None) -> Exception:
-    directory = artifact.directory
+    directory, there = artifact.directory, ", ".join(export.graphs) if export and export.graphs else "none"
+    if export is not None and engine in (None, "torch") and precision in (None, "bf16", "fp32"):
+        return MissingDependencyError(
+            f"{directory}: what was asked for takes PyTorch (pip install 'bothways[train]') and {WEIGHTS}; "
+            f"exported, and so able to run without both, are: {there}"
+        )
     if engine in (None, "torch") and precision in (None, "bf16", "fp32"):
         return MissingDependencyError(
             f"{directory}: there is no exported graph for this task, so running it needs PyTorch "
             "(pip install 'bothways[train]'); where PyTorch is, bothways export writes a graph that runs without it"
         )
-    there = ", ".join(export.graphs) if export and export.graphs else "none"
     form = precision if precision in ("int8", "int8-static") else "int8-static" if engine == "openvino" else "fp32"
     wanted = " ".join(each for each in (engine, precision) if each)
     return CheckpointError(

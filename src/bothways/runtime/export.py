@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bothways.batch import Batch, make_batch
-from bothways.errors import BothwaysError, MissingDependencyError
-from bothways.model.config import EncoderConfig
+from bothways.errors import BothwaysError, CheckpointError, MissingDependencyError, OptionError
+from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.runtime.artifact import Artifact
 from bothways.runtime.engines import OnnxRuntimeEngine
-from bothways.runtime.exports import FILES, FOLDER, Export, Form, Graph, source_of
+from bothways.runtime.exports import EXPORT, FILES, FOLDER, Export, Form, Graph, sample_of, shape_of
 from bothways.storage import replacing
 from bothways.terminal import Reporter
 from bothways.text.tokenizer import Encoded
@@ -45,24 +46,32 @@ def write_graph(artifact: Artifact, form: Form, batches: Sequence[Batch], report
     task, config = artifact.task, artifact.config
     engine = open_torch_engine(artifact.directory, task.head, task.outputs, "fp32", reporter)
     model = engine.model
-    weights = {name: value.numpy() for name, value in model.state_dict().items()}
+    weights = {name: value.cpu().numpy() for name, value in model.state_dict().items()}
     if form == "fp32" and sum(value.nbytes for value in weights.values()) > MOST_BYTES:
         raise BothwaysError("an fp32 graph of this model has more than the 2 GB that one ONNX file can; export int8")
     ranges = input_ranges(model, batches) if form == "int8-static" else None
     graph = build(config, task.head, weights, form, ranges=ranges)
-    before = Export.read(artifact.directory)
-    export = Export(
-        artifact.directory, task.head, task.outputs, source_of(artifact.directory, config), engine.parameters
-    )
+    before = None
+    with suppress(CheckpointError):  # a damaged record is written anew
+        before = Export.read(artifact.directory)
+    weighed = sample_of(artifact.directory / WEIGHTS)
+    export = Export(artifact.directory, task.head, task.outputs, shape_of(config), weighed, engine.parameters)
+    path = artifact.directory / FOLDER / FILES[form]
+    if path.exists() and not (artifact.directory / FOLDER / EXPORT).is_file():
+        raise OptionError(f"{path} was not written by bothways, so it is not replaced; remove it, or copy the model")
     if before is not None and replace(before, graphs={}) == export:
         export = before
-    path = artifact.directory / FOLDER / FILES[form]
+    elif before is not None:
+        reporter.note(f"the graphs of the head {before.head!r} that were there, or of other weights, are removed")
+        for other in before.graphs:
+            (artifact.directory / FOLDER / FILES[other]).unlink(missing_ok=True)
     content = graph.SerializeToString()
+    unjudged = None if form == "fp32" else "its answers were not judged, as the export did not finish"
+    export = export.with_graph(form, Graph(hashlib.sha256(content).hexdigest(), rejected=unjudged))
     with replacing(path) as temporary:
         temporary.write_bytes(content)
-    export = export.with_graph(form, Graph(hashlib.sha256(content).hexdigest()))
-    if form == "fp32":
-        _check(engine, OnnxRuntimeEngine(export, form, config.pad_token_id), config)
+        if form == "fp32":
+            _check(engine, OnnxRuntimeEngine(export, temporary, form, config.pad_token_id), config)
     export.write()
     return export
 

@@ -20,7 +20,7 @@ FORMS: tuple[Form, ...] = get_args(Form)
 FOLDER, EXPORT, TUNED = "onnx", "export.json", "tuned.json"
 FILES: dict[Form, str] = {"fp32": "model.onnx", "int8": "model_int8.onnx", "int8-static": "model_int8_static.onnx"}
 FORMAT = 1
-_BLOCKS, _BLOCK = 64, 4096  # of the weights, in bytes: any training changes some of them, and reading all takes time
+_BLOCK, _LONGEST_HEADER = 4096, 10**8  # in bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,8 @@ class Export:
     directory: Path
     head: str
     outputs: int
-    source: str  # a hash of the config and of a sample of the weights, so that a graph of another model is noticed
+    config: str  # a hash of the shape of the encoder
+    weights: str  # a hash of a sample of every tensor; both so that a graph of another model is noticed
     parameters: int
     graphs: dict[Form, Graph] = field(default_factory=dict)
 
@@ -70,18 +71,24 @@ class Export:
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
             graphs = {form: Graph(**raw["graphs"][form]) for form in FORMS if form in raw["graphs"]}
-            return cls(directory, raw["head"], raw["outputs"], raw["source"], raw["parameters"], graphs)
+            if raw["format"] != FORMAT:
+                raise ValueError(f"format {raw['format']}")  # noqa: TRY301
+            made = {name: raw[name] for name in ("head", "outputs", "config", "weights", "parameters")}
+            return cls(directory, **made, graphs=graphs)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{path}: damaged, or of a newer bothways ({error!r}); bothways export {directory} writes it anew"
             ) from error
 
     def stale(self, config: EncoderConfig) -> str | None:
-        """Why the graphs are not of the model in the directory, if they are not."""
-        there = (self.directory / WEIGHTS).is_file()  # it may be left out where only the graph is served
-        if not there or self.source == source_of(self.directory, config):
+        """Why the graphs are not of the model in the directory, if they are not.
+
+        The weights may be left out where only the graph is served.
+        """
+        there = (self.directory / WEIGHTS).is_file()
+        if self.config == shape_of(config) and (not there or self.weights == sample_of(self.directory / WEIGHTS)):
             return None
-        return f"the graphs in {self.directory / FOLDER} are of another model than config.json and model.safetensors"
+        return f"the graphs in {self.directory / FOLDER} are of another model than config.json and {WEIGHTS}"
 
     def as_json(self) -> dict[str, Any]:
         """The record as one JSON object."""
@@ -129,34 +136,47 @@ class Plan:
         return f"{self.engine} {self.precision}, {self.streams} x {self.max_tokens} tokens"
 
 
-def read_tuned(directory: Path, processor: str) -> Plan | None:
+def read_tuned(directory: Path, key: str) -> Plan | None:
     """The plan that was fastest here, if somebody measured; a record that cannot be read counts as none."""
     path = directory / FOLDER / TUNED
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Plan(**found[processor]["plan"])
+        plan = Plan(**json.loads(path.read_text(encoding="utf-8"))[key]["plan"])
+        return plan if min(int(plan.streams), int(plan.max_tokens)) > 0 else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def write_tuned(directory: Path, processor: str, plan: Plan, facts: dict[str, Any]) -> None:
-    """Remember the plan for this processor; what others measured stays."""
+def write_tuned(directory: Path, key: str, plan: Plan, facts: dict[str, Any]) -> None:
+    """Remember the plan under a key; what was measured elsewhere stays."""
     path = directory / FOLDER / TUNED
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
-    known[processor] = {"plan": asdict(plan)} | facts
+    known = (known if isinstance(known, dict) else {}) | {key: {"plan": asdict(plan)} | facts}
     write_text(path, json.dumps(known, indent=2, ensure_ascii=False) + "\n")
 
 
-def source_of(directory: Path, config: EncoderConfig) -> str:
-    """A hash of all that a graph takes from the config, and of blocks spread over the file of weights."""
-    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
-    path = directory / WEIGHTS
-    size = path.stat().st_size
+def shape_of(config: EncoderConfig) -> str:
+    """A hash of all that a graph takes from the config."""
+    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()
+
+
+def sample_of(path: Path) -> str:
+    """A hash of the header of a safetensors file and of both ends of every tensor: quicker than of all, and whatever
+    is trained changes some of it. A file of another kind has the hash of its beginning.
+    """
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        for start in np.linspace(0, max(size - _BLOCK, 0), _BLOCKS).astype(int).tolist():
-            file.seek(start)
-            digest.update(file.read(_BLOCK))
-    return f"{size} {digest.hexdigest()}"
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(min(length, _LONGEST_HEADER))
+        digest.update(header)
+        try:
+            places = [each["data_offsets"] for name, each in json.loads(header).items() if name != "__metadata__"]
+        except (ValueError, TypeError, KeyError, AttributeError):
+            places = []
+        for start, stop in sorted(places):
+            for place in sorted({start, max(start, stop - _BLOCK)}):
+                file.seek(8 + length + place)
+                digest.update(file.read(min(_BLOCK, stop - place)))
+    return digest.hexdigest()

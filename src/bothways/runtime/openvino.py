@@ -91,12 +91,15 @@ def why_no_openvino() -> str | None:
         known = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
-    if key not in known:
-        known[key] = _try()
+    if not isinstance(known, dict) or key not in known:
+        found = _try()
+        if found is not None and "did not answer" in found:
+            return found  # a machine that is busy now may be free the next time
+        known = (known if isinstance(known, dict) else {}) | {key: found}
         with suppress(OSError, BothwaysError):  # if it cannot be remembered, it is tried again the next time
             write_text(path, json.dumps(known, indent=2) + "\n")
     reason: str | None = known[key]
-    return reason
+    return reason and f"{reason} (remembered in {path}; remove it to try again)"
 
 
 def _try() -> str | None:
@@ -108,5 +111,5 @@ def _try() -> str | None:
     if done.returncode < 0:
         return f"OpenVINO died with signal {-done.returncode} on this processor"
     if done.returncode:
-        return f"OpenVINO failed on this processor ({done.stderr.strip().splitlines()[-1]})"
+        return f"OpenVINO failed on this processor ({(done.stderr.strip().splitlines() or ['no message'])[-1]})"
     return None
