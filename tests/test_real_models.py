@@ -21,20 +21,22 @@ def trained(name: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("text", "entities"),
+    ("model", "text", "entities"),
     [
         (
+            "wnut",  # of 2017; the news of 1996 do not know him, see docs/results.md
             "Elon Musk founded Tesla in California.",
-            [("PER", "Elon Musk"), ("ORG", "Tesla"), ("LOC", "California")],
+            [("person", "Elon Musk"), ("corporation", "Tesla"), ("location", "California")],
         ),
         (
+            "conll",
             "Apple CEO Tim Cook announced a new product at their Cupertino headquarters.",
             [("ORG", "Apple"), ("PER", "Tim Cook"), ("LOC", "Cupertino")],
         ),
     ],
 )
-def test_entities_of_the_examples(text, entities):
-    found = pipeline("ner", trained("conll"), aggregation_strategy="first")(text)
+def test_entities_of_the_examples(model, text, entities):
+    found = pipeline("ner", trained(model), aggregation_strategy="first")(text)
     assert [(one["entity_group"], one["word"]) for one in found] == entities
     assert all(text[one["start"] : one["end"]] == one["word"] for one in found)
 
