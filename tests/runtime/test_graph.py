@@ -1,5 +1,8 @@
 """The ONNX graph of every family and head computes what the PyTorch modules compute."""
 
+import subprocess
+import sys
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -12,8 +15,9 @@ from bothways.model.engine import forward
 from bothways.model.families import FAMILIES
 from bothways.model.heads import TaskModel
 from bothways.runtime.export import input_ranges
-from bothways.runtime.exports import Form
+from bothways.runtime.exports import Form, graph_inputs
 from bothways.runtime.graph import build, with_mask_columns
+from bothways.runtime.openvino import why_no_openvino
 from bothways.text.tokenizer import Encoded
 
 LENGTHS = (5, 11, 3, 8, 1, 8)
@@ -126,3 +130,38 @@ def test_mask_columns_leave_the_product_of_queries_and_keys_as_it_was():
     assert (query_wide[:, :, 4] == 1).all()
     assert (key_wide[:, :, 4] == 0).all()
     np.testing.assert_array_equal(plain[:, 16:], widened[:, 20:])
+
+
+# Reads a folder of graphs and inputs, writes what OpenVINO computes; alone in its process, as it has died in some.
+OPENVINO = """
+import sys
+from pathlib import Path
+import numpy as np, openvino
+for path in sorted(Path(sys.argv[1]).glob("*.onnx")):
+    given = dict(np.load(path.with_suffix(".npz")))
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    np.save(path.with_suffix(".npy"), next(iter(compiled.create_infer_request().infer(given).values())))
+"""
+
+
+def test_openvino_computes_what_the_modules_compute_for_every_family_and_head(tmp_path):
+    reason = why_no_openvino()
+    if reason is not None:
+        pytest.skip(reason)
+    expected, forms = {}, ("fp32", "int8-static")
+    for family, head in CASES:
+        model, batch = model_of(family, head), ragged(family)
+        weights = {name: value.numpy() for name, value in model.state_dict().items()}
+        with torch.inference_mode():
+            expected[family, head] = forward(model, batch).numpy()
+        for form in forms:
+            graph = build(model.config, head, weights, form, ranges=input_ranges(model, [batch]))
+            path = tmp_path / f"{family} {head} {form}.onnx"
+            path.write_bytes(graph.SerializeToString())
+            np.savez(path.with_suffix(".npz"), **graph_inputs(batch, model.config.pad_token_id))
+    subprocess.run([sys.executable, "-c", OPENVINO, str(tmp_path)], check=True)
+    for (family, head), wanted in expected.items():
+        for form in forms:
+            found = np.load(tmp_path / f"{family} {head} {form}.npy")
+            off = np.square(found - wanted).mean() / np.square(wanted).mean()
+            assert off <= max(TOLERANCE[form], 1e-4) ** 2, (family, head, form)
