@@ -8,10 +8,18 @@ import sys
 
 import bothways
 
-directory, text, label = sys.argv[1:]
-missing = [name for name in ("torch", "onnx", "sklearn", "transformers") if importlib.util.find_spec(name) is None]
-assert missing == ["torch", "onnx", "sklearn", "transformers"], f"only {missing} are missing here"
-model = bothways.load(directory)
-found = model([text])[0]
-assert found.label == label, found
-print(f"without PyTorch: {model.engine.describe()} says {found.label!r} ({found.score:.2f})")
+ABSENT = ("torch", "onnx", "sklearn", "transformers")
+
+
+def main(directory: str, text: str, label: str) -> None:
+    """Fail unless the text gets the label, without what trains."""
+    present = [name for name in ABSENT if importlib.util.find_spec(name) is not None]
+    assert not present, f"{present} should not be here"
+    model = bothways.load(directory)
+    found = model([text])[0]
+    assert found.label == label, found
+    print(f"without PyTorch: {model.engine.describe()} says {found.label!r} ({found.score:.2f})")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

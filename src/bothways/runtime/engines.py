@@ -109,6 +109,7 @@ def open_engine(
         raise OptionError(f"precision {precision!r} is not one of {', '.join(known)}")
     if engine is not None and precision is not None and precision not in ABLE[engine]:
         raise OptionError(f"{engine} does not run {precision}; it runs {', '.join(ABLE[engine])}")
+    unasked = engine is None and precision is None and plan is None
     export = _export_for(artifact, reporter)
     plans = _plans(artifact, export, reporter, plan.engine if plan else engine, plan.precision if plan else precision)
     if not plans:
@@ -117,13 +118,16 @@ def open_engine(
     if plan.engine == "torch":
         from bothways.model.engine import open_torch_engine
 
-        return open_torch_engine(
+        opened = open_torch_engine(
             artifact.directory,
             artifact.task.head,
             artifact.task.outputs,
             "bf16" if plan.precision == "bf16" else "fp32",
             reporter,
         )
+        if export is None and unasked:
+            reporter.note(f"no graph for {artifact.task.name} in {artifact.directory}, so PyTorch runs it, more slowly")
+        return opened
     assert export is not None
     pad_id = artifact.config.pad_token_id
     if plan.engine == "openvino":
@@ -186,11 +190,6 @@ def _plans(
     elif tuned is not None:
         reporter.note(
             f"the plan that was fastest, {tuned}, cannot be followed here any more; bothways tune finds another"
-        )
-    elif free and export is None and plans:
-        reporter.note(
-            f"there is no graph for this task in {artifact.directory}, so PyTorch runs it, which is slower; "
-            "bothways export makes one"
         )
     return plans
 
