@@ -6,11 +6,11 @@ import os
 import platform
 from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from bothways.analysis.compare import Comparison
 from bothways.analysis.report import Lengths, Mistake, Report, Row
+from bothways.runtime.processor import model_name
 from bothways.tasks.task import Example
 from bothways.terminal import clock
 
@@ -78,14 +78,7 @@ def facts_of(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 def machine() -> str:
     """The processor, its cores and the system, in a few words."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        name = names[0] if names else name
-    return f"{name}, {os.cpu_count()} cores, {platform.system()}"
+    return f"{model_name()}, {os.cpu_count()} cores, {platform.system()}"
 
 
 def versions() -> dict[str, str]:

@@ -27,12 +27,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def model_name() -> str:
+    """What the processor calls itself."""
+    return _first().get("model name") or platform.processor() or platform.machine()
+
+
 def processor() -> str:
     """The name that measurements are remembered under: two machines with the same name run alike."""
     info = _first()
-    name = info.get("model name") or platform.processor() or platform.machine()
     kind = "/".join(info[key] for key in ("cpu family", "model", "stepping") if key in info)
-    return f"{name}{f' ({kind})' if kind else ''}, {cores()} cores"
+    return f"{model_name()}{f' ({kind})' if kind else ''}, {cores()} cores"
 
 
 def multiplies_bytes() -> bool:
