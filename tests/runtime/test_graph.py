@@ -16,7 +16,7 @@ from bothways.model.families import FAMILIES
 from bothways.model.heads import TaskModel
 from bothways.runtime.export import input_ranges
 from bothways.runtime.exports import Form, graph_inputs
-from bothways.runtime.graph import build, with_mask_columns
+from bothways.runtime.graph import SHORT, build
 from bothways.runtime.openvino import why_no_openvino
 from bothways.text.tokenizer import Encoded
 
@@ -48,8 +48,8 @@ def config_of(family: str) -> EncoderConfig:
     )
 
 
-def model_of(family: str, head: str) -> TaskModel:
-    model = TaskModel(config_of(family), head, {"classify": 3, "tokens": 5}.get(head, 2))
+def model_of(family: str, head: str, **changes: int) -> TaskModel:
+    model = TaskModel(config_of(family).replace(**changes), head, {"classify": 3, "tokens": 5}.get(head, 2))
     generator = torch.Generator().manual_seed(0)
     for name, parameter in model.named_parameters():  # zero biases would hide a bias that is never read
         mean = 1.0 if "norm" in name and name.endswith("weight") else 0.0
@@ -116,20 +116,21 @@ def test_a_mask_folded_into_the_keys_hides_padding_wholly():
     np.testing.assert_allclose(first, second, atol=0.05 * np.abs(first).max())
 
 
-def test_mask_columns_leave_the_product_of_queries_and_keys_as_it_was():
+def test_both_ways_of_attention_give_the_same():
+    """Long windows without padding take ONNX Runtime's kernel, the same windows beside padding plain operators."""
+    model = model_of("bert", "hidden", max_position_embeddings=SHORT + 8)
+    weights = {name: value.detach().numpy() for name, value in model.state_dict().items()}
+    graph = build(model.config, "hidden", weights, "int8")
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
-    weight, bias = rng.normal(size=(24, 8)).astype(np.float32), rng.normal(size=24).astype(np.float32)
-    hidden = rng.normal(size=(5, 8)).astype(np.float32)
-    wide, wide_bias = with_mask_columns(weight, bias, heads=2)
-    plain, widened = hidden @ weight.T + bias, hidden @ wide.T + wide_bias
-    query, key = plain[:, :8].reshape(5, 2, 4), plain[:, 8:16].reshape(5, 2, 4)
-    query_wide, key_wide = widened[:, :10].reshape(5, 2, 5), widened[:, 10:20].reshape(5, 2, 5)
-    np.testing.assert_allclose(
-        np.einsum("ihd,jhd->hij", query, key), np.einsum("ihd,jhd->hij", query_wide, key_wide), atol=1e-5
-    )
-    assert (query_wide[:, :, 4] == 1).all()
-    assert (key_wide[:, :, 4] == 0).all()
-    np.testing.assert_array_equal(plain[:, 16:], widened[:, 20:])
+    ids = rng.integers(5, 97, (2, SHORT + 8))
+    mask = np.ones_like(ids)
+    given = {"input_ids": ids, "token_type_ids": np.zeros_like(ids), "reads": np.arange(len(ids[0]))}
+    kernel = session.run(None, given | {"attention_mask": mask})[0]
+    mask[1, -1] = 0
+    plain = session.run(None, given | {"attention_mask": mask})[0]
+    np.testing.assert_allclose(kernel, plain, atol=0.05 * np.abs(kernel).max())
+    assert not np.array_equal(kernel, plain), "both took one way"
 
 
 # Reads a folder of graphs and inputs, writes what OpenVINO computes; alone in its process, as it has died in some.

@@ -14,7 +14,7 @@ B windows, T their longest length, K pieces read, C hidden width, H heads, D = C
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ Weights = Mapping[str, np.ndarray]
 Ranges = Mapping[str, tuple[float, float]]  # the least and the largest number that each linear layer is given
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OPSET, CONTRIB = 21, "com.microsoft"
+SHORT = 64  # pieces: below, plain operators are faster than the kernel that keeps scores in cache
 FAR = -1e4  # added to the scores of padding; exp of it is 0 in every precision
 _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "gelu": ("Gelu", {}),
@@ -69,9 +70,14 @@ class _Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self._known: dict[str, str] = {}
+        self._made = 0  # names given
+
+    def fresh(self, kind: str) -> str:
+        self._made += 1
+        return f"{kind}_{self._made}"
 
     def add(self, kind: str, *inputs: str, output: str | None = None, domain: str = "", **attributes: Any) -> str:
-        output = output or f"{kind}_{len(self.nodes)}"
+        output = output or self.fresh(kind)
         self.nodes.append(helper.make_node(kind, inputs, [output], domain=domain, **attributes))
         return output
 
@@ -130,31 +136,48 @@ class _Graph:
         scale = self.add("Gather", self.constant(scales[:, None], f"{name}.scales"), "input_ids")  # (B, T, 1)
         return self.add("Mul", self.add("Cast", row, to=TensorProto.FLOAT), scale)
 
-    def mask(self) -> str:
-        """What is added to the scores of each key: 0, and `FAR` on padding, in the shape that the form needs."""
+    def mask(self) -> tuple[str, str]:
+        """What is added to the scores of each key, 0 and `FAR` on padding, (B, 1, 1, T); and for int8 whether a
+        batch has padding or is short, so that `attend` is to be preferred to `fused`."""
         real = self.add("Cast", "attention_mask", to=TensorProto.FLOAT)
-        padding = self.add("Sub", self.constant(np.float32(1)), real)
+        bias = self.add("Mul", self.add("Sub", self.constant(np.float32(1)), real), self.constant(np.float32(FAR)))
+        bias = self.add("Unsqueeze", bias, self.constant([1, 2]))
         if self.form != "int8":
-            bias = self.add("Mul", padding, self.constant(np.float32(FAR)))
-            return self.add("Unsqueeze", bias, self.constant([1, 2]))  # (B, 1, 1, T)
-        # ONNX Runtime's fast kernel takes no mask, so each head has one number more: 1 in the queries, this in the
-        # keys. Their product is the mask.
-        H, D = self.config.num_attention_heads, self.config.hidden_size // self.config.num_attention_heads
-        more = np.zeros((H, D + 1), np.float32)
-        more[:, D] = FAR * D**0.5
-        return self.add("Mul", self.add("Unsqueeze", padding, self.constant([2])), self.constant(more.reshape(-1)))
+            return bias, ""
+        padding = self.add("Less", self.add("ReduceMin", real, keepdims=0), self.constant(np.float32(1)))
+        length = self.add("Squeeze", self.add("Shape", "input_ids", start=1, end=2))
+        return bias, self.add("Or", padding, self.add("Less", length, self.constant(np.int64(SHORT))))
 
-    def attention(self, hidden: str, layer: str, mask: str) -> str:
+    def attention(self, hidden: str, layer: str, mask: tuple[str, str]) -> str:
         """(B, T, C) -> (B, T, C), each piece mixed with those of its window (Vaswani et al. 2017, 3.2)."""
+        C, name = self.config.hidden_size, f"{layer}.qkv"
+        bias, plainly = mask
+        if self.form != "int8":
+            return self.attend(self.split(self.linear(hidden, name), [C, C, C]), bias)
+        # Three products of one input, scaled to 8 bits once: to divide the result of one large product is a copy.
+        scaled = self.scaled(hidden)
+        weights, biases = np.split(self.weights[f"{name}.weight"], 3), np.split(self.weights[f"{name}.bias"], 3)
+        parts = [self.product(scaled, weights[part], biases[part], f"{name}.{part}") for part in range(3)]
+        attend = self.branch(lambda: self.attend(parts, bias))
+        return self.add("If", plainly, then_branch=attend, else_branch=self.branch(lambda: self.fused(parts)))
+
+    def fused(self, parts: Sequence[str]) -> str:
+        """Attention by ONNX Runtime's kernel for long windows, whose scores stay in cache; it takes no mask."""
+        H = self.config.num_attention_heads
+        scale = float((self.config.hidden_size // H) ** -0.5)
+        return self.add("MultiHeadAttention", *parts, domain=CONTRIB, num_heads=H, scale=scale)
+
+    def branch(self, body: Callable[[], str]) -> onnx.GraphProto:
+        """What `body` adds, as a graph of its own for one side of an If."""
+        outer, self.nodes = self.nodes, []
+        output = helper.make_tensor_value_info(body(), TensorProto.FLOAT, None)
+        made, self.nodes = helper.make_graph(self.nodes, f"branch_{output.name}", [], [output]), outer
+        return made
+
+    def attend(self, parts: Sequence[str], mask: str) -> str:
+        """Scaled dot-product attention of queries, keys, values (Vaswani et al. 2017, 3.2), operator by operator."""
         C, H = self.config.hidden_size, self.config.num_attention_heads
         D = C // H
-        name = f"{layer}.qkv"
-        if self.form == "int8":
-            weight, bias = with_mask_columns(self.weights[f"{name}.weight"], self.weights[f"{name}.bias"], H)
-            query, key, value = self.split(self.quick(hidden, weight, bias, name), [H * (D + 1), H * (D + 1), C])
-            key = self.add("Add", key, mask)
-            return self.add("MultiHeadAttention", query, key, value, domain=CONTRIB, num_heads=H, scale=float(D**-0.5))
-        parts = self.split(self.linear(hidden, name), [C, C, C])
         heads = [self.add("Reshape", part, self.constant([0, 0, H, D])) for part in parts]
         query, value = (self.add("Transpose", part, perm=[0, 2, 1, 3]) for part in (heads[0], heads[2]))
         key = self.add("Transpose", heads[1], perm=[0, 2, 3, 1])  # (B, H, D, T)
@@ -164,7 +187,7 @@ class _Graph:
         return self.add("Reshape", mixed, self.constant([0, 0, C]))
 
     def split(self, joined: str, widths: list[int]) -> list[str]:
-        outputs = [f"Split_{len(self.nodes)}_{part}" for part in range(len(widths))]
+        outputs = [self.fresh("Split") for _ in widths]
         self.nodes.append(helper.make_node("Split", [joined, self.constant(widths)], outputs, axis=-1))
         return outputs
 
@@ -220,11 +243,22 @@ class _Graph:
 
     def quick(self, hidden: str, weight: np.ndarray, bias: np.ndarray, name: str) -> str:
         """A product of ONNX Runtime's own: 8-bit matrix, inputs scaled to 8 bits as they come."""
+        return self.product(self.scaled(hidden), weight, bias, name)
+
+    def scaled(self, hidden: str) -> tuple[str, str, str]:
+        """8-bit numbers, their scale and zero, from the least and the largest of `hidden`."""
+        name = self.fresh("scaled")
+        outputs = (name, f"{name}.scale", f"{name}.zero")
+        self.nodes.append(helper.make_node("DynamicQuantizeLinear", [hidden], outputs))
+        return outputs
+
+    def product(self, scaled: tuple[str, str, str], weight: np.ndarray, bias: np.ndarray, name: str) -> str:
         rows, scales = quantised(weight)
-        matrix, scale = self.constant(rows.T, f"{name}.matrix"), self.constant(scales, f"{name}.scales")
-        return self.add(
-            "DynamicQuantizeMatMul", hidden, matrix, scale, "", self.constant(bias, f"{name}.bias"), domain=CONTRIB
-        )
+        matrix, column_scales = self.constant(rows.T, f"{name}.matrix"), self.constant(scales, f"{name}.scales")
+        given, scale, zero = scaled
+        bias_name = self.constant(bias, f"{name}.bias")
+        inputs = (given, matrix, scale, column_scales, zero, "", bias_name)
+        return self.add("MatMulIntegerToFloat", *inputs, domain=CONTRIB)
 
     def activate(self, hidden: str, name: str) -> str:
         kind, attributes = _ACTIVATIONS[name]
@@ -251,15 +285,3 @@ def quantised(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     scales = np.maximum(np.abs(weight).max(1), 1e-9).astype(np.float32) / 127
     return np.rint(weight / scales[:, None]).astype(np.int8), scales
-
-
-def with_mask_columns(weight: np.ndarray, bias: np.ndarray, heads: int) -> tuple[np.ndarray, np.ndarray]:
-    """(3C, C), (3C,) of queries, keys and values with one output more for each head of queries and keys.
-
-    It is always 1 in the queries; in the keys it is what the mask adds to 0.
-    """
-    C = weight.shape[1]
-    rows, biases = weight.reshape(3, heads, -1, C), bias.reshape(3, heads, -1)
-    widened = [np.pad(rows[part], ((0, 0), (0, 1), (0, 0))).reshape(-1, C) for part in (0, 1)]
-    ones = [np.pad(biases[part], ((0, 0), (0, 1)), constant_values=1 - part).reshape(-1) for part in (0, 1)]
-    return np.concatenate([*widened, rows[2].reshape(-1, C)]), np.concatenate([*ones, biases[2].reshape(-1)])
