@@ -177,7 +177,7 @@ def run_bothways(options: argparse.Namespace, precision: str) -> dict[str, float
     from bothways.tasks import TRAINED
     from bothways.terminal import Reporter
     from bothways.text.tokenizer import Tokenizer
-    from bothways.training.loop import Job, fit
+    from bothways.training.finetune import Job, fit
     from bothways.training.recipe import Recipe
 
     train, dev = read(options)

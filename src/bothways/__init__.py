@@ -6,27 +6,47 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bothways.jobs import compare_models as compare
-    from bothways.jobs import evaluate, export, finetune
-    from bothways.jobs import tune_model as tune
+    from bothways.jobs.export import export
+    from bothways.jobs.export import tune_model as tune
+    from bothways.jobs.finetune import finetune
+    from bothways.jobs.judge import compare_models as compare
+    from bothways.jobs.judge import evaluate
+    from bothways.jobs.pretrain import pretrain
     from bothways.pipelines import pipeline
     from bothways.predictor import load
     from bothways.text.files import Columns
-    from bothways.training.recipe import Recipe
+    from bothways.text.learn import learn_vocabulary
+    from bothways.training.recipe import PretrainRecipe, Recipe
 
 __version__ = "0.1.0"
-__all__ = ["Columns", "Recipe", "compare", "evaluate", "export", "finetune", "load", "pipeline", "tune"]
+__all__ = [
+    "Columns",
+    "PretrainRecipe",
+    "Recipe",
+    "compare",
+    "evaluate",
+    "export",
+    "finetune",
+    "learn_vocabulary",
+    "load",
+    "pipeline",
+    "pretrain",
+    "tune",
+]
 
 _PLACES = {
     "Columns": ("bothways.text.files", "Columns"),
+    "PretrainRecipe": ("bothways.training.recipe", "PretrainRecipe"),
     "Recipe": ("bothways.training.recipe", "Recipe"),
-    "compare": ("bothways.jobs", "compare_models"),
-    "evaluate": ("bothways.jobs", "evaluate"),
-    "export": ("bothways.jobs", "export"),
-    "finetune": ("bothways.jobs", "finetune"),
+    "compare": ("bothways.jobs.judge", "compare_models"),
+    "evaluate": ("bothways.jobs.judge", "evaluate"),
+    "export": ("bothways.jobs.export", "export"),
+    "finetune": ("bothways.jobs.finetune", "finetune"),
     "load": ("bothways.predictor", "load"),
+    "learn_vocabulary": ("bothways.text.learn", "learn_vocabulary"),
     "pipeline": ("bothways.pipelines", "pipeline"),
-    "tune": ("bothways.jobs", "tune_model"),
+    "pretrain": ("bothways.jobs.pretrain", "pretrain"),
+    "tune": ("bothways.jobs.export", "tune_model"),
 }
 
 

@@ -15,7 +15,7 @@ from bothways.errors import BothwaysError, OptionError
 from bothways.options import with_options
 from bothways.terminal import Reporter
 from bothways.text.files import Columns
-from bothways.training.recipe import Recipe, parse_seconds
+from bothways.training.recipe import PretrainRecipe, Recipe, parse_seconds
 
 
 class Form(StrEnum):
@@ -38,7 +38,7 @@ app = typer.Typer(
 def _annotate(kind: Any, name: str, text: str) -> Any:
     flag = "--" + name.replace("_", "-")
     return Annotated[
-        kind, typer.Option(f"{flag}/--no-{flag[2:]}" if kind is bool and name == "header" else flag, help=text)
+        kind, typer.Option(f"{flag}/--no-{flag[2:]}" if kind is bool and name in ("header", "nsp") else flag, help=text)
     ]
 
 
@@ -74,7 +74,7 @@ def finetune_command(
     as_json: Json = False,
 ) -> None:
     """Fit a pretrained encoder to labelled texts, and compare it with a simple baseline."""
-    from bothways.jobs import REPORT, finetune
+    from bothways.jobs.finetune import REPORT, finetune
 
     run = finetune(
         task,
@@ -91,6 +91,8 @@ def finetune_command(
         export="int8" if export else "none",
         reporter=Reporter(),
     )
+    if run.comparison is None:  # the first process tells
+        return
     if as_json:
         _print_json(run.comparison.as_json() | {"directory": str(out), "seconds": run.seconds})
         return
@@ -115,7 +117,7 @@ def evaluate_command(
     as_json: Json = False,
 ) -> None:
     """Score a model on a file with gold: every figure with its 95 % interval."""
-    from bothways.jobs import evaluate
+    from bothways.jobs.judge import evaluate
 
     named = {"labels": labels and _names(labels), "template": template, "engine": engine, "precision": precision}
     settings: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
@@ -141,7 +143,7 @@ def compare_command(
     as_json: Json = False,
 ) -> None:
     """The honest table: for classes TF-IDF + linear model first, then each model."""
-    from bothways.jobs import compare_models
+    from bothways.jobs.judge import compare_models
 
     names = _names(models)
     comparison = compare_models(test, names, train, columns=columns, report=report, seed=seed, reporter=Reporter())
@@ -234,6 +236,69 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+@app.command("vocab")
+def vocab_command(
+    corpus: Annotated[list[Path], typer.Argument(help="Plain text files; .gz and .xz too.")],
+    out: Annotated[Path, typer.Option(help="Directory to write the vocabulary to.")],
+    kind: Annotated[str, typer.Option(help="wordpiece (as BERT), bpe (RoBERTa) or unigram (ALBERT).")] = "wordpiece",
+    size: Annotated[int, typer.Option(help="How many pieces.", min=1)] = 30522,
+    cased: Annotated[
+        bool | None, typer.Option("--cased/--uncased", help="Whether A and a differ; without it as usual for the kind.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the vocabulary in the directory.")] = False,
+) -> None:
+    """Learn a vocabulary from plain text."""
+    from bothways.text.learn import learn_vocabulary
+
+    chosen: Any = kind
+    learn_vocabulary(corpus, out, kind=chosen, size=size, cased=cased, overwrite=overwrite, reporter=Reporter())
+
+
+@app.command("pretrain")
+@with_options(_annotate, PretrainRecipe)
+def pretrain_command(
+    corpus: Annotated[list[Path], typer.Argument(help="Plain text files; .gz and .xz too.")],
+    recipe: PretrainRecipe,
+    out: Annotated[Path, typer.Option(help="Directory to write the model to.")],
+    vocab: Annotated[
+        str | None, typer.Option(help="Directory of a vocabulary, or a name that `bothways models` lists.")
+    ] = None,
+    size: Annotated[str, typer.Option(help="tiny, mini, small, medium, base, large, or a config.json.")] = "mini",
+    base: Annotated[
+        str | None, typer.Option("--from", help="Go on from this model: a directory, or a name of `bothways models`.")
+    ] = None,
+    shards: Annotated[Path | None, typer.Option(help="Where the corpus is kept in pieces, to be used again.")] = None,
+    time_budget: Annotated[str | None, typer.Option(help="Train so long, for example 90m; replaces --steps.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the directory.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Pretrain a model on plain text: guess hidden pieces, tell next sentences. torchrun starts it on many devices."""
+    from bothways.jobs.pretrain import REPORT, pretrain
+
+    run = pretrain(
+        corpus,
+        out=out,
+        vocab=vocab,
+        size=size,
+        base=base,
+        shards=shards,
+        recipe=recipe,
+        time_budget=None if time_budget is None else parse_seconds(time_budget),
+        resume=resume,
+        overwrite=overwrite,
+        reporter=Reporter(),
+    )
+    if not run.first:
+        return
+    if as_json:
+        _print_json(run.as_json())
+        return
+    for name, value in run.dev.items():
+        typer.echo(f"held-out {name.replace('_', ' ')}: {value:.4f}")
+    typer.echo(f"model: {out}   report: {out / REPORT}", err=True)
+
+
 @app.command("export")
 @with_options(_annotate, Columns)
 def export_command(
@@ -248,7 +313,7 @@ def export_command(
     as_json: Json = False,
 ) -> None:
     """Write a model as one ONNX graph, which runs without PyTorch."""
-    from bothways.jobs import export
+    from bothways.jobs.export import export
 
     form: Any = precision
     made = export(
@@ -278,7 +343,7 @@ def tune_command(
     as_json: Json = False,
 ) -> None:
     """Measure what runs a model fastest on this machine, and remember it."""
-    from bothways.jobs import tune_model
+    from bothways.jobs.export import tune_model
 
     trials = tune_model(model, file, task=task, columns=columns, most_fall=max_fall / 100, reporter=Reporter())
     if as_json:

@@ -5,12 +5,25 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import field, fields
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from bothways.errors import OptionError
 
 
 def option(default: Any, text: str) -> Any:
     """A dataclass field that is an option, with its default and its help."""
     return field(default=default, metadata={"help": text})
+
+
+def check_options(record: Any, limits: dict[str, tuple[float, float]]) -> None:
+    """Raise `OptionError` for a number outside its limits, or a word that is none of its choices."""
+    for name, (low, high) in limits.items():
+        value = getattr(record, name)
+        if value is not None and not low <= value <= high:
+            raise OptionError(f"{name} is {value}, expected a value from {low:g} to {high:g}")
+    for name, kind in get_type_hints(type(record)).items():
+        if get_origin(kind) is Literal and getattr(record, name) not in get_args(kind):
+            raise OptionError(f"{name} is {getattr(record, name)!r}, expected one of {', '.join(get_args(kind))}")
 
 
 def with_options(

@@ -69,7 +69,7 @@ def full(K: int = 2) -> Report:
             Row("model", scores.metrics, 0.00001, 283.4, 22_713_986, 90_870_000, 612_000_000),
         ],
         losses=[(step, 1 / step) for step in range(1, 100)],
-        dev=[(30, 0.5), (60, 0.9), (90, 0.8)],
+        dev={"accuracy": [(30, 0.5), (60, 0.9), (90, 0.8)]},
         scores=scores,
         mistakes=[Mistake("a text\nof two lines", "label_0", "label_1", 0.987), Mistake("long " * 200, "a", "", 0.5)],
         lengths=Lengths([3, 9, 600], 512, windowed=1, truncated=88),
@@ -161,8 +161,8 @@ def test_what_is_not_known_is_a_dash_and_a_p_only_where_there_is_one(tmp_path):
 
 def test_nothing_from_the_data_becomes_markup(tmp_path):
     scores = single_label([EVIL, "b"], ["b", "b"], [EVIL, "b"], confidences=None, rng=np.random.default_rng(0))
-    report = Report(EVIL, EVIL, [(EVIL, EVIL)], [Row(EVIL, {EVIL: Interval(0, 0, 0)}, p=1.0)], dev=[(1, 0.5)],
-                    dev_metric="<b>$x$</b>", scores=scores, mistakes=[Mistake(EVIL, EVIL, EVIL, 1)])  # fmt: skip
+    report = Report(EVIL, EVIL, [(EVIL, EVIL)], [Row(EVIL, {EVIL: Interval(0, 0, 0)}, p=1.0)],
+                    dev={"<b>$x$</b>": [(1, 0.5)]}, scores=scores, mistakes=[Mistake(EVIL, EVIL, EVIL, 1)])  # fmt: skip
     text, page = written(tmp_path, report)
     assert "<script" not in text
     assert "<b>$" not in text
@@ -180,7 +180,7 @@ def test_other_kinds_of_scores_have_reports_too(tmp_path):
 
 
 def test_one_point_and_equal_lengths_are_drawn_without_a_warning(tmp_path):
-    report = Report("short", losses=[(1, 0.7)], dev=[(1, 0.5)], lengths=Lengths([4, 4], 8))
+    report = Report("short", losses=[(1, 0.7)], dev={"accuracy": [(1, 0.5)]}, lengths=Lengths([4, 4], 8))
     _, page = written(tmp_path, report)
     assert page.count("img") == 3
     assert "No piece was left unread." in page.text

@@ -12,15 +12,16 @@ from safetensors.torch import load_file
 from tests.tiny import ROWS, TINY, write_base
 
 from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError
-from bothways.jobs import finetune
+from bothways.jobs.finetune import finetune
 from bothways.model.checkpoint import load_model
 from bothways.predictor import load
 from bothways.tasks import Classify
 from bothways.terminal import Reporter
 from bothways.text.tokenizer import Tokenizer
 from bothways.training import loop
-from bothways.training.loop import CHECKPOINT, Job, State, class_weights, fit, parameter_groups, window_weights
-from bothways.training.optimizer import Group, MasterAdamW
+from bothways.training.finetune import Job, class_weights, fit, window_weights
+from bothways.training.loop import CHECKPOINT, State
+from bothways.training.optimizer import Group, MasterAdamW, parameter_groups
 from bothways.training.recipe import Recipe
 
 QUIET = Reporter(quiet=True)
@@ -258,7 +259,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(base, tmp_path, monkeypatc
 
 def test_biases_and_norms_do_not_decay_and_lower_layers_learn_slower(base, tmp_path):
     model, _ = setup(base, tmp_path / "run", RECIPE)
-    groups = parameter_groups(model, replace(RECIPE, layer_decay=0.5))
+    groups = parameter_groups(model, 0.5, RECIPE.weight_decay)
     place = {name: group for group in groups for name in group.names}
     assert len(place) == len(list(model.named_parameters()))
     assert place["encoder.layers.0.norm.weight"].weight_decay == 0.0

@@ -8,7 +8,8 @@ import pytest
 from tests.tiny import TINY, write_base
 
 from bothways.cli import main
-from bothways.jobs import evaluate, finetune
+from bothways.jobs.finetune import finetune
+from bothways.jobs.judge import evaluate
 from bothways.predictor import load
 from bothways.training.recipe import Recipe
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from bothways import __version__
 from bothways.errors import MissingDependencyError
 from bothways.metrics import Counts, Interval, Scores
-from bothways.storage import write_text
+from bothways.storage import replacing, write_text
 
 METRIC_TITLES = {
     "accuracy": "Accuracy",
@@ -35,8 +35,14 @@ METRIC_TITLES = {
     "has_answer_exact_match": "Exact match where there is an answer",
     "has_answer_f1": "F1 where there is an answer",
     "no_answer_accuracy": "Accuracy where there is none",
+    "mlm_accuracy": "Hidden pieces guessed",
+    "nsp_accuracy": "Next sentences told",
+    "perplexity": "Perplexity of hidden pieces",
+    "mlm_loss": "Loss of hidden pieces",
+    "nsp_loss": "Loss of next sentences",
 }
-PERCENT = set(METRIC_TITLES) - {"matthews", "pearson", "spearman", "mean_absolute_error"}
+LOWER_IS_BETTER = {"mean_absolute_error", "perplexity", "mlm_loss", "nsp_loss"}
+PERCENT = set(METRIC_TITLES) - LOWER_IS_BETTER - {"matthews", "pearson", "spearman"}
 MOST_CELLS = 12  # labels; a larger confusion matrix is drawn without numbers
 MOST_PAIRS = 12
 
@@ -78,7 +84,7 @@ class Lengths:
 class Report:
     """What a report shows; a part that is empty or None is left out.
 
-    `losses` and `dev` are (step, value) pairs, `dev` of the metric named by `dev_metric`; `scores` are those of
+    `losses` are (step, value) pairs, `dev` those of each metric on development data; `scores` are those of
     the model that the report is about, `mistakes` its most confident ones.
     """
 
@@ -87,8 +93,7 @@ class Report:
     facts: Sequence[tuple[str, str]] = ()
     rows: Sequence[Row] = ()
     losses: Sequence[tuple[int, float]] = ()
-    dev: Sequence[tuple[int, float]] = ()
-    dev_metric: str = "accuracy"
+    dev: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
     scores: Scores = field(default_factory=lambda: Scores({}))
     mistakes: Sequence[Mistake] = ()
     lengths: Lengths | None = None
@@ -110,6 +115,7 @@ class Plot(NamedTuple):
     dark: str
 
 
+Drawn = tuple[str, Callable[[Any, Theme], None]]  # what a plot shows in words, and how to draw it
 THEMES = Theme("#59626c", "#dfe2e6", "#1f6f8b"), Theme("#a3adb7", "#343b42", "#6cb8d6")
 
 
@@ -139,8 +145,8 @@ def _parts(report: Report) -> dict[str, Any]:
     confusion, lengths = report.scores.confusion, report.lengths
     many = confusion is not None and len(confusion) > MOST_CELLS
     metrics = list(dict.fromkeys(name for row in report.rows for name in _telling(row.metrics)))
-    curves = [_loss_curve(report.losses)] if report.losses else []
-    curves += [_dev_curve(report.dev, report.dev_metric)] if report.dev else []
+    curves = [_plot(*_drawn_loss(report.losses))] if report.losses else []
+    curves += [_plot(*_drawn_dev(points, metric)) for metric, points in report.dev.items() if points]
     return {
         "tiles": _telling(report.scores.metrics),
         "metrics": metrics,
@@ -175,6 +181,17 @@ def _confused_pairs(confusion: Counts, labels: Sequence[str]) -> list[tuple[str,
     return [(labels[g], labels[p], n, share) for n, share, g, p in most]
 
 
+def _styled(axes: Any, theme: Theme) -> Any:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(theme.line)
+    axes.tick_params(labelsize=8, labelcolor=theme.ink, color=theme.line)
+    axes.grid(axis="y", color=theme.line, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set(color=theme.ink, size=9)
+    return axes
+
+
 def _plot(alt: str, draw: Callable[[Any, Theme], None], size: tuple[float, float] = (4.6, 2.7)) -> Plot:
     """Draw once for each theme; `size` in inches."""
     from matplotlib.figure import Figure
@@ -182,22 +199,31 @@ def _plot(alt: str, draw: Callable[[Any, Theme], None], size: tuple[float, float
     pictures = []
     for theme in THEMES:
         figure = Figure(figsize=size, layout="constrained")
-        axes = figure.add_subplot()
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(theme.line)
-        axes.tick_params(labelsize=8, labelcolor=theme.ink, color=theme.line)
-        axes.grid(axis="y", color=theme.line, linewidth=0.6)
-        axes.set_axisbelow(True)
-        draw(axes, theme)
-        for label in (axes.xaxis.label, axes.yaxis.label):
-            label.set(color=theme.ink, size=9)
+        draw(_styled(figure.add_subplot(), theme), theme)
         buffer = BytesIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
         pictures.append("data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode())
     return Plot(alt, *pictures)
 
 
-def _loss_curve(losses: Sequence[tuple[int, float]]) -> Plot:
+def write_curves(path: Path, report: Report) -> None:
+    """Write the curves of a report as one PNG, side by side."""
+    from matplotlib.figure import Figure
+
+    drawn = [_drawn_loss(report.losses)] if report.losses else []
+    drawn += [_drawn_dev(points, metric) for metric, points in report.dev.items() if points]
+    if not drawn:
+        return
+    columns = min(3, len(drawn))
+    rows = -(-len(drawn) // columns)
+    figure = Figure(figsize=(4.6 * columns, 3.0 * rows), layout="constrained")
+    for number, (_, draw) in enumerate(drawn, start=1):
+        draw(_styled(figure.add_subplot(rows, columns, number), THEMES[0]), THEMES[0])
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
+
+
+def _drawn_loss(losses: Sequence[tuple[int, float]]) -> Drawn:
     steps, values = np.array(losses, dtype=np.float64).T
     window = max(1, len(values) // 30)
     smooth = np.convolve(values, np.ones(window) / window, mode="valid")
@@ -208,12 +234,12 @@ def _loss_curve(losses: Sequence[tuple[int, float]]) -> Plot:
         axes.set(xlabel="step", ylabel="training loss", ylim=(0, None))
 
     start, end = smooth[[0, -1]]
-    return _plot(f"Training loss, from {start:.3f} at the start to {end:.3f} at step {steps[-1]:,.0f}.", draw)
+    return f"Training loss, from {start:.3f} at the start to {end:.3f} at step {steps[-1]:,.0f}.", draw
 
 
-def _dev_curve(dev: Sequence[tuple[int, float]], metric: str) -> Plot:
+def _drawn_dev(dev: Sequence[tuple[int, float]], metric: str) -> Drawn:
     steps, values = np.array(dev, dtype=np.float64).T
-    best = int(values.argmin() if metric == "mean_absolute_error" else values.argmax())
+    best = int(values.argmin() if metric in LOWER_IS_BETTER else values.argmax())
     title, peak = f"{_titled(metric)} on development data", _figure(values[best], metric)
 
     def draw(axes: Any, theme: Theme) -> None:
@@ -225,7 +251,7 @@ def _dev_curve(dev: Sequence[tuple[int, float]], metric: str) -> Plot:
         axes.yaxis.set_major_formatter(lambda value, _: _figure(value, metric))
         axes.set(xlabel="step", ylabel=title)
 
-    return _plot(f"{title}, best {peak} at step {steps[best]:,.0f}.", draw)
+    return f"{title}, best {peak} at step {steps[best]:,.0f}.", draw
 
 
 def _heat_map(confusion: Counts) -> Plot:

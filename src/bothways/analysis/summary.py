@@ -48,8 +48,7 @@ def report_of(
             for row in comparison.rows
         ],
         losses=losses,
-        dev=dev,
-        dev_metric=task.headline,
+        dev={task.headline: dev},
         scores=model.scores,
         mistakes=sorted(wrong, key=lambda mistake: -mistake.score)[:MOST_MISTAKES],
         lengths=lengths,

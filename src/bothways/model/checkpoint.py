@@ -14,6 +14,7 @@ from bothways.errors import CheckpointError
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.model.encoder import initialise
 from bothways.model.heads import TaskModel
+from bothways.model.pretraining import PretrainModel
 from bothways.storage import replacing
 
 PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.pt", "model.pt", "model.ckpt", "tf_model.h5")
@@ -21,6 +22,7 @@ _TIED = (
     *("predictions.decoder.weight", "predictions.decoder.bias", "lm_head.decoder.weight", "lm_head.decoder.bias"),
     *("vocab_projector.weight", "generator_lm_head.weight"),
 )
+HEADS = ("head.", "next.")  # how the names of our modules that are no part of the encoder begin
 _BUFFERS = ("position_ids", "token_type_ids")  # saved by old versions of transformers, computed by all
 
 
@@ -37,7 +39,7 @@ class LoadReport:
     @property
     def head_is_new(self) -> bool:
         """Whether any part of the head or the pooler that it reads was not in the file."""
-        return any(name.startswith(("head.", "encoder.pooler.")) for name in self.new)
+        return any(name.startswith((*HEADS, "encoder.pooler.")) for name in self.new)
 
     def lines(self) -> list[str]:
         """The report in plain words, a line each."""
@@ -58,11 +60,13 @@ def _modules(names: tuple[str, ...]) -> list[str]:
 def tensor_names(config: EncoderConfig, ours: str, head: str = "hidden") -> tuple[str, ...]:
     """The names in a checkpoint of our tensor `ours`, without the family's prefix; three for qkv.
 
-    `head` says which head the names that begin with "head" belong to.
+    `head` says which head the names that begin with "head" belong to; those with "next" are of that head.
 
     >>> tensor_names(EncoderConfig(), "encoder.layers.0.norm.weight")
     ('encoder.layer.0.output.LayerNorm.weight',)
     """
+    if ours.startswith("next."):
+        head, ours = "next", ours.replace("next", "head", 1)
     stem, _, leaf = ours.rpartition(".")
     stem = stem.removeprefix("encoder.")
     layer = ""
@@ -113,15 +117,37 @@ def load_model(directory: Path, head: str, outputs: int, generator: torch.Genera
 
     Raises `CheckpointError` for missing encoder weights or shapes that differ.
     """
-    config, _, unknown = EncoderConfig.read(directory)
-    saved = _without_prefix(read_tensors(directory), config.rules.prefix)
+    config, _, _ = EncoderConfig.read(directory)
     model = TaskModel(config, head, outputs)
+    return model, fill_model(model, directory, generator)
+
+
+def load_for_pretraining(
+    directory: Path, generator: torch.Generator, *, pairs: bool
+) -> tuple[PretrainModel, LoadReport]:
+    """A model to go on pretraining with the weights in `directory`; heads that are not there are new.
+
+    Raises `CheckpointError` as `load_model` does.
+    """
+    config, _, _ = EncoderConfig.read(directory)
+    model = PretrainModel(config, pairs=pairs)
+    return model, fill_model(model, directory, generator)
+
+
+def fill_model(model: TaskModel | PretrainModel, directory: Path, generator: torch.Generator) -> LoadReport:
+    """Give a model the weights in a directory, and to what is not there new ones; says what became of them.
+
+    Raises `CheckpointError` for missing encoder weights or shapes that differ.
+    """
+    config, head = model.config, model.reads
+    unknown = EncoderConfig.read(directory)[2]
+    saved = _without_prefix(read_tensors(directory), config.rules.prefix)
     initialise(model, config, generator)
     used: set[str] = set()
     new: list[str] = []
     for ours, parameter in model.named_parameters():
         theirs = tensor_names(config, ours, head)
-        of_head = ours.startswith("head.")
+        of_head = ours.startswith(HEADS)
         if all(name in saved for name in theirs):
             value = torch.cat([saved[name] for name in theirs])
             if value.shape == parameter.shape:
@@ -141,10 +167,10 @@ def load_model(directory: Path, head: str, outputs: int, generator: torch.Genera
     if head == "masked":
         used |= _tied(saved, model, directory)
     left_over = sorted(name for name in set(saved) - used if not name.endswith(_BUFFERS))
-    return model, LoadReport(directory, len(used), tuple(new), tuple(left_over), tuple(unknown))
+    return LoadReport(directory, len(used), tuple(new), tuple(left_over), tuple(unknown))
 
 
-def _tied(saved: dict[str, Tensor], model: TaskModel, directory: Path) -> set[str]:
+def _tied(saved: dict[str, Tensor], model: TaskModel | PretrainModel, directory: Path) -> set[str]:
     """The second copies of embedding table and output bias that some files hold; they must be copies."""
     word, bias = model.encoder.embeddings.word.weight, model.get_parameter("head.bias")
     copies = {name: tensor for name, tensor in saved.items() if name.endswith(_TIED)}
@@ -166,12 +192,12 @@ def _without_prefix(saved: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return plain
 
 
-def model_tensors(model: TaskModel) -> dict[str, Tensor]:
+def model_tensors(model: TaskModel | PretrainModel) -> dict[str, Tensor]:
     """The weights of a model under the ecosystem's names, fp32."""
     tensors: dict[str, Tensor] = {}
     for ours, parameter in model.named_parameters():
         names = tensor_names(model.config, ours, model.reads)
-        prefix = "" if ours.startswith("head.") or model.reads in ("hidden", "pooled") else model.config.rules.prefix
+        prefix = "" if ours.startswith(HEADS) or model.reads in ("hidden", "pooled") else model.config.rules.prefix
         for name, part in zip(names, parameter.detach().float().chunk(len(names)), strict=True):
             tensors[prefix + name] = part
     return tensors

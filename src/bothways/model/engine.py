@@ -43,12 +43,19 @@ def set_precision(encoder: Encoder, precision: Precision) -> None:
 def forward(model: TaskModel, batch: Batch, dropout: Dropout = NO_DROPOUT) -> torch.Tensor:
     """A packed batch -> (K, L) logits of the pieces it reads, in the batch's order, fp32."""
     device = model.encoder.embeddings.word.weight.device
-    layout = Packed.from_lengths(batch.lengths, model.config.num_attention_heads, device)
+    return model(*packed_inputs(batch, model.config.num_attention_heads, device), dropout)
+
+
+def packed_inputs(
+    batch: Batch, heads: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Packed, torch.Tensor]:
+    """A batch as a model takes it: (N,) ids, segment ids and positions, where they lie, (K,) places that are read."""
+    layout = Packed.from_lengths(batch.lengths, heads, device)
     ids, type_ids, positions = (
         torch.from_numpy(np.pad(part, (0, layout.filler))).to(device)
         for part in (batch.ids, batch.type_ids, batch.positions)
     )
-    return model(ids, type_ids, positions, layout, torch.from_numpy(batch.reads).to(device), dropout)
+    return ids, type_ids, positions, layout, torch.from_numpy(batch.reads).to(device)
 
 
 class TorchEngine:

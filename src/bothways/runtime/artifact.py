@@ -24,6 +24,7 @@ FORMAT = 1
 _OF_A_RUN = (  # so that overwriting one removes nothing else
     *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "README.md", "evaluation.json", "metrics.jsonl", "report.html"),
+    "curves.png",
     *(SETTINGS, RUN, CHECKPOINT),
 )
 
@@ -96,13 +97,16 @@ class Artifact:
         return self.config.to_json() | {"architectures": [architecture]} | scored(self.task).config()
 
 
-def check_run_directory(out: Path, *, resume: bool, overwrite: bool) -> None:
-    """Raise `OptionError` unless a run may write to `out`: a new or empty directory, or as the options say."""
+def check_run_directory(out: Path, *, resume: bool, overwrite: bool, besides: tuple[str, ...] = ()) -> None:
+    """Raise `OptionError` unless a run may write to `out`: a new or empty directory, or as the options say.
+
+    What is called one of `besides` does not count.
+    """
     if out.exists() and not out.is_dir():
         raise OptionError(f"{out} is a file, expected a directory to write the run to")
     if resume and overwrite:
         raise OptionError("--resume goes on with a run and --overwrite throws it away; expected one of them")
-    present = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    present = sorted(path.name for path in out.iterdir() if path.name not in besides) if out.is_dir() else []
     begun = CHECKPOINT in present
     if resume and not begun:
         why = "holds a finished model" if SETTINGS in present else "has no checkpoint of a run"

@@ -167,6 +167,10 @@ class Tokenizer:
             for file in sorted(Path(scratch).iterdir()):
                 file.replace(directory / file.name)
 
+    def layout(self, texts: Literal[1, 2]) -> tuple[Slot, ...]:
+        """How special pieces stand around one text, or two."""
+        return self._layouts[texts]
+
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """The pieces as strings, in the vocabulary's own spelling ("##ing", "Ġthe", "▁the").
 

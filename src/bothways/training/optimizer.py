@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
+from bothways.training.devices import Devices
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -44,10 +46,11 @@ class MasterAdamW:
         self.master = {name: self.parameters[name].detach() for name in learned}
         self.first = {name: torch.zeros_like(master) for name, master in self.master.items()}
         self.second = {name: torch.zeros_like(master) for name, master in self.master.items()}
-        self.steps = {name: torch.zeros(()) for name in learned}
+        device = next(iter(self.master.values())).device
+        self.steps = {name: torch.zeros((), device=device) for name in learned}
         self.sums: dict[str, Tensor] = {}  # gradients of several batches, added up in fp32
         largest = max(master.numel() for master in self.master.values())
-        self._scratch = torch.empty(largest)  # one fp32 gradient at a time
+        self._scratch = torch.empty(largest, device=device)  # one fp32 gradient at a time
 
     @torch.no_grad()
     def collect(self) -> None:
@@ -57,6 +60,20 @@ class MasterAdamW:
             if parameter.grad is not None:
                 self.sums[name] = parameter.grad.float() if name not in self.sums else self.sums[name] + parameter.grad
                 parameter.grad = None
+
+    @torch.no_grad()
+    def add_up(self, devices: Devices) -> None:
+        """Sum the gradients of all devices, in fp32, so that each makes the same step."""
+        if devices.size == 1:
+            return
+        self.collect()
+        sizes = [master.numel() for master in self.master.values()]
+        flat = torch.zeros(sum(sizes), device=self._scratch.device)
+        parts = dict(zip(self.master, torch.split(flat, sizes), strict=True))
+        for name, grad in self.sums.items():
+            parts[name].copy_(grad.view(-1))
+        devices.add_up(flat)
+        self.sums = {name: part.view_as(self.master[name]) for name, part in parts.items()}
 
     @torch.no_grad()
     def step(self, lr: float, *, max_norm: float) -> float:
@@ -123,3 +140,21 @@ class MasterAdamW:
         yield "first", self.first
         yield "second", self.second
         yield "steps", self.steps
+
+
+def parameter_groups(model: nn.Module, layer_decay: float, weight_decay: float) -> list[Group]:
+    """Parameters by weight decay (none on biases and norms) and by layer-wise learning rate."""
+    depth = len(model.get_submodule("encoder.layers")._modules)
+    groups: dict[tuple[float, float], list[str]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        below = 0
+        if name.startswith("encoder.embeddings."):
+            below = depth + 1
+        elif name.startswith("encoder.layers."):
+            below = depth - int(name.split(".")[2])
+        plain = name.endswith(".bias") or "norm" in name
+        key = (layer_decay**below, 0.0 if plain else weight_decay)
+        groups.setdefault(key, []).append(name)
+    return [Group(tuple(names), factor, decay) for (factor, decay), names in groups.items()]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from bothways.errors import OptionError
 from bothways.model.config import EncoderConfig
-from bothways.options import option
+from bothways.options import check_options, option
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +60,7 @@ class Recipe:
             "overlap": (0, 1e6),
             "seed": (0, 2**32 - 1),
         }
-        for name, (low, high) in limits.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise OptionError(f"{name} is {value}, expected a value from {low:g} to {high:g}")
-
-        for name, kind in get_type_hints(type(self)).items():
-            if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):
-                raise OptionError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(get_args(kind))}")
+        check_options(self, limits)
         if self.overlap is not None and self.max_pieces is not None and self.overlap > self.max_pieces // 2:
             raise OptionError(f"overlap is {self.overlap}, expected at most half of max_pieces, {self.max_pieces}")
 
@@ -80,6 +73,81 @@ class Recipe:
         if config.hidden_size >= 1024:
             return 2e-5
         return 3e-5 if config.hidden_size >= 768 else 5e-5
+
+    def as_json(self) -> dict[str, Any]:
+        """Every value by its name."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainRecipe:
+    """How a model is pretrained (Devlin et al. 2019, A.2; Liu et al. 2019, 4).
+
+    Raises `OptionError` for a value that makes no sense.
+    """
+
+    steps: int = option(10_000, "Updates; a time budget replaces them.")
+    batch_size: int = option(32, "Sequences an update, over all devices; of the first of the lengths.")
+    max_pieces: str = option(
+        "128",
+        "Pieces a sequence; 128:0.9,512:0.1 for 128 in nine tenths of the run, then 512 (as many pieces an update).",
+    )
+    lr: float | None = option(None, "Peak learning rate; without it by the width of the model, and lower with --from.")
+    warmup: float = option(0.05, "Share of the run in which the learning rate rises.")
+    weight_decay: float = option(0.01, "Weight decay; none on biases and norms.")
+    max_grad_norm: float = option(1.0, "Gradients are clipped to this norm.")
+    dropout: float | None = option(None, "Dropout rate; without it the model's own (0.1 for BERT).")
+    mask_rate: float = option(0.15, "Share of the pieces that are hidden.")
+    whole_words: bool = option(False, "Hide all pieces of a word or none.")
+    nsp: bool = option(True, "Learn whether a segment follows another; without it full sentences, as RoBERTa.")
+    accumulate: int = option(1, "Parts in which a device computes an update, one after the other.")
+    eval_every: int = option(1000, "Updates between evaluations on held-out text.")
+    precision: Literal["auto", "bf16", "fp32"] = option("auto", "auto: bf16 where the processor has it.")
+    seed: int = option(0, "Seed of the weights, the order, the masks and the dropout.")
+
+    def __post_init__(self) -> None:
+        limits: dict[str, tuple[float, float]] = {
+            "steps": (1, 1e9),
+            "batch_size": (1, 1e6),
+            "lr": (0.0, 1.0),
+            "warmup": (0.0, 1.0),
+            "weight_decay": (0.0, 1.0),
+            "max_grad_norm": (1e-9, 1e9),
+            "dropout": (0.0, 0.99),
+            "mask_rate": (0.01, 0.9),
+            "accumulate": (1, 1e5),
+            "eval_every": (1, 1e9),
+            "seed": (0, 2**32 - 1),
+        }
+        check_options(self, limits)
+        self.stages()
+
+    def stages(self) -> list[tuple[int, float]]:
+        """(pieces a sequence, share of the run at which it ends) for each stage.
+
+        >>> PretrainRecipe(max_pieces="128:0.9,512:0.1").stages()
+        [(128, 0.9), (512, 1.0)]
+        """
+        parts = [part.partition(":") for part in self.max_pieces.split(",")]
+        try:
+            lengths = [int(length) for length, _, _ in parts]
+            shares = [float(share or 1) for _, _, share in parts]
+        except ValueError:
+            lengths, shares = [], []
+        if not lengths or min(lengths) < 8 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+            raise OptionError(
+                f"max_pieces is {self.max_pieces!r}, expected a length from 8 on, or lengths with shares of the run "
+                "that add up to 1, such as 128:0.9,512:0.1"
+            )
+        return [(length, round(sum(shares[: place + 1]), 6)) for place, length in enumerate(lengths)]
+
+    def peak_lr(self, config: EncoderConfig, *, continued: bool) -> float:
+        """The peak learning rate for a model: the given one, else by its width, a third where it is pretrained."""
+        if self.lr is not None:
+            return self.lr
+        width = config.hidden_size
+        usual = 1e-3 if width <= 256 else 5e-4 if width <= 512 else 2e-4 if width < 1024 else 1e-4
+        return usual / 3 if continued else usual
 
     def as_json(self) -> dict[str, Any]:
         """Every value by its name."""

@@ -1,0 +1,96 @@
+"""Making a model run without PyTorch, and finding what runs it fastest here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bothways.analysis.gate import MOST_EXAMPLES, MOST_FALL, export_judged
+from bothways.analysis.tune import Trial, tune
+from bothways.errors import DataError, OptionError
+from bothways.jobs.sources import columns_for, named
+from bothways.model.catalogue import find_model
+from bothways.runtime.artifact import Artifact
+from bothways.runtime.exports import FORMS, Export, Form
+from bothways.tasks import TRAINED, Trainable
+from bothways.tasks.task import Example
+from bothways.terminal import Reporter
+from bothways.text.files import Columns, Source
+
+TUNE_CHARACTERS = 150_000  # so that the slowest way takes seconds, not minutes
+
+
+def export(
+    model: str | Path,
+    *,
+    precision: Form = "int8",
+    calibrate: Source | None = None,
+    task: str | None = None,
+    columns: Columns | None = None,
+    most_fall: float = MOST_FALL,
+    reporter: Reporter | None = None,
+) -> Export:
+    """Write the model as one ONNX graph that runs without PyTorch, into `onnx/` of its directory.
+
+    int8 and int8-static are judged on `calibrate`, a file of the model's task with gold where it has any, and are not
+    used where the metric falls by more than `most_fall`.
+
+    Raises `OptionError` for 8 bits without texts to judge them on, `DataError` for a file that does not suit.
+    """
+    if precision not in FORMS:
+        raise OptionError(f"precision {precision!r} is not one of {', '.join(FORMS)}")
+    if precision != "fp32" and calibrate is None:
+        raise OptionError(
+            f"{precision} rounds the model, so its answers are judged before it is used: give --calibrate FILE, texts "
+            "like those that it will read, with labels (dev data, never test data)"
+        )
+    artifact = _exportable(model, task)
+    examples: Sequence[Example] = ()
+    if calibrate is not None:
+        gold = isinstance(artifact.task, Trainable) and artifact.task.name in TRAINED
+        examples = artifact.task.read(calibrate, columns_for(artifact, columns), gold=gold)
+        if isinstance(artifact.task, Trainable) and gold:
+            artifact.task.check(examples)
+    return export_judged(artifact, precision, examples, reporter or Reporter(quiet=True), most_fall=most_fall)
+
+
+def _exportable(model: str | Path, task: str | None) -> Artifact:
+    if task == "zero_shot":
+        raise OptionError("zero_shot runs the graph of pairs: say --task pairs, or nothing for a model trained here")
+    return Artifact.read(find_model(model), task)
+
+
+def tune_model(
+    model: str | Path,
+    data: Source,
+    *,
+    task: str | None = None,
+    columns: Columns | None = None,
+    most_fall: float = MOST_FALL,
+    reporter: Reporter | None = None,
+) -> list[Trial]:
+    """Measure what runs this model fastest on this machine with these texts; later predictions use it.
+
+    What answers worse than fp32, by more than `most_fall` where the texts have gold, is not used.
+
+    Raises `DataError` for a file that does not suit, `OptionError` where nothing runs.
+    """
+    artifact = _exportable(model, task)
+    columns = columns_for(artifact, columns)
+    reporter, gold = reporter or Reporter(quiet=True), isinstance(artifact.task, Trainable)
+    try:
+        examples = artifact.task.read(data, columns, gold=gold)
+        if isinstance(artifact.task, Trainable):
+            artifact.task.check(examples)
+    except DataError as error:
+        examples = artifact.task.read(data, columns, gold=False)
+        reporter.note(
+            f"without gold ({error}), so whether a way answers like fp32 alone decides whether it may be used"
+        )
+    examples = [example for example in examples if artifact.task.problem(example) is None]
+    if not examples:
+        raise DataError(f"{named(data)}: no text to measure with")
+    examples = examples[:: -(-len(examples) // MOST_EXAMPLES)]
+    while len(examples) > 1 and sum(len(text) for example in examples for text in example.texts) > TUNE_CHARACTERS:
+        examples = examples[::2]
+    return tune(artifact, examples, reporter, most_fall=most_fall)

@@ -1,0 +1,271 @@
+"""Pretraining from plain text to a model directory that every other job takes as a base."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bothways import __version__
+from bothways.analysis.report import Report, write_curves, write_report
+from bothways.analysis.summary import machine, versions
+from bothways.errors import CheckpointError, MissingDependencyError, OptionError
+from bothways.model.catalogue import CATALOGUE, find_model
+from bothways.model.config import WEIGHTS, EncoderConfig
+from bothways.runtime.artifact import CHECKPOINT, RUN, check_run_directory, clear_run_directory
+from bothways.storage import write_text
+from bothways.terminal import Reporter, clock
+from bothways.text.tokenizer import Tokenizer
+from bothways.training.recipe import PretrainRecipe
+
+if TYPE_CHECKING:
+    from bothways.model.pretraining import PretrainModel
+
+SHARDS, REPORT, CURVES = "shards", "report.html", "curves.png"
+# Layers, width and heads; those of Turc et al. 2019 and Devlin et al. 2019. An inner layer is four times as wide.
+SIZES = {
+    "tiny": (2, 128, 2),
+    "mini": (4, 256, 4),
+    "small": (4, 512, 8),
+    "medium": (8, 512, 8),
+    "base": (12, 768, 12),
+    "large": (24, 1024, 16),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pretraining:
+    """A finished pretraining: where the model is, the last evaluation on held-out text, how long it took."""
+
+    directory: Path
+    dev: dict[str, float]
+    seconds: float
+    history: list[dict[str, Any]] = field(default_factory=list)
+    first: bool = True  # of the processes that trained it
+
+    def as_json(self) -> dict[str, Any]:
+        """Directory, held-out metrics, seconds."""
+        return {"directory": str(self.directory), "dev": self.dev, "seconds": self.seconds}
+
+
+def pretrain(
+    corpus: Sequence[str | Path],
+    *,
+    out: str | Path,
+    vocab: str | Path | None = None,
+    size: str | Path = "mini",
+    base: str | Path | None = None,
+    shards: str | Path | None = None,
+    recipe: PretrainRecipe | None = None,
+    time_budget: float | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+) -> Pretraining:
+    """Pretrain a model on plain text (masked pieces, next sentence), from scratch or going on from `base`.
+
+    `vocab` is a directory of `bothways vocab` or a name that `bothways models` lists, `size` one of `SIZES` or a
+    config.json; of `base` both are its own. The corpus is cut into pieces once, into `shards` (without it a folder
+    of `out`), and used again where it is there. Under torchrun all processes train one model.
+
+    Raises `DataError` for the corpus, `OptionError` for the options, `CheckpointError` for parts of different
+    models, `InterruptedRunError` after Ctrl-C.
+    """
+    recipe, reporter, out = recipe or PretrainRecipe(), reporter or Reporter(quiet=True), Path(out)
+    for name in ("torch", "matplotlib", "jinja2"):
+        if importlib.util.find_spec(name) is None:
+            raise MissingDependencyError(f"pretraining needs {name}, which is not here: pip install 'bothways[train]'")
+    if not corpus:
+        raise OptionError("no corpus; give at least one file of plain text")
+    if time_budget is not None and time_budget <= 0:
+        raise OptionError(f"time_budget is {time_budget} seconds, expected more than 0")
+    directory = None if base is None else find_model(base)
+    if directory is not None and directory.resolve() == out.resolve():
+        raise OptionError(f"{out} is both the base and the output; choose another output directory")
+    tokenizer = _vocabulary(vocab, directory)
+    config = _config(size, tokenizer) if directory is None else EncoderConfig.read(directory)[0]
+    config.check_vocabulary(tokenizer.vocab_size, directory or Path(size))
+    longest = max(length for length, _ in recipe.stages())
+    if longest > config.max_pieces:
+        raise OptionError(f"max_pieces is {longest}; a model of this shape reads at most {config.max_pieces} at once")
+
+    # PyTorch is imported here, so that what is wrong with the options is said before those seconds are spent.
+    import torch
+
+    from bothways.model.checkpoint import load_for_pretraining, model_tensors, write_safetensors
+    from bothways.model.encoder import initialise
+    from bothways.model.engine import best_precision
+    from bothways.model.pretraining import PretrainModel
+    from bothways.training.corpus import open_corpus
+    from bothways.training.devices import joined
+    from bothways.training.pretrain import pretrain_model
+
+    began = time.monotonic()
+    with joined() as devices:
+        first = devices.rank == 0
+        reporter = reporter if first else Reporter(quiet=True)
+        generator = torch.Generator().manual_seed(recipe.seed)
+        if first:
+            check_run_directory(out, resume=resume, overwrite=overwrite, besides=(SHARDS,))
+        if directory is None:
+            model = PretrainModel(config, pairs=recipe.nsp)
+            initialise(model, config, generator)
+            reporter.note(f"{size}, new: {_shape(config)}")
+        else:
+            model, report = load_for_pretraining(directory, generator, pairs=recipe.nsp)
+            for line in report.lines():
+                reporter.note(line)
+        if first:
+            text = open_corpus(corpus, tokenizer, shards or out / SHARDS, reporter)
+        devices.wait()
+        if not first:
+            text = open_corpus(corpus, tokenizer, shards or out / SHARDS)
+        facts: dict[str, Any] = {
+            "base": None if base is None else str(base),
+            "bothways": __version__,
+            "corpus": [Path(path).name for path in corpus],
+            "documents": text.documents,
+            "pieces": text.pieces,
+            "recipe": recipe.as_json(),
+            "time_budget": time_budget,
+        }
+        if first and not resume:  # nothing is written before the base and the corpus are known to be whole
+            clear_run_directory(out)
+            write_text(out / RUN, json.dumps(facts, indent=2) + "\n")
+            tokenizer.save(out)
+        devices.wait()
+        reporter.note(
+            f"{text.documents:,} documents, {text.pieces:,} pieces to train on"
+            + ("" if text.held_out() else "; too little text to hold any out, so nothing is judged")
+        )
+        precision = best_precision() if recipe.precision == "auto" else recipe.precision
+        state = pretrain_model(
+            model,
+            text,
+            tokenizer,
+            recipe,
+            reporter,
+            directory=out,
+            identity=_identity(facts, config, text.identity, directory),
+            precision=precision,
+            lr=recipe.peak_lr(config, continued=directory is not None),
+            time_budget=time_budget,
+            resume=resume,
+            devices=devices,
+        )
+        dev: dict[str, float] = next((line["dev"] for line in reversed(state.history) if line.get("dev")), {})
+        if first:
+            write_safetensors(out / WEIGHTS, model_tensors(model), {"format": "pt"})
+            facts |= {
+                "precision": precision,
+                "processes": devices.size,
+                "steps": state.step,
+                "training_seconds": round(state.seconds, 1),
+                "tokens": state.tokens,
+                "tokens_per_second": round(state.tokens / max(state.seconds, 1e-9), 1),
+                "machine": machine(),
+                "versions": versions(),
+            }
+            _write(out, model, facts, dev, state.history)
+        devices.wait()
+    return Pretraining(out, dev, time.monotonic() - began, state.history, first)
+
+
+def _vocabulary(vocab: str | Path | None, base: Path | None) -> Tokenizer:
+    if vocab is None and base is None:
+        raise OptionError("no vocabulary; make one with bothways vocab CORPUS --out DIR, and give --vocab DIR")
+    if vocab is None:
+        return Tokenizer.from_directory(base or Path())
+    directory = Path(vocab)
+    if directory.is_dir():
+        tokenizer = Tokenizer.from_directory(directory)
+    elif str(vocab) in CATALOGUE:
+        tokenizer = Tokenizer.packaged(CATALOGUE[str(vocab)].vocabulary)
+    else:
+        raise OptionError(f"no vocabulary {str(vocab)!r}: not a directory, and not one of {', '.join(CATALOGUE)}")
+    if base is not None and tokenizer.backend.get_vocab() != Tokenizer.from_directory(base).backend.get_vocab():
+        raise CheckpointError(f"{vocab}: another vocabulary than that of {base}; leave out --vocab to use its own")
+    return tokenizer
+
+
+def _config(size: str | Path, tokenizer: Tokenizer) -> EncoderConfig:
+    """The shape called `size` around a vocabulary: a BERT, or a RoBERTa where the first piece is `<s>`."""
+    vocabulary = {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id}
+    if str(size) in SIZES:
+        layers, width, heads = SIZES[str(size)]
+        shape = EncoderConfig(
+            num_hidden_layers=layers, hidden_size=width, num_attention_heads=heads, intermediate_size=4 * width
+        )
+        if tokenizer.specials["cls"][0] == "<s>":
+            offset = {"family": "roberta", "max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
+            shape = shape.replace(**offset)
+        return shape.replace(**vocabulary)
+    path = Path(size)
+    if not path.is_file():
+        raise OptionError(f"no size {str(size)!r}: not one of {', '.join(SIZES)}, and not a config.json")
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        return EncoderConfig.from_json(raw, where=str(path))[0].replace(**vocabulary)
+    except (ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: not a config.json ({error})") from error
+
+
+def _identity(facts: dict[str, Any], config: EncoderConfig, corpus: str, base: Path | None) -> str:
+    """A hash of everything that the weights depend on."""
+    settings = [facts["recipe"], facts["time_budget"], config.to_json(), corpus]
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    if base is not None:
+        with (base / WEIGHTS).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _write(
+    out: Path, model: PretrainModel, facts: dict[str, Any], dev: dict[str, float], history: list[dict[str, Any]]
+) -> None:
+    """Everything of the directory but weights and vocabulary; the config comes last."""
+    recipe = ", ".join(f"{name} {value}" for name, value in facts["recipe"].items() if value is not None)
+    lines = [
+        ("Model", _shape(model.config) + (f", from {facts['base']}" if facts["base"] else ", from scratch")),
+        ("Corpus", f"{facts['documents']:,} documents, {facts['pieces']:,} pieces ({', '.join(facts['corpus'])})"),
+        ("Recipe", recipe),
+        ("Training", f"{facts['steps']:,} updates, {facts['tokens']:,} tokens in {clock(facts['training_seconds'])}"),
+        (
+            "Speed",
+            f"{facts['tokens_per_second']:,.0f} tokens a second, {facts['precision']}, {facts['processes']} processes",
+        ),
+        ("Machine", facts["machine"]),
+        ("Packages", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())),
+    ]
+    judged = [(line["step"], line["dev"]) for line in history if line.get("dev")]
+    report = Report(
+        title=f"Pretraining of {out.name}",
+        verdict=", ".join(f"held-out {name.replace('_', ' ')} {value:.3f}" for name, value in dev.items()),
+        facts=lines,
+        losses=[(line["step"], line["mlm_loss"]) for line in history if "mlm_loss" in line],
+        dev={name: [(step, values[name]) for step, values in judged] for name in dev},
+    )
+    write_report(out / REPORT, report)
+    write_curves(out / CURVES, report)
+    card = ["---", "library_name: bothways", "pipeline_tag: fill-mask", "---", f"# {out.name}, pretrained", ""]
+    card += [f"- {name}: {value}" for name, value in lines]
+    card += ["", "On held-out text: " + (report.verdict or "nothing was held out") + ".", ""]
+    write_text(out / "README.md", "\n".join(card))
+    write_text(out / RUN, json.dumps(facts, indent=2) + "\n")
+    architecture = model.config.rules.class_stem + ("ForMaskedLM" if model.next is None else "ForPreTraining")
+    config = model.config.to_json() | {"architectures": [architecture]}
+    write_text(out / "config.json", json.dumps(config, indent=2) + "\n")
+    (out / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _shape(config: EncoderConfig) -> str:
+    parameters = config.count_parameters() / 1e6
+    return (
+        f"{config.family} of {config.num_hidden_layers} layers, {config.hidden_size} wide, "
+        f"{config.vocab_size:,} pieces, {parameters:.1f} million parameters"
+    )

@@ -1,0 +1,114 @@
+"""The model as it is pretrained: an encoder with both heads, and a loss that is cheap for a large vocabulary.
+
+K masked pieces, B sequences, C hidden width, E embedding width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bothways.errors import CheckpointError
+from bothways.model.config import EncoderConfig
+from bothways.model.dropout import NO_DROPOUT, Dropout
+from bothways.model.encoder import Encoder
+from bothways.model.heads import LinearHead, MaskedHead
+from bothways.model.layout import Layout
+
+ROWS_AT_ONCE = 512  # of logits: 30,522 in fp32 for each are 60 MB
+
+
+class PretrainModel(nn.Module):
+    """An encoder with the head for masked pieces and, with `pairs`, that for the next sentence.
+
+    Raises `CheckpointError` where the family has no head for the next sentence.
+    """
+
+    reads = "masked"
+
+    def __init__(self, config: EncoderConfig, *, pairs: bool) -> None:
+        super().__init__()
+        rules = config.rules
+        if pairs and "next" not in rules.heads:
+            raise CheckpointError(
+                f"models of the family {config.family} have no head for next sentences; leave them out with --no-nsp"
+            )
+        self.config = config
+        self.encoder = Encoder(config, pooler=pairs)
+        self.head = MaskedHead(config)
+        self.next = LinearHead(config, 2, rules.next_dropout) if pairs else None
+
+    def forward(
+        self,
+        ids: Tensor,
+        type_ids: Tensor,
+        positions: Tensor,
+        layout: Layout,
+        reads: Tensor,
+        firsts: Tensor,
+        dropout: Dropout = NO_DROPOUT,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Packed (N,) tokens; the places that are read, of which `firsts` are first pieces, the others masked.
+
+        -> (K, E) what is held against the vocabulary's table, (B, 2) logits of next and not next.
+        """
+        rows = self.encoder(ids, type_ids, positions, layout, dropout, keep=reads)
+        masked = rows if self.next is None else rows[~firsts]
+        head = self.head
+        guess = head.norm(head.activate(head.dense(masked.float())))
+        if self.next is None:
+            return guess, None
+        return guess, self.next(self.encoder.pool(rows[firsts]), self.encoder, dropout)
+
+    def masked_losses(self, guess: Tensor, targets: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
+        """(K, E), (K,) hidden pieces -> the sum of their cross-entropies, and how many were guessed right.
+
+        `dtype` is that of the products with the table.
+        """
+        table = self.encoder.embeddings.word.weight
+        loss, right = _TiedCrossEntropy.apply(guess, table, self.head.bias, targets, dtype)  # type: ignore[no-untyped-call]
+        return loss, int(right)
+
+
+class _TiedCrossEntropy(torch.autograd.Function):
+    """The sum of cross-entropies of `guess` @ `table`ᵀ + `bias`, some rows at a time.
+
+    The gradient of each row is known as soon as its logits are, so logits are never kept: of 30,522 numbers for
+    each masked piece that is most of the memory traffic of a small model.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, guess: Tensor, table: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        matrix = table.to(dtype)
+        wanted = any(ctx.needs_input_grad)
+        loss, right = guess.new_zeros(()), torch.zeros((), dtype=torch.int64, device=guess.device)
+        to_guess, to_bias = torch.empty_like(guess), torch.zeros_like(bias)
+        to_table = torch.zeros_like(table) if wanted else None
+        for rows, gold, given in zip(
+            *(torch.split(part, ROWS_AT_ONCE) for part in (guess.to(dtype), targets, to_guess)), strict=True
+        ):
+            logits = F.linear(rows, matrix).float().add_(bias)
+            right += (logits.argmax(1) == gold).sum()
+            logits = logits.log_softmax(1)
+            own = gold[:, None]
+            loss -= logits.gather(1, own).sum()
+            if to_table is not None:
+                shares = logits.exp_()
+                shares.scatter_add_(1, own, torch.full_like(own, -1, dtype=shares.dtype))
+                to_bias += shares.sum(0)
+                shares = shares.to(dtype)
+                given.copy_(shares @ matrix)
+                to_table += shares.t() @ rows
+        ctx.save_for_backward(to_guess, to_table, to_bias)
+        ctx.mark_non_differentiable(right)
+        return loss, right
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        to_guess, to_table, to_bias = ctx.saved_tensors
+        return to_guess.mul_(grad), to_table.mul_(grad), to_bias.mul_(grad), None, None

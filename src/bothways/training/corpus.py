@@ -1,0 +1,252 @@
+"""A corpus as pieces on disk: cut once, then mapped into memory, so that it may be larger than that.
+
+A shard is three arrays for training and three held out for judging: the piece ids end to end, where each *unit*
+(a sentence, at most 100 pieces of it) ends, and the number of the document that it is of. The manifest is written
+anew after each shard, so an interrupted build goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bothways.errors import CheckpointError, DataError
+from bothways.storage import replacing, write_text
+from bothways.terminal import Reporter
+from bothways.text.learn import read_lines
+from bothways.text.tokenizer import Tokenizer
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+SHARD_PIECES = 4_000_000
+UNIT_PIECES = 100  # a longer sentence is several units
+BLOCK_LINES = 200  # a longer document is several blocks
+BLOCKS_AT_ONCE = 256
+HELD_OUT = (100, 9)  # of so many blocks the one with this number is held out
+SENTENCE_END = re.compile(r"""(?<=[.!?])(?:["'”’»)\]]*)\s+(?=["'“‘«(\[]*[^\W_a-z])|(?<=[。！？])""")
+PARTS = ("train", "dev")
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The pieces of one part of a shard."""
+
+    ids: np.ndarray  # (P,) uint16 or uint32
+    ends: np.ndarray  # (U,) int64: where each unit ends
+    documents: np.ndarray  # (U,) int64: which document it is of
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """A whole corpus in shards; `pieces` counts those for training."""
+
+    directory: Path
+    shards: tuple[dict[str, Any], ...]
+    identity: str
+    documents: int
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces there are to train on."""
+        return sum(int(shard["train"]["pieces"]) for shard in self.shards)
+
+    def text(self, shard: int, part: str) -> Text:
+        """One part of one shard, mapped into memory."""
+        arrays = (np.load(self.directory / name, mmap_mode="r") for name in _names(shard, part))
+        return Text(*arrays)
+
+    def held_out(self) -> bool:
+        """Whether any text is held out."""
+        return any(shard["dev"]["pieces"] for shard in self.shards)
+
+
+def open_corpus(
+    files: Sequence[str | Path], tokenizer: Tokenizer, directory: str | Path, reporter: Reporter | None = None
+) -> Corpus:
+    """The corpus of plain text files (.gz and .xz too), a paragraph or sentence a line, blank lines between documents.
+
+    What is in `directory` already is used; what is missing is cut now. Raises `DataError` for what is no text,
+    `CheckpointError` where the directory holds another corpus or damaged shards.
+    """
+    directory, reporter = Path(directory), reporter or Reporter(quiet=True)
+    identity = _identity(files, tokenizer)
+    manifest = _manifest(directory, identity)
+    if not manifest["done"]:
+        _build(files, tokenizer, directory, manifest, reporter)
+    shards = tuple(manifest["shards"])
+    if not sum(shard["train"]["pieces"] for shard in shards):
+        raise DataError(
+            f"{', '.join(map(str, files))}: no text to train on; expected sentences or paragraphs, a line each"
+        )
+    return Corpus(directory, shards, identity, manifest["documents"])
+
+
+def blocks(files: Iterable[str | Path]) -> Iterator[tuple[int, list[str]]]:
+    """(number of the document, lines) for each document, long ones in several blocks of lines.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "a.txt")
+    ...     _ = path.write_text("One.\\nTwo.\\n\\n\\nThree.")
+    ...     list(blocks([path]))
+    [(0, ['One.', 'Two.']), (1, ['Three.'])]
+    """
+    document = 0
+    for path in files:
+        lines: list[str] = []
+        begun = False
+        for line in chain((line.strip() for line in read_lines(path)), [""]):
+            if line:
+                lines.append(line)
+                begun = True
+            if lines and (not line or len(lines) == BLOCK_LINES):
+                yield document, lines
+                lines = []
+            if not line and begun:
+                document, begun = document + 1, False
+
+
+def sentences(line: str) -> list[str]:
+    """The sentences of a line; all but the first keep the space before them, which some vocabularies count.
+
+    >>> sentences('It is 3.5 km. "Why?" he asked. Mr. X left.')
+    ['It is 3.5 km.', ' "Why?" he asked.', ' Mr.', ' X left.']
+    """
+    parts, start = [], 0
+    for match in SENTENCE_END.finditer(line):
+        end = match.end() - len(match[0]) + len(match[0].rstrip())
+        if end > start:
+            parts.append(line[start:end])
+            start = end
+    parts.append(line[start:])
+    return [re.sub(r"^\s+", " ", part) for part in parts if part.strip()]
+
+
+def _build(
+    files: Sequence[str | Path], tokenizer: Tokenizer, directory: Path, manifest: dict[str, Any], reporter: Reporter
+) -> None:
+    done = sum(shard["blocks"] for shard in manifest["shards"])
+    if done:
+        reporter.note(f"going on with the shards in {directory}: {len(manifest['shards'])} are there")
+    stream = enumerate(blocks(files))
+    for _ in islice(stream, done):
+        pass
+    size = sum(Path(path).stat().st_size for path in files)
+    gathered: dict[str, list[tuple[np.ndarray, int]]] = {part: [] for part in PARTS}
+    pieces = taken = documents = 0
+    with reporter.bar("cutting the corpus into pieces", 1.0) as bar:
+        while group := list(islice(stream, BLOCKS_AT_ONCE)):
+            texts = [[part for line in lines for part in sentences(line)] for _, (_, lines) in group]
+            encodings = iter(
+                tokenizer.backend.encode_batch_fast(list(chain.from_iterable(texts)), add_special_tokens=False)
+            )
+            for (number, (document, _)), parts in zip(group, texts, strict=True):
+                where = "dev" if number % HELD_OUT[0] == HELD_OUT[1] else "train"
+                for encoding in islice(encodings, len(parts)):
+                    ids = np.array(encoding.ids, tokenizer_dtype(tokenizer))
+                    gathered[where] += [
+                        (ids[at : at + UNIT_PIECES], document) for at in range(0, len(ids), UNIT_PIECES)
+                    ]
+                    pieces += len(ids)
+                documents = document + 1
+            taken += len(group)
+            bar.update(0.0, f"{manifest['pieces'] + pieces:,} pieces of {size / 1e6:,.0f} MB of files")
+            if pieces >= SHARD_PIECES:
+                _write_shard(directory, manifest, gathered, taken, documents)
+                gathered, pieces, taken = {part: [] for part in PARTS}, 0, 0
+    if taken:
+        _write_shard(directory, manifest, gathered, taken, documents)
+    manifest["done"] = True
+    _save(directory, manifest)
+    reporter.note(f"{manifest['documents']:,} documents, {manifest['pieces']:,} pieces in {directory}")
+
+
+def _write_shard(
+    directory: Path,
+    manifest: dict[str, Any],
+    gathered: dict[str, list[tuple[np.ndarray, int]]],
+    taken: int,
+    documents: int,
+) -> None:
+    number = len(manifest["shards"])
+    shard: dict[str, Any] = {"blocks": taken}
+    for part, units in gathered.items():
+        ids = np.concatenate([unit for unit, _ in units]) if units else np.zeros(0, np.uint16)
+        ends = np.cumsum([len(unit) for unit, _ in units], dtype=np.int64)
+        owners = np.array([document for _, document in units], np.int64)
+        sizes = []
+        for name, array in zip(_names(number, part), (ids, ends, owners), strict=True):
+            with replacing(directory / name) as temporary, temporary.open("wb") as file:
+                np.save(file, array)
+            sizes.append((directory / name).stat().st_size)
+        shard[part] = {"pieces": len(ids), "units": len(ends), "bytes": sizes}
+    manifest["shards"].append(shard)
+    manifest["pieces"] += sum(shard[part]["pieces"] for part in PARTS)
+    manifest["documents"] = documents
+    _save(directory, manifest)
+
+
+def _manifest(directory: Path, identity: str) -> dict[str, Any]:
+    """The manifest in a directory, checked against its shards, or a new one."""
+    path = directory / MANIFEST
+    if not path.is_file():
+        return {"format": FORMAT, "identity": identity, "documents": 0, "pieces": 0, "done": False, "shards": []}
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found, shards = manifest["identity"], manifest["shards"]
+        expected = {
+            directory / name: size
+            for number, shard in enumerate(shards)
+            for part in PARTS
+            for name, size in zip(_names(number, part), shard[part]["bytes"], strict=True)
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: damaged ({error!r}); remove {directory}, it is made again") from error
+    if found != identity:
+        raise CheckpointError(
+            f"{directory}: holds the pieces of another corpus, vocabulary or version; choose another directory with "
+            "--shards, or remove this one"
+        )
+    for name, size in expected.items():
+        there = name.stat().st_size if name.is_file() else None
+        if there != size:
+            state = "is not there" if there is None else f"has {there:,} bytes"
+            raise CheckpointError(
+                f"{name}: {state}, {MANIFEST} means {size:,}; remove {directory}, it is made again from the corpus"
+            )
+    return manifest
+
+
+def _save(directory: Path, manifest: dict[str, Any]) -> None:
+    write_text(directory / MANIFEST, json.dumps(manifest) + "\n")
+
+
+def _identity(files: Sequence[str | Path], tokenizer: Tokenizer) -> str:
+    """A hash of all that the shards depend on."""
+    settings = [FORMAT, SHARD_PIECES, UNIT_PIECES, BLOCK_LINES, HELD_OUT, SENTENCE_END.pattern]
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    digest.update(tokenizer.backend.to_str().encode())
+    for path in files:
+        try:
+            with Path(path).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror}; expected a text file, or one in .gz or .xz") from error
+    return digest.hexdigest()
+
+
+def tokenizer_dtype(tokenizer: Tokenizer) -> type[np.unsignedinteger[Any]]:
+    """The smallest type that holds every id."""
+    return np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
+
+
+def _names(shard: int, part: str) -> list[str]:
+    return [f"{shard:05d}.{part}.{array}.npy" for array in ("ids", "ends", "documents")]

@@ -1,0 +1,73 @@
+"""One process or several that train together, each on its device: what they must tell each other.
+
+torchrun starts the processes and tells each its rank; gradients are summed in fp32, so that all make the same step.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+T = TypeVar("T")
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """The place of this process among `size`, and its device."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = CPU
+
+    def add_up(self, tensor: Tensor) -> None:
+        """Sum a tensor over all processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+
+    def total(self, figures: dict[str, float]) -> dict[str, float]:
+        """Sum figures over all processes, which have the same names."""
+        if self.size == 1:
+            return figures
+        summed = torch.tensor(list(figures.values()), dtype=torch.float64, device=self.device)
+        self.add_up(summed)
+        return dict(zip(figures, summed.tolist(), strict=True))
+
+    def told(self, value: T) -> T:
+        """The value that the first process has."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+    def wait(self) -> None:
+        """Go on when all have come here."""
+        if self.size > 1:
+            self.told(None)
+
+
+ALONE = Devices()
+
+
+@contextmanager
+def joined() -> Iterator[Devices]:
+    """The processes that torchrun started, joined while the block runs; without it this one alone."""
+    here = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else CPU
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:  # set by torchrun: its way to say who is who
+        yield Devices(device=here)
+        return
+    if here.type == "cuda":
+        torch.cuda.set_device(here)
+    dist.init_process_group("nccl" if here.type == "cuda" else "gloo")
+    try:
+        yield Devices(dist.get_rank(), dist.get_world_size(), here)
+    finally:
+        dist.destroy_process_group()

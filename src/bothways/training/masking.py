@@ -1,0 +1,74 @@
+"""Which pieces are hidden, and behind what: 15 %, of them 80 % by [MASK], 10 % by a random piece, 10 % left.
+
+Devlin et al. 2019, 3.1; drawn anew each time a sequence is read (Liu et al. 2019, 4.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bothways.errors import CheckpointError
+from bothways.text.tokenizer import Tokenizer
+
+MASK_SHARE, RANDOM_SHARE = 0.8, 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Masking:
+    """How pieces are hidden; special pieces never are, nor do they stand in for others."""
+
+    mask_id: int
+    special: np.ndarray  # (V,) bool
+    begins: np.ndarray  # (V,) bool: whether a piece begins a word
+    ordinary: np.ndarray  # (V',) ids that may stand in for others
+    rate: float = 0.15
+    whole_words: bool = False
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, *, rate: float = 0.15, whole_words: bool = False) -> Masking:
+        """The rules for a vocabulary; raises `CheckpointError` where it has no [MASK]."""
+        if tokenizer.mask_id is None:
+            raise CheckpointError(
+                "the vocabulary has no mask piece, so nothing can be hidden; make one by bothways vocab"
+            )
+        pieces = tokenizer.pieces(range(tokenizer.vocab_size))
+        added = tokenizer.backend.get_added_tokens_decoder()
+        special = np.array([number in added for number in range(len(pieces))])
+        special[[number for _, number in tokenizer.specials.values()]] = True
+        marks = ("Ġ", "▁")  # before a word, as against ## within
+        marked = [sum(piece.startswith(mark) for piece in pieces) for mark in marks]
+        if max(marked) > sum(piece.startswith("##") for piece in pieces):
+            begins = np.array([piece.startswith(marks) for piece in pieces])
+        else:
+            begins = np.array([not piece.startswith("##") for piece in pieces])
+        return cls(tokenizer.mask_id, special, begins | special, np.flatnonzero(~special), rate, whole_words)
+
+    def choose(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """(T,) ids -> (K,) the places to hide, in order: `rate` of the ordinary ones, at least one if there is any.
+
+        Whole words are hidden or shown as a whole, so that there may be one word less.
+        """
+        places = np.flatnonzero(~self.special[ids])
+        wanted = max(1, round(self.rate * len(places)))
+        if not self.whole_words:
+            return np.sort(rng.permutation(places)[:wanted])
+        broken = np.diff(places, prepend=-2) > 1
+        words = np.split(places, np.flatnonzero(self.begins[ids[places]] | broken)[1:]) if len(places) else []
+        found: list[np.ndarray] = []
+        for word in (words[number] for number in rng.permutation(len(words))):
+            if not found or sum(map(len, found)) + len(word) <= wanted:
+                found.append(word)
+        return np.sort(np.concatenate(found)) if found else places
+
+    def hide(self, ids: np.ndarray, places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """(T,) ids as the model gets to see them."""
+        draw = rng.random(len(places))
+        random = rng.choice(self.ordinary, len(places))
+        shown = np.where(
+            draw < MASK_SHARE, self.mask_id, np.where(draw < MASK_SHARE + RANDOM_SHARE, random, ids[places])
+        )
+        hidden = ids.copy()
+        hidden[places] = shown
+        return hidden

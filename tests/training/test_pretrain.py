@@ -1,0 +1,324 @@
+"""Pretraining learns, resumes to the same bits, means the same on several processes, and loads in transformers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.tiny import TINY, write_base
+from tests.training.test_corpus import documents, write
+
+import bothways
+from bothways.batch import make_batch
+from bothways.errors import BothwaysError, CheckpointError, DataError, InterruptedRunError, OptionError
+from bothways.jobs.pretrain import pretrain
+from bothways.model.checkpoint import load_for_pretraining, model_tensors
+from bothways.model.engine import packed_inputs
+from bothways.model.families import FAMILIES
+from bothways.model.pretraining import PretrainModel
+from bothways.terminal import Reporter
+from bothways.text.learn import learn_vocabulary
+from bothways.text.tokenizer import Tokenizer
+from bothways.training.pretrain import _Pretraining
+from bothways.training.recipe import PretrainRecipe
+
+RECIPE = PretrainRecipe(steps=12, batch_size=8, max_pieces="32", eval_every=5, lr=3e-3, precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory) -> Path:
+    return write(tmp_path_factory.mktemp("text") / "corpus.txt", documents(200))
+
+
+@pytest.fixture(scope="module")
+def vocab(text, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("vocab")
+    learn_vocabulary([text], folder, size=150)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shape(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("shape") / "config.json"
+    path.write_text(json.dumps(TINY.to_json()))
+    return path
+
+
+@pytest.fixture
+def go(text, vocab, shape, tmp_path):
+    """Pretrain on the tiny corpus; the shards of all runs of a test are the same."""
+
+    def run(name: str = "run", *, corpus=text, **more):
+        given = {"vocab": vocab, "size": shape, "recipe": RECIPE, "shards": tmp_path / "shards"} | more
+        return pretrain([corpus], out=tmp_path / name, **given)
+
+    return run
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    return load_file(directory / "model.safetensors")
+
+
+def test_it_learns_and_both_losses_are_told_apart(go):
+    run = go(recipe=replace(RECIPE, steps=150, eval_every=150))
+    first, last = (line["dev"] for line in run.history if "dev" in line)
+    assert first["mlm_loss"] > 4.5
+    assert last["mlm_loss"] < first["mlm_loss"] - 0.5
+    assert last["perplexity"] == pytest.approx(np.exp(last["mlm_loss"]))
+    assert {"mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy", "loss"} <= run.history[1].keys()
+    for name in ("config.json", "tokenizer.json", "vocab.txt", "report.html", "curves.png", "README.md", "run.json"):
+        assert (run.directory / name).stat().st_size
+    assert not (run.directory / "resume.safetensors").exists()
+
+
+def test_transformers_loads_it_with_every_weight_and_gives_the_same_losses(go, text):
+    from transformers import AutoTokenizer, BertForPreTraining
+
+    run = go()
+    theirs, info = BertForPreTraining.from_pretrained(run.directory, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    tokenizer = AutoTokenizer.from_pretrained(run.directory)
+    model, report = load_for_pretraining(run.directory, torch.Generator(), pairs=True)
+    assert not report.new
+    given = tokenizer([["Document1 the river", "green house"], ["a", "night story of old"]], padding=True)
+    ids = torch.tensor(given["input_ids"])
+    labels = torch.full_like(ids, -100)
+    labels[:, 2:4] = ids[:, 2:4]
+    follows = torch.tensor([0, 1])
+    expected = theirs.eval()(
+        **{name: torch.tensor(value) for name, value in given.items()}, labels=labels, next_sentence_label=follows
+    ).loss
+    expected.backward()
+    ours = Tokenizer.from_directory(run.directory)
+    made = [ours.encode("Document1 the river", "green house"), ours.encode("a", "night story of old")]
+    batch = make_batch([replace(one, reads=np.array([0, 2, 3])) for one in made])
+    firsts = np.tile([True, False, False], 2)
+    guess, answer = model(
+        *packed_inputs(batch, TINY.num_attention_heads, torch.device("cpu")), torch.from_numpy(firsts)
+    )
+    targets = torch.tensor([made[member].ids[place] for member in batch.members for place in (2, 3)]).long()
+    loss, _ = model.masked_losses(guess, targets, torch.float32)
+    loss = loss / 4 + torch.nn.functional.cross_entropy(answer, follows[torch.from_numpy(batch.members)])
+    loss.backward()
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    theirs_by_name = dict(theirs.named_parameters())
+    table = "bert.embeddings.word_embeddings.weight"
+    torch.testing.assert_close(
+        model.encoder.embeddings.word.weight.grad, theirs_by_name[table].grad, atol=1e-6, rtol=1e-4
+    )
+    torch.testing.assert_close(
+        model.head.dense.weight.grad,
+        theirs_by_name["cls.predictions.transform.dense.weight"].grad,
+        atol=1e-6,
+        rtol=1e-4,
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_chunked_loss_is_cross_entropy_with_its_gradients(dtype):
+    torch.manual_seed(0)
+    model = PretrainModel(TINY.replace(vocab_size=50), pairs=False)
+    guess, targets = torch.randn(1100, 32), torch.randint(0, 50, (1100,))  # more than one chunk
+    found = []
+    for ours in (True, False):
+        model.zero_grad()
+        rows = guess.clone().requires_grad_()
+        if ours:
+            loss, right = model.masked_losses(rows, targets, dtype)
+        else:
+            logits = rows @ model.encoder.embeddings.word.weight.t() + model.head.bias
+            loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+            right = int((logits.argmax(1) == targets).sum())
+        (loss / 7).backward()
+        found.append((loss.detach(), rows.grad, model.encoder.embeddings.word.weight.grad.clone(), right))
+    tolerance = {"atol": 1e-4, "rtol": 1e-4} if dtype == torch.float32 else {"atol": 0.3, "rtol": 0.03}
+    for one, other in zip(found[0][:3], found[1][:3], strict=True):
+        torch.testing.assert_close(one, other, **tolerance)
+    assert abs(found[0][3] - found[1][3]) <= (0 if dtype == torch.float32 else 20)
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"nsp": False, "whole_words": True}, {"max_pieces": "16:0.5,32:0.5", "accumulate": 2}]
+)
+def test_a_resumed_run_ends_with_the_bits_of_the_uninterrupted_one(go, tmp_path, monkeypatch, more):
+    recipe = replace(RECIPE, precision="bf16", **more)
+    whole = go("whole", recipe=recipe)
+    judge = _Pretraining.judge
+    judged = []
+
+    def stop(work: _Pretraining) -> dict[str, float]:
+        judged.append(1)
+        if len(judged) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return judge(work)
+
+    monkeypatch.setattr(_Pretraining, "judge", stop)
+    with pytest.raises(InterruptedRunError, match="--resume"):
+        go("parts", recipe=recipe)
+    monkeypatch.setattr(_Pretraining, "judge", judge)
+    parts = go("parts", recipe=recipe, resume=True)
+    expected, found = weights(whole.directory), weights(parts.directory)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    lines = [[line | {"seconds": 0} for line in run.history if "dev" in line] for run in (whole, parts)]
+    assert lines[0] == lines[1]
+
+
+def test_two_processes_make_the_steps_of_one(go, text, vocab, shape, tmp_path):
+    """The same global batch in two parts: computed by one process one after the other, or by two at once."""
+    one = go("one", recipe=replace(RECIPE, accumulate=2))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29731"]
+    command += ["-m", "bothways", "pretrain", str(text), "--vocab", str(vocab), "--size", str(shape)]
+    command += ["--shards", str(tmp_path / "shards"), "--out", str(tmp_path / "two"), "--steps", "12", "--json"]
+    command += ["--batch-size", "8", "--max-pieces", "32", "--eval-every", "5", "--lr", "3e-3", "--precision", "fp32"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(done.stdout.strip().splitlines()) == 1  # one process speaks
+    lines = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == len(one.history)
+    for ours, theirs in zip(one.history, lines, strict=True):
+        if "loss" in ours:
+            assert theirs["loss"] == pytest.approx(ours["loss"], abs=1e-4)
+            assert theirs["mlm_loss"] == pytest.approx(ours["mlm_loss"], abs=1e-4)
+    expected, found = weights(one.directory), weights(tmp_path / "two")
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_every_family_pretrains_and_loads_back(family, text, vocab, tmp_path):
+    rules = FAMILIES[family]
+    config = TINY.replace(
+        family=family,
+        type_vocab_size=2 if rules.segments else 0,
+        max_position_embeddings=32 + rules.position_offset,
+        embedding_size=16 if family in ("albert", "electra") else None,
+    )
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config.to_json()))
+    pairs = "next" in rules.heads
+    recipe = replace(RECIPE, steps=2, nsp=pairs)
+    run = pretrain([text], vocab=vocab, size=path, out=tmp_path / "run", recipe=recipe)
+    model, report = load_for_pretraining(run.directory, torch.Generator(), pairs=pairs)
+    assert not report.new
+    assert not report.left_over
+    saved = weights(run.directory)
+    for name, tensor in model_tensors(model).items():
+        assert torch.equal(saved[name], tensor), name
+    if not pairs:
+        with pytest.raises(CheckpointError, match="--no-nsp"):
+            PretrainModel(config, pairs=True)
+
+
+def test_going_on_from_a_model_without_heads_says_so_and_keeps_its_weights(text, tmp_path):
+    base = write_base(tmp_path / "base")
+    said = tmp_path / "said.txt"
+    with said.open("w") as stream:
+        run = pretrain(
+            [text], base=base, out=tmp_path / "run", recipe=replace(RECIPE, lr=0.0), reporter=Reporter(stream=stream)
+        )
+    assert "new, to be trained: head, head.dense, head.norm, next.output" in said.read_text()
+    before, after = weights(base), weights(run.directory)
+    assert all(torch.equal(before[name], after[f"bert.{name}"]) for name in before)
+
+
+def test_what_was_pretrained_fills_masks_and_is_a_base(go, tmp_path):
+    run = go()
+    assert len(bothways.pipeline("fill-mask", model=str(run.directory))("The [MASK] house")) == 5
+    rows = [{"text": "green river", "label": "a"}, {"text": "old story", "label": "b"}] * 8
+    recipe = bothways.Recipe(epochs=1, max_pieces=16, overlap=4)
+    made = bothways.finetune("classify", rows, rows, base=run.directory, out=tmp_path / "tuned", recipe=recipe)
+    assert made.comparison is not None
+
+
+def test_no_sequence_is_read_twice_in_an_epoch(go, monkeypatch):
+    seen: list[tuple[int, ...]] = []
+    following = _Pretraining._next
+
+    def note(work, size):
+        sequences, chosen = following(work, size)
+        seen.extend(map(tuple, sequences.rows[chosen].tolist()))
+        return sequences, chosen
+
+    monkeypatch.setattr(_Pretraining, "_next", note)
+    go()
+    assert len(seen) == 96
+    assert len({row[:3] for row in seen}) == 96
+
+
+def test_another_shapes_checkpoint_is_refused_and_stays(go, tmp_path, shape, monkeypatch):
+    monkeypatch.setattr(_Pretraining, "judge", lambda _: os.kill(os.getpid(), signal.SIGINT) or {})
+    with pytest.raises(InterruptedRunError):
+        go()
+    before = (tmp_path / "run" / "resume.safetensors").read_bytes()
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(TINY.replace(num_hidden_layers=3).to_json()))
+    with pytest.raises(CheckpointError, match="other data, base or settings"):
+        go(size=other, resume=True)
+    assert (tmp_path / "run" / "resume.safetensors").read_bytes() == before
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_loadable(go, tmp_path, monkeypatch):
+    from bothways.model import checkpoint
+
+    save_file, calls = checkpoint.save_file, []
+
+    def full(tensors, path, metadata):
+        calls.append(path)
+        if len(calls) > 2:
+            Path(path).write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        save_file(tensors, path, metadata)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(BothwaysError, match=r"No space left on device.*untouched"):
+        go()
+    monkeypatch.setattr(checkpoint, "save_file", save_file)
+    assert go(resume=True).history[-1]["step"] == 12
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"vocab": None}, OptionError, "no vocabulary; make one with bothways vocab"),
+        ({"vocab": "nowhere"}, OptionError, "no vocabulary 'nowhere'"),
+        ({"size": "giant"}, OptionError, "no size 'giant': not one of tiny, mini"),
+        ({"recipe": replace(RECIPE, max_pieces="64")}, OptionError, "max_pieces is 64; .* reads at most 32"),
+        ({"recipe": replace(RECIPE, batch_size=100_000)}, DataError, "too little text for an update of 100000"),
+        ({"recipe": replace(RECIPE, accumulate=3)}, OptionError, "does not divide by accumulate"),
+        ({"time_budget": 0.0}, OptionError, "expected more than 0"),
+        ({"corpus": "nowhere.txt"}, DataError, "nowhere.txt: .*expected a text file"),
+        ({"resume": True}, OptionError, "nothing to resume"),
+    ],
+    ids=lambda value: str(value)[:30] if isinstance(value, str) else "",
+)
+def test_bad_input_is_said_in_one_line(go, given, error, message):
+    with pytest.raises(error, match=message) as caught:
+        go(**given)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_vocabulary_of_another_model_is_refused(text, vocab, tmp_path):
+    base = write_base(tmp_path / "base")
+    with pytest.raises(CheckpointError, match="another vocabulary than that of"):
+        pretrain([text], vocab=vocab, base=base, out=tmp_path / "run", recipe=RECIPE)
+
+
+@pytest.mark.parametrize("lengths", ["", "4", "128:0.5", "128:0.9,512:0.2", "a", "128:-1,64:2"])
+def test_lengths_that_make_no_sense_are_refused(lengths):
+    with pytest.raises(OptionError, match=r"such as 128:0\.9,512:0\.1"):
+        PretrainRecipe(max_pieces=lengths)
+
+
+def test_the_time_budget_decides_when_it_ends_and_what_the_rate_is(go):
+    run = go(recipe=replace(RECIPE, eval_every=1000), time_budget=2.0)
+    assert 1.5 < run.history[-1]["seconds"] < 10
+    rates = [line["lr"] for line in run.history if "lr" in line]
+    assert max(rates) > rates[-1]
