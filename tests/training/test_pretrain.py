@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.tiny import TINY, write_base
+from tests.test_cli import refused, run
+from tests.tiny import TINY, write_base, write_csv
 from tests.training.test_corpus import documents, write
 
 import bothways
@@ -322,3 +323,48 @@ def test_the_time_budget_decides_when_it_ends_and_what_the_rate_is(go):
     assert 1.5 < run.history[-1]["seconds"] < 10
     rates = [line["lr"] for line in run.history if "lr" in line]
     assert max(rates) > rates[-1]
+
+
+def test_the_commands_go_from_text_to_a_model(text, tmp_path, capsys):
+    run(["vocab", text, "--size", "150", "--out", tmp_path / "vocab"])
+    options = ["--steps", "2", "--batch-size", "4", "--max-pieces", "32", "--json"]
+    options += ["--vocab", tmp_path / "vocab", "--size", "tiny", "--out", tmp_path / "run"]
+    capsys.readouterr()
+    run(["pretrain", text, *options])
+    said = json.loads(capsys.readouterr().out)
+    assert said["dev"]["perplexity"] > 1
+    assert "finished model" in refused(capsys, ["pretrain", text, *options])
+    empty = tmp_path / "empty.txt"
+    empty.touch()
+    nowhere = ["--vocab", tmp_path / "vocab", "--out", tmp_path / "other"]
+    assert "no text to train on" in refused(capsys, ["pretrain", empty, *nowhere])
+    assert "no text" in refused(capsys, ["vocab", empty, "--out", tmp_path / "empty"])
+    assert not (tmp_path / "other" / "run.json").exists()
+
+
+@pytest.mark.slow
+def test_finetune_in_two_processes_makes_the_steps_of_one(tmp_path):
+    base, rows = write_base(tmp_path / "base"), write_csv(tmp_path / "train.csv")
+    options = ["finetune", "classify", str(rows), "--dev", str(rows), "--base", str(base), "--no-export"]
+    options += ["--epochs", "2", "--batch-size", "4", "--max-pieces", "16", "--overlap", "4", "--dropout", "0"]
+    options += ["--precision", "fp32", "--lr", "1e-3"]
+    run([*options, "--out", tmp_path / "one"])
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29732"]
+    done = subprocess.run(
+        [*launcher, "-m", "bothways", *options, "--out", str(tmp_path / "two")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    curves = [
+        [
+            json.loads(line)["loss"]
+            for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+            if "lr" in line
+        ]
+        for name in ("one", "two")
+    ]
+    assert curves[1] == pytest.approx(curves[0], abs=1e-4)
+    assert (tmp_path / "two" / "report.html").is_file()

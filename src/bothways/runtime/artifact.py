@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bothways.errors import CheckpointError, OptionError
-from bothways.model.config import EncoderConfig
+from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.model.families import ARCHITECTURES
 from bothways.runtime.exports import FOLDER
 from bothways.storage import write_text
@@ -108,13 +108,14 @@ def check_run_directory(out: Path, *, resume: bool, overwrite: bool, besides: tu
         raise OptionError("--resume goes on with a run and --overwrite throws it away; expected one of them")
     present = sorted(path.name for path in out.iterdir() if path.name not in besides) if out.is_dir() else []
     begun = CHECKPOINT in present
+    finished = SETTINGS in present or {RUN, WEIGHTS} <= set(present)
     if resume and not begun:
-        why = "holds a finished model" if SETTINGS in present else "has no checkpoint of a run"
+        why = "holds a finished model" if finished else "has no checkpoint of a run"
         raise OptionError(f"{out} {why}, so there is nothing to resume; --overwrite starts anew")
     if overwrite and present and RUN not in present and SETTINGS not in present:
         raise OptionError(f"{out} holds {present[0]} and no run of bothways, so it is not overwritten; choose another")
     if present and not resume and not overwrite:
-        state = "an unfinished run" if begun else "a finished model" if SETTINGS in present else "other files"
+        state = "an unfinished run" if begun else "a finished model" if finished else "other files"
         advice = "--resume to go on with it, or " if begun else ""
         raise OptionError(
             f"{out} holds {state} ({', '.join(present[:3])}{' ...' if len(present) > 3 else ''}); "
