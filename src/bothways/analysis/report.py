@@ -231,7 +231,8 @@ def _drawn_loss(losses: Sequence[tuple[int, float]]) -> Drawn:
     def draw(axes: Any, theme: Theme) -> None:
         axes.plot(steps, values, color=theme.accent, alpha=0.3, linewidth=0.8)
         axes.plot(steps[window - 1 :], smooth, color=theme.accent, linewidth=1.6)
-        axes.set(xlabel="step", ylabel="training loss", ylim=(0, None))
+        axes.set(xlabel="step", ylim=(0, None))
+        axes.set_title("Training loss", size=9, color=theme.ink, loc="left")
 
     start, end = smooth[[0, -1]]
     return f"Training loss, from {start:.3f} at the start to {end:.3f} at step {steps[-1]:,.0f}.", draw
@@ -243,13 +244,19 @@ def _drawn_dev(dev: Sequence[tuple[int, float]], metric: str) -> Drawn:
     title, peak = f"{_titled(metric)} on development data", _figure(values[best], metric)
 
     def draw(axes: Any, theme: Theme) -> None:
+        from matplotlib.ticker import NullFormatter
+
         axes.plot(steps, values, color=theme.accent, linewidth=1.6, marker="o", markersize=3.5)
         spot = (steps[best], values[best])
         axes.plot(*spot, color=theme.accent, marker="o", markersize=9, fillstyle="none")
         axes.annotate(peak, spot, (0, 8), textcoords="offset points", ha="center", size=8, color=theme.ink)
         axes.margins(y=0.2)
+        axes.set(xlabel="step")
+        axes.set_title(title, size=9, color=theme.ink, loc="left")
+        if metric == "perplexity":
+            axes.set_yscale("log")
+            axes.yaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_formatter(lambda value, _: _figure(value, metric))
-        axes.set(xlabel="step", ylabel=title)
 
     return f"{title}, best {peak} at step {steps[best]:,.0f}.", draw
 
@@ -285,6 +292,8 @@ def _histogram(lengths: Lengths) -> Plot:
 
 
 def _figure(value: float, metric: str) -> str:
+    if metric == "perplexity":
+        return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
     return f"{100 * value:.1f} %" if metric in PERCENT else f"{value:.3f}"
 
 

@@ -115,11 +115,10 @@ def pretrain(
         if directory is None:
             model = PretrainModel(config, pairs=recipe.nsp)
             initialise(model, config, generator)
-            reporter.note(f"{size}, new: {_shape(config)}")
+            lines = [f"{size}, new: {_shape(config)}"]
         else:
             model, report = load_for_pretraining(directory, generator, pairs=recipe.nsp)
-            for line in report.lines():
-                reporter.note(line)
+            lines = report.lines()
         if first:
             text = open_corpus(corpus, tokenizer, shards or out / SHARDS, reporter)
         devices.wait()
@@ -139,6 +138,8 @@ def pretrain(
             write_text(out / RUN, json.dumps(facts, indent=2) + "\n")
             tokenizer.save(out)
         devices.wait()
+        for line in lines:
+            reporter.note(line)
         reporter.note(
             f"{text.documents:,} documents, {text.pieces:,} pieces to train on"
             + ("" if text.held_out() else "; too little text to hold any out, so nothing is judged")
@@ -248,7 +249,7 @@ def _write(
         verdict=", ".join(f"held-out {name.replace('_', ' ')} {value:.3f}" for name, value in dev.items()),
         facts=lines,
         losses=[(line["step"], line["mlm_loss"]) for line in history if "mlm_loss" in line],
-        dev={name: [(step, values[name]) for step, values in judged] for name in dev},
+        dev={name: [(step, values[name]) for step, values in judged] for name in dev if name != "nsp_loss"},
     )
     write_report(out / REPORT, report)
     write_curves(out / CURVES, report)

@@ -81,12 +81,7 @@ def open_corpus(
     manifest = _manifest(directory, identity)
     if not manifest["done"]:
         _build(files, tokenizer, directory, manifest, reporter)
-    shards = tuple(manifest["shards"])
-    if not sum(shard["train"]["pieces"] for shard in shards):
-        raise DataError(
-            f"{', '.join(map(str, files))}: no text to train on; expected sentences or paragraphs, a line each"
-        )
-    return Corpus(directory, shards, identity, manifest["documents"])
+    return Corpus(directory, tuple(manifest["shards"]), identity, manifest["documents"])
 
 
 def blocks(files: Iterable[str | Path]) -> Iterator[tuple[int, list[str]]]:
@@ -164,6 +159,10 @@ def _build(
                 gathered, pieces, taken = {part: [] for part in PARTS}, 0, 0
     if taken:
         _write_shard(directory, manifest, gathered, taken, documents)
+    if not any(shard["train"]["pieces"] for shard in manifest["shards"]):
+        raise DataError(
+            f"{', '.join(map(str, files))}: no text to train on; expected sentences or paragraphs, a line each"
+        )
     manifest["done"] = True
     _save(directory, manifest)
     reporter.note(f"{manifest['documents']:,} documents, {manifest['pieces']:,} pieces in {directory}")
