@@ -93,13 +93,14 @@ class _TiedCrossEntropy(torch.autograd.Function):
             *(torch.split(part, ROWS_AT_ONCE) for part in (guess.to(dtype), targets, to_guess)), strict=True
         ):
             logits = F.linear(rows, matrix).float().add_(bias)
-            right += (logits.argmax(1) == gold).sum()
-            logits = logits.log_softmax(1)
             own = gold[:, None]
-            loss -= logits.gather(1, own).sum()
+            best, given_logit = logits.amax(1, keepdim=True), logits.gather(1, own)
+            right += (given_logit == best).sum()
+            shares = logits.sub_(best).exp_()  # in place: memory traffic is what this costs
+            total = shares.sum(1, keepdim=True)
+            loss += (total.log() + best - given_logit).sum()
             if to_table is not None:
-                shares = logits.exp_()
-                shares.scatter_add_(1, own, torch.full_like(own, -1, dtype=shares.dtype))
+                shares.div_(total).scatter_add_(1, own, torch.full_like(total, -1.0))
                 to_bias += shares.sum(0)
                 shares = shares.to(dtype)
                 given.copy_(shares @ matrix)
