@@ -1,6 +1,7 @@
 """Pretraining against `transformers`: the same sequences, shape, first weights and batch, in one run.
 
     python benchmarks/pretrain.py CORPUS ... [--size mini] [--updates 60] [--batch-size 32] [--pieces 128]
+        [--judged 512]
 
 Four contestants, each in a process of its own: transformers' Trainer with BertForPreTraining and
 DataCollatorForLanguageModeling as they come (fp32), the same tuned (bf16 autocast, batches grouped by length, fused
@@ -61,12 +62,12 @@ def opened(options: argparse.Namespace, directory: Path, precision: Any) -> tupl
     from bothways.text.tokenizer import Tokenizer
     from bothways.training.corpus import open_corpus
     from bothways.training.devices import ALONE
-    from bothways.training.pretrain import _Pretraining
+    from bothways.training.pretrain import Pretraining
 
     tokenizer = Tokenizer.from_directory(directory)
     corpus = open_corpus(options.corpus, tokenizer, options.shards, Reporter())
     model, _ = load_for_pretraining(directory, torch.Generator().manual_seed(SEED), pairs=True)
-    work = _Pretraining(model, corpus, tokenizer, recipe_of(options), precision, ALONE)
+    work = Pretraining(model, corpus, tokenizer, recipe_of(options), precision, ALONE)
     sequences, _ = work._next(options.batch_size)
     work.state |= {"place": 0, "seen": 0}
     return work, sequences
@@ -142,34 +143,19 @@ def run_transformers(options: argparse.Namespace, out: Path, *, tuned: bool) -> 
 
 def run_bothways(options: argparse.Namespace, out: Path, precision: Any) -> dict[str, float]:
     """Our loop on the sequences."""
-    import torch
-
-    from bothways.model.checkpoint import load_for_pretraining, model_tensors, write_safetensors
+    from bothways.model.checkpoint import model_tensors, write_safetensors
     from bothways.terminal import Reporter
-    from bothways.text.tokenizer import Tokenizer
-    from bothways.training import pretrain
-    from bothways.training.corpus import open_corpus
+    from bothways.training.pretrain import pretrain_model
 
-    base = Path(options.base)
-    tokenizer = Tokenizer.from_directory(base)
-    corpus = open_corpus(options.corpus, tokenizer, options.shards)
-    model, _ = load_for_pretraining(base, torch.Generator().manual_seed(SEED), pairs=True)
-    spent = [0.0]
-    pretrain._Pretraining.judge = lambda _: spent.append(time.perf_counter()) or {}  # before and after: not timed
+    work, _ = opened(options, Path(options.base), precision)
+    spent: list[float] = []
+    work.judge = lambda: (
+        spent.append(time.perf_counter()) or {}
+    )  # before the first update and after the last: not timed
     (out / "run").mkdir()
-    state = pretrain.pretrain_model(
-        model,
-        corpus,
-        tokenizer,
-        recipe_of(options),
-        Reporter(quiet=True),
-        directory=out / "run",
-        identity="benchmark",
-        precision=precision,
-        lr=LR,
-    )
-    write_safetensors(out / "model.safetensors", model_tensors(model), {"format": "pt"})
-    return {"seconds": spent[-1] - spent[1], "tokens": state.tokens}
+    state = pretrain_model(work, Reporter(quiet=True), directory=out / "run", identity="benchmark", lr=LR)
+    write_safetensors(out / "model.safetensors", model_tensors(work.model), {"format": "pt"})
+    return {"seconds": spent[-1] - spent[0], "tokens": state.tokens}
 
 
 def measure(options: argparse.Namespace) -> dict[str, float]:
@@ -189,6 +175,7 @@ def judge(options: argparse.Namespace) -> dict[str, float]:
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         (out / name).write_bytes((Path(options.base) / name).read_bytes())
     work, _ = opened(options, out, "fp32")
+    work._held_out = work._plan_held_out()[: options.judged]
     return work.judge()
 
 
@@ -200,6 +187,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=60)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--pieces", type=int, default=128)
+    parser.add_argument("--judged", type=int, default=512, help="held-out sequences")
     parser.add_argument("--shards", default="runs/benchmark-shards")
     parser.add_argument("--contestants", default=",".join(CONTESTANTS))
     for hidden in ("--contestant", "--base", "--judge"):
@@ -222,7 +210,16 @@ def main() -> None:
         for contestant in options.contestants.split(","):
             command = [sys.executable, "-W", "ignore", __file__, *options.corpus, "--base", str(base)]
             command += ["--size", options.size, "--updates", str(options.updates), "--pieces", str(options.pieces)]
-            command += ["--batch-size", str(options.batch_size), "--shards", options.shards, "--contestant", contestant]
+            command += [
+                "--judged",
+                str(options.judged),
+                "--batch-size",
+                str(options.batch_size),
+                "--shards",
+                options.shards,
+                "--contestant",
+                contestant,
+            ]
             answers = []
             for more in ([], ["--judge", "yes"]):
                 done = subprocess.run([*command, *more], stdout=subprocess.PIPE, text=True, check=True)

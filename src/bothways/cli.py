@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
@@ -263,7 +264,9 @@ def pretrain_command(
     vocab: Annotated[
         str | None, typer.Option(help="Directory of a vocabulary, or a name that `bothways models` lists.")
     ] = None,
-    size: Annotated[str, typer.Option(help="tiny, mini, small, medium, base, large, or a config.json.")] = "mini",
+    size: Annotated[
+        str | None, typer.Option(help="tiny, mini (as without it), small, medium, base, large, or a config.json.")
+    ] = None,
     base: Annotated[
         str | None, typer.Option("--from", help="Go on from this model: a directory, or a name of `bothways models`.")
     ] = None,
@@ -447,7 +450,8 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except (BothwaysError, OSError) as error:  # what the system refuses (space, permission) is the user's to mend
-        typer.echo(f"error: {error}", err=True)
+        if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started one speaks
+            typer.echo(f"error: {error}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("interrupted", err=True)

@@ -131,15 +131,35 @@ def test_an_exchanged_segment_is_of_another_document_and_a_true_one_follows(tmp_
 def test_two_documents_of_which_one_is_most_still_make_pairs(tmp_path):
     docs = [documents(1)[0] * 50, ["Another document. It has two sentences and no more than that."]]
     corpus = open_corpus([write(tmp_path / "a.txt", docs)], BERT, tmp_path / "shards")
-    rows = plan(corpus, "train", [0], room=30, pairs=True, seed=(0,)).rows
-    assert rows[:, 6].sum() == len(rows) // 2
+    found = plan(corpus, "train", [0], room=30, pairs=True, seed=(0,))
+    exchanged = found.rows[found.rows[:, 6] == 1]
+    assert 2 <= len(exchanged) < len(found) // 2  # as many as the short document has segments for, and no more
+    owners = found.texts[0].documents[np.searchsorted(found.texts[0].ends, exchanged[:, [1, 4]], side="right")]
+    assert (owners[:, 0] != owners[:, 1]).all()
+    assert len(set(exchanged[:, 4].tolist())) == len(exchanged)
 
 
-def test_one_document_is_enough_without_pairs_and_refused_with_them(tmp_path):
+def test_pairs_of_one_document_all_follow(tmp_path):
     corpus = open_corpus([write(tmp_path / "a.txt", documents(1))], BERT, tmp_path / "shards")
-    with pytest.raises(DataError, match=r"two documents, found one; .*--no-nsp"):
-        plan(corpus, "train", [0], room=30, pairs=True, seed=(0,))
+    assert not plan(corpus, "train", [0], room=30, pairs=True, seed=(0,)).rows[:, 6].any()
     assert len(plan(corpus, "train", [0], room=30, pairs=False, seed=(0,)))
+
+
+def test_nine_pairs_in_ten_are_as_long_as_fits(tmp_path):
+    """In one long document of short sentences, where nothing else limits them."""
+    lines = [[f"Sentence {number} is short." for number in range(4000)]]
+    corpus = open_corpus([write(tmp_path / "a.txt", lines)], BERT, tmp_path / "shards")
+    rows = plan(corpus, "train", [0], room=61, pairs=True, seed=(0,)).rows
+    lengths = rows[:, 5] - rows[:, 4] + rows[:, 2] - rows[:, 1]
+    assert (lengths > 54).mean() == pytest.approx(0.9, abs=0.05)
+
+
+def test_the_first_word_of_a_line_has_its_space_for_vocabularies_of_bytes(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("The old river.\nOld houses. Old men.\n\nOld again.\n")
+    ids = all_ids(open_corpus([path], ROBERTA, tmp_path / "shards"))
+    assert ROBERTA.pieces(ids)[4] == "ĠOld"
+    assert ROBERTA.pieces(ids).count("ĠOld") == 2
 
 
 @pytest.mark.parametrize("tokenizer", [BERT, ROBERTA], ids=["bert", "roberta"])
@@ -208,10 +228,10 @@ def test_damaged_shards_are_refused(text, tmp_path, spoil, message):
 
 def test_another_corpus_or_vocabulary_is_refused(text, tmp_path):
     open_corpus([text], BERT, tmp_path / "shards")
-    with pytest.raises(CheckpointError, match="another corpus, vocabulary"):
+    with pytest.raises(CheckpointError, match="made with another vocabulary;"):
         open_corpus([text], ROBERTA, tmp_path / "shards")
     text.write_text("Something else.\n\nAnd more.\n")
-    with pytest.raises(CheckpointError, match="another corpus, vocabulary"):
+    with pytest.raises(CheckpointError, match="made with another corpus;"):
         open_corpus([text], BERT, tmp_path / "shards")
 
 

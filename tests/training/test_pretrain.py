@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,8 @@ from bothways.model.pretraining import PretrainModel
 from bothways.terminal import Reporter
 from bothways.text.learn import learn_vocabulary
 from bothways.text.tokenizer import Tokenizer
-from bothways.training.pretrain import _Pretraining
+from bothways.training import loop
+from bothways.training.pretrain import Pretraining
 from bothways.training.recipe import PretrainRecipe
 
 RECIPE = PretrainRecipe(steps=12, batch_size=8, max_pieces="32", eval_every=5, lr=3e-3, precision="fp32")
@@ -150,33 +152,44 @@ def test_the_chunked_loss_is_cross_entropy_with_its_gradients(dtype):
     "more", [{}, {"nsp": False, "whole_words": True}, {"max_pieces": "16:0.5,32:0.5", "accumulate": 2}]
 )
 def test_a_resumed_run_ends_with_the_bits_of_the_uninterrupted_one(go, tmp_path, monkeypatch, more):
-    recipe = replace(RECIPE, precision="bf16", **more)
+    """Stopped between evaluations and lines, behind a change of length and in a second epoch."""
+    monkeypatch.setattr(loop, "LOG_LINES", 5)
+    recipe = replace(RECIPE, precision="bf16", steps=40, batch_size=64, **more)
     whole = go("whole", recipe=recipe)
-    judge = _Pretraining.judge
-    judged = []
+    following, asked = Pretraining._next, []
 
-    def stop(work: _Pretraining) -> dict[str, float]:
-        judged.append(1)
-        if len(judged) == 2:
+    def stop(work: Pretraining, size: int) -> tuple[Any, Any]:
+        asked.append(size)
+        if len(asked) == 28:
             os.kill(os.getpid(), signal.SIGINT)
-        return judge(work)
+        return following(work, size)
 
-    monkeypatch.setattr(_Pretraining, "judge", stop)
+    monkeypatch.setattr(Pretraining, "_next", stop)
     with pytest.raises(InterruptedRunError, match="--resume"):
         go("parts", recipe=recipe)
-    monkeypatch.setattr(_Pretraining, "judge", judge)
+    monkeypatch.setattr(Pretraining, "_next", following)
     parts = go("parts", recipe=recipe, resume=True)
+    assert whole.history[-1]["epoch"] > 1
     expected, found = weights(whole.directory), weights(parts.directory)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
-    lines = [[line | {"seconds": 0} for line in run.history if "dev" in line] for run in (whole, parts)]
+    clock = {"seconds": 0, "tokens_per_second": 0}
+    lines = [[{**line, **clock} for line in run.history] for run in (whole, parts)]
     assert lines[0] == lines[1]
+
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def test_masks_do_not_depend_on_how_an_update_is_divided(go):
+    whole, parts = (go(str(n), recipe=replace(RECIPE, dropout=0.0, accumulate=n)) for n in (1, 4))
+    for one, other in zip(whole.history, parts.history, strict=True):
+        assert one.get("mlm_loss") == pytest.approx(other.get("mlm_loss"), abs=1e-4)
 
 
 def test_two_processes_make_the_steps_of_one(go, text, vocab, shape, tmp_path):
     """The same global batch in two parts: computed by one process one after the other, or by two at once."""
     one = go("one", recipe=replace(RECIPE, accumulate=2))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29731"]
-    command += ["-m", "bothways", "pretrain", str(text), "--vocab", str(vocab), "--size", str(shape)]
+    command = [*TORCHRUN, "-m", "bothways", "pretrain", str(text), "--vocab", str(vocab), "--size", str(shape)]
     command += ["--shards", str(tmp_path / "shards"), "--out", str(tmp_path / "two"), "--steps", "12", "--json"]
     command += ["--batch-size", "8", "--max-pieces", "32", "--eval-every", "5", "--lr", "3e-3", "--precision", "fp32"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
@@ -196,6 +209,9 @@ def test_two_processes_make_the_steps_of_one(go, text, vocab, shape, tmp_path):
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_every_family_pretrains_and_loads_back(family, text, vocab, tmp_path):
     rules = FAMILIES[family]
+    if rules.position_offset:
+        vocab = tmp_path / "bpe"
+        learn_vocabulary([text], vocab, kind="bpe", size=300)
     config = TINY.replace(
         family=family,
         type_vocab_size=2 if rules.segments else 0,
@@ -241,21 +257,21 @@ def test_what_was_pretrained_fills_masks_and_is_a_base(go, tmp_path):
 
 def test_no_sequence_is_read_twice_in_an_epoch(go, monkeypatch):
     seen: list[tuple[int, ...]] = []
-    following = _Pretraining._next
+    following = Pretraining._next
 
     def note(work, size):
         sequences, chosen = following(work, size)
         seen.extend(map(tuple, sequences.rows[chosen].tolist()))
         return sequences, chosen
 
-    monkeypatch.setattr(_Pretraining, "_next", note)
+    monkeypatch.setattr(Pretraining, "_next", note)
     go()
     assert len(seen) == 96
     assert len({row[:3] for row in seen}) == 96
 
 
 def test_another_shapes_checkpoint_is_refused_and_stays(go, tmp_path, shape, monkeypatch):
-    monkeypatch.setattr(_Pretraining, "judge", lambda _: os.kill(os.getpid(), signal.SIGINT) or {})
+    monkeypatch.setattr(Pretraining, "judge", lambda _: os.kill(os.getpid(), signal.SIGINT) or {})
     with pytest.raises(InterruptedRunError):
         go()
     before = (tmp_path / "run" / "resume.safetensors").read_bytes()
@@ -312,6 +328,76 @@ def test_a_vocabulary_of_another_model_is_refused(text, vocab, tmp_path):
         pretrain([text], vocab=vocab, base=base, out=tmp_path / "run", recipe=RECIPE)
 
 
+def test_a_mistake_is_said_once_by_two_processes(text, vocab, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "other").touch()
+    command = [
+        *TORCHRUN,
+        "-m",
+        "bothways",
+        "pretrain",
+        str(text),
+        "--vocab",
+        str(vocab),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode
+    said = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(said) == 1
+    assert "holds other files" in said[0]
+    assert "Traceback (most recent call last):\n  File" not in done.stderr.split("torch/distributed")[0]
+
+
+def test_a_run_that_cannot_be_leaves_the_model_that_is_there(go):
+    run = go()
+    before = (run.directory / "model.safetensors").read_bytes()
+    for change, error in (({"accumulate": 3}, OptionError), ({"batch_size": 100_000}, DataError)):
+        with pytest.raises(error):
+            go(recipe=replace(RECIPE, **change), overwrite=True)
+    assert (run.directory / "model.safetensors").read_bytes() == before
+
+
+def test_a_corpus_with_one_document_held_out_is_judged_by_its_pieces(go, tmp_path):
+    few = write(tmp_path / "few.txt", documents(50))
+    run = go(corpus=few, shards=tmp_path / "few")
+    assert "perplexity" in run.dev
+    assert "nsp_accuracy" not in run.dev
+
+
+def test_one_document_says_that_pairs_need_two(go, tmp_path):
+    one = write(tmp_path / "one.txt", [documents(1)[0] * 300])
+    with pytest.raises(DataError, match="two documents, found one"):
+        go(corpus=one, shards=tmp_path / "one")
+    assert go(corpus=one, shards=tmp_path / "one", recipe=replace(RECIPE, nsp=False)).dev
+
+
+def test_a_roberta_needs_the_vocabulary_of_one(text, vocab, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(TINY.replace(family="roberta", max_position_embeddings=34, pad_token_id=1).to_json()))
+    with pytest.raises(CheckpointError, match=r"pad piece is number 1, found 0; .*--kind bpe"):
+        pretrain([text], vocab=vocab, size=path, out=tmp_path / "run", recipe=replace(RECIPE, nsp=False))
+
+
+def test_pairs_need_segments_that_differ(go, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(TINY.replace(type_vocab_size=1).to_json()))
+    with pytest.raises(CheckpointError, match=r"segments 0 and 1.*--no-nsp"):
+        go(size=path)
+
+
+def test_size_and_from_exclude_each_other(text, tmp_path):
+    with pytest.raises(OptionError, match="leave out one of them"):
+        pretrain([text], base=write_base(tmp_path / "base"), size="large", out=tmp_path / "run")
+
+
+def test_a_pipe_is_no_corpus(go, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="read twice, so a pipe"):
+        go(corpus=tmp_path / "pipe")
+
+
 @pytest.mark.parametrize("lengths", ["", "4", "128:0.5", "128:0.9,512:0.2", "a", "128:-1,64:2"])
 def test_lengths_that_make_no_sense_are_refused(lengths):
     with pytest.raises(OptionError, match=r"such as 128:0\.9,512:0\.1"):
@@ -319,8 +405,9 @@ def test_lengths_that_make_no_sense_are_refused(lengths):
 
 
 def test_the_time_budget_decides_when_it_ends_and_what_the_rate_is(go):
-    run = go(recipe=replace(RECIPE, eval_every=1000), time_budget=2.0)
+    run = go(recipe=replace(RECIPE, eval_every=0, steps=10**6), time_budget=2.0)
     assert 1.5 < run.history[-1]["seconds"] < 10
+    assert 3 <= sum("dev" in line for line in run.history) <= 12
     rates = [line["lr"] for line in run.history if "lr" in line]
     assert max(rates) > rates[-1]
 
@@ -349,9 +436,8 @@ def test_finetune_in_two_processes_makes_the_steps_of_one(tmp_path):
     options += ["--epochs", "2", "--batch-size", "4", "--max-pieces", "16", "--overlap", "4", "--dropout", "0"]
     options += ["--precision", "fp32", "--lr", "1e-3"]
     run([*options, "--out", tmp_path / "one"])
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29732"]
     done = subprocess.run(
-        [*launcher, "-m", "bothways", *options, "--out", str(tmp_path / "two")],
+        [*TORCHRUN, "-m", "bothways", *options, "--out", str(tmp_path / "two")],
         capture_output=True,
         text=True,
         check=False,

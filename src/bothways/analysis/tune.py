@@ -18,6 +18,7 @@ from bothways.terminal import Reporter
 
 BUDGETS = (256, 1024, 2048)  # besides MAX_TOKENS
 FINALISTS = 2  # engines whose streams and batches are varied
+PASSES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ class _Trials:
     def measure(self, plan: Plan) -> None:
         self.reporter.note(f"measuring {plan}")
         task = self.artifact.task
-        request = {"model": str(self.artifact.directory), "task": task.name, "plan": plan}
+        request = {"model": str(self.artifact.directory), "task": task.name, "plan": plan, "passes": PASSES}
         try:
             found = in_process(request, self.examples)
         except (BothwaysError, RuntimeError) as error:  # an engine that is missing, failed or died

@@ -151,15 +151,16 @@ def finetune(
             scores = made.score(predictions, golds, rng=np.random.default_rng(recipe.seed), resamples=10)
             return {name: interval.value for name, interval in scores.metrics.items()}
 
+        precision = best_precision(devices.device) if recipe.precision == "auto" else recipe.precision
+        precision = devices.told(precision)
+        facts |= {"precision": precision, "processes": devices.size}
         identity = _identity(facts, made, windows, dev_examples, base_directory / WEIGHTS)
-        precision = best_precision() if recipe.precision == "auto" else recipe.precision
         job = Job(windows, made.loss, judge, made.headline, recipe, out, identity, precision, time_budget, tensorboard)
         state = fit(model, job, reporter, resume=resume, devices=devices)
     if not first:
         return Run(out, None, time.monotonic() - began, state.history)
     write_safetensors(out / WEIGHTS, model_tensors(model), {"format": "pt"})
     facts |= {
-        "precision": precision,
         "trained_parameters": sum(part.numel() for part in model.parameters() if part.requires_grad),
         "steps": state.step,
         "best_step": state.best_step,
@@ -220,7 +221,8 @@ def _identity(
     facts: dict[str, Any], task: Trainable, windows: Sequence[Encoded], dev: Sequence[Example], weights: Path
 ) -> str:
     """A hash of everything that the trained weights depend on."""
-    settings = {name: facts[name] for name in ("recipe", "time_budget")} | {"task": task.as_json()}
+    settings = {name: facts[name] for name in ("recipe", "time_budget", "precision", "processes")}
+    settings["task"] = task.as_json()
     digest = hashlib.sha256(json.dumps(settings).encode())
     for window in windows:
         digest.update(window.ids.tobytes())

@@ -58,7 +58,7 @@ def pretrain(
     *,
     out: str | Path,
     vocab: str | Path | None = None,
-    size: str | Path = "mini",
+    size: str | Path | None = None,
     base: str | Path | None = None,
     shards: str | Path | None = None,
     recipe: PretrainRecipe | None = None,
@@ -70,8 +70,8 @@ def pretrain(
     """Pretrain a model on plain text (masked pieces, next sentence), from scratch or going on from `base`.
 
     `vocab` is a directory of `bothways vocab` or a name that `bothways models` lists, `size` one of `SIZES` or a
-    config.json; of `base` both are its own. The corpus is cut into pieces once, into `shards` (without it a folder
-    of `out`), and used again where it is there. Under torchrun all processes train one model.
+    config.json ("mini" without it); of `base` both are its own. The corpus is cut into pieces once, into `shards`
+    (without it a folder of `out`), and used again where it is there. Under torchrun all processes train one model.
 
     Raises `DataError` for the corpus, `OptionError` for the options, `CheckpointError` for parts of different
     models, `InterruptedRunError` after Ctrl-C.
@@ -85,6 +85,9 @@ def pretrain(
     if time_budget is not None and time_budget <= 0:
         raise OptionError(f"time_budget is {time_budget} seconds, expected more than 0")
     directory = None if base is None else find_model(base)
+    if directory is not None and size is not None:
+        raise OptionError(f"--size {size} with --from {base}: a model that exists has its size; leave out one of them")
+    size = "mini" if size is None else size
     if directory is not None and directory.resolve() == out.resolve():
         raise OptionError(f"{out} is both the base and the output; choose another output directory")
     tokenizer = _vocabulary(vocab, directory)
@@ -101,8 +104,9 @@ def pretrain(
     from bothways.model.encoder import initialise
     from bothways.model.engine import best_precision
     from bothways.model.pretraining import PretrainModel
-    from bothways.training.corpus import open_corpus
+    from bothways.training.corpus import corpus_identity, open_corpus
     from bothways.training.devices import joined
+    from bothways.training.pretrain import Pretraining as Work
     from bothways.training.pretrain import pretrain_model
 
     began = time.monotonic()
@@ -119,11 +123,15 @@ def pretrain(
         else:
             model, report = load_for_pretraining(directory, generator, pairs=recipe.nsp)
             lines = report.lines()
+        identity = corpus_identity(corpus, tokenizer) if first else {}
         if first:
-            text = open_corpus(corpus, tokenizer, shards or out / SHARDS, reporter)
-        devices.wait()
+            text = open_corpus(corpus, tokenizer, shards or out / SHARDS, reporter, identity=identity)
+        identity = devices.told(identity)
         if not first:
-            text = open_corpus(corpus, tokenizer, shards or out / SHARDS)
+            text = open_corpus(corpus, tokenizer, shards or out / SHARDS, identity=identity)
+        precision = best_precision(devices.device) if recipe.precision == "auto" else recipe.precision
+        precision = devices.told(precision)
+        work = Work(model, text, tokenizer, recipe, precision, devices)
         facts: dict[str, Any] = {
             "base": None if base is None else str(base),
             "bothways": __version__,
@@ -132,8 +140,11 @@ def pretrain(
             "pieces": text.pieces,
             "recipe": recipe.as_json(),
             "time_budget": time_budget,
+            "begun_with": lines,
+            "precision": precision,
+            "processes": devices.size,
         }
-        if first and not resume:  # nothing is written before the base and the corpus are known to be whole
+        if first and not resume:  # nothing is written before all is known to be right
             clear_run_directory(out)
             write_text(out / RUN, json.dumps(facts, indent=2) + "\n")
             tokenizer.save(out)
@@ -144,27 +155,19 @@ def pretrain(
             f"{text.documents:,} documents, {text.pieces:,} pieces to train on"
             + ("" if text.held_out() else "; too little text to hold any out, so nothing is judged")
         )
-        precision = best_precision() if recipe.precision == "auto" else recipe.precision
         state = pretrain_model(
-            model,
-            text,
-            tokenizer,
-            recipe,
+            work,
             reporter,
             directory=out,
             identity=_identity(facts, config, text.identity, directory),
-            precision=precision,
             lr=recipe.peak_lr(config, continued=directory is not None),
             time_budget=time_budget,
             resume=resume,
-            devices=devices,
         )
         dev: dict[str, float] = next((line["dev"] for line in reversed(state.history) if line.get("dev")), {})
         if first:
             write_safetensors(out / WEIGHTS, model_tensors(model), {"format": "pt"})
             facts |= {
-                "precision": precision,
-                "processes": devices.size,
                 "steps": state.step,
                 "training_seconds": round(state.seconds, 1),
                 "tokens": state.tokens,
@@ -203,22 +206,32 @@ def _config(size: str | Path, tokenizer: Tokenizer) -> EncoderConfig:
             num_hidden_layers=layers, hidden_size=width, num_attention_heads=heads, intermediate_size=4 * width
         )
         if tokenizer.specials["cls"][0] == "<s>":
-            offset = {"family": "roberta", "max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
-            shape = shape.replace(**offset)
+            shape = shape.replace(family="roberta", max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5)
         return shape.replace(**vocabulary)
     path = Path(size)
     if not path.is_file():
         raise OptionError(f"no size {str(size)!r}: not one of {', '.join(SIZES)}, and not a config.json")
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        return EncoderConfig.from_json(raw, where=str(path))[0].replace(**vocabulary)
+        config = EncoderConfig.from_json(raw, where=str(path))[0].replace(**vocabulary)
     except (ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: not a config.json ({error})") from error
+    offset = config.rules.position_offset
+    if offset and config.pad_token_id + 1 != offset:  # by which `transformers` counts positions
+        raise CheckpointError(
+            f"{path}: a {config.family} needs a vocabulary whose pad piece is number {offset - 1}, found "
+            f"{config.pad_token_id}; make one with bothways vocab --kind bpe"
+        )
+    return config
 
 
 def _identity(facts: dict[str, Any], config: EncoderConfig, corpus: str, base: Path | None) -> str:
     """A hash of everything that the weights depend on."""
-    settings = [facts["recipe"], facts["time_budget"], config.to_json(), corpus]
+    settings = [
+        *(facts[name] for name in ("recipe", "time_budget", "precision", "processes")),
+        config.to_json(),
+        corpus,
+    ]
     digest = hashlib.sha256(json.dumps(settings).encode())
     if base is not None:
         with (base / WEIGHTS).open("rb") as file:
@@ -233,6 +246,7 @@ def _write(
     recipe = ", ".join(f"{name} {value}" for name, value in facts["recipe"].items() if value is not None)
     lines = [
         ("Model", _shape(model.config) + (f", from {facts['base']}" if facts["base"] else ", from scratch")),
+        ("Begun with", "; ".join(facts["begun_with"])),
         ("Corpus", f"{facts['documents']:,} documents, {facts['pieces']:,} pieces ({', '.join(facts['corpus'])})"),
         ("Recipe", recipe),
         ("Training", f"{facts['steps']:,} updates, {facts['tokens']:,} tokens in {clock(facts['training_seconds'])}"),

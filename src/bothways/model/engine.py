@@ -22,8 +22,10 @@ from bothways.terminal import Reporter
 Precision = Literal["bf16", "fp32"]
 
 
-def best_precision() -> Precision:
-    """bf16 where the processor multiplies it directly, else fp32: emulated bf16 is slower than fp32."""
+def best_precision(device: torch.device | None = None) -> Precision:
+    """bf16 where the processor, or the GPU, multiplies it directly, else fp32: emulated bf16 is slower than fp32."""
+    if device is not None and device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     native = torch.cpu.get_capabilities()
     return "bf16" if native.get("avx512_bf16") or native.get("amx_bf16") else "fp32"
 

@@ -139,7 +139,7 @@ def regression_loss(logits: Tensor, targets: Tensor, counts: Tensor, class_weigh
 def tokens_loss(logits: Tensor, targets: Tensor, counts: Tensor, class_weights: Tensor | None) -> Tensor:
     """(K, L) logits, (K,) class numbers -> (B,) cross-entropies, mean over the pieces read of each window."""
     losses = F.cross_entropy(logits, targets, weight=class_weights, reduction="none")
-    owner = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
     return losses.new_zeros(len(counts)).index_add_(0, owner, losses) / counts.clamp(min=1)
 
 

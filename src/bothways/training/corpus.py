@@ -28,7 +28,7 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 SHARD_PIECES = 4_000_000
 UNIT_PIECES = 100  # a longer sentence is several units
-BLOCK_LINES = 200  # a longer document is several blocks
+BLOCK_LINES, BLOCK_CHARACTERS = 200, 50_000  # a longer document is several blocks
 BLOCKS_AT_ONCE = 256
 HELD_OUT = (100, 9)  # of so many blocks the one with this number is held out
 SENTENCE_END = re.compile(r"""(?<=[.!?])(?:["'”’»)\]]*)\s+(?=["'“‘«(\[]*[^\W_a-z])|(?<=[。！？])""")
@@ -69,42 +69,50 @@ class Corpus:
 
 
 def open_corpus(
-    files: Sequence[str | Path], tokenizer: Tokenizer, directory: str | Path, reporter: Reporter | None = None
+    files: Sequence[str | Path],
+    tokenizer: Tokenizer,
+    directory: str | Path,
+    reporter: Reporter | None = None,
+    *,
+    identity: dict[str, str] | None = None,
 ) -> Corpus:
     """The corpus of plain text files (.gz and .xz too), a paragraph or sentence a line, blank lines between documents.
 
-    What is in `directory` already is used; what is missing is cut now. Raises `DataError` for what is no text,
+    What is in `directory` already is used; what is missing is cut now. `identity` is that of `corpus_identity`, where
+    somebody has computed it already. Raises `DataError` for what is no text,
     `CheckpointError` where the directory holds another corpus or damaged shards.
     """
     directory, reporter = Path(directory), reporter or Reporter(quiet=True)
-    identity = _identity(files, tokenizer)
+    identity = identity or corpus_identity(files, tokenizer)
     manifest = _manifest(directory, identity)
     if not manifest["done"]:
         _build(files, tokenizer, directory, manifest, reporter)
-    return Corpus(directory, tuple(manifest["shards"]), identity, manifest["documents"])
+    return Corpus(directory, tuple(manifest["shards"]), json.dumps(identity), manifest["documents"])
 
 
-def blocks(files: Iterable[str | Path]) -> Iterator[tuple[int, list[str]]]:
-    """(number of the document, lines) for each document, long ones in several blocks of lines.
+def blocks(files: Iterable[str | Path]) -> Iterator[tuple[int, int, list[str]]]:
+    """(number of the file, of the document, lines) for each document, long ones in several blocks of lines.
+
+    All lines of a document but the first begin with a space, which some vocabularies count.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "a.txt")
     ...     _ = path.write_text("One.\\nTwo.\\n\\n\\nThree.")
     ...     list(blocks([path]))
-    [(0, ['One.', 'Two.']), (1, ['Three.'])]
+    [(0, 0, ['One.', ' Two.']), (0, 1, ['Three.'])]
     """
     document = 0
-    for path in files:
+    for file, path in enumerate(files):
         lines: list[str] = []
-        begun = False
+        begun, characters = False, 0
         for line in chain((line.strip() for line in read_lines(path)), [""]):
             if line:
-                lines.append(line)
-                begun = True
-            if lines and (not line or len(lines) == BLOCK_LINES):
-                yield document, lines
-                lines = []
+                lines.append(f" {line}" if begun else line)
+                begun, characters = True, characters + len(line)
+            if lines and (not line or len(lines) == BLOCK_LINES or characters > BLOCK_CHARACTERS):
+                yield file, document, lines
+                lines, characters = [], 0
             if not line and begun:
                 document, begun = document + 1, False
 
@@ -134,16 +142,16 @@ def _build(
     stream = enumerate(blocks(files))
     for _ in islice(stream, done):
         pass
-    size = sum(Path(path).stat().st_size for path in files)
+    sizes = [Path(path).stat().st_size for path in files]
     gathered: dict[str, list[tuple[np.ndarray, int]]] = {part: [] for part in PARTS}
     pieces = taken = documents = 0
     with reporter.bar("cutting the corpus into pieces", 1.0) as bar:
         while group := list(islice(stream, BLOCKS_AT_ONCE)):
-            texts = [[part for line in lines for part in sentences(line)] for _, (_, lines) in group]
+            texts = [[part for line in lines for part in sentences(line)] for _, (_, _, lines) in group]
             encodings = iter(
                 tokenizer.backend.encode_batch_fast(list(chain.from_iterable(texts)), add_special_tokens=False)
             )
-            for (number, (document, _)), parts in zip(group, texts, strict=True):
+            for (number, (_, document, _)), parts in zip(group, texts, strict=True):
                 where = "dev" if number % HELD_OUT[0] == HELD_OUT[1] else "train"
                 for encoding in islice(encodings, len(parts)):
                     ids = np.array(encoding.ids, tokenizer_dtype(tokenizer))
@@ -153,7 +161,9 @@ def _build(
                     pieces += len(ids)
                 documents = document + 1
             taken += len(group)
-            bar.update(0.0, f"{manifest['pieces'] + pieces:,} pieces of {size / 1e6:,.0f} MB of files")
+            file = group[-1][1][0]
+            share = (sum(sizes[:file]) + sizes[file] / 2) / sum(sizes)  # where in a packed file one is nobody knows
+            bar.update(share, f"{manifest['pieces'] + pieces:,} pieces")
             if pieces >= SHARD_PIECES:
                 _write_shard(directory, manifest, gathered, taken, documents)
                 gathered, pieces, taken = {part: [] for part in PARTS}, 0, 0
@@ -193,14 +203,14 @@ def _write_shard(
     _save(directory, manifest)
 
 
-def _manifest(directory: Path, identity: str) -> dict[str, Any]:
+def _manifest(directory: Path, identity: dict[str, str]) -> dict[str, Any]:
     """The manifest in a directory, checked against its shards, or a new one."""
     path = directory / MANIFEST
     if not path.is_file():
         return {"format": FORMAT, "identity": identity, "documents": 0, "pieces": 0, "done": False, "shards": []}
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found, shards = manifest["identity"], manifest["shards"]
+        found, shards = dict(manifest["identity"]), manifest["shards"]
         expected = {
             directory / name: size
             for number, shard in enumerate(shards)
@@ -209,10 +219,11 @@ def _manifest(directory: Path, identity: str) -> dict[str, Any]:
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: damaged ({error!r}); remove {directory}, it is made again") from error
-    if found != identity:
+    other = [name for name, value in identity.items() if found.get(name) != value]
+    if other:
         raise CheckpointError(
-            f"{directory}: holds the pieces of another corpus, vocabulary or version; choose another directory with "
-            "--shards, or remove this one"
+            f"{directory}: holds pieces that were made with another {' and another '.join(other)}; choose another "
+            "directory with --shards, or remove this one"
         )
     for name, size in expected.items():
         there = name.stat().st_size if name.is_file() else None
@@ -228,18 +239,23 @@ def _save(directory: Path, manifest: dict[str, Any]) -> None:
     write_text(directory / MANIFEST, json.dumps(manifest) + "\n")
 
 
-def _identity(files: Sequence[str | Path], tokenizer: Tokenizer) -> str:
-    """A hash of all that the shards depend on."""
-    settings = [FORMAT, SHARD_PIECES, UNIT_PIECES, BLOCK_LINES, HELD_OUT, SENTENCE_END.pattern]
-    digest = hashlib.sha256(json.dumps(settings).encode())
-    digest.update(tokenizer.backend.to_str().encode())
+def corpus_identity(files: Sequence[str | Path], tokenizer: Tokenizer) -> dict[str, str]:
+    """Hashes of all that the shards depend on; raises `DataError` for what is no file, or cannot be read twice."""
+    texts = hashlib.sha256()
     for path in files:
+        if Path(path).exists() and not Path(path).is_file():
+            raise DataError(f"{path}: not a file; a corpus is read twice, so a pipe or a directory will not do")
         try:
             with Path(path).open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+                texts.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}; expected a text file, or one in .gz or .xz") from error
-    return digest.hexdigest()
+    settings = [FORMAT, SHARD_PIECES, UNIT_PIECES, BLOCK_LINES, BLOCK_CHARACTERS, HELD_OUT, SENTENCE_END.pattern]
+    return {
+        "corpus": texts.hexdigest(),
+        "vocabulary": hashlib.sha256(tokenizer.backend.to_str().encode()).hexdigest(),
+        "version of bothways": hashlib.sha256(json.dumps(settings).encode()).hexdigest(),
+    }
 
 
 def tokenizer_dtype(tokenizer: Tokenizer) -> type[np.unsignedinteger[Any]]:

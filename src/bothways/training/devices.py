@@ -9,13 +9,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from bothways.errors import BothwaysError
+
 T = TypeVar("T")
+PATIENCE = timedelta(days=7)  # the others wait while the first cuts a corpus, or judges
 CPU = torch.device("cpu")
 
 
@@ -30,7 +34,8 @@ class Devices:
     def add_up(self, tensor: Tensor) -> None:
         """Sum a tensor over all processes, in place."""
         if self.size > 1:
-            dist.all_reduce(tensor)
+            with _peers():
+                dist.all_reduce(tensor)
 
     def total(self, figures: dict[str, float]) -> dict[str, float]:
         """Sum figures over all processes, which have the same names."""
@@ -45,7 +50,8 @@ class Devices:
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0, device=self.device)
+        with _peers():
+            dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
 
     def wait(self) -> None:
@@ -58,6 +64,15 @@ ALONE = Devices()
 
 
 @contextmanager
+def _peers() -> Iterator[None]:
+    """Within, a process that has ended is no defect of this one."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise BothwaysError("another process of this run has ended; its message says why") from error
+
+
+@contextmanager
 def joined() -> Iterator[Devices]:
     """The processes that torchrun started, joined while the block runs; without it this one alone."""
     here = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else CPU
@@ -66,7 +81,7 @@ def joined() -> Iterator[Devices]:
         return
     if here.type == "cuda":
         torch.cuda.set_device(here)
-    dist.init_process_group("nccl" if here.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if here.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield Devices(dist.get_rank(), dist.get_world_size(), here)
     finally:

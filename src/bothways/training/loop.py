@@ -30,6 +30,7 @@ from bothways.training.recipe import schedule
 
 SAVE_SECONDS = 300.0  # between two checkpoints, besides those at evaluations
 LOG_LINES = 200  # about so many lines of loss in a run
+EVALUATIONS = 10
 METRICS = "metrics.jsonl"
 
 Part = tuple[Tensor, dict[str, float]]
@@ -71,7 +72,7 @@ class Plan:
     identity: str
     total: int  # steps, if there is no time budget
     time_budget: float | None  # seconds
-    eval_every: int  # steps
+    eval_every: int  # steps; 0: `EVALUATIONS` times in the run
     lr: float
     warmup: float
     max_grad_norm: float
@@ -121,7 +122,6 @@ class _Run:
         self.devices, self.writer = devices, writer
         self.best_weights: dict[str, Tensor] = {}
         self.state = State()
-        self.log_every = max(1, plan.total // LOG_LINES)
 
     def go(
         self, stop: Callable[[], bool], tidy: Callable[[], None], *, resume: bool
@@ -136,7 +136,7 @@ class _Run:
             if plan.judge_first and not resume:
                 self.evaluate()
             while not self.finished():
-                share = self.share(state.step)
+                share, done = self.share(state.step), self.done()
                 lr = plan.lr * schedule(share, plan.warmup)
                 sums, norm = self.step(share, lr, lambda: time.monotonic() - began, stop)
                 state.step += 1
@@ -144,7 +144,7 @@ class _Run:
                 state.seconds = sums.pop("seconds")
                 asked = sums.pop("stop") > 0
                 state.sums = _added(state.sums, sums | {"steps": 1})
-                if state.step % self.log_every == 0:
+                if self.passed(done, LOG_LINES):
                     steps = int(state.sums.pop("steps"))
                     speed = state.sums["tokens"] / max(time.monotonic() - logged, 1e-9)
                     figures = self.work.figures(state.sums, steps)
@@ -152,7 +152,8 @@ class _Run:
                     state.sums, logged = {}, time.monotonic()
                 self.show(bar, sums)
                 tidy()
-                if state.step % plan.eval_every == 0 or self.finished():
+                due = state.step % plan.eval_every == 0 if plan.eval_every else self.passed(done, EVALUATIONS)
+                if due or self.finished():
                     self.evaluate()
                     state.seconds = self.devices.told(time.monotonic() - began)
                     self.save()
@@ -182,6 +183,16 @@ class _Run:
         if self.plan.time_budget is not None:
             return min(1.0, self.state.seconds / self.plan.time_budget)
         return (step + 0.5) / self.plan.total
+
+    def done(self) -> float:
+        """How much of the run is over."""
+        if self.plan.time_budget is not None:
+            return min(1.0, self.state.seconds / self.plan.time_budget)
+        return self.state.step / self.plan.total
+
+    def passed(self, before: float, times: int) -> bool:
+        """Whether one of so many even shares of the run has ended since `before` of it was over."""
+        return math.floor(self.done() * times + 1e-9) > math.floor(before * times + 1e-9)
 
     def step(
         self, share: float, lr: float, seconds: Callable[[], float], stop: Callable[[], bool]

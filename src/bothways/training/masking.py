@@ -35,7 +35,7 @@ class Masking:
             )
         pieces = tokenizer.pieces(range(tokenizer.vocab_size))
         added = tokenizer.backend.get_added_tokens_decoder()
-        special = np.array([number in added for number in range(len(pieces))])
+        special = np.array([number in added and added[number].special for number in range(len(pieces))])
         special[[number for _, number in tokenizer.specials.values()]] = True
         marks = ("Ġ", "▁")  # before a word, as against ## within
         marked = [sum(piece.startswith(mark) for piece in pieces) for mark in marks]

@@ -1,7 +1,8 @@
 """Pretraining as work for the loop: hidden pieces to guess and, in pairs, whether the second segment follows.
 
-All randomness follows from (seed, stage, epoch) and (seed, step, part of the update), so that a resumed run is the
-uninterrupted run, and several devices make the updates of one that computes as many parts.
+All randomness follows from the seed and from where it is used: order and pairs from the group of shards, masks from
+update and place in it, dropout from update and part of it. So a resumed run is the uninterrupted one, and several
+devices make the updates of one (with dropout, of one that computes as many parts).
 N tokens, K masked pieces, B sequences.
 """
 
@@ -18,14 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bothways.batch import Batch, make_batch
-from bothways.errors import DataError, OptionError
+from bothways.errors import CheckpointError, DataError, OptionError
 from bothways.model.dropout import NO_DROPOUT, Dropout
 from bothways.model.engine import Precision, packed_inputs, set_precision
 from bothways.model.pretraining import PretrainModel
 from bothways.terminal import Reporter
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training.corpus import Corpus
-from bothways.training.devices import ALONE, Devices
+from bothways.training.devices import Devices
 from bothways.training.finetune import set_dropout
 from bothways.training.loop import Part, Plan, State, run
 from bothways.training.masking import Masking
@@ -35,38 +36,29 @@ from bothways.training.sequences import Sequences, groups, plan, windows
 
 HELD_OUT_SEQUENCES = 512  # that are judged at each evaluation, always the same
 JUDGED_AT_ONCE = 32
+MASKS, DROPS = 0, 1  # what a seed is for
 
 
 def pretrain_model(
-    model: PretrainModel,
-    corpus: Corpus,
-    tokenizer: Tokenizer,
-    recipe: PretrainRecipe,
+    work: Pretraining,
     reporter: Reporter,
     *,
     directory: Path,
     identity: str,
-    precision: Precision,
     lr: float,
     time_budget: float | None = None,
     resume: bool = False,
-    devices: Devices = ALONE,
 ) -> State:
-    """Train `model`, given in fp32, in place; it ends in fp32.
+    """Train the model of `work`, given in fp32, in place; it ends in fp32.
 
-    Raises `InterruptedRunError` after Ctrl-C, with everything saved; `DataError` for a corpus of too little text.
+    Raises `InterruptedRunError` after Ctrl-C, with everything saved.
     """
-    parts = recipe.accumulate * devices.size
-    if recipe.batch_size % parts:
-        raise OptionError(
-            f"batch_size is {recipe.batch_size}, which does not divide by accumulate times the processes, {parts}"
-        )
+    model, recipe, devices = work.model, work.recipe, work.devices
     if recipe.dropout is not None:
         set_dropout(model, recipe.dropout)
     model.to(devices.device)
     optimizer = MasterAdamW(model, parameter_groups(model, 1.0, recipe.weight_decay))
-    set_precision(model.encoder, precision)  # after the masters took the weights as they are
-    work = _Pretraining(model, corpus, tokenizer, recipe, precision, devices)
+    set_precision(model.encoder, work.precision)  # after the masters took the weights as they are
     settings = Plan(
         title="pretraining",
         directory=directory,
@@ -87,8 +79,12 @@ def pretrain_model(
     return state
 
 
-class _Pretraining:
-    """The sequences of a corpus, stage by stage, each epoch cut, paired and masked anew."""
+class Pretraining:
+    """The sequences of a corpus, stage by stage, each epoch cut, paired and masked anew.
+
+    Raises `DataError` for a corpus of too little text, `CheckpointError` for a model or vocabulary without what the
+    recipe asks for, `OptionError` for a batch that cannot be divided.
+    """
 
     def __init__(
         self,
@@ -100,13 +96,36 @@ class _Pretraining:
         devices: Devices,
     ) -> None:
         self.model, self.corpus, self.tokenizer, self.recipe, self.devices = model, corpus, tokenizer, recipe, devices
-        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.precision = precision
         self.masking = Masking.of(tokenizer, rate=recipe.mask_rate, whole_words=recipe.whole_words)
         self.stages = recipe.stages()
         # Where in the corpus the next update begins; `turns` counts the groups of shards, `place` the sequences in one.
         self.state: dict[str, Any] = {"stage": 0, "turns": 0, "place": 0, "seen": 0}
         self._planned: tuple[tuple[int, int], Sequences] | None = None
-        self._held_out: Sequences | None = None
+        self._held_out: list[Encoded] | None = None
+        self.parts_an_update = recipe.accumulate * devices.size
+        if recipe.batch_size % self.parts_an_update:
+            raise OptionError(
+                f"batch_size is {recipe.batch_size}, which does not divide by accumulate times the processes, "
+                f"{self.parts_an_update}"
+            )
+        if recipe.nsp:
+            self._check_pairs()
+        self._next(recipe.batch_size)  # is there enough text? then the plan is of use
+        self.state |= {"turns": 0, "place": 0, "seen": 0}
+
+    def _check_pairs(self) -> None:
+        if self.corpus.documents < 2:
+            raise DataError(
+                "next-sentence prediction needs sentences of two documents, found one; put blank lines between "
+                "documents, or leave it out with --no-nsp"
+            )
+        types = {slot.type_id for slot in self.tokenizer.layout(2)}
+        if types != {0, 1} or self.model.config.type_vocab_size < 2:
+            raise CheckpointError(
+                "next-sentence prediction needs segments 0 and 1, which this vocabulary or shape does not tell apart; "
+                "leave it out with --no-nsp"
+            )
 
     def epoch(self, step: int) -> float:
         """How often the corpus has been read, by its pieces."""
@@ -114,20 +133,21 @@ class _Pretraining:
 
     def parts(self, step: int, share: float) -> Iterator[Part]:
         """The parts of one update that are this device's."""
-        recipe, devices = self.recipe, self.devices
-        number = next(
+        recipe, devices, parts = self.recipe, self.devices, self.parts_an_update
+        stage = next(
             place for place, (_, end) in enumerate(self.stages) if share < end or place == len(self.stages) - 1
         )
-        if number != self.state["stage"]:
-            self.state |= {"stage": number, "turns": 0, "place": 0}
-        parts = recipe.accumulate * devices.size
-        size = max(parts, recipe.batch_size * self.stages[0][0] // self.stages[number][0] // parts * parts)
+        if stage != self.state["stage"]:  # of a group of shards that is cut for another length nothing more is read
+            self.state |= {"stage": stage, "turns": self.state["turns"] + 1, "place": 0}
+        size = max(parts, recipe.batch_size * self.stages[0][0] // self.stages[stage][0] // parts * parts)
         sequences, chosen = self._next(size)
         own = []
         for part in range(devices.rank, parts, devices.size):
-            rng = np.random.Generator(np.random.SFC64((recipe.seed, step, part)))
-            made = windows(sequences, chosen[part::parts], self.tokenizer, pairs=recipe.nsp)
-            own.append((self._batch([self._masked(window, rng) for window in made]), Dropout(rng)))
+            places = np.arange(part, len(chosen), parts)
+            made = windows(sequences, chosen[places], self.tokenizer, pairs=recipe.nsp)
+            seeds = ((recipe.seed, step, place, MASKS) for place in places.tolist())
+            masked = [self._masked(window, _rng(*seed)) for window, seed in zip(made, seeds, strict=True)]
+            own.append((self._batch(masked), Dropout(_rng(recipe.seed, step, part, DROPS))))
         hidden = devices.total({"hidden": float(sum(len(targets) for (_, targets, _), _ in own))})["hidden"]
         for (batch, targets, labels), dropout in own:
             losses, figures = self._losses(batch, targets, labels, dropout)
@@ -150,40 +170,47 @@ class _Pretraining:
 
     def judge(self) -> dict[str, float]:
         """Perplexity and accuracies on text that is never trained on, always masked alike."""
-        recipe = self.recipe
-        if not self.corpus.held_out():
-            return {}
         if self._held_out is None:
-            room = self.stages[0][0] - self._specials()
-            shards = [shard for group in groups(self.corpus, "dev", ()) for shard in group]
-            self._held_out = plan(self.corpus, "dev", shards, room=room, pairs=recipe.nsp, seed=(0,))
+            self._held_out = self._plan_held_out()
+        if not self._held_out:
+            return {}
         sums: dict[str, float] = {}
         with torch.inference_mode():
-            total = min(len(self._held_out), HELD_OUT_SEQUENCES)
-            for at in range(0, total, JUDGED_AT_ONCE):
-                chosen = np.arange(at, min(at + JUDGED_AT_ONCE, total))
-                rng = np.random.default_rng((0, at))
-                made = [
-                    self._masked(window, rng)
-                    for window in windows(self._held_out, chosen, self.tokenizer, pairs=recipe.nsp)
-                ]
+            for at in range(0, len(self._held_out), JUDGED_AT_ONCE):
+                some = self._held_out[at : at + JUDGED_AT_ONCE]
+                made = [self._masked(window, _rng(place, MASKS)) for place, window in enumerate(some, start=at)]
                 _, figures = self._losses(*self._batch(made), NO_DROPOUT)
                 sums = {name: sums.get(name, 0.0) + value for name, value in figures.items()}
         judged = self.figures(sums | {"loss": 0.0}, 1)
         del judged["loss"]
+        if self.recipe.nsp and not any(window.target for window in self._held_out):  # all of one document: no test
+            del judged["nsp_loss"], judged["nsp_accuracy"]
         return judged | {"perplexity": math.exp(min(judged["mlm_loss"], 50.0))}
 
+    def _plan_held_out(self) -> list[Encoded]:
+        """The sequences to judge, from the first shards that have held-out text."""
+        found: list[Encoded] = []
+        room, pairs = self.stages[0][0] - self._specials(), self.recipe.nsp
+        for group in groups(self.corpus, "dev", ()):
+            for shard in group:
+                planned = plan(self.corpus, "dev", [shard], room=room, pairs=pairs, seed=(0, shard))
+                chosen = np.arange(min(len(planned), HELD_OUT_SEQUENCES - len(found)))
+                found += windows(planned, chosen, self.tokenizer, pairs=pairs)
+                if len(found) == HELD_OUT_SEQUENCES:
+                    return found
+        return found
+
     def _next(self, size: int) -> tuple[Sequences, np.ndarray]:
-        """The next `size` sequences; those at a group's end that do not fill an update are read in another epoch."""
+        """The next `size` sequences; those at a group's end that do not fill an update wait for another epoch."""
         state, recipe = self.state, self.recipe
         for _ in range(2 + len(self.corpus.shards)):
             key = (state["stage"], state["turns"])
             if self._planned is None or self._planned[0] != key:
-                seed = (recipe.seed, *key)
                 epoch, turn = divmod(state["turns"], len(groups(self.corpus, "train", ())))
-                shards = groups(self.corpus, "train", (recipe.seed, state["stage"], epoch))[turn]
+                shards = groups(self.corpus, "train", (recipe.seed, epoch))[turn]
                 room = self.stages[state["stage"]][0] - self._specials()
-                self._planned = key, plan(self.corpus, "train", shards, room=room, pairs=recipe.nsp, seed=seed)
+                planned = plan(self.corpus, "train", shards, room=room, pairs=recipe.nsp, seed=(recipe.seed, *key))
+                self._planned = key, planned
             sequences = self._planned[1]
             if state["place"] + size <= len(sequences):
                 chosen = np.arange(state["place"], state["place"] + size)
@@ -225,7 +252,9 @@ class _Pretraining:
         inputs = packed_inputs(batch, self.model.config.num_attention_heads, device)
         guess, follows = self.model(*inputs, torch.from_numpy(firsts).to(device), dropout)
         gold = torch.from_numpy(targets.astype(np.int64)).to(device)
-        mlm, right = self.model.masked_losses(guess, gold, self.dtype)
+        mlm, right = self.model.masked_losses(
+            guess, gold, torch.bfloat16 if self.precision == "bf16" else torch.float32
+        )
         figures = {"mlm_loss": float(mlm.detach()), "mlm_right": float(right), "masked": float(len(targets))}
         if follows is None:
             return (mlm, mlm.new_zeros(())), figures
@@ -237,3 +266,7 @@ class _Pretraining:
             "pairs": float(len(labels)),
         }
         return (mlm, nsp), figures
+
+
+def _rng(*seed: int) -> np.random.Generator:
+    return np.random.Generator(np.random.SFC64(seed))

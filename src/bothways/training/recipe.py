@@ -101,7 +101,7 @@ class PretrainRecipe:
     whole_words: bool = option(False, "Hide all pieces of a word or none.")
     nsp: bool = option(True, "Learn whether a segment follows another; without it full sentences, as RoBERTa.")
     accumulate: int = option(1, "Parts in which a device computes an update, one after the other.")
-    eval_every: int = option(1000, "Updates between evaluations on held-out text.")
+    eval_every: int = option(0, "Updates between evaluations on held-out text; 0: ten in the run.")
     precision: Literal["auto", "bf16", "fp32"] = option("auto", "auto: bf16 where the processor has it.")
     seed: int = option(0, "Seed of the weights, the order, the masks and the dropout.")
 
@@ -116,7 +116,7 @@ class PretrainRecipe:
             "dropout": (0.0, 0.99),
             "mask_rate": (0.01, 0.9),
             "accumulate": (1, 1e5),
-            "eval_every": (1, 1e9),
+            "eval_every": (0, 1e9),
             "seed": (0, 2**32 - 1),
         }
         check_options(self, limits)

@@ -6,7 +6,7 @@ Nine in ten are as long as fits, the others shorter, so that positions and short
 RoBERTa (Liu et al. 2019, 4.2, "full sentences"): [CLS] sentences, across documents with a [SEP] between [SEP]
 
 The other document's sentences are what stood behind the first segment of another such pair, of about the same
-length: so in an epoch every piece is read once.
+length: so in an epoch no piece is read twice.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from bothways.errors import DataError
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training.corpus import Corpus, Text
 
 SHARDS_MIXED = 16  # shards whose sequences are shuffled together
 SHORT_SHARE = 0.1
+LARGE_SHARE = 0.4  # of one document; with less, rows of other documents are found for all
+NEAR = 64
 _NONE, _NO_TEXTS = np.zeros(0, np.int32), np.zeros(0, np.int8)
 
 
@@ -47,7 +48,8 @@ def groups(corpus: Corpus, part: str, seed: tuple[int, ...]) -> list[list[int]]:
     shards = [number for number, shard in enumerate(corpus.shards) if shard[part]["pieces"]]
     if seed:
         shards = np.random.default_rng(seed).permutation(shards).tolist()
-    return [shards[at : at + SHARDS_MIXED] for at in range(0, len(shards), SHARDS_MIXED)]
+    count = -(-len(shards) // SHARDS_MIXED)
+    return [group.tolist() for group in np.array_split(np.array(shards, np.int64), count)]
 
 
 def plan(
@@ -55,7 +57,7 @@ def plan(
 ) -> Sequences:
     """The sequences of some shards in random order, each of at most `room` pieces besides the special ones.
 
-    Raises `DataError` for pairs where there are not two documents.
+    Of pairs half do not follow, or as many as can be from two documents.
     """
     rng = np.random.default_rng(seed)
     texts = {shard: corpus.text(shard, part) for shard in shards}
@@ -90,28 +92,47 @@ def _pairs(text: Text, shard: int, room: int, rng: np.random.Generator) -> tuple
 
 
 def _exchanged(rows: np.ndarray, owners: np.ndarray, room: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows of which half have their second segments exchanged among each other, never within a document."""
-    if len(np.unique(owners)) < 2:
-        raise DataError(
-            "next-sentence prediction needs sentences of two documents, found one; put blank lines between "
-            "documents, or leave it out with --no-nsp"
-        )
-    chosen = rng.permutation(len(rows))[: len(rows) // 2]
-    lengths = rows[chosen, 5] - rows[chosen, 4]
-    chosen = chosen[np.argsort(-lengths, kind="stable")]  # a neighbour's segment is as long, or a little shorter
-    partner = np.roll(chosen, -1)
-    for shift in (1, 2, 3, 5, 8, 13, 21, 34):
-        for place in np.flatnonzero(owners[chosen] == owners[partner]).tolist():
-            other = (place + shift) % len(chosen)
-            if owners[chosen[other]] != owners[partner[place]] and owners[chosen[place]] != owners[partner[other]]:
-                partner[[place, other]] = partner[[other, place]]
-    for place in np.flatnonzero(owners[chosen] == owners[partner]).tolist():  # one document is most of the corpus
-        partner[place] = rng.choice(np.flatnonzero(owners != owners[chosen[place]]))
+    """Rows of which half have their second segments exchanged among each other, never within a document.
+
+    Where one document has most of the rows, its rows exchange with those of others, as many as there are.
+    """
+    order = rng.permutation(len(rows))
+    documents, counts = np.unique(owners, return_counts=True)
+    if counts.max() > LARGE_SHARE * len(rows):
+        largest = owners[order] == documents[counts.argmax()]
+        some = min(int((~largest).sum()), len(rows) // 4)
+        chosen = np.concatenate([_longest_first(rows, part[:some]) for part in (order[largest], order[~largest])])
+        partner = np.roll(chosen, some)
+    else:
+        chosen = _longest_first(rows, order[: len(rows) // 2])
+        partner = _apart(chosen, np.roll(chosen, -1), owners)  # a neighbour's segment is as long, or a little shorter
+        fit = owners[chosen] != owners[partner]
+        chosen, partner = chosen[fit], partner[fit]
     changed = rows.copy()
     changed[chosen, 3:6], changed[chosen, 6] = rows[partner, 3:6], 1
     left = room - (changed[:, 2] - changed[:, 1])
     changed[:, 5] = np.minimum(changed[:, 5], changed[:, 4] + left)
     return changed
+
+
+def _longest_first(rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """The chosen rows, those with the longest second segments first."""
+    return chosen[np.argsort(rows[chosen, 4] - rows[chosen, 5], kind="stable")]
+
+
+def _apart(chosen: np.ndarray, partner: np.ndarray, owners: np.ndarray) -> np.ndarray:
+    """`partner` with changes among neighbours, so that if it can be none is of the document of the row it is for."""
+    partner = partner.copy()
+    for place in np.flatnonzero(owners[chosen] == owners[partner]).tolist():
+        for reach in (NEAR, len(chosen)):
+            near = slice(max(0, place - reach), place + reach + 1)
+            theirs, given = owners[chosen[near]], owners[partner[near]]
+            able = (given != owners[chosen[place]]) & (theirs != owners[partner[place]])
+            if able.any():
+                other = near.start + int(able.argmax())
+                partner[[place, other]] = partner[[other, place]]
+                break
+    return partner
 
 
 def _full(text: Text, shard: int, room: int) -> np.ndarray:
