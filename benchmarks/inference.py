@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rivals import DEFAULT, LABELS, METHODS, OURS, REFERENCE, SEED, Job
+from rivals import DEFAULT, LABELS, METHODS, OURS, REFERENCE, SEED, UNTUNED, Job
 
 COLD_STARTS = 5
 COLD_TEXT = "a gorgeous , witty , seductive movie ."
@@ -261,7 +261,8 @@ def print_summary(results: dict[str, Any], kinds: Sequence[str]) -> None:
     for kind in kinds:
         speeds = {}
         for name, result in results.items():
-            row, lengths = result["cells"][kind].get(OURS), result["lengths"][kind]
+            cells, lengths = result["cells"][kind], result["lengths"][kind]
+            row = cells.get(OURS) or cells.get(UNTUNED)
             if row:
                 speeds[name] = statistics.median(row["rates"]) * len(lengths) / sum(lengths)
         if not speeds:
