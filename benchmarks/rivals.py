@@ -249,7 +249,7 @@ def prepare_untuned(job: Job) -> None:
 
 def prepare_ours(job: Job) -> None:
     """Export the other int8 graph too and tune, as the guide tells users to."""
-    if not (Path(job["directory"]) / "onnx" / "int8.onnx").is_file():
+    if not (Path(job["directory"]) / "onnx" / "model_int8.onnx").is_file():
         prepare_untuned(job)
     _ours(job, ["export", "--precision", "int8-static"])
     _ours(job, ["tune"])
