@@ -266,6 +266,7 @@ def test_no_sequence_is_read_twice_in_an_epoch(go, monkeypatch):
 
     monkeypatch.setattr(Pretraining, "_next", note)
     go()
+    seen = seen[RECIPE.batch_size :]  # the first were looked at before the run, to know that there is enough
     assert len(seen) == 96
     assert len({row[:3] for row in seen}) == 96
 
@@ -370,7 +371,7 @@ def test_one_document_says_that_pairs_need_two(go, tmp_path):
     one = write(tmp_path / "one.txt", [documents(1)[0] * 300])
     with pytest.raises(DataError, match="two documents, found one"):
         go(corpus=one, shards=tmp_path / "one")
-    assert go(corpus=one, shards=tmp_path / "one", recipe=replace(RECIPE, nsp=False)).dev
+    assert go(corpus=one, shards=tmp_path / "one", recipe=replace(RECIPE, nsp=False)).history[-1]["step"] == 12
 
 
 def test_a_roberta_needs_the_vocabulary_of_one(text, vocab, tmp_path):

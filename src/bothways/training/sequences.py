@@ -48,7 +48,7 @@ def groups(corpus: Corpus, part: str, seed: tuple[int, ...]) -> list[list[int]]:
     shards = [number for number, shard in enumerate(corpus.shards) if shard[part]["pieces"]]
     if seed:
         shards = np.random.default_rng(seed).permutation(shards).tolist()
-    count = -(-len(shards) // SHARDS_MIXED)
+    count = max(1, -(-len(shards) // SHARDS_MIXED))
     return [group.tolist() for group in np.array_split(np.array(shards, np.int64), count)]
 
 
