@@ -26,6 +26,8 @@ OTHER = "The company was founded in 1987 and has its headquarters in Chicago, Il
 
 PIECES = """# How BERT learns
 
+Said by how_bert_learns.py of the model {name}; "before" is a model of its shape with new weights.
+
 ## 1. Text becomes pieces
 
 BERT reads two segments at once:
@@ -99,7 +101,11 @@ def main(directory: Path) -> None:
     window = tokenizer.encode(FIRST, FOLLOWS)
     pieces = tokenizer.pieces(window.ids)
     ids, segments = (" ".join(map(str, numbers)) for numbers in (window.ids, window.type_ids))
-    print(PIECES.format(FIRST=FIRST, FOLLOWS=FOLLOWS, pieces=" ".join(pieces), ids=ids, segments=segments))
+    print(
+        PIECES.format(
+            name=directory.name, FIRST=FIRST, FOLLOWS=FOLLOWS, pieces=" ".join(pieces), ids=ids, segments=segments
+        )
+    )
 
     rng, rules = np.random.default_rng(4), Masking.of(tokenizer)
     places = rules.choose(window.ids, rng)
