@@ -53,3 +53,8 @@ def test_padding_says_what_is_real(lengths):
     np.testing.assert_array_equal(ids[mask == 1], batch.ids)
     np.testing.assert_array_equal(type_ids[mask == 1], batch.type_ids)
     assert (ids[mask == 0] == 0).all()
+
+
+def test_long_windows_are_groups_of_their_own_where_that_is_wanted():
+    groups = list(budgeted([200, 30, 128, 20, 127], 512, 128))
+    assert groups == [[0], [2], [4, 1, 3]]

@@ -12,6 +12,8 @@ import numpy as np
 
 from bothways.text.tokenizer import Encoded
 
+NEVER = 10**9  # longer than any window
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -58,15 +60,17 @@ def make_batch(windows: Sequence[Encoded]) -> Batch:
     )
 
 
-def budgeted(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+def budgeted(lengths: Sequence[int], max_tokens: int, alone: int = NEVER) -> Iterator[list[int]]:
     """Groups of indices, longest first, each of at most `max_tokens` tokens with their padding (or one longer window).
+
+    Windows of `alone` tokens and more are a group each.
 
     >>> list(budgeted([3, 9, 4, 2], 9))
     [[1], [2, 0], [3]]
     """
     group: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        if group and (len(group) + 1) * lengths[group[0]] > max_tokens:
+        if group and ((len(group) + 1) * lengths[group[0]] > max_tokens or lengths[group[0]] >= alone):
             yield group
             group = []
         group.append(index)

@@ -83,7 +83,7 @@ class _Chunk:
                 self.which.append(place)
         self.windows = task.encode(self.readable, predictor.tokenizer) if self.readable else []
         lengths = [len(window.ids) for window in self.windows]
-        self.groups = list(budgeted(lengths, predictor.engine.max_tokens))
+        self.groups = list(budgeted(lengths, predictor.engine.max_tokens, predictor.engine.alone))
         self.running = [pool.submit(self.run, group) for group in self.groups]
 
     def run(self, group: Sequence[int]) -> list[Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bothways.batch import Batch
+from bothways.batch import NEVER, Batch
 from bothways.errors import CheckpointError
 from bothways.model.checkpoint import load_model
 from bothways.model.config import WEIGHTS
@@ -64,6 +64,7 @@ class TorchEngine:
     """Runs a PyTorch model on packed batches, one at a time with all its threads; the reference for the others."""
 
     max_tokens = 2048  # a batch: enough to keep the products large, little enough to stay in cache
+    alone = NEVER
     streams = 1
 
     def __init__(self, model: TaskModel, weights: Path | None = None) -> None:

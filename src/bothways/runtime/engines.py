@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from bothways.batch import Batch
+from bothways.batch import NEVER, Batch
 from bothways.errors import CheckpointError, MissingDependencyError, OptionError
 from bothways.model.config import WEIGHTS
 from bothways.runtime.artifact import Artifact
@@ -21,6 +21,7 @@ from bothways.terminal import Reporter
 Name = Literal["onnxruntime", "openvino", "torch"]
 Precision = Literal["int8", "int8-static", "bf16", "fp32"]
 MAX_TOKENS = 512  # in a batch: what a core computes on then stays in its cache
+ALONE = 128  # pieces: a product with so many rows is full, and without padding the graph takes the fast attention
 ABLE: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("int8", "int8-static", "fp32"),  # no bf16: it has no such products on processors
     "openvino": ("int8-static", "bf16", "fp32"),  # int8 is made of operators that only ONNX Runtime has
@@ -29,9 +30,13 @@ ABLE: dict[str, tuple[str, ...]] = {
 
 
 class Engine(Protocol):
-    """Runs batches of at most `max_tokens` tokens (or of one longer window), `streams` of them at a time."""
+    """Runs batches of at most `max_tokens` tokens (or of one longer window), `streams` of them at a time.
+
+    Windows of `alone` tokens and more are best run one by one.
+    """
 
     max_tokens: int
+    alone: int
     streams: int
 
     @property
@@ -62,6 +67,7 @@ class OnnxRuntimeEngine:
         import onnxruntime
 
         self.streams, self.max_tokens = streams, max_tokens
+        self.alone = ALONE if form == "int8" else NEVER
         self.parameters, self.weights = export.parameters, graph
         self._pad_id = pad_id
         threads = max(1, cores() // streams)

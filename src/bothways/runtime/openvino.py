@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bothways.batch import Batch
+from bothways.batch import NEVER, Batch
 from bothways.errors import BothwaysError, CheckpointError
 from bothways.runtime.exports import Export, graph_inputs
 from bothways.runtime.processor import cores, multiplies_bf16, processor
@@ -43,7 +43,7 @@ class OpenVinoEngine:
     def __init__(self, export: Export, precision: str, pad_id: int, *, streams: int, max_tokens: int) -> None:
         import openvino
 
-        self.streams, self.max_tokens = streams, max_tokens
+        self.streams, self.max_tokens, self.alone = streams, max_tokens, NEVER
         self.parameters = export.parameters
         self.weights = export.file("int8-static" if precision == "int8-static" else "fp32")
         self._pad_id = pad_id
