@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,11 @@ from bothways.runtime.exports import Plan
 from bothways.tasks import Task
 from bothways.tasks.task import Example, Prediction
 from bothways.terminal import Bar, Reporter
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizer import Encoded, Tokenizer
 
 CHUNK = 4096  # examples sorted together: many enough to fill batches with equal lengths, few enough for memory
-FIRST_CHUNK = 512  # and at first, so that computing begins soon; each chunk is twice the one before
+FIRST_CHUNK = 1024  # and at first, so that answers come soon; each chunk is twice the one before
+AHEAD = 128  # examples of a chunk, the longest, that are computed while the others are encoded
 CHUNK_CHARACTERS = 1_000_000  # of which there are no more than about so many characters
 Progress = Callable[[float], None]  # told the share that is done
 
@@ -81,10 +81,34 @@ class _Chunk:
                 if place == len(self.readable):
                     self.readable.append(example)
                 self.which.append(place)
-        self.windows = task.encode(self.readable, predictor.tokenizer) if self.readable else []
-        lengths = [len(window.ids) for window in self.windows]
-        self.groups = list(budgeted(lengths, predictor.engine.max_tokens, predictor.engine.alone))
-        self.running = [pool.submit(self.run, group) for group in self.groups]
+        self.windows: list[Encoded] = []
+        self.owners: list[int] = []  # which readable example each window is of
+        self.groups: list[list[int]] = []
+        self.running: list[Any] = []
+        order = sorted(range(len(self.readable)), key=lambda place: -sum(map(len, self.readable[place].texts)))
+        waiting: list[int] = []
+        for part in filter(None, (order[:AHEAD], order[AHEAD:])):
+            *full, waiting = self.grouped(waiting + self.encode(part))  # the last may have room for more
+            self.start(full, pool)
+        self.start([waiting] if waiting else [], pool)
+
+    def encode(self, places: Sequence[int]) -> list[int]:
+        """Add the windows of some readable examples; gives their numbers."""
+        made = self.predictor.task.encode([self.readable[place] for place in places], self.predictor.tokenizer)
+        self.owners += [places[window.example] for window in made]
+        self.windows += made
+        return list(range(len(self.windows) - len(made), len(self.windows)))
+
+    def grouped(self, windows: Sequence[int]) -> Iterator[list[int]]:
+        """The batches of some windows."""
+        engine, lengths = self.predictor.engine, [len(self.windows[number].ids) for number in windows]
+        for group in budgeted(lengths, engine.max_tokens, engine.alone):
+            yield [windows[place] for place in group]
+
+    def start(self, groups: Sequence[list[int]], pool: Executor) -> None:
+        """Let batches be computed."""
+        self.groups += groups
+        self.running += [pool.submit(self.run, group) for group in groups]
 
     def run(self, group: Sequence[int]) -> list[Any]:
         """What the task keeps of each window of a group."""
@@ -109,10 +133,13 @@ class _Chunk:
             yield answers[next(which)] if problem is None else self.predictor.task.failure(problem)
 
     def decoded(self, parts: Sequence[Any]) -> Iterator[Prediction]:
-        edges = np.searchsorted([window.example for window in self.windows], np.arange(len(self.readable) + 1))
+        own: list[tuple[list[Any], list[Encoded]]] = [([], []) for _ in self.readable]
+        for owner, part, window in zip(self.owners, parts, self.windows, strict=True):
+            own[owner][0].append(part)
+            own[owner][1].append(window)
         task, pieces = self.predictor.task, self.predictor.tokenizer.pieces
-        for example, (start, stop) in zip(self.readable, pairwise(edges), strict=True):
-            yield task.decode(example, parts[start:stop], self.windows[start:stop], pieces)
+        for example, (kept, windows) in zip(self.readable, own, strict=True):
+            yield task.decode(example, kept, windows, pieces)
 
 
 class _Inline(Executor):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.tiny import BAD, GOOD, ROWS, write_trained
 import bothways
 from bothways.analysis.compare import in_process
 from bothways.analysis.gate import judged
+from bothways.batch import make_batch
 from bothways.errors import CheckpointError, DataError, MissingDependencyError, OptionError
 from bothways.model.checkpoint import read_safetensors, write_safetensors
 from bothways.predictor import Predictor, load
@@ -325,6 +327,37 @@ def test_identical_texts_are_computed_once_and_answered_in_order(model):
     assert [one.label for one in found if one.error is None] == [one.label for one in predictor(texts) if not one.error]
 
 
+@pytest.mark.parametrize("ahead", [1, 3, 100])
+def test_what_is_encoded_first_changes_no_answer(model, monkeypatch, ahead):
+    """Texts of several windows among them, and batches of both parts."""
+    from bothways import predictor as module
+
+    texts = [*TEXTS, " ".join(GOOD * 4), "dull", " ".join(BAD * 9)]
+    predictor = load(model, plan=Plan("onnxruntime", "fp32", 2, 24))
+    alone = np.concatenate([scores(predictor, [text]) for text in texts])
+    monkeypatch.setattr(module, "AHEAD", ahead)
+    np.testing.assert_allclose(scores(predictor, texts), alone, atol=1e-5)
+
+
+def test_one_text_opens_one_session_and_many_one_a_stream(model, monkeypatch):
+    import onnxruntime
+
+    opened: list[str] = []
+    make = onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime, "InferenceSession", lambda path, *rest, **named: opened.append(path) or make(path, *rest, **named)
+    )
+    predictor = load(model, plan=Plan("onnxruntime", "fp32", 2, 8))
+    run = predictor.engine.run
+    predictor(["great film"])
+    assert len(opened) == 1
+    with ThreadPoolExecutor(4) as pool:  # more than there are streams
+        batch = make_batch(predictor.task.encode([predictor.task.example("great film")], predictor.tokenizer))
+        answers = list(pool.map(lambda _: run(batch), range(64)))
+    assert len(opened) == 2
+    assert all(np.array_equal(one, answers[0]) for one in answers)
+
+
 def test_a_generator_is_read_two_chunks_ahead_at_most(model, monkeypatch):
     from bothways import predictor as module
 
@@ -350,7 +383,7 @@ def test_leaving_a_stream_early_stops_the_work(model):
     stream.close()
     stopped = len(counted)
     time.sleep(0.1)
-    assert len(counted) == stopped < 1000  # of 4,000 windows of a batch each; the first chunk has 512
+    assert len(counted) == stopped < 1000  # of about 2,000 batches; the first chunk has a quarter of them
 
 
 HEAVY = ("torch", "onnx", "sklearn", "scipy", "pyarrow", "transformers", "matplotlib")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import queue
+import threading
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -59,7 +61,11 @@ class Engine(Protocol):
 
 
 class OnnxRuntimeEngine:
-    """Runs an exported graph in ONNX Runtime; the cores are shared out among the threads that ask."""
+    """Runs an exported graph in ONNX Runtime, in a session of its own for each batch at a time.
+
+    Threads that share a session also share its memory, and so compute on what the other core's cache holds. The
+    second session is opened when two batches are first run at once.
+    """
 
     def __init__(
         self, export: Export, graph: Path, form: Form, pad_id: int, *, streams: int = 1, max_tokens: int = MAX_TOKENS
@@ -70,16 +76,12 @@ class OnnxRuntimeEngine:
         self.alone = ALONE if form == "int8" else NEVER
         self.parameters, self.weights = export.parameters, graph
         self._pad_id = pad_id
-        threads = max(1, cores() // streams)
-        self._about = f"ONNX Runtime {onnxruntime.__version__}, {form}, {streams} streams of {threads} thread(s)"
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.enable_mem_pattern = False  # it plans for shapes that come again; ours rarely do
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(self.weights, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise CheckpointError(f"{self.weights}: ONNX Runtime cannot read it ({_line(error)})") from error
+        self._threads = max(1, cores() // streams)
+        self._about = f"ONNX Runtime {onnxruntime.__version__}, {form}, {streams} streams of {self._threads} thread(s)"
+        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._free.put(self._open())
+        self._opened = 1
 
     def describe(self) -> str:
         """Version, precision and threads."""
@@ -87,8 +89,37 @@ class OnnxRuntimeEngine:
 
     def run(self, batch: Batch) -> np.ndarray:
         """A packed batch -> (K, L) logits of the pieces it reads, in the batch's order."""
-        logits: np.ndarray = self._session.run(None, graph_inputs(batch, self._pad_id))[0]
+        session = self._take()
+        try:
+            logits: np.ndarray = session.run(None, graph_inputs(batch, self._pad_id))[0]
+        finally:
+            self._free.put(session)
         return logits
+
+    def _take(self) -> Any:
+        """A session that nobody uses."""
+        with self._lock:
+            if self._free.empty() and self._opened < self.streams:
+                self._free.put(self._open())
+                self._opened += 1
+        return self._free.get()
+
+    def _open(self) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = self._threads, 1
+        options.enable_mem_pattern = False  # it plans for shapes that come again; ours rarely do
+        options.log_severity_level = 3
+        try:
+            return onnxruntime.InferenceSession(
+                self.weights,
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=["SkipLayerNormFusion"],  # the fused operator takes four times as long as the two
+            )
+        except Exception as error:
+            raise CheckpointError(f"{self.weights}: ONNX Runtime cannot read it ({_line(error)})") from error
 
 
 def open_engine(

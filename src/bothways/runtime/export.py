@@ -14,6 +14,7 @@ import numpy as np
 from bothways.batch import Batch, make_batch
 from bothways.errors import BothwaysError, CheckpointError, MissingDependencyError, OptionError
 from bothways.model.config import WEIGHTS, EncoderConfig
+from bothways.model.families import READ_ONCE
 from bothways.runtime.artifact import Artifact
 from bothways.runtime.engines import OnnxRuntimeEngine
 from bothways.runtime.exports import EXPORT, FILES, FOLDER, Export, Form, Graph, sample_of, shape_of
@@ -71,12 +72,12 @@ def write_graph(artifact: Artifact, form: Form, batches: Sequence[Batch], report
     with replacing(path) as temporary:
         temporary.write_bytes(content)
         if form == "fp32":
-            _check(engine, OnnxRuntimeEngine(export, temporary, form, config.pad_token_id), config)
+            _check(engine, OnnxRuntimeEngine(export, temporary, form, config.pad_token_id), config, task.head)
     export.write()
     return export
 
 
-def _check(reference: TorchEngine, engine: OnnxRuntimeEngine, config: EncoderConfig) -> None:
+def _check(reference: TorchEngine, engine: OnnxRuntimeEngine, config: EncoderConfig, head: str) -> None:
     """Both on two windows of random pieces."""
     rng = np.random.default_rng(0)
     lengths = [min(length, config.max_pieces) for length in (24, 9)]
@@ -84,7 +85,11 @@ def _check(reference: TorchEngine, engine: OnnxRuntimeEngine, config: EncoderCon
     for number, length in enumerate(lengths):
         zeros = np.zeros(length, np.int32)
         ids = rng.integers(0, config.vocab_size, length, dtype=np.int32)
-        offsets, texts, reads = np.zeros((length, 2), np.int32), zeros.astype(np.int8), np.arange(length)
+        offsets, texts, reads = (
+            np.zeros((length, 2), np.int32),
+            zeros.astype(np.int8),
+            np.arange(1 if head in READ_ONCE else length),
+        )
         windows.append(Encoded(ids, zeros, offsets, zeros, texts, number, 0, reads=reads))
     batch = make_batch(windows)
     expected, found = reference.run(batch), engine.run(batch)

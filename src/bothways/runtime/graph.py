@@ -2,7 +2,8 @@
 
 Inputs: `input_ids`, `attention_mask`, `token_type_ids` (B, T) as everywhere, and `reads` (K,), the places among the
 B·T of the pieces that the head reads, row after row; output: `logits` (K, L). Behind the attention of the last
-layer only those K pieces are computed, as nothing mixes pieces any more.
+layer only those K pieces are computed, as nothing mixes pieces any more; heads of `READ_ONCE` read one piece of each
+window, so that there the attention of the last layer has B queries alone.
 
 Three forms of the same computation:
 fp32         standard operators alone
@@ -23,10 +24,12 @@ from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
 from bothways.model.config import EncoderConfig
+from bothways.model.families import READ_ONCE
 from bothways.runtime.exports import Form
 
 Weights = Mapping[str, np.ndarray]
 Ranges = Mapping[str, tuple[float, float]]  # the least and the largest number that each linear layer is given
+Given = tuple[str, ...]  # what products multiply: a tensor, or 8-bit numbers with their scale and zero
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OPSET, CONTRIB = 21, "com.microsoft"
 SHORT = 64  # pieces: below, plain operators are faster than the kernel that keeps scores in cache
@@ -51,7 +54,7 @@ def build(
 
     `ranges` are needed for the form int8-static alone.
     """
-    graph = _Graph(config, weights, form, ranges or {})
+    graph = _Graph(config, weights, form, ranges or {}, once=head in READ_ONCE)
     logits = graph.head(head, graph.encoder())
     graph.add("Identity", logits, output="logits")
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["windows", "pieces"]) for name in INPUTS]
@@ -65,8 +68,8 @@ def build(
 class _Graph:
     """The nodes so far; every method adds some and gives the name of what they compute."""
 
-    def __init__(self, config: EncoderConfig, weights: Weights, form: Form, ranges: Ranges) -> None:
-        self.config, self.weights, self.form, self.ranges = config, weights, form, ranges
+    def __init__(self, config: EncoderConfig, weights: Weights, form: Form, ranges: Ranges, *, once: bool) -> None:
+        self.config, self.weights, self.form, self.ranges, self.once = config, weights, form, ranges, once
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self._known: dict[str, str] = {}
@@ -102,9 +105,13 @@ class _Graph:
         distinct = config.distinct_layers
         for number in range(config.num_hidden_layers):
             layer = f"encoder.layers.{number * distinct // config.num_hidden_layers}"
-            mixed = self.attention(hidden, layer, mask)
-            if number == config.num_hidden_layers - 1:
-                hidden, mixed = self.read(hidden), self.read(mixed)
+            if number < config.num_hidden_layers - 1:
+                mixed = self.attention(hidden, layer, mask)
+            elif self.once:
+                rows = self.read(hidden)
+                hidden, mixed = rows, self.attention_once(rows, hidden, layer, mask[0])
+            else:
+                hidden, mixed = self.read(hidden), self.read(self.attention(hidden, layer, mask))
             mixed = self.linear(mixed, f"{layer}.attention_output")
             hidden = self.add_and_norm(hidden, mixed, f"{layer}.attention_norm")
             inner = self.activate(self.linear(hidden, f"{layer}.inner"), config.hidden_act)
@@ -150,16 +157,37 @@ class _Graph:
 
     def attention(self, hidden: str, layer: str, mask: tuple[str, str]) -> str:
         """(B, T, C) -> (B, T, C), each piece mixed with those of its window (Vaswani et al. 2017, 3.2)."""
-        C, name = self.config.hidden_size, f"{layer}.qkv"
-        bias, plainly = mask
+        given, (bias, plainly) = self.given(hidden, f"{layer}.qkv"), mask
+        parts = self.projected(given, layer, range(3))
         if self.form != "int8":
-            return self.attend(self.split(self.linear(hidden, name), [C, C, C]), bias)
-        # Three products of one input, scaled to 8 bits once: to divide the result of one large product is a copy.
-        scaled = self.scaled(hidden)
-        weights, biases = np.split(self.weights[f"{name}.weight"], 3), np.split(self.weights[f"{name}.bias"], 3)
-        parts = [self.product(scaled, weights[part], biases[part], f"{name}.{part}") for part in range(3)]
+            return self.attend(parts, bias)
         attend = self.branch(lambda: self.attend(parts, bias))
         return self.add("If", plainly, then_branch=attend, else_branch=self.branch(lambda: self.fused(parts)))
+
+    def attention_once(self, rows: str, hidden: str, layer: str, bias: str) -> str:
+        """(B, C), one piece of each window, and (B, T, C) all of them -> (B, C): attention of those pieces alone."""
+        name, C = f"{layer}.qkv", self.config.hidden_size
+        (query,) = self.projected(self.given(rows, name), layer, range(1))
+        query = self.add("Unsqueeze", query, self.constant([1]))
+        both = self.projected(self.given(hidden, name), layer, range(1, 3))
+        return self.add("Reshape", self.attend([query, *both], bias), self.constant([-1, C]))
+
+    def projected(self, given: Given, layer: str, parts: range) -> list[str]:
+        """Those of queries (0), keys (1) and values (2) of what `given` made ready, (…, C) each.
+
+        In int8 by a product each: to divide the result of a large one is a copy there.
+        """
+        if self.form == "int8" and len(parts) > 1:
+            return [found for part in parts for found in self.projected(given, layer, range(part, part + 1))]
+        name, C = f"{layer}.qkv", self.config.hidden_size
+        own = slice(parts.start * C, parts.stop * C)
+        weight, bias = self.weights[f"{name}.weight"][own], self.weights[f"{name}.bias"][own]
+        joined = self.product(given, weight, bias, f"{name}.{parts.start}-{parts.stop}")
+        if len(parts) == 1:
+            return [joined]
+        outputs = [self.fresh("Split") for _ in parts]
+        self.nodes.append(helper.make_node("Split", [joined, self.constant([C] * len(parts))], outputs, axis=-1))
+        return outputs
 
     def fused(self, parts: Sequence[str]) -> str:
         """Attention by ONNX Runtime's kernel for long windows, whose scores stay in cache; it takes no mask."""
@@ -186,11 +214,6 @@ class _Graph:
         mixed = self.add("Transpose", self.add("MatMul", shares, value), perm=[0, 2, 1, 3])  # (B, T, H, D)
         return self.add("Reshape", mixed, self.constant([0, 0, C]))
 
-    def split(self, joined: str, widths: list[int]) -> list[str]:
-        outputs = [self.fresh("Split") for _ in widths]
-        self.nodes.append(helper.make_node("Split", [joined, self.constant(widths)], outputs, axis=-1))
-        return outputs
-
     def read(self, hidden: str) -> str:
         """(B, T, C) -> (K, C)."""
         rows = self.add("Reshape", hidden, self.constant([-1, self.config.hidden_size]))
@@ -208,7 +231,7 @@ class _Graph:
             table, bias = self.weights["encoder.embeddings.word.weight"], self.weights["head.bias"]
             inner = self.norm(inner, "head.norm")
             if self.form == "int8":
-                return self.quick(inner, table, bias, "head.table")
+                return self.product(self.given(inner, "head.table"), table, bias, "head.table")
             product = self.add("MatMul", inner, self.constant(table.T, "head.table"))
             return self.add("Add", product, self.weight("head.bias"))
         if "head.dense.weight" in self.weights:
@@ -218,57 +241,48 @@ class _Graph:
     def linear(self, hidden: str, name: str) -> str:
         """A large linear layer, in the form's precision."""
         weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+        return self.product(self.given(hidden, name), weight, bias, name)
+
+    def given(self, hidden: str, name: str) -> Given:
+        """What the linear layer `name` multiplies, in the form's precision; several products may share it."""
         if self.form == "fp32":
-            return self.plain(hidden, name)
-        if self.form == "int8":
-            return self.quick(hidden, weight, bias, name)
+            return (hidden,)
+        if self.form == "int8":  # 8-bit numbers, their scale and zero, from the least and the largest of `hidden`
+            number = self.fresh("scaled")
+            outputs = (number, f"{number}.scale", f"{number}.zero")
+            self.nodes.append(helper.make_node("DynamicQuantizeLinear", [hidden], outputs))
+            return outputs
         low, high = self.ranges[name]
         low, high = min(low, 0.0), max(high, 1e-6)
         scale = self.constant(np.float32((high - low) / 255), f"{name}.input_scale")
         zero = self.constant(np.uint8(round(-low / (high - low) * 255)), f"{name}.input_zero")
-        hidden = self.add("DequantizeLinear", self.add("QuantizeLinear", hidden, scale, zero), scale, zero)
-        rows, scales = quantised(weight)
-        matrix = self.add(
-            "DequantizeLinear",
-            self.constant(rows.T, f"{name}.matrix"),
-            self.constant(scales, f"{name}.scales"),
-            self.constant(np.zeros(len(scales), np.int8), f"{name}.zeros"),
-            axis=1,
-        )
-        return self.add("Add", self.add("MatMul", hidden, matrix), self.weight(f"{name}.bias"))
+        return (self.add("DequantizeLinear", self.add("QuantizeLinear", hidden, scale, zero), scale, zero),)
+
+    def product(self, given: Given, weight: np.ndarray, bias: np.ndarray, name: str) -> str:
+        """Of (…, C) made ready by `given` and (M, C) rows -> (…, M)."""
+        bias_name = self.constant(bias, f"{name}.bias")
+        if self.form == "fp32":
+            return self.add("Add", self.add("MatMul", *given, self.constant(weight.T, f"{name}.matrix")), bias_name)
+        rows, row_scales = quantised(weight)
+        matrix, scales = self.constant(rows.T, f"{name}.matrix"), self.constant(row_scales, f"{name}.scales")
+        if self.form == "int8":
+            numbers, scale, zero = given
+            inputs = (numbers, matrix, scale, scales, zero, "", bias_name)
+            return self.add("MatMulIntegerToFloat", *inputs, domain=CONTRIB)
+        zeros = self.constant(np.zeros(len(rows), np.int8), f"{name}.zeros")
+        matrix = self.add("DequantizeLinear", matrix, scales, zeros, axis=1)
+        return self.add("Add", self.add("MatMul", *given, matrix), bias_name)
 
     def plain(self, hidden: str, name: str) -> str:
+        """A linear layer in fp32, whatever the form."""
         matrix = self.constant(self.weights[f"{name}.weight"].T, f"{name}.matrix")
         return self.add("Add", self.add("MatMul", hidden, matrix), self.weight(f"{name}.bias"))
-
-    def quick(self, hidden: str, weight: np.ndarray, bias: np.ndarray, name: str) -> str:
-        """A product of ONNX Runtime's own: 8-bit matrix, inputs scaled to 8 bits as they come."""
-        return self.product(self.scaled(hidden), weight, bias, name)
-
-    def scaled(self, hidden: str) -> tuple[str, str, str]:
-        """8-bit numbers, their scale and zero, from the least and the largest of `hidden`."""
-        name = self.fresh("scaled")
-        outputs = (name, f"{name}.scale", f"{name}.zero")
-        self.nodes.append(helper.make_node("DynamicQuantizeLinear", [hidden], outputs))
-        return outputs
-
-    def product(self, scaled: tuple[str, str, str], weight: np.ndarray, bias: np.ndarray, name: str) -> str:
-        rows, scales = quantised(weight)
-        matrix, column_scales = self.constant(rows.T, f"{name}.matrix"), self.constant(scales, f"{name}.scales")
-        given, scale, zero = scaled
-        bias_name = self.constant(bias, f"{name}.bias")
-        inputs = (given, matrix, scale, column_scales, zero, "", bias_name)
-        return self.add("MatMulIntegerToFloat", *inputs, domain=CONTRIB)
 
     def activate(self, hidden: str, name: str) -> str:
         kind, attributes = _ACTIVATIONS[name]
         return self.add(kind, hidden, **attributes)
 
     def add_and_norm(self, hidden: str, more: str, name: str) -> str:
-        if self.form == "int8":
-            gamma, beta = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
-            eps = self.config.layer_norm_eps
-            return self.add("SkipLayerNormalization", hidden, more, gamma, beta, domain=CONTRIB, epsilon=eps)
         return self.norm(self.add("Add", hidden, more), name)
 
     def norm(self, hidden: str, name: str) -> str:
