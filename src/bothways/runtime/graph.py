@@ -181,7 +181,10 @@ class _Graph:
             return [found for part in parts for found in self.projected(given, layer, range(part, part + 1))]
         name, C = f"{layer}.qkv", self.config.hidden_size
         own = slice(parts.start * C, parts.stop * C)
-        weight, bias = self.weights[f"{name}.weight"][own], self.weights[f"{name}.bias"][own]
+        factor = np.ones(3 * C, np.float32)  # of attention's scores, 1/√D: here it costs nothing
+        factor[:C] = (C // self.config.num_attention_heads) ** -0.5
+        weight = (self.weights[f"{name}.weight"] * factor[:, None])[own]
+        bias = (self.weights[f"{name}.bias"] * factor)[own]
         joined = self.product(given, weight, bias, f"{name}.{parts.start}-{parts.stop}")
         if len(parts) == 1:
             return [joined]
@@ -192,8 +195,7 @@ class _Graph:
     def fused(self, parts: Sequence[str]) -> str:
         """Attention by ONNX Runtime's kernel for long windows, whose scores stay in cache; it takes no mask."""
         H = self.config.num_attention_heads
-        scale = float((self.config.hidden_size // H) ** -0.5)
-        return self.add("MultiHeadAttention", *parts, domain=CONTRIB, num_heads=H, scale=scale)
+        return self.add("MultiHeadAttention", *parts, domain=CONTRIB, num_heads=H, scale=1.0)
 
     def branch(self, body: Callable[[], str]) -> onnx.GraphProto:
         """What `body` adds, as a graph of its own for one side of an If."""
@@ -209,8 +211,7 @@ class _Graph:
         heads = [self.add("Reshape", part, self.constant([0, 0, H, D])) for part in parts]
         query, value = (self.add("Transpose", part, perm=[0, 2, 1, 3]) for part in (heads[0], heads[2]))
         key = self.add("Transpose", heads[1], perm=[0, 2, 3, 1])  # (B, H, D, T)
-        scores = self.add("Mul", self.add("MatMul", query, key), self.constant(np.float32(D**-0.5)))  # (B, H, T, T)
-        shares = self.add("Softmax", self.add("Add", scores, mask), axis=-1)
+        shares = self.add("Softmax", self.add("Add", self.add("MatMul", query, key), mask), axis=-1)  # (B, H, T, T)
         mixed = self.add("Transpose", self.add("MatMul", shares, value), perm=[0, 2, 1, 3])  # (B, T, H, D)
         return self.add("Reshape", mixed, self.constant([0, 0, C]))
 
