@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.random import Generator
 from numpy.typing import NDArray
 
 from bothways.errors import DataError
@@ -68,7 +67,7 @@ def single_label(
     labels: Sequence[str],
     *,
     confidences: Sequence[float] | None,
-    rng: Generator,
+    rng: np.random.Generator,
     resamples: int = 2000,
 ) -> Scores:
     """Score one label an example: accuracy, macro_f1, micro_f1, matthews and, with confidences, calibration_error.
@@ -100,7 +99,7 @@ def multi_label(
     predicted: Sequence[Collection[str]],
     labels: Sequence[str],
     *,
-    rng: Generator,
+    rng: np.random.Generator,
     resamples: int = 2000,
 ) -> Scores:
     """Score sets of labels: accuracy (the whole set is right), macro_f1 (as in `single_label`) and micro_f1.
@@ -116,7 +115,9 @@ def multi_label(
     return Scores(metrics, per_class, labels=labels)
 
 
-def regression(golds: Sequence[float], predicted: Sequence[float], *, rng: Generator, resamples: int = 2000) -> Scores:
+def regression(
+    golds: Sequence[float], predicted: Sequence[float], *, rng: np.random.Generator, resamples: int = 2000
+) -> Scores:
     """Score numbers: pearson, spearman (ties share their average rank) and mean_absolute_error.
 
     A correlation with a constant is 0: it shows no relation. Raises DataError when there are no examples or
@@ -158,7 +159,11 @@ def entity_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
 
 
 def tagging(
-    golds: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], *, rng: Generator, resamples: int = 2000
+    golds: Sequence[Sequence[str]],
+    predicted: Sequence[Sequence[str]],
+    *,
+    rng: np.random.Generator,
+    resamples: int = 2000,
 ) -> Scores:
     """Score BIO tags, one a word: entity_f1, entity_precision, entity_recall (type and both ends), token_accuracy.
 
@@ -209,7 +214,7 @@ def answer_scores(predicted: str, golds: Sequence[str]) -> tuple[float, float]:
 
 
 def answering(
-    predicted: Sequence[str], golds: Sequence[Sequence[str]], *, rng: Generator, resamples: int = 2000
+    predicted: Sequence[str], golds: Sequence[Sequence[str]], *, rng: np.random.Generator, resamples: int = 2000
 ) -> Scores:
     """Score answers: exact_match and f1 (as `answer_scores`), the mean over questions.
 
@@ -254,7 +259,7 @@ def mcnemar(first_right: Sequence[bool], second_right: Sequence[bool]) -> float:
 
 
 def paired_difference(
-    first_right: Sequence[bool], second_right: Sequence[bool], *, rng: Generator, resamples: int = 2000
+    first_right: Sequence[bool], second_right: Sequence[bool], *, rng: np.random.Generator, resamples: int = 2000
 ) -> Interval:
     """The accuracy of the first system minus that of the second on the same examples.
 
@@ -277,7 +282,7 @@ def _all_labels(labels: Sequence[str], *seen: Collection[str]) -> tuple[str, ...
     return (*labels, *sorted(set().union(*seen).difference(labels)))
 
 
-def _intervals(score: Score, counts: Counts, rng: Generator, resamples: int) -> list[Interval]:
+def _intervals(score: Score, counts: Counts, rng: np.random.Generator, resamples: int) -> list[Interval]:
     """One interval a metric, from the P rows as counted and as drawn again."""
     values = score(counts[None].astype(np.float64))[0]
     drawn = np.concatenate([score(chunk) for chunk in _resamples(counts, rng, resamples)])
@@ -285,7 +290,7 @@ def _intervals(score: Score, counts: Counts, rng: Generator, resamples: int) -> 
     return [Interval(*row) for row in np.stack([values, *ends], axis=1).tolist()]
 
 
-def _resamples(counts: Counts, rng: Generator, resamples: int) -> Iterator[Floats]:
+def _resamples(counts: Counts, rng: np.random.Generator, resamples: int) -> Iterator[Floats]:
     """Yield (R, P) counts of N rows drawn with replacement, a few resamples at a time."""
     N, P = int(counts.sum()), len(counts)
     at_once = max(1, CELLS_AT_ONCE // P)
@@ -299,7 +304,7 @@ def _resamples(counts: Counts, rng: Generator, resamples: int) -> Iterator[Float
 
 
 def _label_scores(
-    labels: tuple[str, ...], marks: Floats, counts: Counts, rng: Generator, resamples: int
+    labels: tuple[str, ...], marks: Floats, counts: Counts, rng: np.random.Generator, resamples: int
 ) -> tuple[dict[str, Interval], tuple[ClassScore, ...]]:
     """Headline figures and classes from marks (2, P, K): 1 where the gold, the prediction of a row has the label."""
     gold_marks, predicted_marks = marks
@@ -325,7 +330,7 @@ def _label_scores(
 
 
 def _calibration_error(
-    right: NDArray[np.bool_], confidences: Sequence[float], rng: Generator, resamples: int
+    right: NDArray[np.bool_], confidences: Sequence[float], rng: np.random.Generator, resamples: int
 ) -> Interval:
     confidence = np.asarray(confidences, dtype=np.float64)
     if not ((confidence >= 0) & (confidence <= 1 + 1e-6)).all():

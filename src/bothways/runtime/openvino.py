@@ -11,7 +11,6 @@ import queue
 import subprocess
 import sys
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +84,9 @@ def why_no_openvino() -> str | None:
     """Why OpenVINO cannot be used here, if it cannot; what a trial process found is remembered for this processor."""
     if importlib.util.find_spec("openvino") is None:
         return "OpenVINO is not installed: pip install 'bothways[openvino]'"
-    key = f"{metadata.version('openvino')} on {processor()}"
+    from importlib.metadata import version  # slow to import, and most predictions do without OpenVINO
+
+    key = f"{version('openvino')} on {processor()}"
     path = Path.home() / REMEMBERED
     try:
         known = json.loads(path.read_text(encoding="utf-8"))

@@ -11,14 +11,14 @@ Places = tuple[tuple[int, int], ...]  # start and end of each word
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _MARK = "\u00aa"  # stands for a mark or an invisible character while words are looked for; a letter, so it stays inside
 _LETTER = rf"(?:(?![{_UNSPACED}])\w)"
-_WORD = re.compile(
+_WORD = (
     rf"[{_UNSPACED}]{_MARK}*"
     r"|(?:[^\W\d_]\.){2,}|\b[A-Z]\.(?=\s+[A-Z])"  # U.S., George W. Bush
     r"|['’][sS]\b"
     rf"|{_LETTER}+(?:(?:[-&+@]|\.(?=[a-z\d])|[,:](?=\d)|['’](?![sS]\b)){_LETTER}+)*"  # half-time, 1.5, 10:30, don't
     rf"|[^\w\s]{_MARK}*"
 )
-_SPACED = re.compile(rf"(?![{_UNSPACED}])[^\W_]")
+_SPACED = rf"(?![{_UNSPACED}])[^\W_]"
 
 
 def split_words(text: str) -> Places:
@@ -32,7 +32,7 @@ def split_words(text: str) -> Places:
         text = text.translate(
             {ord(one): _MARK for one in set(text) if category(one)[0] == "M" or category(one) == "Cf"}
         )
-    return tuple(match.span() for match in _WORD.finditer(text))
+    return tuple(match.span() for match in re.finditer(_WORD, text))
 
 
 def within_word(text: str, place: int) -> bool:
@@ -42,4 +42,4 @@ def within_word(text: str, place: int) -> bool:
     (True, False, False)
     """
     around = text[max(place - 1, 0) : place + 1]
-    return place > 0 and len(around) == 2 and all(_SPACED.match(one) or category(one)[0] == "M" for one in around)
+    return place > 0 and len(around) == 2 and all(re.match(_SPACED, one) or category(one)[0] == "M" for one in around)
