@@ -46,12 +46,12 @@ class Shape:
 
 
 SHAPES = {
-    "bert-base": Shape("bert-base-uncased", 872, 96),
-    "bert-large": Shape("bert-large-uncased", 288, 32),
-    "distilbert": Shape("distilbert-base-uncased", 872, 160),
-    "albert-base": Shape("albert-base-v2", 872, 96),
-    "roberta-base": Shape("roberta-base", 872, 96),
-    "minilm-l6": Shape("minilm-l6", 872, 320),
+    "bert-base": Shape("bert-base-uncased", 320, 32),
+    "bert-large": Shape("bert-large-uncased", 96, 10),
+    "distilbert": Shape("distilbert-base-uncased", 480, 48),
+    "albert-base": Shape("albert-base-v2", 320, 32),
+    "roberta-base": Shape("roberta-base", 320, 32),
+    "minilm-l6": Shape("minilm-l6", 872, 96),
 }
 
 

@@ -16,7 +16,7 @@ from bothways.runtime.processor import cores
 from bothways.tasks.task import Example
 from bothways.terminal import Reporter
 
-BUDGETS = (256, 1024, 2048)  # besides MAX_TOKENS
+BUDGETS = (256, 512, 1024)  # besides MAX_TOKENS
 FINALISTS = 2  # engines whose streams and batches are varied
 PASSES = 3
 

@@ -22,7 +22,7 @@ from bothways.terminal import Reporter
 
 Name = Literal["onnxruntime", "openvino", "torch"]
 Precision = Literal["int8", "int8-static", "bf16", "fp32"]
-MAX_TOKENS = 512  # in a batch: what a core computes on then stays in its cache
+MAX_TOKENS = 384  # in a batch: what a core computes on then stays in its cache
 ALONE = 128  # pieces: a product with so many rows is full, and without padding the graph takes the fast attention
 ABLE: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("int8", "int8-static", "fp32"),  # no bf16: it has no such products on processors
