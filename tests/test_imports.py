@@ -15,6 +15,7 @@ ORDER = (
     "storage",
     "terminal",
     "options",
+    "processor",
     "text",
     "batch",
     "metrics",

@@ -21,10 +21,10 @@ from bothways.batch import make_batch
 from bothways.errors import CheckpointError, DataError, MissingDependencyError, OptionError
 from bothways.model.checkpoint import read_safetensors, write_safetensors
 from bothways.predictor import Predictor, load
+from bothways.processor import processor
 from bothways.runtime import engines, openvino
 from bothways.runtime.engines import tuned_key
 from bothways.runtime.exports import EXPORT, FOLDER, Graph, Plan, read_tuned, write_tuned
-from bothways.runtime.processor import processor
 from bothways.tasks.classify import Classify
 from bothways.tasks.task import Example
 from bothways.terminal import Reporter

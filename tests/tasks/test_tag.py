@@ -202,11 +202,15 @@ def test_tags_of_all_words_and_nothing_else_are_trained():
         (("O", "B-PER", "I-PER"), "IOB1"),
         (("O", "I-PER"), "IO"),
         (("O", "B-PER", "I-PER", "E-PER", "S-PER"), "BIOES"),
+        (("O", "B-PER", "I-PER", "L-PER", "U-PER"), "BIOES"),
+        (("O", "PER", "creative-work"), "IO"),
     ],
 )
 def test_the_scheme_of_a_foreign_checkpoint_is_read_off_its_labels(labels, scheme):
     task = Tag.of_checkpoint({"id2label": {str(place): label for place, label in enumerate(labels)}})
     assert (task.labels, task.scheme) == (labels, scheme)
+    assert "PER" in task.types
+    assert not {"L-PER", "U-PER"} & set(task.types)
 
 
 @pytest.mark.parametrize("strategy", ["none", "simple"])

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from bothways.errors import DataError
 from bothways.metrics import entity_spans
-from bothways.text.columns import Sentence, detect_scheme, read_sentences, to_bio
+from bothways.text.columns import Sentence, detect_scheme, read_sentences
+from bothways.text.schemes import to_bio
 
 KINDS = st.sampled_from(["PER", "creative-work", "B"])
 SENTENCES = st.lists(st.tuples(KINDS, st.integers(1, 3)) | st.none(), min_size=1, max_size=8)

@@ -11,11 +11,11 @@ import numpy as np
 from bothways.batch import Batch, budgeted, make_batch
 from bothways.errors import DataError
 from bothways.predictor import Predictor
+from bothways.processor import cores
 from bothways.runtime.artifact import Artifact
 from bothways.runtime.engines import MAX_TOKENS, OnnxRuntimeEngine, open_engine
 from bothways.runtime.export import write_graph
 from bothways.runtime.exports import Export, Form, Graph
-from bothways.runtime.processor import cores
 from bothways.tasks import Task, Trainable
 from bothways.tasks.task import Example
 from bothways.terminal import Reporter

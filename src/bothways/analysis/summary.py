@@ -10,7 +10,7 @@ from typing import Any
 
 from bothways.analysis.compare import Comparison
 from bothways.analysis.report import Lengths, Mistake, Report, Row
-from bothways.runtime.processor import model_name
+from bothways.processor import model_name
 from bothways.tasks.task import Example
 from bothways.terminal import clock
 

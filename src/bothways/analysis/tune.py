@@ -9,10 +9,10 @@ from typing import Any
 from bothways.analysis.compare import in_process
 from bothways.analysis.gate import MOST_FALL, judged
 from bothways.errors import BothwaysError, OptionError
+from bothways.processor import cores
 from bothways.runtime.artifact import Artifact
 from bothways.runtime.engines import ABLE, MAX_TOKENS, tuned_key
 from bothways.runtime.exports import Export, Graph, Plan, write_tuned
-from bothways.runtime.processor import cores
 from bothways.tasks.task import Example
 from bothways.terminal import Reporter
 

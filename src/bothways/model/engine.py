@@ -17,6 +17,7 @@ from bothways.model.dropout import NO_DROPOUT, Dropout
 from bothways.model.encoder import Encoder, Layer
 from bothways.model.heads import TaskModel
 from bothways.model.layout import Packed
+from bothways.processor import multiplies_bf16
 from bothways.terminal import Reporter
 
 Precision = Literal["bf16", "fp32"]
@@ -26,8 +27,7 @@ def best_precision(device: torch.device | None = None) -> Precision:
     """bf16 where the processor, or the GPU, multiplies it directly, else fp32: emulated bf16 is slower than fp32."""
     if device is not None and device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    native = torch.cpu.get_capabilities()
-    return "bf16" if native.get("avx512_bf16") or native.get("amx_bf16") else "fp32"
+    return "bf16" if multiplies_bf16() else "fp32"
 
 
 def set_precision(encoder: Encoder, precision: Precision) -> None:

@@ -13,10 +13,10 @@ import numpy as np
 from bothways.batch import NEVER, Batch
 from bothways.errors import CheckpointError, MissingDependencyError, OptionError
 from bothways.model.config import WEIGHTS
+from bothways.processor import cores, multiplies_bf16, multiplies_bytes, processor
 from bothways.runtime.artifact import Artifact
 from bothways.runtime.exports import Export, Form, Plan, graph_inputs, read_tuned
 from bothways.runtime.openvino import OpenVinoEngine, why_no_openvino
-from bothways.runtime.processor import cores, multiplies_bf16, multiplies_bytes, processor
 from bothways.tasks import Task
 from bothways.terminal import Reporter
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from bothways.batch import NEVER, Batch
 from bothways.errors import BothwaysError, CheckpointError
+from bothways.processor import cores, multiplies_bf16, processor
 from bothways.runtime.exports import Export, graph_inputs
-from bothways.runtime.processor import cores, multiplies_bf16, processor
 from bothways.storage import write_text
 
 REMEMBERED = Path(".cache") / "bothways" / "openvino.json"  # in the home directory

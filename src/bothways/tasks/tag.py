@@ -32,8 +32,9 @@ from bothways.tasks.task import (
     named,
     owned,
 )
-from bothways.text.columns import Scheme, Sentence, detect_scheme, read_sentences, to_bio
+from bothways.text.columns import Sentence, detect_scheme, read_sentences
 from bothways.text.files import RECORDS, TABLES, UNPACK, Columns, Row, Source, numbered_lines, read_rows
+from bothways.text.schemes import Scheme, may_follow, split_tag, to_bio
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.text.words import Places, split_words
 
@@ -127,8 +128,8 @@ class Tag(Trainable):
     def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
         """The task of a directory of `transformers`, which does not say whether I- may begin an entity: it may."""
         labels = labels_in(config)
-        prefixes = {label[:2] for label in labels}
-        scheme: Scheme = "BIOES" if prefixes & {"E-", "S-"} else "IOB1" if "B-" in prefixes else "IO"
+        prefixes = {split_tag(label)[0] for label in labels}
+        scheme: Scheme = "BIOES" if prefixes & {"E", "S"} else "IOB1" if "B" in prefixes else "IO"
         return cls(labels, scheme, **settings)
 
     def describe(self) -> str:
@@ -138,7 +139,7 @@ class Tag(Trainable):
     @property
     def types(self) -> tuple[str, ...]:
         """The entity types."""
-        return tuple(dict.fromkeys(_split(label)[1] for label in self.labels if label != "O"))
+        return tuple(dict.fromkeys(split_tag(label)[1] for label in self.labels if label != "O"))
 
     @property
     def outputs(self) -> int:  # type: ignore[override]
@@ -165,9 +166,9 @@ class Tag(Trainable):
         known = set(self.types)
         for example in examples:
             for tag in example.gold if isinstance(example.gold, tuple) else ():
-                if tag != "O" and _split(tag)[1] not in known:
+                if tag != "O" and split_tag(tag)[1] not in known:
                     raise DataError(
-                        f"{example.where}: the type {_split(tag)[1]!r} is not one of {', '.join(self.types)}; "
+                        f"{example.where}: the type {split_tag(tag)[1]!r} is not one of {', '.join(self.types)}; "
                         "correct it or add training sentences for it"
                     )
 
@@ -243,7 +244,7 @@ class Tag(Trainable):
         tags = [self.labels[k] for k in path]
         scores = np.exp(emissions[np.arange(len(path)), path])
         entities = tuple(self._entities(text, places, tags, scores))
-        return Tagged(entities=entities, tags=_bio(tags), scores=tuple(scores.tolist()), **more)
+        return Tagged(entities=entities, tags=to_bio(tags), scores=tuple(scores.tolist()), **more)
 
     def score(
         self, predictions: Sequence[Tagged], golds: Sequence[Gold], *, rng: np.random.Generator, resamples: int = 2000
@@ -275,15 +276,15 @@ class Tag(Trainable):
     def _transitions(self) -> np.ndarray:
         """(L + 1, L + 1) whether a tag may follow another; the last row is the beginning, the last column the end."""
         tags = [*self.labels, "O"]
-        return np.array([[_legal(before, after, self.scheme) for after in tags] for before in tags])
+        return np.array([[may_follow(before, after, self.scheme) for after in tags] for before in tags])
 
     def _entities(
         self, text: str, places: Sequence[tuple[int, ...]], tags: Sequence[str], scores: np.ndarray
     ) -> Iterator[Entity]:
         begun: list[int] = []
         for number, tag in enumerate([*tags, "O"]):
-            prefix, kind = _split(tag)
-            before = _split(tags[number - 1]) if number else ("O", "")
+            prefix, kind = split_tag(tag)
+            before = split_tag(tags[number - 1]) if number else ("O", "")
             goes_on = begun and kind == before[1] and prefix not in ("B", "S", "O") and before[0] not in ("E", "S")
             if begun and not goes_on:
                 start, end = places[begun[0]][0], places[begun[-1]][1]
@@ -323,33 +324,6 @@ def words_of(example: Example) -> Places:
         return split_words(example.texts[0])
     given: Places = example.given[0]
     return given
-
-
-def _legal(before: str, after: str, scheme: Scheme) -> bool:
-    (left, kind), (right, next_kind) = _split(before), _split(after)
-    if scheme == "BIO":
-        return right != "I" or (left in "BI" and kind == next_kind)
-    if scheme == "BIOES":
-        inside = left in ("B", "I")
-        return (right in ("I", "E") and kind == next_kind) if inside else right in ("O", "B", "S")
-    return True
-
-
-def _split(tag: str) -> tuple[str, str]:
-    if tag == "O":
-        return "O", ""
-    return (tag[0], tag[2:]) if tag[:2] in ("B-", "I-", "E-", "S-") else ("I", tag)
-
-
-def _bio(tags: Sequence[str]) -> tuple[str, ...]:
-    """Tags of any scheme as BIO."""
-    found, before = [], ("O", "")
-    for tag in tags:
-        prefix, kind = _split(tag)
-        goes_on = kind == before[1] and prefix in ("I", "E") and before[0] not in ("E", "S", "O")
-        found.append("O" if prefix == "O" else f"{'I' if goes_on else 'B'}-{kind}")
-        before = (prefix, kind)
-    return tuple(found)
 
 
 def _runs(owner: np.ndarray) -> Iterator[tuple[int, slice]]:

@@ -1,11 +1,4 @@
-"""Files of words in columns, as CoNLL-2003 has them, and the schemes in which their tags mark entities.
-
-word      IO     IOB1   BIO    BIOES
-Ann       I-PER  I-PER  B-PER  B-PER
-Lee       I-PER  I-PER  I-PER  E-PER
-Rome      I-LOC  I-LOC  B-LOC  S-LOC
-Paris     I-LOC  B-LOC  B-LOC  S-LOC      in IO one entity with the word before
-"""
+"""Files of words in columns, as CoNLL-2003 has them, and which scheme their tags are in."""
 
 from __future__ import annotations
 
@@ -13,14 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal
 
 from bothways.errors import DataError
 from bothways.text.files import numbered_lines, without_end
+from bothways.text.schemes import Scheme, split_tag
 
-Scheme = Literal["IO", "IOB1", "BIO", "BIOES"]
 _PREFIXED = re.compile(r"([BIESLUM])-(.+)", re.DOTALL)
-_CANONICAL = {"L": "E", "U": "S", "M": "I"}  # BILOU's and BMES's letters as those of BIOES
 _BARE = re.compile(r"(?![BIESLUM]-)[^\W\d_][\w./-]*")
 
 
@@ -121,21 +112,6 @@ def detect_scheme(sentences: Sequence[Sentence]) -> Scheme:
     return "IOB1" if begun_inside else "BIO"
 
 
-def to_bio(tags: Sequence[str]) -> tuple[str, ...]:
-    """The tags of one sentence, of any scheme, as BIO, marking the same entities.
-
-    >>> to_bio(["B-PER", "E-PER", "S-LOC", "O"])
-    ('B-PER', 'I-PER', 'B-LOC', 'O')
-    """
-    found, open_kind = [], ""
-    for tag in tags:
-        prefix, kind = _split(tag, "tag")
-        goes_on = prefix in ("I", "E") and kind == open_kind
-        found.append("O" if prefix == "O" else f"{'I' if goes_on else 'B'}-{kind}")
-        open_kind = "" if prefix in ("O", "E", "S") else kind
-    return tuple(found)
-
-
 def _sentence(rows: Sequence[tuple[str, str, str]]) -> Sentence:
     words, tags, where = zip(*rows, strict=True)
     return Sentence(words, tags, where)
@@ -162,15 +138,9 @@ def _likely_columns(cells: Sequence[str]) -> str:
 
 
 def _split(tag: str, where: str) -> tuple[str, str]:
-    """A tag's prefix and type; a bare type is inside an entity."""
-    if tag == "O":
-        return "O", ""
-    match = _PREFIXED.fullmatch(tag)
-    if match:
-        return _CANONICAL.get(match[1], match[1]), match[2]
-    if not _BARE.fullmatch(tag):
+    if tag != "O" and not _PREFIXED.fullmatch(tag) and not _BARE.fullmatch(tag):
         raise DataError(f"{where}: found {tag!r}, expected a tag: O, or a type behind B-, I-, E- or S-")
-    return "I", tag
+    return split_tag(tag)
 
 
 def _check_bioes(one: Sentence) -> None:
