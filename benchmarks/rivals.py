@@ -171,12 +171,16 @@ def open_onnxruntime(job: Job, *, file: str) -> Classifier:
 
 def open_openvino(job: Job, *, file: str, hint: str) -> Classifier:
     """One compiled model with a stream of one thread for each core; the precision hint is always said."""
+    import numpy as np
     import openvino
 
     directory, count = Path(job["directory"]), job["threads"]
     config = config_of(directory)
     settings = {"INFERENCE_PRECISION_HINT": hint, "NUM_STREAMS": count, "INFERENCE_NUM_THREADS": count}
     model = openvino.Core().compile_model(str(Path(job["work"]) / file), "CPU", settings)
+    openvino.Tensor(
+        np.zeros(1, np.float32)
+    ).element_type.to_dtype()  # the first array; two threads that give it at once wait for ever
     wanted, pad_id = inputs_of(config), config["pad_token_id"]
 
     def stream() -> Callable[[list[list[int]]], Any]:

@@ -61,6 +61,8 @@ class OpenVinoEngine:
             compiled = openvino.Core().compile_model(self.weights, "CPU", settings)
         except RuntimeError as error:
             raise CheckpointError(f"{self.weights}: OpenVINO cannot run it ({str(error).splitlines()[-1]})") from error
+        # Two threads that hand over their first arrays at once wait for each other for ever: this is the first.
+        openvino.Tensor(np.zeros(1, np.float32)).element_type.to_dtype()
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(streams):
             self._free.put(compiled.create_infer_request())
