@@ -23,6 +23,8 @@ from bothways.text.tokenizer import Encoded, Tokenizer
 
 CHUNK = 4096  # examples sorted together: many enough to fill batches with equal lengths, few enough for memory
 FIRST_CHUNK = 1024  # and at first, so that answers come soon; each chunk is twice the one before
+SMALL = 128  # tokens: fewer are not worth a batch
+PADDED = 1.05  # tokens with padding, of those without
 AHEAD = 128  # examples of a chunk, the longest, that are computed while the others are encoded
 CHUNK_CHARACTERS = 1_000_000  # of which there are no more than about so many characters
 Progress = Callable[[float], None]  # told the share that is done
@@ -100,9 +102,12 @@ class _Chunk:
         return list(range(len(self.windows) - len(made), len(self.windows)))
 
     def grouped(self, windows: Sequence[int]) -> Iterator[list[int]]:
-        """The batches of some windows."""
+        """The batches of some windows: as many for each stream, so that none waits for the last one of another."""
         engine, lengths = self.predictor.engine, [len(self.windows[number].ids) for number in windows]
-        for group in budgeted(lengths, engine.max_tokens, engine.alone):
+        most = engine.max_tokens * engine.streams
+        batches = -(-sum(lengths) // most) * engine.streams
+        even = max(SMALL, int(PADDED * sum(lengths) / batches))
+        for group in budgeted(lengths, min(even, engine.max_tokens), engine.alone):
             yield [windows[place] for place in group]
 
     def start(self, groups: Sequence[list[int]], pool: Executor) -> None:

@@ -339,6 +339,19 @@ def test_what_is_encoded_first_changes_no_answer(model, monkeypatch, ahead):
     np.testing.assert_allclose(scores(predictor, texts), alone, atol=1e-5)
 
 
+def test_a_few_texts_are_shared_out_evenly_among_the_streams(model):
+    predictor = load(model, plan=Plan("onnxruntime", "fp32", 2, 384))
+    sizes: list[int] = []
+    run = predictor.engine.run
+    predictor.engine.run = lambda batch: sizes.append(len(batch.ids)) or run(batch)
+    predictor([f"great film {number}" for number in range(100)])
+    assert len(sizes) == 2
+    assert max(sizes) < 1.2 * min(sizes)
+    sizes.clear()
+    predictor([f"great film {number}" for number in range(10)])  # too few to be divided
+    assert len(sizes) == 1
+
+
 def test_one_text_opens_one_session_and_many_one_a_stream(model, monkeypatch):
     import onnxruntime
 
