@@ -339,6 +339,31 @@ def test_what_is_encoded_first_changes_no_answer(model, monkeypatch, ahead):
     np.testing.assert_allclose(scores(predictor, texts), alone, atol=1e-5)
 
 
+# The first batches of two threads at the same moment, in a process that switches between them as often as it can.
+FIRST_BATCHES = """
+import sys, threading
+from bothways.batch import make_batch
+from bothways.predictor import load
+from bothways.runtime import openvino
+from bothways.runtime.exports import Plan
+sys.setswitchinterval(1e-6)
+predictor = load(sys.argv[1], plan=Plan("openvino", "fp32", 2, 512))
+batch = make_batch(predictor.task.encode([predictor.task.example("great film")], predictor.tokenizer))
+together, inputs = threading.Barrier(2), openvino.graph_inputs(batch, 0)
+openvino.graph_inputs = lambda *_: (together.wait(), inputs)[1]
+threads = [threading.Thread(target=predictor.engine.run, args=(batch,)) for _ in range(2)]
+for thread in threads:
+    thread.start()
+"""
+
+
+def test_two_threads_may_begin_with_openvino_at_once(model):
+    if openvino.why_no_openvino() is not None:
+        pytest.skip(openvino.why_no_openvino())
+    for _ in range(5):
+        subprocess.run([sys.executable, "-c", FIRST_BATCHES, str(model)], check=True, timeout=60)
+
+
 def test_a_few_texts_are_shared_out_evenly_among_the_streams(model):
     predictor = load(model, plan=Plan("onnxruntime", "fp32", 2, 384))
     sizes: list[int] = []
