@@ -102,7 +102,7 @@ def test_a_graph_computes_what_the_modules_compute(family, head, form):
     assert np.square(found - expected).mean() <= TOLERANCE[form] ** 2 * np.square(expected).mean()
 
 
-def test_a_mask_folded_into_the_keys_hides_padding_wholly():
+def test_what_padding_holds_changes_no_answer():
     """Windows beside longer ones answer as alone, whatever their padding holds."""
     model, batch = model_of("bert", "hidden"), ragged("bert")
     weights = {name: value.numpy() for name, value in model.state_dict().items()}

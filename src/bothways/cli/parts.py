@@ -21,6 +21,9 @@ Engine = Annotated[str | None, typer.Option(help="onnxruntime, openvino or torch
 Precision = Annotated[str | None, typer.Option(help="int8, int8-static, bf16 or fp32; without it the best there is.")]
 Model = Annotated[str, typer.Argument(help="Directory of a fine-tuned model.", metavar="MODEL")]
 Out = Annotated[Path, typer.Option(help="Directory to write to.")]
+TimeBudget = Annotated[
+    str | None, typer.Option(help="Train so long, for example 5m or 1.5h, instead of --epochs or --steps.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands in the directory.")]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bothways.cli.parts import Json, Out, Overwrite, Resume, annotate, print_json, print_table
+from bothways.cli.parts import Json, Out, Overwrite, Resume, TimeBudget, annotate, print_json, print_table
 from bothways.options import with_options
 from bothways.terminal import Reporter
 from bothways.text.files import Columns
@@ -23,7 +23,7 @@ def finetune_command(
     out: Out,
     dev: Annotated[Path | None, typer.Option(help="The dev file; without it a tenth of TRAIN is set aside.")] = None,
     base: Annotated[str, typer.Option(help="A name that `bothways models` lists, or a directory.")] = "minilm-l6",
-    time_budget: Annotated[str | None, typer.Option(help="Train so long, for example 5m; replaces --epochs.")] = None,
+    time_budget: TimeBudget = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard files too.")] = False,
@@ -91,7 +91,7 @@ def pretrain_command(
         str | None, typer.Option("--from", help="Go on from this model: a directory, or a name of `bothways models`.")
     ] = None,
     shards: Annotated[Path | None, typer.Option(help="Where the corpus is kept in pieces, to be used again.")] = None,
-    time_budget: Annotated[str | None, typer.Option(help="Train so long, for example 90m; replaces --steps.")] = None,
+    time_budget: TimeBudget = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     as_json: Json = False,

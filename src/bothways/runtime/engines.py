@@ -116,7 +116,7 @@ class OnnxRuntimeEngine:
                 self.weights,
                 options,
                 providers=["CPUExecutionProvider"],
-                disabled_optimizers=["SkipLayerNormFusion"],  # the fused operator takes four times as long as the two
+                disabled_optimizers=["SkipLayerNormFusion"],  # the fused operator takes five times as long as the two
             )
         except Exception as error:
             raise CheckpointError(f"{self.weights}: ONNX Runtime cannot read it ({_line(error)})") from error
