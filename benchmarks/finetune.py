@@ -200,7 +200,7 @@ def run_bothways(options: argparse.Namespace, precision: str) -> dict[str, float
         state = fit(model, job, Reporter(quiet=True))
         seconds = ended[0] - began
     set_precision(model.encoder, precision)
-    predictions = Predictor(task, tokenizer, TorchEngine(model)).predict(dev)
+    predictions = Predictor(task, tokenizer, TorchEngine(model)).predict_examples(dev)
     scores = task.score(predictions, [one.gold for one in dev], rng=np.random.default_rng(0), resamples=2)
     return {"seconds": seconds, "tokens": state.tokens, "quality": scores.metrics[task.headline].value}
 

@@ -40,9 +40,9 @@ class Predictor:
         """Predictions for inputs (texts; for pairs and questions, tuples of two), in their order."""
         if isinstance(inputs, str):
             raise DataError("a single string was given, expected a list of texts: model([text])")
-        return self.predict([self.task.example(one) for one in inputs])
+        return self.predict_examples([self.task.example(one) for one in inputs])
 
-    def predict(self, examples: Sequence[Example], reporter: Reporter | None = None) -> list[Any]:
+    def predict_examples(self, examples: Sequence[Example], reporter: Reporter | None = None) -> list[Any]:
         """Predictions for examples, in their order."""
         return list(self.stream(examples, total=len(examples), reporter=reporter))
 
@@ -73,7 +73,7 @@ class _Chunk:
     def __init__(self, predictor: Predictor, examples: Sequence[Example], pool: Executor) -> None:
         self.predictor, self.examples = predictor, examples
         task = predictor.task
-        self.problems = [task.problem(example) for example in examples]
+        self.problems = [example.error or task.problem(example) for example in examples]
         places: dict[Any, int] = {}  # of each different readable example among the readable
         self.readable: list[Example] = []
         self.which: list[int] = []

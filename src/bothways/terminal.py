@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -35,11 +36,14 @@ class Bar:
             self._spoke = now
             left = (now - self._began) / max(done - self._first, 1e-9) * max(self.total - done, 0.0)
             share = 100 * done / max(self.total, 1e-9)
-            self.reporter.note(f"{self.title}: {share:.0f} %, {clock(left)} left {text}".rstrip())
+            self.reporter.say(f"{self.title}: {share:.0f} %, {clock(left)} left {text}".rstrip())
+
+
+LOGGER = logging.getLogger("bothways")
 
 
 class Reporter:
-    """Where notes and progress go; quiet for use from Python."""
+    """Where messages and progress go: to stderr, or for use from Python (`quiet`) to the logger "bothways"."""
 
     def __init__(self, *, quiet: bool = False, stream: TextIO | None = None) -> None:
         self.quiet = quiet
@@ -47,9 +51,20 @@ class Reporter:
         self._live: Console | None = None
 
     def note(self, text: str) -> None:
-        """One line for the user."""
+        """A line that the user should see: a fallback, something left out. Logged as a warning."""
         if self.quiet:
+            LOGGER.warning(text)
             return
+        self._print(text)
+
+    def say(self, text: str) -> None:
+        """A line about what goes on. Logged as information."""
+        if self.quiet:
+            LOGGER.info(text)
+            return
+        self._print(text)
+
+    def _print(self, text: str) -> None:
         if self._live is not None:
             self._live.print(text, markup=False, highlight=False)
         else:

@@ -86,7 +86,7 @@ def test_every_engine_answers_as_pytorch_in_fp32(model, engine, precision, toler
     else:
         other = load(model, plan=plan)
         assert f", {precision}, " in other.engine.describe()
-        predictions = other.predict(examples)
+        predictions = other.predict_examples(examples)
     found = np.array([[one.scores[label] for label in reference.task.labels] for one in predictions])
     assert np.abs(found - scores(reference)).max() <= tolerance
 

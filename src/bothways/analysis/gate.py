@@ -51,11 +51,11 @@ def export_judged(
     task, tokenizer = artifact.task, artifact.tokenizer
     pad_id = artifact.config.pad_token_id
     engine = OnnxRuntimeEngine(export, export.file(form), form, pad_id, streams=cores())
-    predictions = Predictor(task, tokenizer, engine, artifact).predict(examples, reporter)
+    predictions = Predictor(task, tokenizer, engine, artifact).predict_examples(examples, reporter)
     if task.head == "masked" and not any(prediction.masks for prediction in predictions):
         raise DataError(f"no text has a masked word ([MASK] or <mask>), so there is nothing to judge {form} on")
     plain = open_engine(artifact, Reporter(quiet=True), engine="torch", precision="fp32")
-    reference = Predictor(task, tokenizer, plain, artifact).predict(examples, reporter)
+    reference = Predictor(task, tokenizer, plain, artifact).predict_examples(examples, reporter)
     graph = judged(export.graphs[form], task, examples, reference, predictions, most_fall=most_fall)
     export = export.with_graph(form, graph)
     export.write()

@@ -147,7 +147,7 @@ def finetune(
         golds = [example.gold for example in dev_examples if example.gold is not None]
 
         def judge() -> dict[str, float]:
-            predictions = predictor.predict(dev_examples, reporter)
+            predictions = predictor.predict_examples(dev_examples, reporter)
             scores = made.score(predictions, golds, rng=np.random.default_rng(recipe.seed), resamples=10)
             return {name: interval.value for name, interval in scores.metrics.items()}
 
@@ -169,7 +169,7 @@ def finetune(
         "machine": machine(),
         "versions": versions(),
     }
-    made = made.tuned(predictor.predict(dev_examples, reporter), golds) if made.tunes else made
+    made = made.tuned(predictor.predict_examples(dev_examples, reporter), golds) if made.tunes else made
     artifact = Artifact(out, model.config, made, tokenizer, facts)
     artifact.write()
     try:

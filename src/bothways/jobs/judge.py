@@ -68,7 +68,7 @@ def evaluate(
     made = scored(predictor.task)
     examples = made.read(data, columns_for(predictor.artifact, columns))
     made.check(examples)
-    predictions = predictor.predict(examples, reporter)
+    predictions = predictor.predict_examples(examples, reporter)
     golds = [example.gold for example in examples if example.gold is not None]
     scores = made.score(predictions, golds, rng=np.random.default_rng(seed))
     return Evaluation(made, tuple(examples), tuple(predictions), scores)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import reprlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -26,15 +26,20 @@ NUMBER_COLUMNS = ("score", "similarity")
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What one row of a file means: one text or two, the human's answer if it has one, and its place.
+    """One row of a file: its text or texts, the reference answer if it has one, and where it was found.
 
-    `given` is what else a task is told: where the words are (tag), which labels may be (zero-shot).
+    `given` is what else a task is told: where the words are (tag), which labels may be (zero-shot). `row` holds all
+    columns of the row as they were read, `number` is the line or row number (from 1), `error` says why the row
+    cannot be answered (a prediction then carries the same error).
     """
 
     texts: tuple[str, ...]
     gold: Gold | None = None
     where: str = "input"
     given: Any = None
+    row: Mapping[str, Any] | None = field(default=None, compare=False)
+    number: int | None = field(default=None, compare=False)
+    error: str | None = None
 
 
 def labels_of(gold: Gold | None) -> tuple[str, ...]:
@@ -98,6 +103,14 @@ class Task(ABC):
     def read(cls, source: Source, columns: Columns, *, gold: bool = True) -> list[Example]:
         """The examples of a file, or of rows in memory; with `gold`, each must carry the human's answer."""
         return read_examples(source, cls.texts, columns, gold=gold)
+
+    @classmethod
+    def inputs(cls, source: Source, columns: Columns) -> Iterator[Example]:
+        """The examples of a source to predict, read as they are needed: one for each row, in order.
+
+        A row that cannot be read becomes an example with an `error`.
+        """
+        yield from cls.read(source, columns, gold=False)
 
     @classmethod
     def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
