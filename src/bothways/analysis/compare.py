@@ -218,7 +218,7 @@ def measure(what: dict[str, Any]) -> dict[str, Any]:
         assert artifact is not None
         files = [*artifact.files(), *([] if engine.weights is None else [engine.weights])]
         parameters, disk = engine.parameters, sum(path.stat().st_size for path in files)
-        predict = predictor.predict
+        predict = predictor.predict_examples
     predict(test[:WARM_TEXTS])
     times: list[float] = []
     while not times or (len(times) < what.get("passes", 1) and sum(times) < ENOUGH_SECONDS):
