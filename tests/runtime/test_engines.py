@@ -136,7 +136,7 @@ def test_a_graph_whose_judging_was_interrupted_is_not_used(copy, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Predictor, "predict", interrupted)
+    monkeypatch.setattr(Predictor, "predict_examples", interrupted)
     with pytest.raises(KeyboardInterrupt):
         bothways.export(copy, precision="int8", calibrate=ROWS)
     monkeypatch.undo()
