@@ -23,6 +23,7 @@ from bothways.terminal import Reporter
 Name = Literal["onnxruntime", "openvino", "torch"]
 Precision = Literal["int8", "int8-static", "bf16", "fp32"]
 MAX_TOKENS = 384  # in a batch: what a core computes on then stays in its cache
+SLOWER_FUSED = ("SkipLayerNormFusion", "BiasGeluFusion")  # these take up to five times as long as their parts
 ALONE = 128  # pieces: a product with so many rows is full, and without padding the graph takes the fast attention
 ABLE: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("int8", "int8-static", "fp32"),  # no bf16: it has no such products on processors
@@ -116,7 +117,7 @@ class OnnxRuntimeEngine:
                 self.weights,
                 options,
                 providers=["CPUExecutionProvider"],
-                disabled_optimizers=["SkipLayerNormFusion"],  # the fused operator takes five times as long as the two
+                disabled_optimizers=list(SLOWER_FUSED),
             )
         except Exception as error:
             raise CheckpointError(f"{self.weights}: ONNX Runtime cannot read it ({_line(error)})") from error

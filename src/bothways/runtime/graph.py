@@ -7,10 +7,12 @@ window, so that there the attention of the last layer has B queries alone.
 
 Three forms of the same computation:
 fp32         standard operators alone
-int8         for ONNX Runtime: matrices in 8 bits, one scale a column; what they multiply is scaled as it comes
+int8         for ONNX Runtime: 8-bit weights with a scale for each column, and 8-bit activations with a scale for each
+             token, so that the result for a token does not depend on the other tokens of its batch
 int8-static  standard operators with QuantizeLinear and DequantizeLinear, for any engine; scales fixed by calibration
 
-B windows, T their longest length, K pieces read, C hidden width, H heads, D = C / H.
+B windows, T their longest length, N = B·T tokens, K of them read by the head, C hidden width, H heads, D = C / H.
+Between the layers hidden states are (N, C) in int8, whose scales belong to rows, else (B, T, C), which OpenVINO fuses.
 """
 
 from __future__ import annotations
@@ -29,10 +31,12 @@ from bothways.runtime.exports import Form
 
 Weights = Mapping[str, np.ndarray]
 Ranges = Mapping[str, tuple[float, float]]  # the least and the largest number that each linear layer is given
-Given = tuple[str, ...]  # what products multiply: a tensor, or 8-bit numbers with their scale and zero
+Given = tuple[str, ...]  # what products multiply: a tensor, or 8-bit numbers and the scale of each of their rows
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OPSET, CONTRIB = 21, "com.microsoft"
 SHORT = 64  # pieces: below, plain operators are faster than the kernel that keeps scores in cache
+MIDDLE = 128  # the 8-bit number that means 0: activations are scaled to -127 ... 127 around it
+LEAST_ACTIVATED = -0.17  # GELU has no smaller value
 FAR = -1e4  # added to the scores of padding; exp of it is 0 in every precision
 _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "gelu": ("Gelu", {}),
@@ -74,6 +78,13 @@ class _Graph:
         self.initializers: list[onnx.TensorProto] = []
         self._known: dict[str, str] = {}
         self._made = 0  # names given
+        C, H = config.hidden_size, config.num_attention_heads
+        if form == "int8":
+            self.batch_shape = self._batch_shape(C)  # B, T, C
+            self.heads_shape = self._batch_shape(H, C // H)  # B, T, H, D
+            self.hidden_shape = self.constant([-1, C])
+        else:
+            self.heads_shape, self.hidden_shape = self.constant([0, 0, H, C // H]), self.constant([0, 0, C])
 
     def fresh(self, kind: str) -> str:
         self._made += 1
@@ -97,6 +108,10 @@ class _Graph:
     def weight(self, name: str) -> str:
         return self.constant(self.weights[name], name)
 
+    def _batch_shape(self, *last: int) -> str:
+        """B, T and what follows, as a shape."""
+        return self.add("Concat", self.add("Shape", "input_ids"), self.constant(list(last)), axis=0)
+
     def encoder(self) -> str:
         """(B, T) ids -> (K, C) hidden of the pieces read."""
         config = self.config
@@ -112,14 +127,14 @@ class _Graph:
                 hidden, mixed = rows, self.attention_once(rows, hidden, layer, mask[0])
             else:
                 hidden, mixed = self.read(hidden), self.read(self.attention(hidden, layer, mask))
-            mixed = self.linear(mixed, f"{layer}.attention_output")
+            mixed = self.attention_output(mixed, layer)
             hidden = self.add_and_norm(hidden, mixed, f"{layer}.attention_norm")
             inner = self.activate(self.linear(hidden, f"{layer}.inner"), config.hidden_act)
             hidden = self.add_and_norm(hidden, self.linear(inner, f"{layer}.outer"), f"{layer}.norm")
         return hidden
 
     def embeddings(self) -> str:
-        """Piece + position + segment, normalised: (B, T) -> (B, T, C)."""
+        """Token + position + segment, normalized: (B, T) -> hidden states."""
         config = self.config
         first = config.rules.position_offset
         length = self.add("Shape", "input_ids", start=1, end=2)
@@ -130,6 +145,8 @@ class _Graph:
             segment = self.weight("encoder.embeddings.segment.weight")
             total = self.add("Add", self.add("Gather", segment, "token_type_ids"), total)
         total = self.add("Add", self.pieces(), total)
+        if self.form == "int8":
+            total = self.add("Reshape", total, self.constant([-1, config.embedding_width]))
         hidden = self.norm(total, "encoder.embeddings.norm")
         return self.linear(hidden, "encoder.embeddings.project") if config.projects else hidden
 
@@ -156,7 +173,7 @@ class _Graph:
         return bias, self.add("Or", padding, self.add("Less", length, self.constant(np.int64(SHORT))))
 
     def attention(self, hidden: str, layer: str, mask: tuple[str, str]) -> str:
-        """(B, T, C) -> (B, T, C), each piece mixed with those of its window (Vaswani et al. 2017, 3.2)."""
+        """Each token mixed with those of its window (Vaswani et al. 2017, 3.2)."""
         given, (bias, plainly) = self.given(hidden, f"{layer}.qkv"), mask
         parts = self.projected(given, layer, range(3))
         if self.form != "int8":
@@ -165,26 +182,27 @@ class _Graph:
         return self.add("If", plainly, then_branch=attend, else_branch=self.branch(lambda: self.fused(parts)))
 
     def attention_once(self, rows: str, hidden: str, layer: str, bias: str) -> str:
-        """(B, C), one piece of each window, and (B, T, C) all of them -> (B, C): attention of those pieces alone."""
-        name, C = f"{layer}.qkv", self.config.hidden_size
+        """(B, C), one token of each window, and all of them -> (B, C): attention of those tokens alone."""
+        name = f"{layer}.qkv"
         (query,) = self.projected(self.given(rows, name), layer, range(1))
-        query = self.add("Unsqueeze", query, self.constant([1]))
         both = self.projected(self.given(hidden, name), layer, range(1, 3))
-        return self.add("Reshape", self.attend([query, *both], bias), self.constant([-1, C]))
+        return self.attend([query, *both], bias, once=True)
 
     def projected(self, given: Given, layer: str, parts: range) -> list[str]:
         """Those of queries (0), keys (1) and values (2) of what `given` made ready, (…, C) each.
 
-        In int8 by a product each: to divide the result of a large one is a copy there.
+        In int8 by a product each (to divide the result of a large one is a copy there), and only the queries get their
+        bias: that of the keys adds the same number to all scores of a query, which softmax takes out again, and that
+        of the values passes through attention unchanged, so `attention_output` adds it.
         """
+        name, C = f"{layer}.qkv", self.config.hidden_size
         if self.form == "int8" and len(parts) > 1:
             return [found for part in parts for found in self.projected(given, layer, range(part, part + 1))]
-        name, C = f"{layer}.qkv", self.config.hidden_size
         own = slice(parts.start * C, parts.stop * C)
         factor = np.ones(3 * C, np.float32)  # of attention's scores, 1/√D: here it costs nothing
         factor[:C] = (C // self.config.num_attention_heads) ** -0.5
         weight = (self.weights[f"{name}.weight"] * factor[:, None])[own]
-        bias = (self.weights[f"{name}.bias"] * factor)[own]
+        bias = None if self.form == "int8" and parts.start else (self.weights[f"{name}.bias"] * factor)[own]
         joined = self.product(given, weight, bias, f"{name}.{parts.start}-{parts.stop}")
         if len(parts) == 1:
             return [joined]
@@ -195,7 +213,9 @@ class _Graph:
     def fused(self, parts: Sequence[str]) -> str:
         """Attention by ONNX Runtime's kernel for long windows, whose scores stay in cache; it takes no mask."""
         H = self.config.num_attention_heads
-        return self.add("MultiHeadAttention", *parts, domain=CONTRIB, num_heads=H, scale=1.0)
+        parts = [self.add("Reshape", part, self.batch_shape) for part in parts]
+        mixed = self.add("MultiHeadAttention", *parts, domain=CONTRIB, num_heads=H, scale=1.0)
+        return self.add("Reshape", mixed, self.hidden_shape)
 
     def branch(self, body: Callable[[], str]) -> onnx.GraphProto:
         """What `body` adds, as a graph of its own for one side of an If."""
@@ -204,20 +224,34 @@ class _Graph:
         made, self.nodes = helper.make_graph(self.nodes, f"branch_{output.name}", [], [output]), outer
         return made
 
-    def attend(self, parts: Sequence[str], mask: str) -> str:
-        """Scaled dot-product attention of queries, keys, values (Vaswani et al. 2017, 3.2), operator by operator."""
+    def attend(self, parts: Sequence[str], mask: str, *, once: bool = False) -> str:
+        """Scaled dot-product attention of queries, keys, values (Vaswani et al. 2017, 3.2), operator by operator.
+
+        With `once` there is one query in each window: (B, C) -> (B, C).
+        """
         C, H = self.config.hidden_size, self.config.num_attention_heads
-        D = C // H
-        heads = [self.add("Reshape", part, self.constant([0, 0, H, D])) for part in parts]
+        of_queries = self.constant([-1, 1, H, C // H]) if once else self.heads_shape
+        shapes = (of_queries, self.heads_shape, self.heads_shape)
+        heads = [self.add("Reshape", part, shape) for part, shape in zip(parts, shapes, strict=True)]
         query, value = (self.add("Transpose", part, perm=[0, 2, 1, 3]) for part in (heads[0], heads[2]))
         key = self.add("Transpose", heads[1], perm=[0, 2, 3, 1])  # (B, H, D, T)
         shares = self.add("Softmax", self.add("Add", self.add("MatMul", query, key), mask), axis=-1)  # (B, H, T, T)
         mixed = self.add("Transpose", self.add("MatMul", shares, value), perm=[0, 2, 1, 3])  # (B, T, H, D)
-        return self.add("Reshape", mixed, self.constant([0, 0, C]))
+        return self.add("Reshape", mixed, self.constant([-1, C]) if once else self.hidden_shape)
+
+    def attention_output(self, mixed: str, layer: str) -> str:
+        """The linear layer after attention."""
+        name = f"{layer}.attention_output"
+        weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+        if self.form == "int8":
+            bias = bias + weight @ self.weights[f"{layer}.qkv.bias"][-self.config.hidden_size :]  # of the values
+        return self.product(self.given(mixed, name), weight, bias, name)
 
     def read(self, hidden: str) -> str:
-        """(B, T, C) -> (K, C)."""
-        rows = self.add("Reshape", hidden, self.constant([-1, self.config.hidden_size]))
+        """Hidden states -> (K, C)."""
+        rows = (
+            hidden if self.form == "int8" else self.add("Reshape", hidden, self.constant([-1, self.config.hidden_size]))
+        )
         return self.add("Gather", rows, "reads")
 
     def head(self, head: str, rows: str) -> str:
@@ -248,31 +282,46 @@ class _Graph:
         """What the linear layer `name` multiplies, in the form's precision; several products may share it."""
         if self.form == "fp32":
             return (hidden,)
-        if self.form == "int8":  # 8-bit numbers, their scale and zero, from the least and the largest of `hidden`
-            number = self.fresh("scaled")
-            outputs = (number, f"{number}.scale", f"{number}.zero")
-            self.nodes.append(helper.make_node("DynamicQuantizeLinear", [hidden], outputs))
-            return outputs
+        if self.form == "int8":
+            return self.scaled_rows(hidden, activated=name.endswith(".outer") and self.config.hidden_act != "tanh")
         low, high = self.ranges[name]
         low, high = min(low, 0.0), max(high, 1e-6)
         scale = self.constant(np.float32((high - low) / 255), f"{name}.input_scale")
         zero = self.constant(np.uint8(round(-low / (high - low) * 255)), f"{name}.input_zero")
         return (self.add("DequantizeLinear", self.add("QuantizeLinear", hidden, scale, zero), scale, zero),)
 
-    def product(self, given: Given, weight: np.ndarray, bias: np.ndarray, name: str) -> str:
+    def scaled_rows(self, hidden: str, *, activated: bool) -> Given:
+        """(N, C) -> 8-bit numbers (N, C) and the scale of each row (N, 1), so that its largest number is ±127.
+
+        `activated`: after GELU or ReLU, no number is below `LEAST_ACTIVATED`, so the largest alone is looked for. A
+        row of zeros has the scale 0, and what is multiplied by it afterwards is 0, whatever its 8-bit numbers are.
+        """
+        columns = self.constant([1])
+        largest = self.add("ReduceMax", hidden if activated else self.add("Abs", hidden), columns, keepdims=0)
+        if activated:
+            largest = self.add("Max", largest, self.constant(np.float32(-LEAST_ACTIVATED)))
+        scale = self.add("Mul", largest, self.constant(np.float32(1 / 127)))  # (N,)
+        middle = numpy_helper.from_array(np.array([MIDDLE], np.uint8))
+        zeros = self.add("ConstantOfShape", self.add("Shape", scale), value=middle)
+        return self.add("QuantizeLinear", hidden, scale, zeros, axis=0), self.add("Unsqueeze", scale, columns)
+
+    def product(self, given: Given, weight: np.ndarray, bias: np.ndarray | None, name: str) -> str:
         """Of (…, C) made ready by `given` and (M, C) rows -> (…, M)."""
-        bias_name = self.constant(bias, f"{name}.bias")
         if self.form == "fp32":
-            return self.add("Add", self.add("MatMul", *given, self.constant(weight.T, f"{name}.matrix")), bias_name)
-        rows, row_scales = quantised(weight)
-        matrix, scales = self.constant(rows.T, f"{name}.matrix"), self.constant(row_scales, f"{name}.scales")
-        if self.form == "int8":
-            numbers, scale, zero = given
-            inputs = (numbers, matrix, scale, scales, zero, "", bias_name)
-            return self.add("MatMulIntegerToFloat", *inputs, domain=CONTRIB)
-        zeros = self.constant(np.zeros(len(rows), np.int8), f"{name}.zeros")
-        matrix = self.add("DequantizeLinear", matrix, scales, zeros, axis=1)
-        return self.add("Add", self.add("MatMul", *given, matrix), bias_name)
+            product = self.add("MatMul", *given, self.constant(weight.T, f"{name}.matrix"))
+        else:
+            rows, row_scales = quantised(weight)
+            matrix, scales = self.constant(rows.T, f"{name}.matrix"), self.constant(row_scales, f"{name}.scales")
+            if self.form == "int8":
+                numbers, scale = given
+                one, zero = self.constant(np.float32(1), "one"), self.constant(np.uint8(MIDDLE), "middle")
+                product = self.add("MatMulIntegerToFloat", numbers, matrix, one, scales, zero, domain=CONTRIB)
+                product = self.add("Mul", product, scale)
+            else:
+                zeros = self.constant(np.zeros(len(rows), np.int8), f"{name}.zeros")
+                matrix = self.add("DequantizeLinear", matrix, scales, zeros, axis=1)
+                product = self.add("MatMul", *given, matrix)
+        return product if bias is None else self.add("Add", product, self.constant(bias, f"{name}.bias"))
 
     def plain(self, hidden: str, name: str) -> str:
         """A linear layer in fp32, whatever the form."""
