@@ -84,6 +84,7 @@ class Classify(Trainable):
 
     name = "classify"
     head = "classify"
+    limits: ClassVar[dict[str, tuple[float, float]]] = Trainable.limits | {"threshold": (0.0, 1.0)}
     texts: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("text", "sentence", "review", "content", "utterance", "question", "comment", "body"),
     )

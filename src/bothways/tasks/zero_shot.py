@@ -14,6 +14,7 @@ from bothways.tasks.classify import Classify, Labelled
 from bothways.tasks.task import (
     Example,
     Pieces,
+    Task,
     how_read,
     labels_in,
 )
@@ -28,10 +29,12 @@ class ZeroShot(Classify):
     """
 
     name = "zero_shot"
+    fixed = frozenset({"nli"})
     nli: tuple[str, ...] = ()
     template: str = "This example is {}."
 
     def __post_init__(self) -> None:
+        Task.__post_init__(self)
         if "{}" not in self.template:
             raise OptionError(f"the template {self.template!r} has no {{}} to put a label in")
         if self.kind == "regression":
