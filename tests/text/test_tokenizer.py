@@ -567,6 +567,38 @@ def test_special_pieces_may_have_other_names(tmp_path: Path) -> None:
     assert found.mask_id is None
 
 
+# --- identity ----------------------------------------------------------------------------------------------
+
+
+def test_a_saved_tokenizer_has_the_same_fingerprint(tmp_path: Path) -> None:
+    for name in ("bert-base-uncased", "roberta-base", "albert-base-v2"):
+        ours = packaged(name)
+        ours.save(tmp_path / name)
+        assert Tokenizer.from_directory(tmp_path / name).fingerprint() == ours.fingerprint()
+
+
+@pytest.mark.parametrize("change", ["case", "accents", "swap", "score", "special", "layout"])
+def test_another_tokenizer_has_another_fingerprint(change: str, tmp_path: Path) -> None:
+    name = "albert-base-v2" if change == "score" else "bert-base-uncased"
+    before = packaged(name)
+    rules = json.loads(before.backend.to_str())
+    vocab = rules["model"]["vocab"]
+    if change == "case":
+        rules["normalizer"]["lowercase"] = False
+    if change == "accents":
+        rules["normalizer"]["strip_accents"] = False
+    if change == "swap":
+        vocab["zebra"], vocab["lens"] = vocab["lens"], vocab["zebra"]
+    if change == "score":
+        vocab[20_000][1] -= 5
+    if change == "special":
+        rules["added_tokens"].append({**rules["added_tokens"][-1], "id": vocab["zebra"], "content": "zebra"})
+    if change == "layout":
+        rules["post_processor"]["pair"][-1]["SpecialToken"]["type_id"] = 0
+    after = Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(rules)), before.config)
+    assert after.fingerprint() != before.fingerprint()
+
+
 # --- errors ------------------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import re
 import reprlib
 import tempfile
@@ -38,6 +40,12 @@ BERT_PAIR: Final = [(-1, 0), (0, 0), (-1, 0), (1, 1), (-1, 1)]  # [CLS] A [SEP] 
 LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 ORDINARY, WHITESPACE, EXTENDING, DROPPED = range(4)
 FIRST: Final = np.zeros(1, np.int64)
+PROBE: Final = (  # case, accents, marks, digits, scripts, controls, spaces and quotes: what tokenizers treat differently
+    "The naïve CAFÉ in Äöü İstanbul didn't re-open at 3,500.25 USD (50%)!",
+    "  two  spaces\tand\na line\r\n\x00\x01\u200b\ufeff ``quoted'' «texts» — ½ ﬁ Ⅳ",
+    "東京に行った ภาษาไทย हिन्दी עברית العربية кириллица e\u0301 \U0001f600\U0010fffd",
+    "https://example.org/a_b?c=d#e @name #tag user@mail.org C++ e.g. O'Neill",
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,6 +174,28 @@ class Tokenizer:
             Path(scratch, "tokenizer.json").write_text(self.backend.to_str(pretty=True), encoding="utf-8")
             for file in sorted(Path(scratch).iterdir()):
                 file.replace(directory / file.name)
+
+    def fingerprint(self) -> str:
+        """A sha256 of everything that decides the ids: vocabulary, rules, special tokens and their layout.
+
+        Equal for a tokenizer that was saved and loaded again, whatever version of `tokenizers` wrote the file: the
+        rules are taken from what the tokenizer makes of `PROBE`, not from how a file spells them.
+        """
+        model = json.loads(self.backend.to_str())["model"]
+        rules: Any = None
+        if model["type"] == "BPE":  # older versions write a merge as one string
+            rules = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+        elif model["type"] == "Unigram":  # JSON loses the last bits of a score; no score is on an edge of these steps
+            rules = [math.floor(score * 2**16 + 0.3) for _, score in model["vocab"]]
+        facts = [
+            sorted(self.backend.get_vocab().items()),
+            rules,
+            sorted((token.content, id) for id, token in self.backend.get_added_tokens_decoder().items()),
+            sorted(self.specials.items()),
+            sorted(self._layouts.items()),
+            [self.encode(text).ids.tolist() for text in PROBE],
+        ]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def layout(self, texts: Literal[1, 2]) -> tuple[Slot, ...]:
         """How special pieces stand around one text, or two."""
