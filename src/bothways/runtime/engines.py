@@ -34,6 +34,7 @@ Name = Literal["onnxruntime", "openvino", "torch"]
 Precision = Literal["int8", "int8-static", "bf16", "fp32"]
 Device = Literal["auto", "cpu", "cuda"]
 MAX_TOKENS = 384  # in a batch: what a core computes on then stays in its cache
+TORCH_TOKENS = 2048  # the same for PyTorch, which has one batch at a time for all cores
 MOST_SESSIONS = 8  # of one model, each with a copy of its weights; further threads share them
 ALONE = 128  # pieces: a product with so many rows is full, and without padding the graph takes the fast attention
 ABLE: dict[str, tuple[str, ...]] = {
@@ -182,25 +183,18 @@ def open_engine(
         engine = "torch"
     _check(engine, precision, plan, threads, device)
     wanted = (engine, precision) if plan is None else (plan.engine, plan.precision)
-    export, reason = _export_for(artifact)
-    if reason is not None:
-        reporter.note(reason)
-    plans = _plans(artifact, export, reporter, *wanted)
-    if not plans:
-        raise _nothing_fits(artifact, export, reason, *wanted)
-    best = plans[0] if plan is None else plan
+    export, best = choose(artifact, reporter, *wanted)
+    best = best if plan is None else plan
     if threads is not None and best.streams > threads:
         best = replace(best, streams=threads)
     if best.engine == "torch":
-        if export is None and wanted == (None, None):
-            reporter.note(f"no graph for {artifact.task.name} in {artifact.directory}, so PyTorch runs it, more slowly")
         from bothways.model.engine import open_torch_engine
 
         return open_torch_engine(
             artifact.directory,
             artifact.task.head,
             artifact.task.outputs,
-            ("bf16" if best.precision == "bf16" else "fp32") if wanted[1] or plan else None,
+            ("bf16" if best.precision == "bf16" else "fp32") if wanted[1] is not None else None,
             reporter,
             device=device or "auto",
             threads=threads,
@@ -212,6 +206,21 @@ def open_engine(
         return OpenVinoEngine(export, best.precision, pad_id, **numbers)
     form = next(form for form in FORMS if form == best.precision)
     return OnnxRuntimeEngine(export, export.file(form), form, pad_id, **numbers)
+
+
+def choose(
+    artifact: Artifact, reporter: Reporter, engine: str | None = None, precision: str | None = None
+) -> tuple[Export | None, Plan]:
+    """What `open_engine` would run, and the record of the exported graphs if they are of this model and task."""
+    export, reason = _export_for(artifact)
+    if reason is not None:
+        reporter.note(reason)
+    plans = _plans(artifact, export, reporter, engine, precision)
+    if not plans:
+        raise _nothing_fits(artifact, export, reason, engine, precision)
+    if plans[0].engine == "torch" and export is None and engine is None and precision is None:
+        reporter.note(f"no graph for {artifact.task.name} in {artifact.directory}, so PyTorch runs it, more slowly")
+    return export, plans[0]
 
 
 def _check(
@@ -313,7 +322,7 @@ def _plans(
     if importlib.util.find_spec("torch") is not None and has_weights:
         found += [("torch", kind) for kind in (("bf16", "fp32") if multiplies_bf16() else ("fp32", "bf16"))]
     plans = [
-        Plan(name, kind, 1 if name == "torch" else cores(), MAX_TOKENS)
+        Plan(name, kind, 1, TORCH_TOKENS) if name == "torch" else Plan(name, kind, cores(), MAX_TOKENS)
         for name, kind in found
         if engine in (None, name) and precision in (None, kind)
     ]

@@ -101,7 +101,7 @@ class Export:
         The weights may be left out where only the graph is served.
         """
         there = (self.directory / WEIGHTS).is_file()
-        if self.config == shape_of(config) and (not there or self.weights == sample_of(self.directory / WEIGHTS)):
+        if self.config in (shape_of(config), _shape_in_0_1(config)) and (not there or self.weights == sample_of(self.directory / WEIGHTS)):
             return None
         return f"the graphs in {self.directory / FOLDER} are of another model than config.json and {WEIGHTS}"
 
@@ -228,6 +228,13 @@ def shape_of(config: EncoderConfig) -> str:
     """
     usual = {item.name: item.default for item in fields(EncoderConfig)}
     values = {name: getattr(config, name) for name in GRAPH_KEYS if getattr(config, name) != usual[name]}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _shape_in_0_1(config: EncoderConfig) -> str:
+    """The hash that version 0.1 wrote, of all settings that it had."""
+    others = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "initializer_range")
+    values = {name: getattr(config, name) for name in (*GRAPH_KEYS, *others)}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -69,6 +69,12 @@ class ZeroShot(Classify):
             return "a label is empty"
         return "a label is given twice" if len(set(labels)) < len(labels) else None
 
+    def size(self, example: Example) -> int:
+        """About how many characters the model reads for an example: its text with each label."""
+        labels = example.given or self.labels
+        around = len(self.template) + len(example.texts[0])
+        return sum(around + len(label) for label in labels) or around
+
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
         """All (text, label) pairs, those of one example behind each other in the order of its labels."""
         pairs = [
