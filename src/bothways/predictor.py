@@ -25,6 +25,7 @@ from bothways.text.tokenizer import Encoded, Tokenizer
 
 CHUNK = 4096  # examples sorted together: many enough to fill batches with equal lengths, few enough for memory
 FIRST_CHUNK = 1024  # and at first, so that answers come soon; each chunk is twice the one before
+FIRST_OF_STREAM = 64  # the same for inputs that come one by one
 SMALL = 128  # tokens: fewer are not worth a batch
 PADDED = 1.05  # tokens with padding, of those without
 AHEAD = 128  # examples of a chunk, the longest, that are computed while the others are encoded
@@ -116,7 +117,7 @@ class Predictor:
         source = Direct(examples, self.task.size) if direct else Reader(examples, self.task.size)
         workers = Workers(self.engine.streams)
         running: deque[_Chunk] = deque()
-        done, most = 0, chunk or FIRST_CHUNK
+        done, most = 0, chunk or (FIRST_CHUNK if direct else min(FIRST_OF_STREAM, FIRST_CHUNK))
         try:
             with reporter.bar("predicting", total) if total else nullcontext() as bar:
                 while running or not source.ended:

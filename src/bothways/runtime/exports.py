@@ -101,7 +101,8 @@ class Export:
         The weights may be left out where only the graph is served.
         """
         there = (self.directory / WEIGHTS).is_file()
-        if self.config in (shape_of(config), _shape_in_0_1(config)) and (not there or self.weights == sample_of(self.directory / WEIGHTS)):
+        shaped = self.config in (shape_of(config), _shape_in_0_1(config))
+        if shaped and (not there or self.weights == sample_of(self.directory / WEIGHTS)):
             return None
         return f"the graphs in {self.directory / FOLDER} are of another model than config.json and {WEIGHTS}"
 
