@@ -39,7 +39,7 @@ class Embeddings(nn.Module):
         self.project = nn.Linear(E, config.hidden_size) if config.projects else None
 
     def forward(self, ids: Tensor, type_ids: Tensor, positions: Tensor, dropout: Dropout) -> Tensor:
-        total = self.word(ids) + self.position(positions + self.config.rules.position_offset)
+        total = self.word(ids) + self.position(positions + self.config.position_offset)
         if self.segment is not None:
             total = total + self.segment(type_ids)
         hidden = dropout(self.norm(total), self.config.hidden_dropout_prob)  # (…, E)
