@@ -111,7 +111,9 @@ class EncoderConfig:
             known = ", ".join(_ACTIVATION_FROM_HF)
             raise CheckpointError(f"{self._key('hidden_act')} is {self.hidden_act!r}, expected one of {known}")
         if self.pad_token_id >= self.vocab_size:
-            raise CheckpointError(f"pad_token_id is {self.pad_token_id}, expected less than vocab_size {self.vocab_size}")
+            raise CheckpointError(
+                f"pad_token_id is {self.pad_token_id}, expected less than vocab_size {self.vocab_size}"
+            )
         if self.rules.shared_layers and self.num_hidden_groups > self.num_hidden_layers:
             raise CheckpointError(
                 f"num_hidden_groups is {self.num_hidden_groups}, expected at most num_hidden_layers "
@@ -217,7 +219,9 @@ class EncoderConfig:
         for item in fields(cls):
             keys = {rules.config_keys.get(item.name, item.name), item.name} - {"family"}  # transformers reads either
             understood |= keys
-            values |= {item.name: raw[key] for key in sorted(keys, key=item.name.__ne__) if key in raw}
+            for key in sorted(keys, key=item.name.__ne__):  # the family's own last
+                if key in raw:
+                    values[item.name] = raw[key]
         if values.get("pad_token_id", 0) is None and not rules.position_offset:
             del values["pad_token_id"]  # only RoBERTa's positions depend on it
         if not rules.segments:

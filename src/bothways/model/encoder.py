@@ -33,7 +33,8 @@ class Norm(nn.LayerNorm):
     """
 
     def forward(self, hidden: Tensor) -> Tensor:
-        weight, bias = self.weight, self.bias
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
         if hidden.dtype != weight.dtype and hidden.device.type != "cpu":
             weight, bias = weight.to(hidden.dtype), bias.to(hidden.dtype)
         return F.layer_norm(hidden, self.normalized_shape, weight, bias, self.eps)

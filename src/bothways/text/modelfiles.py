@@ -16,11 +16,12 @@ _POINTER: Final = b"version https://git-lfs.github.com/spec/"
 def refuse_pointer(path: Path) -> None:
     """Raises CheckpointError if the file is a git-lfs pointer, which is what a clone without git-lfs leaves."""
     with path.open("rb") as file:
-        if file.read(len(_POINTER)) == _POINTER:
-            raise CheckpointError(
-                f"{path}: found a git-lfs pointer instead of the file; run git lfs pull in that clone, or download the "
-                "file itself"
-            )
+        beginning = file.read(200)
+    if beginning.startswith(_POINTER) and b"\noid " in beginning:
+        raise CheckpointError(
+            f"{path}: found a git-lfs pointer instead of the file; run git lfs pull in that clone, or download the "
+            "file itself"
+        )
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
