@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -140,12 +141,22 @@ def open_torch_engine(
         torch.set_num_threads(threads or cores())
     _heed_fork(place)
     model, report = load_model(directory, head, outputs, torch.Generator().manual_seed(0))
+    if report.misfits:
+        raise CheckpointError(
+            f"{directory / WEIGHTS}: {report.misfits[0]} for the outputs that config.json names; correct id2label there"
+        )
+    if head == "pooled" and report.untrained_pooler:
+        raise CheckpointError(
+            f"{directory}: the pooler was never trained (its bias is exactly zero), so its vectors would be a random "
+            "projection; choose the pooling mean or cls"
+        )
     if report.head_is_new:
         raise CheckpointError(
             f"{directory}: {', '.join(report.new)} not in the checkpoint, so the head is untrained and its answers "
             "would be random; fine-tune the model first"
         )
-    for line in report.lines()[1:]:  # what was left over or not understood; what was loaded goes without saying
+    # What was left over or not understood; what was loaded goes without saying, and a trained head knows its pooler.
+    for line in replace(report, untrained_pooler=False).lines()[1:]:
         reporter.note(line)
     set_precision(model.encoder, precision or best_precision(place))
     model.to(place)
