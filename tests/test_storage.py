@@ -12,6 +12,13 @@ from bothways.errors import BothwaysError
 from bothways.storage import replacing, write_text
 
 
+def write_half(path: Path, error: BaseException) -> None:
+    """Write a part of a file, then fail."""
+    with replacing(path) as temporary:
+        temporary.write_text("half")
+        raise error
+
+
 @pytest.fixture
 def windows(monkeypatch):
     """`os.fsync` as on Windows: a handle that is open for reading only is refused."""
@@ -74,9 +81,8 @@ def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path, mode):
 def test_an_error_of_something_else_stays_what_it_is(tmp_path, error):
     path = tmp_path / "answers.jsonl"
     path.write_text("old")
-    with pytest.raises(OSError) as caught, replacing(path) as temporary:
-        temporary.write_text("half")
-        raise error
+    with pytest.raises(type(error)) as caught:
+        write_half(path, error)
     assert caught.value is error
     assert path.read_text() == "old"
     assert [each.name for each in tmp_path.iterdir()] == ["answers.jsonl"]
@@ -86,9 +92,8 @@ def test_an_error_of_something_else_stays_what_it_is(tmp_path, error):
 def test_a_full_or_broken_disk_is_told_as_such_and_the_old_file_stays(tmp_path, number):
     path = tmp_path / "answers.jsonl"
     path.write_text("old")
-    with pytest.raises(BothwaysError, match=r"answers\.jsonl: cannot be written .*untouched"), replacing(path) as half:
-        half.write_text("half")
-        raise OSError(number, os.strerror(number))
+    with pytest.raises(BothwaysError, match=r"answers\.jsonl: cannot be written .*untouched"):
+        write_half(path, OSError(number, os.strerror(number)))
     assert path.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -120,9 +125,8 @@ def test_a_long_name_can_be_written(tmp_path):
 
 
 def test_an_interrupt_leaves_nothing_behind(tmp_path):
-    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "a.txt") as temporary:
-        temporary.write_text("half")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        write_half(tmp_path / "a.txt", KeyboardInterrupt())
     assert not list(tmp_path.iterdir())
 
 
