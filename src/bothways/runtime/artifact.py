@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,16 +20,11 @@ from bothways.text.tokenizer import Tokenizer
 SETTINGS = "bothways.json"
 RUN = "run.json"  # what a run was started with
 CHECKPOINT = "resume.safetensors"  # there only while a run is not finished
+EVENTS = ".bothways"  # how the names of the TensorBoard files of a run end
 FORMAT = 1
 _TOKENIZER = (  # what a tokenizer is read from
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model"),
-)
-_OF_A_RUN = (  # so that overwriting one removes nothing else
-    *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
-    *("vocab.txt", "vocab.json", "merges.txt", "README.md", "evaluation.json", "metrics.jsonl", "report.html"),
-    "curves.png",
-    *(SETTINGS, RUN, CHECKPOINT),
 )
 
 
@@ -96,41 +90,6 @@ class Artifact:
     def _config_json(self) -> dict[str, Any]:
         architecture = self.config.rules.class_stem + ARCHITECTURES[self.task.head]
         return self.config.to_json() | {"architectures": [architecture]} | scored(self.task).config()
-
-
-def check_run_directory(out: Path, *, resume: bool, overwrite: bool, besides: tuple[str, ...] = ()) -> None:
-    """Raise `OptionError` unless a run may write to `out`: a new or empty directory, or as the options say.
-
-    What is called one of `besides` does not count.
-    """
-    if out.exists() and not out.is_dir():
-        raise OptionError(f"{out} is a file, expected a directory to write the run to")
-    if resume and overwrite:
-        raise OptionError("--resume goes on with a run and --overwrite throws it away; expected one of them")
-    present = sorted(path.name for path in out.iterdir() if path.name not in besides) if out.is_dir() else []
-    begun = CHECKPOINT in present
-    finished = SETTINGS in present or {RUN, WEIGHTS} <= set(present)
-    if resume and not begun:
-        why = "holds a finished model" if finished else "has no checkpoint of a run"
-        raise OptionError(f"{out} {why}, so there is nothing to resume; --overwrite starts anew")
-    if overwrite and present and RUN not in present and SETTINGS not in present:
-        raise OptionError(f"{out} holds {present[0]} and no run of bothways, so it is not overwritten; choose another")
-    if present and not resume and not overwrite:
-        state = "an unfinished run" if begun else "a finished model" if finished else "other files"
-        advice = "--resume to go on with it, or " if begun else ""
-        raise OptionError(
-            f"{out} holds {state} ({', '.join(present[:3])}{' ...' if len(present) > 3 else ''}); "
-            f"choose another directory, or {advice}--overwrite to replace it"
-        )
-
-
-def clear_run_directory(out: Path) -> None:
-    """Make the directory, and remove from it what an earlier run wrote."""
-    out.mkdir(parents=True, exist_ok=True)
-    for name in _OF_A_RUN:
-        (out / name).unlink(missing_ok=True)
-    for folder in ("tensorboard", FOLDER):
-        shutil.rmtree(out / folder, ignore_errors=True)
 
 
 def _own(directory: Path, raw: dict[str, Any], tokenizer: Tokenizer) -> tuple[Task, dict[str, Any]]:
