@@ -35,8 +35,8 @@ def export(
     """Write the model as one ONNX graph that runs without PyTorch, into `onnx/` of its directory.
 
     With `out`, the model is copied into that new directory first: where its own is an installed package or the cache
-    of the hub, which are not written to. int8 and int8-static are judged on `calibrate`, a file of the model's task with gold where it has any, and are not
-    used where the metric falls by more than `most_fall`.
+    of the hub, which are not written to. int8 and int8-static are judged on `calibrate`, a file of the model's task
+    with gold where it has any, and are not used where the metric falls by more than `most_fall`.
 
     Raises `OptionError` for 8 bits without texts to judge them on, `DataError` for a file that does not suit.
     """

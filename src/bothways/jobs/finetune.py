@@ -35,7 +35,7 @@ from bothways.jobs.settings import circumstances, hash_of, name_of, options_from
 from bothways.model.catalogue import find_model
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.predictor import Predictor
-from bothways.runtime.artifact import CHECKPOINT, RUN, Artifact
+from bothways.runtime.artifact import CHECKPOINT, RUN, Artifact, continued
 from bothways.storage import write_text
 from bothways.tasks import TRAINED, Trainable
 from bothways.tasks.split import set_aside
@@ -125,7 +125,7 @@ def finetune(
     max_pieces = min(wanted, config.max_pieces)
     overlap = max_pieces * made.window[1] // made.window[0] if recipe.overlap is None else recipe.overlap
     changes: dict[str, Any] = {"max_pieces": max_pieces, "overlap": overlap, "long": recipe.long_texts}
-    made = replace(made, **changes)  # type: ignore[type-var]
+    made, head_fits = continued(replace(made, **changes), base_directory)  # type: ignore[type-var]
     encoded = made.encode(kept, tokenizer)
     windows = [window for window in encoded if window.target is not None and len(window.reads)]
     facts: dict[str, Any] = {
@@ -153,7 +153,8 @@ def finetune(
     from bothways.training.devices import joined
     from bothways.training.finetune import Job, fit
 
-    model, report = load_model(base_directory, made.head, made.outputs, torch.Generator().manual_seed(recipe.seed))
+    generator = torch.Generator().manual_seed(recipe.seed)
+    model, report = load_model(base_directory, made.head, made.outputs, generator, new_head=not head_fits)
     with ExitStack() as held:
         held.enter_context(terminable())
         with joined() as devices:

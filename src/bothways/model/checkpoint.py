@@ -128,15 +128,18 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
             raise OSError(None, str(error)) from error
 
 
-def load_model(directory: Path, head: str, outputs: int, generator: torch.Generator) -> tuple[TaskModel, LoadReport]:
-    """A model with the encoder's weights from `directory`, and the head's where the file has one to fit.
+def load_model(
+    directory: Path, head: str, outputs: int, generator: torch.Generator, *, new_head: bool = False
+) -> tuple[TaskModel, LoadReport]:
+    """A model with the encoder's weights from `directory`, and the head's where the file has one to fit, unless
+    `new_head` asks for a new one.
 
     Raises `CheckpointError` for missing encoder weights or shapes that differ.
     """
     config, _, _ = EncoderConfig.read(directory)
     _check_size(config, directory)
     model = TaskModel(config, head, outputs)
-    return model, fill_model(model, directory, generator)
+    return model, fill_model(model, directory, generator, new_head=new_head)
 
 
 def load_for_pretraining(
@@ -152,7 +155,9 @@ def load_for_pretraining(
     return model, fill_model(model, directory, generator)
 
 
-def fill_model(model: TaskModel | PretrainModel, directory: Path, generator: torch.Generator) -> LoadReport:
+def fill_model(
+    model: TaskModel | PretrainModel, directory: Path, generator: torch.Generator, *, new_head: bool = False
+) -> LoadReport:
     """Give a model the weights in a directory, and to what is not there new ones; says what became of them.
 
     Raises `CheckpointError` for missing encoder weights or shapes that differ.
@@ -168,6 +173,9 @@ def fill_model(model: TaskModel | PretrainModel, directory: Path, generator: tor
     for ours, parameter in model.named_parameters():
         theirs = tensor_names(config, ours, head)
         of_head = ours.startswith(HEADS)
+        if of_head and new_head:
+            new.append(ours)
+            continue
         if all(name in saved for name in theirs):
             if sum(saved[name].numel() for name in theirs) == parameter.numel():
                 value = torch.cat([_checked(saved[name], name, path) for name in theirs])

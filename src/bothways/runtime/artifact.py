@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.model.families import ARCHITECTURES
 from bothways.runtime.exports import EXPORT, FOLDER, Export, header_of, sample_of, stamp_of
 from bothways.storage import write_text
-from bothways.tasks import TASKS, TRAINED, Task, scored
+from bothways.tasks import TASKS, TRAINED, Task, Trainable, scored
 from bothways.text.tokenizer import Tokenizer
 
 SETTINGS = "bothways.json"
@@ -133,6 +133,23 @@ def _own(directory: Path, raw: dict[str, Any], tokenizer: Tokenizer) -> tuple[Ta
                 f"{directory}: the graphs in {FOLDER} are of other weights than {SETTINGS}; copy the model again"
             )
     return own, facts
+
+
+def continued(task: Trainable, base: Path) -> tuple[Trainable, bool]:
+    """A task to fine-tune a base for, with the labels in the base's order if it has the same; and whether the base's
+    head, if it has one, is for this task: one for other labels, or for tags in another order, is not taken over.
+    """
+    _, raw, _ = EncoderConfig.read(base)
+    names = raw.get("id2label")
+    if task.loss not in ("single", "multi", "tokens") or not isinstance(names, dict):
+        return task, True
+    try:
+        before = tuple(str(names[place]) for place in sorted(names, key=int))
+    except ValueError:
+        return task, False
+    if task.loss != "tokens" and set(before) == set(task.labels) and len(before) == len(task.labels):
+        task = replace(task, labels=before)  # type: ignore[type-var]
+    return task, before == task.labels
 
 
 def _named(names: Any) -> str:

@@ -21,7 +21,6 @@ from bothways.tasks.task import (
 )
 from bothways.text.tokenizer import Encoded, Tokenizer
 
-
 NO_LABELS = "there are no labels to choose from; give them: --labels sport,politics, or labels=(...) in Python"
 
 
