@@ -17,7 +17,7 @@ from bothways.tasks.task import Example
 from bothways.terminal import Reporter
 
 BUDGETS = (256, 512, 1024)  # besides MAX_TOKENS
-MARGIN = 0.05  # of the speed, that may be lost for less memory
+MARGIN, SAVED = 0.05, 0.2  # of the speed, that may be lost to save at least so much of the memory
 FINALISTS = 2  # engines whose streams and batches are varied
 PASSES = 3
 
@@ -51,7 +51,7 @@ def tune(
 ) -> list[Trial]:
     """Measure what can run this model, and remember the winner in its directory for this processor.
 
-    The winner comes first: of those that are within `MARGIN` of the fastest, the one with the least memory; then the
+    The winner comes first: the fastest, or one within `MARGIN` of it that saves `SAVED` of its memory; then the
     others, fastest first.
 
     First every engine and precision, each in a process of its own; then the streams and the batches of the fastest
@@ -85,8 +85,11 @@ def tune(
     ranked = run.fastest()
     if not ranked:
         raise OptionError(f"{artifact.directory}: nothing could run it; {run.trials[-1].problem}")
-    enough = (1 - MARGIN) * ranked[0].texts_per_second
-    winner = min((trial for trial in ranked if trial.texts_per_second >= enough), key=lambda trial: trial.memory)
+    least = min(
+        (trial for trial in ranked if trial.texts_per_second >= (1 - MARGIN) * ranked[0].texts_per_second),
+        key=lambda trial: trial.memory,
+    )
+    winner = least if least.memory <= (1 - SAVED) * ranked[0].memory else ranked[0]
     ranked = [winner, *(trial for trial in ranked if trial is not winner)]
     facts = {"texts_per_second": winner.texts_per_second, "examples": len(examples)}
     facts |= tuned_with(export, winner.plan)

@@ -84,13 +84,13 @@ class Export:
             raw = json.loads(path.read_text(encoding="utf-8"))
             if raw["format"] != FORMAT:
                 raise ValueError(f"format {raw['format']!r}, expected {FORMAT}")  # noqa: TRY301
-            graphs = {form: Graph(**raw["graphs"][form]) for form in FORMS if form in raw["graphs"]}
+            graphs = {form: Graph(**raw["graphs"][form]) for form in FORMS if form in raw["graphs"].keys()}  # noqa: SIM118
             made = {name: raw[name] for name in ("head", "outputs", "config", "weights", "parameters")}
             for name, value in made.items():
                 if type(value) is not (int if name in ("outputs", "parameters") else str):
                     raise TypeError(f"{name} is {value!r}")  # noqa: TRY301
             return cls(directory, **made, graphs=graphs)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
                 f"{path}: damaged, or of a newer bothways ({error!r}); bothways export {directory} writes it anew"
             ) from error
