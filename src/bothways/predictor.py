@@ -163,16 +163,13 @@ class Predictor:
 def _plain(prediction: Any) -> Any:
     """The answer of a prediction without what else it says."""
     answer = prediction.answer(every_score=False)
-    if "label" in answer:
-        number = getattr(prediction, "scores", None) is not None and len(prediction.scores) == 1
-        if answer.get("labels") is not None:
-            return tuple(answer["labels"])
-        return answer["score"] if number else answer["label"]
+    if answer.get("labels") is not None:
+        return tuple(answer["labels"])
     if "masks" in answer:
         return [guesses[0]["token_str"] for guesses in answer["masks"]]
     if "embedding" in answer:
         return prediction.vector
-    return answer["entities"] if "entities" in answer else answer["answer"]
+    return next(answer[key] for key in ("label", "entities", "answer", "score") if key in answer)
 
 
 class _Chunk:
