@@ -58,3 +58,22 @@ def test_padding_says_what_is_real(lengths):
 def test_long_windows_are_groups_of_their_own_where_that_is_wanted():
     groups = list(budgeted([200, 30, 128, 20, 127], 512, 128))
     assert groups == [[0], [2], [4, 1, 3]]
+
+
+@given(LENGTHS, st.integers(1, 100), st.integers(1, 60))
+def test_the_budget_counts_padding_and_is_used(lengths, budget, alone):
+    groups = list(budgeted(lengths, budget, alone))
+    for group, after in zip(groups, [*groups[1:], []], strict=True):
+        longest = lengths[group[0]]
+        assert len(group) == 1 or len(group) * longest <= budget
+        assert longest < alone or len(group) == 1
+        if after:  # one more would not have had room
+            assert (len(group) + 1) * longest > budget or longest >= alone
+
+
+@given(LENGTHS)
+def test_places_that_the_head_reads_are_the_same_pieces_in_the_padded_batch(lengths):
+    batch = make_batch(windows(lengths))
+    ids, _, type_ids = batch.padded(pad_id=0)
+    np.testing.assert_array_equal(ids.ravel()[batch.padded_reads()], batch.ids[batch.reads])
+    np.testing.assert_array_equal(type_ids.ravel()[batch.padded_reads()], batch.type_ids[batch.reads])

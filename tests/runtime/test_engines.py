@@ -1,10 +1,12 @@
 """Graphs are served as they were judged: which engine runs, what it answers, what is said when it cannot."""
 
+import importlib.util
 import json
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,19 +14,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.tiny import BAD, GOOD, ROWS, write_trained
+from tests.tiny import BAD, GOOD, ROWS, write_base, write_trained
 
 import bothways
 from bothways.analysis.compare import in_process
 from bothways.analysis.gate import judged
+from bothways.analysis.tune import MARGIN
 from bothways.batch import make_batch
 from bothways.errors import CheckpointError, DataError, MissingDependencyError, OptionError
+from bothways.jobs.info import describe_model
 from bothways.model.checkpoint import read_safetensors, write_safetensors
 from bothways.predictor import Predictor, load
-from bothways.processor import processor
+from bothways.processor import cores, processor
 from bothways.runtime import engines, openvino
-from bothways.runtime.engines import tuned_key
-from bothways.runtime.exports import EXPORT, FOLDER, Graph, Plan, read_tuned, write_tuned
+from bothways.runtime.engines import MOST_SESSIONS, tuned_key, tuned_with
+from bothways.runtime.exports import EXPORT, FILES, FOLDER, Export, Graph, Plan, read_tuned, write_tuned
+from bothways.runtime.sessions import Sessions
 from bothways.tasks.classify import Classify
 from bothways.tasks.task import Example
 from bothways.terminal import Reporter
@@ -94,6 +99,295 @@ def test_every_engine_answers_as_pytorch_in_fp32(model, engine, precision, toler
 def test_the_int8_graph_runs_where_nothing_is_asked_for(model):
     assert "int8" in load(model).engine.describe()
     assert "ONNX Runtime" in load(model).engine.describe()
+
+
+def relabelled(run: Path, form: str = "int8") -> bytes:
+    """The graph of the same model with its two outputs swapped."""
+    import onnx
+
+    graph = onnx.load(run / FOLDER / FILES[form])
+    graph.graph.node.append(onnx.helper.make_node("Gather", ["logits", "swap"], ["swapped"], axis=1))
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, 0]), "swap"))
+    output = graph.graph.output[0].name
+    graph.graph.node[-1].input[0] = output
+    graph.graph.output[0].name = "swapped"
+    return graph.SerializeToString()
+
+
+def replaced(path: Path, content: bytes) -> None:
+    path.with_name("new").write_bytes(content)
+    path.with_name("new").replace(path)
+
+
+@pytest.mark.parametrize("replace_it", [replaced, Path.write_bytes])
+@pytest.mark.parametrize("form", ["int8", "fp32"])
+def test_a_graph_that_is_replaced_while_it_is_served_is_not_run(copy, form, replace_it):
+    predictor = load(copy, plan=Plan("onnxruntime", form, 2, 16))
+    texts = [f"{text} {number}" for number in range(40) for text in (GOOD[0], BAD[0])]
+    expected = load(copy, plan=Plan("onnxruntime", form, 1, 16)).predict(texts)
+    assert predictor.predict(GOOD[:1]) == ["good"]  # one session is open
+    replace_it(copy / FOLDER / FILES[form], relabelled(copy, form))
+    assert predictor.predict(texts) == expected
+    (copy / FOLDER / FILES[form]).unlink()
+    assert predictor.predict(texts) == expected
+    with pytest.raises(CheckpointError):
+        load(copy, plan=Plan("onnxruntime", form, 2, 16))
+
+
+def test_weights_that_are_replaced_while_they_are_served_change_nothing(copy):
+    predictor = load(copy, engine="torch", precision="fp32")
+    expected = scores(predictor)
+    tensors, metadata = read_safetensors(copy / "model.safetensors")
+    changed = {name: tensor + 1.0 for name, tensor in tensors.items()}
+    write_safetensors(copy / "model.safetensors", changed, metadata)
+    np.testing.assert_array_equal(scores(predictor), expected)
+
+
+def test_a_tuned_plan_gives_way_to_what_is_asked_for_and_holds_where_it_fits(copy):
+    write_tuned(copy, tuned_key(load(copy).task), Plan("onnxruntime", "fp32", 1, 77), {})
+    assert load(copy, engine="onnxruntime").engine.max_tokens == 77
+    assert load(copy, precision="fp32").engine.max_tokens == 77
+    assert load(copy, precision="int8").engine.max_tokens != 77
+    assert "PyTorch" in load(copy, engine="torch").engine.describe()
+
+
+@pytest.mark.parametrize(("name", "value"), [("version", "1.0"), ("graph", "0" * 64)])
+def test_a_plan_that_was_tuned_with_another_engine_or_graph_is_not_followed(copy, name, value):
+    key, plan = tuned_key(load(copy).task), Plan("onnxruntime", "fp32", 1, 77)
+    measured = tuned_with(Export.read(copy), plan)
+    write_tuned(copy, key, plan, measured)
+    assert load(copy).engine.max_tokens == 77
+    write_tuned(copy, key, plan, measured | {name: value})
+    heard = Heard()
+    assert load(copy, reporter=heard).engine.max_tokens != 77
+    assert any(f"with another {name}" in line and "bothways tune" in line for line in heard.lines)
+
+
+def test_a_rejected_graph_that_is_asked_for_runs_with_a_line(copy):
+    raw = json.loads((copy / FOLDER / EXPORT).read_text())
+    raw["graphs"]["int8"]["rejected"] = "its accuracy fell"
+    (copy / FOLDER / EXPORT).write_text(json.dumps(raw))
+    for asked in ({"precision": "int8"}, {"plan": Plan("onnxruntime", "int8", 1, 64)}):
+        heard = Heard()
+        assert ", int8, " in load(copy, reporter=heard, **asked).engine.describe()
+        assert any("was rejected (its accuracy fell); it runs because it was asked for" in line for line in heard.lines)
+
+
+def test_python_users_see_why_a_slower_engine_runs(copy, caplog):
+    raw = json.loads((copy / FOLDER / EXPORT).read_text())
+    raw["graphs"]["int8"]["rejected"] = "its accuracy fell"
+    (copy / FOLDER / EXPORT).write_text(json.dumps(raw))
+    with caplog.at_level("WARNING", logger="bothways"):
+        load(copy)
+    assert "the int8 graph is not used: its accuracy fell" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"plan": Plan("onnx", "int8", 1, 64)}, "engine 'onnx' is not one of onnxruntime, openvino, torch"),
+        ({"plan": Plan("onnxruntime", "int4", 1, 64)}, "precision 'int4' is not one of"),
+        ({"plan": Plan("onnxruntime", "bf16", 1, 64)}, "onnxruntime does not run bf16"),
+        ({"plan": Plan("onnxruntime", "int8", 1, 64), "engine": "torch"}, "engine is 'torch', and the plan says"),
+        ({"plan": Plan("onnxruntime", "int8", 1, 64), "precision": "fp32"}, "precision is 'fp32', and the plan says"),
+        ({"threads": 0}, "threads is 0, expected a whole number from 1"),
+        ({"threads": 1.5}, "threads is 1.5"),
+        ({"threads": "2"}, "threads is '2'"),
+        ({"threads": True}, "threads is True"),
+        ({"device": "gpu"}, "device 'gpu' is not one of auto, cpu, cuda"),
+        ({"device": "cuda", "engine": "onnxruntime"}, "device 'cuda' is for PyTorch"),
+        ({"device": "cuda", "precision": "int8"}, "torch does not run int8"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(model, options, message):
+    with pytest.raises(OptionError, match=message):
+        load(model, **options)
+
+
+def test_a_gpu_that_is_not_there_is_said(model):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(OptionError, match="PyTorch finds no GPU here"):
+        load(model, device="cuda")
+    for device in ("auto", "cpu"):
+        assert "ONNX Runtime" in load(model, device=device).engine.describe()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_number_of_threads_can_be_said(model, threads):
+    engine = load(model, threads=threads).engine
+    assert engine.streams == min(threads, cores()) or engine.streams == threads
+    assert engine.streams * engine._threads <= max(threads, 1)
+    assert load(model, threads=1, plan=Plan("onnxruntime", "int8", 4, 64)).engine.streams == 1
+
+
+def test_pytorch_has_the_threads_that_are_said(model):
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        assert "fp32, 1 threads" in load(model, engine="torch", precision="fp32", threads=1).engine.describe()
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_many_streams_share_a_few_sessions(model, monkeypatch):
+    import onnxruntime
+
+    opened: list[object] = []
+    make = onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime, "InferenceSession", lambda path, *rest, **named: opened.append(path) or make(path, *rest, **named)
+    )
+    predictor = load(model, plan=Plan("onnxruntime", "fp32", 64, 8))
+    texts = [f"great film {number}" for number in range(300)]
+    expected = load(model, plan=Plan("onnxruntime", "fp32", 1, 8)).predict(texts)
+    opened.clear()
+    run = predictor.engine.run
+    predictor.engine.run = lambda batch: time.sleep(0.01) or run(batch)
+    assert predictor.predict(texts) == expected
+    assert len(opened) <= MOST_SESSIONS
+
+
+def test_a_thread_that_lost_its_place_gets_it_back():
+    sessions = Sessions(object, places=1, most=8)
+    sessions.take()  # and an interrupt before it could be given back
+    assert sessions.take() == 0
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(sessions.take)
+        time.sleep(0.05)
+        assert not waiting.done()
+        sessions.give(0)
+        assert waiting.result(timeout=5) == 0
+
+
+def test_an_open_session_is_taken_while_another_is_opened():
+    made: list[int] = []
+    gate = threading.Event()
+
+    def make() -> int:
+        if made:
+            gate.wait(10)
+        made.append(1)
+        return len(made)
+
+    sessions = Sessions(make, places=2, most=8)
+    first = sessions.take()
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(sessions.take)
+        time.sleep(0.05)
+        sessions.give(first)
+        assert pool.submit(sessions.take).result(timeout=5) == first
+        gate.set()
+        assert slow.result(timeout=5) != first
+
+
+def without(monkeypatch, package: str) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == package else found(name, *rest)
+    )
+
+
+def test_without_pytorch_a_stale_graph_is_called_stale(copy, monkeypatch):
+    tensors, metadata = read_safetensors(copy / "model.safetensors")
+    changed = {"classifier.weight": tensors["classifier.weight"] + 1.0}
+    write_safetensors(copy / "model.safetensors", tensors | changed, metadata)
+    without(monkeypatch, "torch")
+    with pytest.raises(MissingDependencyError, match=r"of another model than config\.json.*needs PyTorch"):
+        load(copy)
+
+
+def test_a_plan_for_a_graph_that_was_not_exported_names_that_graph(copy):
+    raw = json.loads((copy / FOLDER / EXPORT).read_text())
+    del raw["graphs"]["int8-static"]
+    (copy / FOLDER / EXPORT).write_text(json.dumps(raw))
+    with pytest.raises(CheckpointError, match="no graph that onnxruntime int8-static could run; exported are"):
+        load(copy, plan=Plan("onnxruntime", "int8-static", 2, 512))
+
+
+def test_where_8_bit_products_may_saturate_fp32_comes_first(copy, monkeypatch):
+    monkeypatch.setattr(engines, "multiplies_bytes", lambda: False)
+    heard = Heard()
+    assert ", fp32, " in load(copy, reporter=heard).engine.describe()
+    assert heard.lines == []
+    raw = json.loads((copy / FOLDER / EXPORT).read_text())
+    raw["graphs"] = {"int8": raw["graphs"]["int8"]}
+    (copy / FOLDER / EXPORT).write_text(json.dumps(raw))
+    assert ", int8, " in load(copy, reporter=heard).engine.describe()
+    assert any("no exact 8-bit products" in line and "--precision fp32" in line for line in heard.lines)
+
+
+def test_the_trial_of_openvino_runs_nothing_of_the_current_directory(tmp_path, monkeypatch):
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("OpenVINO is not installed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("numpy", "openvino", "json"):
+        (tmp_path / f"{name}.py").write_text("open('was-run', 'w'); raise SystemExit(1)")
+    before = openvino.why_no_openvino()
+    assert not (tmp_path / "was-run").exists()
+    assert before is None or "signal" in before
+    assert (tmp_path / "cache" / "bothways" / "openvino.json").is_file()
+
+
+def test_a_user_without_a_home_can_try_openvino(monkeypatch):
+    def homeless() -> Path:
+        raise RuntimeError("no home directory")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setattr(openvino, "_PROBE", "")
+    assert openvino.why_no_openvino() is None or importlib.util.find_spec("openvino") is None
+
+
+def test_a_trial_that_fails_for_another_reason_is_not_remembered(tmp_path, monkeypatch):
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("OpenVINO is not installed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(openvino, "_PROBE", "raise ImportError('broken for now')")
+    assert "broken for now" in str(openvino.why_no_openvino())
+    monkeypatch.setattr(openvino, "_PROBE", "")
+    assert openvino.why_no_openvino() is None
+
+
+def test_a_model_by_name_is_copied_before_it_is_exported(copy, tmp_path, monkeypatch):
+    from bothways.jobs import export as jobs
+    from bothways.jobs.export import tune_model
+
+    shutil.rmtree(copy / FOLDER)
+    before = sorted(path.name for path in copy.iterdir())
+    monkeypatch.setattr(jobs, "find_model", lambda _: copy)
+    with pytest.raises(OptionError, match=r"not written to; make a copy of your own: bothways export a-name --out DIR"):
+        bothways.export("a-name", precision="fp32")
+    with pytest.raises(OptionError, match="not written to"):
+        tune_model("a-name", ROWS)
+    bothways.export("a-name", precision="fp32", out=tmp_path / "own")
+    assert ", fp32, " in load(tmp_path / "own").engine.describe()
+    assert sorted(path.name for path in copy.iterdir()) == before
+    with pytest.raises(OptionError, match="is there already, expected a new directory"):
+        bothways.export("a-name", precision="fp32", out=tmp_path / "own")
+
+
+def test_what_is_known_of_a_model(copy, tmp_path):
+    write_tuned(copy, tuned_key(load(copy).task), Plan("onnxruntime", "fp32", 1, 77), {"texts_per_second": 5.0})
+    known = describe_model(copy)
+    assert json.loads(json.dumps(known)) == known
+    assert (known["task"], known["labels"], known["settings"]["max_pieces"]) == ("classify", ["bad", "good"], 16)
+    assert set(known["exports"]) == {"fp32", "int8", "int8-static"}
+    assert known["exports"]["int8"]["value"] == 1.0
+    assert known["engine"] == {"engine": "onnxruntime", "precision": "fp32", "streams": 1, "max_tokens": 77}
+    assert [plan["here"] for plan in known["tuned"]] == [True]
+    assert known["made"]["n_train"] == len(ROWS)
+    assert known["problems"] == []
+    tensors, metadata = read_safetensors(copy / "model.safetensors")
+    write_safetensors(copy / "model.safetensors", {name: tensor + 1 for name, tensor in tensors.items()}, metadata)
+    assert any("of another model" in note for note in describe_model(copy)["notes"])
+    bare = describe_model(write_base(tmp_path / "base"))
+    assert bare["task"] is None
+    assert "no trained head" in bare["problems"][0]
 
 
 def test_streams_and_batches_change_nothing(model):
@@ -269,7 +563,8 @@ def test_tuning_measures_what_there_is_and_remembers_the_winner(copy):
     }
     assert read_tuned(copy, tuned_key(load(copy).task)) == trials[0].plan
     fast = [trial.texts_per_second for trial in trials if trial.stands]
-    assert fast == sorted(fast, reverse=True)
+    assert fast[1:] == sorted(fast[1:], reverse=True)
+    assert fast[0] >= (1 - MARGIN) * max(fast)
     assert load(copy).engine.max_tokens == trials[0].plan.max_tokens
 
 

@@ -53,7 +53,7 @@ def test_a_long_text_is_read_to_its_end(tmp_path, pooling):
 
 def test_what_there_is_not_is_refused(tmp_path):
     base = write_base(tmp_path / "base")
-    with pytest.raises(OptionError, match="expected mean, cls, pooler or none"):
+    with pytest.raises(OptionError, match="expected one of mean, cls, pooler, none"):
         load(base, task="embed", pooling="sum")
     with pytest.raises(OptionError, match="no setting 'normalize'; it has pooling, normalise"):
         load(base, task="embed", normalize=True)

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import islice
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -25,10 +28,12 @@ from bothways.tasks.task import (
     how_read,
     labels_in,
     labels_of,
+    owned,
 )
 from bothways.text.tokenizer import Encoded, Tokenizer
 
 Kind = Literal["single", "multi", "regression"]
+THRESHOLD = 0.5  # of a multi-label model, before it is tuned
 _HEADLINE: dict[Kind, str] = {"single": "accuracy", "multi": "micro_f1", "regression": "spearman"}
 
 
@@ -39,28 +44,72 @@ _PROBLEMS: dict[str, Kind] = {
 }
 
 
+NOT_A_NUMBER = "the model computed NaN or infinity for this text; its weights are damaged"
+MOST_TUNED = 100  # labels of a text, the best, among which a threshold is chosen
+
+
+class LabelScores(Mapping[str, float]):
+    """The score of each label in the order of the labels: 8 bytes each, as all predictions share the labels.
+
+    >>> LabelScores(("bad", "good"), np.array([0.25, 0.75]))
+    {'bad': 0.25, 'good': 0.75}
+    """
+
+    __slots__ = ("_places", "_values")
+
+    def __init__(self, labels: tuple[str, ...], values: np.ndarray) -> None:
+        self._places, self._values = _places(labels), array("d", values.tolist())
+
+    def __getitem__(self, label: str) -> float:
+        return self._values[self._places[label]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{label!r}: {self[label]:.4g}" for label in islice(self, 4))
+        return f"{{{shown}, ... {len(self) - 4} more}}" if len(self) > 4 else f"{{{shown}}}"
+
+
+@lru_cache(maxsize=16)
+def _places(labels: tuple[str, ...]) -> dict[str, int]:
+    return {label: place for place, label in enumerate(labels)}
+
+
 @dataclass(frozen=True, slots=True)
 class Labelled(Prediction):
     """The class of one example.
 
-    `label` is the best class ("" if none could be given), `score` its probability (for regression the
-    number itself), `scores` every class's, `labels` all classes above the threshold (multi-label only).
+    `label` is the label with the highest score ("" after an error), `score` its probability, `scores` those of all
+    labels. `labels` is the answer of a multi-label model: the labels with a score of at least the threshold, so ()
+    if no label reaches it; `label` is the best one even then, as in `transformers`. `number`: the task is
+    regression, `score` is the number and `label` its name.
     """
 
     label: str
     score: float
-    scores: dict[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
     labels: tuple[str, ...] | None = None
+    number: bool = False
 
     def answer(self, *, every_score: bool) -> dict[str, Any]:
-        """label, score; labels of a multi-label model; scores with `every_score`."""
+        """label, score; labels of a multi-label model; scores with `every_score`; of regression the score alone."""
+        if self.number:
+            return {"score": self.score}
         answer: dict[str, Any] = {"label": self.label, "score": self.score}
         if self.labels is not None:
             answer["labels"] = list(self.labels)
-        return answer | ({"scores": self.scores} if every_score else {})
+        return answer | ({"scores": dict(self.scores)} if every_score else {})
 
     def said(self) -> tuple[str, float]:
-        """The label or labels, with the score."""
+        """The label or labels with the score of the best; "no label", with what the best one lacks to 1; a number."""
+        if self.number:
+            return f"{self.score:.6g}", self.score
+        if self.labels == ():
+            return "no label", 1.0 - self.score
         return self.label if self.labels is None else ", ".join(self.labels), self.score
 
     def picture(self, example: Example) -> Picture:
@@ -68,8 +117,10 @@ class Labelled(Prediction):
         captions = ("",) if len(example.texts) == 1 else ("first text", "second text")
         bars = sorted(self.scores.items(), key=lambda item: -item[1])
         notes = [self.note()] if self.note() else []
-        if len(bars) == 1:  # a number has no bar
-            notes, bars = [f"{bars[0][0]} {bars[0][1]:.3f}", *notes], []
+        if self.number and self.error is None:  # a number has no bar
+            notes, bars = [f"{self.label} {self.score:.3f}", *notes], []
+        elif self.labels == () and self.error is None:
+            notes = ["no label", *notes]
         texts = tuple(zip(captions, example.texts, strict=True))
         return Picture(texts, bars=tuple(bars), note=", ".join(notes), error=self.error)
 
@@ -79,11 +130,13 @@ class Classify(Trainable):
     """The classification of one text; holds all that its predictions depend on besides the weights.
 
     `labels` in the order of the outputs (for regression one, the name of the number), windows of `max_pieces`
-    that share at least `overlap`, `long` "cut" reads only the first window, `threshold` for multi-label.
+    that share at least `overlap`, `long` "cut" reads only the first window. `threshold` is the least score of a
+    label of a multi-label model; fine-tuning chooses it on the dev set.
     """
 
     name = "classify"
     head = "classify"
+    limits: ClassVar[dict[str, tuple[float, float]]] = Trainable.limits | {"threshold": (0.0, 1.0)}
     texts: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("text", "sentence", "review", "content", "utterance", "question", "comment", "body"),
     )
@@ -92,7 +145,7 @@ class Classify(Trainable):
     max_pieces: int = 512
     overlap: int = 64
     long: Literal["window", "cut"] = "window"
-    threshold: float = 0.5
+    threshold: float = THRESHOLD
 
     @classmethod
     def learn(cls, examples: Sequence[Example], **settings: Any) -> Self:
@@ -118,8 +171,8 @@ class Classify(Trainable):
     def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
         """The task that the `config.json` of a directory of `transformers` describes."""
         labels = labels_in(config)
-        kind = "regression" if len(labels) == 1 else _PROBLEMS.get(str(config.get("problem_type")), "single")
-        return cls(labels=labels, kind=kind, **settings)
+        usual: Kind = "multi" if len(labels) == 1 else "single"  # one output: a sigmoid, as in transformers
+        return cls(labels=labels, kind=_PROBLEMS.get(str(config.get("problem_type")), usual), **settings)
 
     def config(self) -> dict[str, Any]:
         """Labels and kind, as `config.json` says them."""
@@ -127,8 +180,9 @@ class Classify(Trainable):
         return super(Classify, self).config() | {"problem_type": problem}
 
     def describe(self) -> str:
-        """Kind and labels."""
-        return f"{self.kind}, {len(self.labels)} label(s): {shortened(self.labels, 200)}"
+        """Kind and labels, and a threshold that was tuned."""
+        tuned = f", threshold {self.threshold:g}" if self.kind == "multi" and self.threshold != THRESHOLD else ""
+        return f"{self.kind}, {len(self.labels)} label(s): {shortened(self.labels, 200)}{tuned}"
 
     @property
     def outputs(self) -> int:  # type: ignore[override]
@@ -154,7 +208,36 @@ class Classify(Trainable):
 
     def failure(self, reason: str) -> Labelled:
         """No label, and why."""
-        return Labelled("", float("nan"), error=reason, windows=0)
+        labels = () if self.kind == "multi" else None
+        return Labelled("", math.nan, labels=labels, number=self.kind == "regression", error=reason, windows=0)
+
+    @property
+    def tunes(self) -> bool:  # type: ignore[override]
+        """A multi-label model has a threshold."""
+        return self.kind == "multi"
+
+    def tuned(self, predictions: Sequence[Labelled], golds: Sequence[Gold]) -> Self:
+        """The task with the threshold that gives the highest micro-F1; if none is better than the present, with that.
+
+        Of equally good thresholds the one nearest to the present is taken. Of each text no more than its
+        `MOST_TUNED` best labels are looked at.
+        """
+        if not self.tunes:
+            return self
+        known = _places(self.labels)
+        few: list[np.ndarray] = []
+        right: list[np.ndarray] = []
+        for prediction, gold in zip(predictions, golds, strict=True):
+            scores = np.fromiter(prediction.scores.values(), np.float64)
+            marks = np.zeros(len(scores), bool)
+            if len(scores):  # not after an error
+                marks[[known[label] for label in labels_of(gold) if label in known]] = True
+            best = np.argpartition(-scores, MOST_TUNED)[:MOST_TUNED] if len(scores) > MOST_TUNED else slice(None)
+            few.append(scores[best])
+            right.append(marks[best])
+        total = sum(len(set(labels_of(gold))) for gold in golds)
+        threshold = best_threshold(np.concatenate(few), np.concatenate(right), total, self.threshold)
+        return replace(self, threshold=threshold)
 
     def check(self, examples: Sequence[Example]) -> None:
         """Raise `DataError` at the first gold that this task cannot predict."""
@@ -194,13 +277,12 @@ class Classify(Trainable):
     ) -> Labelled:
         """(L,) logits of each window of one example -> its prediction.
 
-        The windows' probabilities (for regression: values) are averaged, each by how many pieces it holds.
+        The windows' probabilities (for regression: values) are averaged by `window_weights`.
         """
-        logits = np.stack(parts)  # (B, L)
-        weights = np.array([len(window.ids) for window in windows], dtype=np.float64)
-        values = probabilities(logits, self.kind)
-        average = (weights @ values) / weights.sum()  # (L,)
-        scores = {label: float(score) for label, score in zip(self.labels, average, strict=True)}
+        average = window_weights(windows) @ probabilities(np.stack(parts), self.kind)  # (B,) @ (B, L) -> (L,)
+        if not np.isfinite(average).all():
+            return replace(self.failure(NOT_A_NUMBER), **how_read(windows))
+        scores = LabelScores(self.labels, average)
         best = int(average.argmax())
         chosen = None
         if self.kind == "multi":
@@ -210,6 +292,7 @@ class Classify(Trainable):
             score=float(average[best]),
             scores=scores,
             labels=chosen,
+            number=self.kind == "regression" and len(self.labels) == 1,
             **how_read(windows),
         )
 
@@ -260,15 +343,56 @@ class Classify(Trainable):
         return target
 
 
+def window_weights(windows: Sequence[Encoded]) -> np.ndarray:
+    """(B,) the weights, of sum 1, of the windows of one example in an average over them.
+
+    A window weighs as many tokens as it owns (see `owned`), so that each token of the text counts once, also where
+    windows overlap: the last one may repeat nearly all of the one before. Of a pair, the text that slides counts.
+    """
+    if len(windows) == 1:
+        return np.ones(1)
+    before, after = (window.offsets[window.texts == 0] for window in windows[:2])
+    sliding = int(np.array_equal(before, after))  # the other text is the same in all windows
+    owns = np.array([len(own) for _, own in owned(windows, sliding)], np.float64)
+    return owns / owns.sum()
+
+
 def probabilities(logits: np.ndarray, kind: Kind) -> np.ndarray:
     """(B, L) logits -> (B, L) softmax (single), sigmoid (multi) or the numbers themselves (regression)."""
-    if kind == "regression":
-        return logits.astype(np.float64)
     logits = logits.astype(np.float64)
-    if kind == "multi":
-        return 1.0 / (1.0 + np.exp(-logits))
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
+    if kind == "regression":
+        return logits
+    with np.errstate(invalid="ignore"):  # an infinite logit becomes NaN, which `decode` reports
+        if kind == "multi":
+            return sigmoid(logits)
+        powers = np.exp(logits - logits.max(-1, keepdims=True))
+        return powers / powers.sum(-1, keepdims=True)
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)), without overflow; NaN stays NaN."""
+    return np.exp(-np.logaddexp(0.0, -logits))
+
+
+def best_threshold(scores: np.ndarray, right: np.ndarray, total: int, present: float) -> float:
+    """The threshold on (M,) scores with the highest micro-F1, if `total` labels are right, `right` marks which.
+
+    >>> best_threshold(np.array([0.9, 0.3, 0.2, 0.1]), np.array([True, True, False, False]), 2, present=0.5)
+    0.25
+    """
+    order = np.argsort(-scores, kind="stable")
+    scores, hits = scores[order], np.cumsum(right[order])
+    taken = np.flatnonzero(np.diff(scores, append=-1.0) < 0) + 1  # how many are above a possible threshold
+    f1 = 2 * hits[taken - 1] / (taken + total)
+    now = int((scores >= present).sum())
+    f1_now = 2 * int(hits[now - 1]) / (now + total) if now else 0.0
+    if not len(taken) or f1.max() <= f1_now:
+        return present
+    highs, lows = scores[taken - 1], np.append(scores, 0.0)[taken]
+    best = min(np.flatnonzero(f1 == f1.max()), key=lambda place: abs((highs[place] + lows[place]) / 2 - present))
+    low, high = float(lows[best]), float(highs[best])
+    short = (round((low + high) / 2, digits) for digits in (2, 3, 4))
+    return next((one for one in short if low < one <= high), (low + high) / 2)
 
 
 def shortened(labels: Sequence[str], most: int = 8) -> str:

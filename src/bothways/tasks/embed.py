@@ -8,7 +8,6 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from bothways.errors import OptionError
 from bothways.tasks.picture import Picture
 from bothways.tasks.task import (
     Example,
@@ -55,10 +54,6 @@ class Embed(Task):
     max_pieces: int = 512
     overlap: int = 0
     long: Literal["window", "cut"] = "window"
-
-    def __post_init__(self) -> None:
-        if self.pooling not in ("mean", "cls", "pooler", "none"):
-            raise OptionError(f"pooling is {self.pooling!r}, expected mean, cls, pooler or none")
 
     @property
     def head(self) -> str:  # type: ignore[override]

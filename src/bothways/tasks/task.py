@@ -6,13 +6,15 @@ import math
 import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal, Self
+from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal, Self, get_type_hints
 
 import numpy as np
 
 from bothways.errors import DataError, OptionError
 from bothways.metrics import Scores
+from bothways.options import check_options
 from bothways.tasks.picture import Picture
 from bothways.text.files import Columns, Row, Source, find_column, read_rows
 from bothways.text.tokenizer import Encoded, Tokenizer
@@ -88,9 +90,17 @@ class Prediction:
 class Task(ABC):
     """What prediction and serving ask of a task; tasks are frozen dataclasses with their settings as fields.
 
-    `head` names the model's head, `outputs` is the width of its rows. The defaults suit tasks that read one text.
+    `head` names the model's head, `outputs` is the width of its rows. `fixed` names the settings that belong to the
+    weights, `limits` the least and the greatest value of numbers. The defaults suit tasks that read one text.
     """
 
+    fixed: ClassVar[frozenset[str]] = frozenset({"labels", "kind", "scheme", "nli", "empty"})
+    limits: ClassVar[dict[str, tuple[float, float]]] = {
+        "max_pieces": (1, math.inf),
+        "overlap": (0, math.inf),
+        "top_k": (1, math.inf),
+        "longest": (1, math.inf),
+    }
     name: str
     head: str
     outputs: int = 0
@@ -98,6 +108,40 @@ class Task(ABC):
     max_pieces: int
     overlap: int
     long: Literal["window", "cut"]
+
+    def __post_init__(self) -> None:
+        """Raise `OptionError` for a setting of the wrong type, outside its limits or not one of its choices.
+
+        A subclass with a `__post_init__` calls `Task.__post_init__(self)` first.
+        """
+        kinds = get_type_hints(type(self))
+        names = [item.name for item in fields(self)]  # type: ignore[arg-type]
+        for name in names:
+            value = getattr(self, name)
+            if kinds[name] == tuple[str, ...] and isinstance(value, list):
+                object.__setattr__(self, name, value := tuple(value))
+            if not _suits(value, kinds[name]):
+                expected = getattr(kinds[name], "__name__", str(kinds[name]))
+                expected = "a sequence of strings" if expected == "tuple" else expected
+                raise OptionError(f"{name} is {reprlib.repr(value)}, expected {expected}")
+        check_options(self, {name: limit for name, limit in self.limits.items() if name in names})
+
+    def changed(self, **settings: Any) -> Self:
+        """The task with other settings; raises `OptionError` for one that it does not have or that is `fixed`."""
+        known = [item.name for item in fields(self)]  # type: ignore[arg-type]
+        free = ", ".join(name for name in known if name not in self.fixed)
+        for name, value in settings.items():
+            if name not in known:
+                raise OptionError(f"the task {self.name} has no setting {name!r}; choose from {free}")
+            value = tuple(value) if isinstance(value, list) else value
+            own = getattr(self, name)
+            if name in self.fixed and value != own:
+                given = ", ".join(own) if isinstance(own, tuple) else repr(own)
+                raise OptionError(
+                    f"{name} is fixed by the trained weights of this {self.name} model, found {reprlib.repr(value)}, "
+                    f"expected {given}; leave it out (settings that can be changed: {free})"
+                )
+        return replace(self, **settings)  # type: ignore[type-var]
 
     @classmethod
     def read(cls, source: Source, columns: Columns, *, gold: bool = True) -> list[Example]:
@@ -126,6 +170,10 @@ class Task(ABC):
     def problem(self, example: Example) -> str | None:
         """Why an example cannot be answered, if it cannot."""
         return None if any(text.strip() for text in example.texts) else "the text is empty"
+
+    def size(self, example: Example) -> int:
+        """About how many characters the model reads for an example."""
+        return sum(map(len, example.texts))
 
     def windows(
         self, examples: Sequence[Example], tokenizer: Tokenizer, sliding: Literal[0, 1] | None = None
@@ -176,8 +224,11 @@ class Trainable(Task):
 
     @classmethod
     def from_json(cls, settings: dict[str, Any]) -> Self:
-        """The task that `as_json` wrote."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+        """The task that `as_json` wrote; raises `ValueError` for settings that no task wrote."""
+        try:
+            return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+        except OptionError as problem:
+            raise ValueError(str(problem)) from problem
 
     def as_json(self) -> dict[str, Any]:
         """The settings as JSON."""
@@ -227,6 +278,16 @@ Pieces = Callable[[Iterable[int]], list[str]]  # ids -> pieces, as the vocabular
 def how_read(windows: Sequence[Encoded]) -> dict[str, Any]:
     """What every prediction says of how its example was read."""
     return {"windows": max(window.window for window in windows) + 1, "truncated": max(w.truncated for w in windows)}
+
+
+def _suits(value: Any, kind: Any) -> bool:
+    """Whether a setting is of the type of its field; types that are not listed here suit."""
+    if kind in (int, float):
+        number = Integral if kind is int else Real
+        return type(value) is not bool and isinstance(value, number) and not math.isnan(value)
+    if kind == tuple[str, ...]:
+        return isinstance(value, tuple) and all(isinstance(one, str) for one in value)
+    return isinstance(value, kind) if kind in (bool, str) else True
 
 
 def labels_in(config: dict[str, Any]) -> tuple[str, ...]:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
 
 from bothways.errors import CheckpointError, DataError, OptionError
-from bothways.tasks.classify import Classify, Labelled
+from bothways.tasks.classify import NOT_A_NUMBER, Classify, Labelled, sigmoid, window_weights
 from bothways.tasks.task import (
     Example,
     Pieces,
+    Task,
     how_read,
     labels_in,
 )
 from bothways.text.tokenizer import Encoded, Tokenizer
+
+NO_LABELS = "there are no labels to choose from; give them: --labels sport,politics, or labels=(...) in Python"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +32,19 @@ class ZeroShot(Classify):
     """
 
     name = "zero_shot"
+    fixed = frozenset({"nli"})
     nli: tuple[str, ...] = ()
     template: str = "This example is {}."
 
     def __post_init__(self) -> None:
-        if "{}" not in self.template:
-            raise OptionError(f"the template {self.template!r} has no {{}} to put a label in")
+        Task.__post_init__(self)
+        if self.template.count("{}") != 1:
+            raise OptionError(f"the template is {self.template!r}, expected a text with one {{}} for the label")
+        if {"{", "}"} & set(self.template.replace("{}", "")):
+            raise OptionError(f"the template {self.template!r} has other braces than {{}}; write it without them")
+        problem = _problem(self.labels) if self.labels else None
+        if problem is not None:
+            raise OptionError(problem)
         if self.kind == "regression":
             raise OptionError("zero-shot gives classes, not numbers; kind is single or multi")
         entailment_of(self.nli)
@@ -55,16 +66,27 @@ class ZeroShot(Classify):
             raise DataError(f"found {reprlib.repr(given)}, expected a text, or a text and a list of labels")
         return Example((text,), given=tuple(labels))
 
+    def check(self, examples: Sequence[Example]) -> None:
+        """Raise `OptionError` if there are no labels, `DataError` at the first gold that is not one of them."""
+        if not self.labels:
+            raise OptionError(NO_LABELS)
+        super(ZeroShot, self).check(examples)  # a class with slots is made twice, so super() needs its name
+
     def problem(self, example: Example) -> str | None:
-        """Why an example cannot be answered, if it cannot."""
-        if not example.texts[0].strip():
-            return "the text is empty"
+        """Why an example cannot be answered, if it cannot.
+
+        Raises `OptionError` if neither the task nor the example has labels.
+        """
         labels = example.given or self.labels
         if not labels:
-            return "there are no labels to choose from"
-        if any(not label.strip() for label in labels):
-            return "a label is empty"
-        return "a label is given twice" if len(set(labels)) < len(labels) else None
+            raise OptionError(NO_LABELS)
+        return _problem(labels) if example.texts[0].strip() else "the text is empty"
+
+    def size(self, example: Example) -> int:
+        """About how many characters the model reads for an example: its text with each label."""
+        labels = example.given or self.labels
+        around = len(self.template) + len(example.texts[0])
+        return sum(around + len(label) for label in labels) or around
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
         """All (text, label) pairs, those of one example behind each other in the order of its labels."""
@@ -87,27 +109,37 @@ class ZeroShot(Classify):
     ) -> Labelled:
         """(L,) logits of each window of each pair of one example -> the labels' probabilities.
 
-        Windows of one pair are averaged by their length. single: a softmax over the labels' entailment; multi, or
-        of one label: for each a softmax over its entailment and contradiction, as in `transformers`.
+        The windows' logits of one pair are averaged by `window_weights`. single: a softmax over the labels'
+        entailment; multi, or of one label: for each a softmax over its entailment and contradiction, as in
+        `transformers`.
         """
         labels = example.given or self.labels
         yes, no = entailment_of(self.nli)
-        pair = np.cumsum([window.window == 0 for window in windows]) - 1
-        weights = np.array([len(window.ids) for window in windows], np.float64)
-        sums = np.zeros((len(labels), len(self.nli)))
-        np.add.at(sums, pair, np.stack(parts) * weights[:, None])
-        logits = sums / np.bincount(pair, weights)[:, None]  # (labels, L)
-        if self.kind == "multi" or len(labels) == 1:
-            shares = 1.0 / (1.0 + np.exp(logits[:, no] - logits[:, yes]))
-        else:
-            shares = np.exp(logits[:, yes] - logits[:, yes].max())
-            shares /= shares.sum()
+        begins = [place for place, window in enumerate(windows) if window.window == 0]
+        groups = [slice(begin, end) for begin, end in pairwise([*begins, len(windows)])]
+        logits = np.stack([window_weights(windows[one]) @ np.stack(parts[one]) for one in groups])  # (labels, L)
+        with np.errstate(invalid="ignore"):
+            if self.kind == "multi" or len(labels) == 1:
+                shares = sigmoid(logits[:, yes].astype(np.float64) - logits[:, no])
+            else:
+                shares = np.exp(logits[:, yes] - logits[:, yes].max())
+                shares /= shares.sum()
+        if not np.isfinite(shares).all():
+            return replace(self.failure(NOT_A_NUMBER), **how_read(windows))
         scores = {labels[place]: float(shares[place]) for place in np.argsort(-shares, kind="stable")}
         best = next(iter(scores))
         chosen = None
         if self.kind == "multi":
             chosen = tuple(label for label, score in scores.items() if score >= self.threshold)
         return Labelled(best, scores[best], scores, chosen, **how_read(windows))
+
+
+def _problem(labels: Sequence[str]) -> str | None:
+    """What is wrong with candidate labels, if anything is."""
+    if any(not label.strip() for label in labels):
+        return "a label is empty"
+    twice = next((label for place, label in enumerate(labels) if label in labels[:place]), None)
+    return None if twice is None else f"a label is given twice: {twice!r}"
 
 
 def entailment_of(labels: Sequence[str]) -> tuple[int, int]:
