@@ -2,50 +2,83 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import tempfile
+import stat
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bothways.errors import BothwaysError
+
+# What the system says of the file that is being written when it names no file.
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well, and is removed when not.
 
-    A link is followed; what is no file, such as a pipe, is written to directly. Raises `BothwaysError` where
-    the file cannot be written (no space, no permission); what was there stays.
+    A link is followed; a pipe or a device is written to directly. Raises `BothwaysError` if the file cannot be
+    written (no space, no permission, a directory); what was there stays. Any other error of the block is left as it is.
     """
     path = path.resolve()
-    temporary = None
+    if path.is_dir():
+        raise BothwaysError(f"{path}: is a directory, expected a file to write to")
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    temporary = path.parent / f".{path.name[:40]}.{uuid.uuid4().hex[:12]}.tmp"
     try:
-        if path.exists() and not path.is_file():
-            yield path
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(path.stat().st_mode if path.exists() else 0o666 & ~_umask())
-        temporary.replace(path)
-    except OSError as error:
-        raise BothwaysError(
-            f"{path}: cannot be written ({error.strerror or error}); what was there before is untouched"
-        ) from error
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Created here, so that the system applies the umask, which can only be read by setting it.
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            mode = stat.S_IMODE((path if path.exists() else temporary).stat().st_mode)
+        try:
+            yield temporary
+        except OSError as error:
+            if _is_about(error, temporary):
+                raise _unwritten(path, error) from error
+            raise
+        with _writing(path):
+            with temporary.open("r+b") as written:  # Windows does not flush a file that is open for reading only
+                os.fsync(written.fileno())
+            temporary.chmod(mode)
+            temporary.replace(path)
     finally:
-        if temporary is not None:
+        with suppress(OSError):  # an error here would hide the one that matters
             temporary.unlink(missing_ok=True)
+    with suppress(OSError):  # the rename is done; where a directory cannot be flushed, the system does it in time
+        flush_directory(path.parent)
 
 
-def _umask() -> int:
-    mask = os.umask(0)  # the only way to ask is to set
-    os.umask(mask)
-    return mask
+def flush_directory(directory: Path) -> None:
+    """Make renames in a directory last through a power failure; raises `OSError` on systems that cannot."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Path, error: OSError) -> BothwaysError:
+    return BothwaysError(f"{path}: cannot be written ({error.strerror or error}); what was there before is untouched")
+
+
+def _is_about(error: OSError, temporary: Path) -> bool:
+    if error.filename is None:
+        return error.errno in _NO_ROOM
+    return isinstance(error.filename, str) and Path(error.filename) == temporary
 
 
 def write_text(path: Path, text: str) -> None:

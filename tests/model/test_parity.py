@@ -186,6 +186,25 @@ def test_config_survives_the_round_trip(family):
     assert EncoderConfig.from_json(config.to_json()) == (config, [])
 
 
+@pytest.mark.parametrize("pad", [0, 1, 3])
+def test_robertas_positions_equal_transformers_whatever_the_pad_id(pad, tmp_path):
+    torch.manual_seed(7)
+    config = transformers.RobertaConfig(
+        **TINY, **QUIET, max_position_embeddings=12 + pad, type_vocab_size=1, pad_token_id=pad
+    )
+    model = transformers.RobertaModel(config).eval()
+    torch.nn.init.normal_(model.embeddings.position_embeddings.weight)
+    model.save_pretrained(tmp_path)
+    ours, _ = load_model(tmp_path, "hidden", 0, torch.Generator().manual_seed(0))
+    inputs, _ = padded_inputs("roberta", config)
+    with torch.inference_mode():
+        hidden = ours.encoder.padded(*inputs.values())
+    real = inputs["attention_mask"].bool()
+    expected = model(**inputs).last_hidden_state
+    torch.testing.assert_close(hidden[real], expected[real], atol=1e-5, rtol=1e-5)
+    assert ours.config.max_pieces == max(LENGTHS)
+
+
 def test_regression_loss_is_the_squared_error():
     logits, targets = torch.tensor([[1.0], [3.0]]), torch.tensor([0.0, 5.0])
     torch.testing.assert_close(

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers
 
 from bothways.errors import CheckpointError, DataError, ModelNotFoundError, OptionError
+from bothways.text.backend import library_errors
 from bothways.text.spiece import read_spiece
 from bothways.text.tokenizer import PACKAGED, Encoded, Tokenizer
 
@@ -567,6 +568,241 @@ def test_special_pieces_may_have_other_names(tmp_path: Path) -> None:
     assert found.mask_id is None
 
 
+# --- tokens beside the vocabulary file, and classes with rules of their own -------------------------------------
+
+
+def older_files(name: str, tmp_path: Path, **files: Any) -> Path:
+    """A packaged vocabulary in its older files alone, with JSON files beside it."""
+    shutil.copytree(PACKAGED / name, tmp_path, dirs_exist_ok=True)
+    for file, content in files.items():
+        (tmp_path / f"{file}.json").write_text(json.dumps(content), encoding="utf-8")
+    return tmp_path
+
+
+FLAGS = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": True, "special": False}
+DRUGS = "Take <drug> for COVID19 or covid19, <drug>."
+ADDED: list[dict[str, Any]] = [
+    {"added_tokens": {"covid19": 30523, "<drug>": 30522}},
+    {"added_tokens": {"<drug>": 30522}, "special_tokens_map": {"additional_special_tokens": ["<drug>"]}},
+    {
+        "special_tokens_map": {
+            "additional_special_tokens": [{"__type": "AddedToken", "content": "<drug>", "lstrip": True}, "covid19"]
+        }
+    },
+    {"tokenizer_config": {"extra_special_tokens": ["<drug>"]}},
+    {"tokenizer_config": {"additional_special_tokens": ["<drug>"]}},
+    {
+        "tokenizer_config": {
+            "tokenizer_class": "BertTokenizer",
+            "added_tokens_decoder": {
+                "103": {"content": "[MASK]", **FLAGS, "special": True, "normalized": False},
+                "30523": {"content": "covid19", **FLAGS, "single_word": True},
+                "30522": {"content": "<drug>", **FLAGS, "rstrip": True, "special": True},
+            },
+        }
+    },
+]
+
+
+@pytest.mark.parametrize("files", ADDED)
+@pytest.mark.parametrize("saved", [False, True])
+def test_added_tokens_get_the_ids_that_the_files_give_them(files: dict[str, Any], saved: bool, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    older_files("bert-base-uncased", tmp_path, config={"model_type": "bert"}, **files)
+    ours, theirs = Tokenizer.from_directory(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    if saved:
+        ours.save(tmp_path / "saved")
+        theirs, ours = (one(tmp_path / "saved") for one in (AutoTokenizer.from_pretrained, Tokenizer.from_directory))
+    encoded = ours.encode(DRUGS, "a <drug>")
+    assert encoded.ids.tolist() == theirs(DRUGS, "a <drug>")["input_ids"]
+    assert 30522 in encoded.ids
+    places = [DRUGS[a:b].strip() for a, b in encoded.offsets[(encoded.ids == 30522) & (encoded.texts == 0)].tolist()]
+    assert places == ["<drug>", "<drug>"]
+    if saved:  # who builds it from the older files gets the same
+        (tmp_path / "saved" / "tokenizer.json").unlink()
+        assert same(Tokenizer.from_directory(tmp_path / "saved").encode(DRUGS), ours.encode(DRUGS))
+
+
+def test_tokens_beside_a_tokenizer_json_are_added_too(tmp_path: Path) -> None:
+    packaged("bert-base-uncased").save(tmp_path)
+    (tmp_path / "added_tokens.json").write_text('{"<drug>": 30522}', encoding="utf-8")
+    found = Tokenizer.from_directory(tmp_path)
+    assert found.encode("<drug>").ids.tolist() == [101, 30522, 102]
+    assert found.vocab_size == 30_523
+
+
+def test_special_tokens_may_be_among_the_added_ones(tmp_path: Path) -> None:
+    vocabulary = {"a": 0, "b": 1, "ab": 2, "<unk>": 3}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    (tmp_path / "merges.txt").write_text("a b\n", encoding="utf-8")
+    added = {"<s>": 4, "</s>": 5, "<pad>": 6, "<mask>": 7}
+    (tmp_path / "added_tokens.json").write_text(json.dumps(added), encoding="utf-8")
+    found = Tokenizer.from_directory(tmp_path)
+    assert found.encode("ab<mask>").ids.tolist() == [4, 2, 7, 5]
+    assert found.pad_id == 6
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"added_tokens": {"<drug>": 30530}}, r"'<drug>' has the id 30530, but the vocabulary ends before 30522"),
+        ({"added_tokens": {"<drug>": 2000}}, r"'<drug>' has the id 2000, which is 'to''s"),
+        ({"added_tokens": {"zebra": 30522}}, r"'zebra' has the id 30522, in the vocabulary 29145"),
+        ({"added_tokens": {"<drug>": "30522"}}, r"added_tokens.json: '<drug>' has the id '30522', expected a whole"),
+        ({"added_tokens": {"<drug>": True}}, r"added_tokens.json: '<drug>' has the id True"),
+        ({"added_tokens": {"<a>": 30522, "<b>": 30522}}, r"'<b>' and '<a>' have the same id 30522"),
+        ({"added_tokens": ["<drug>"]}, r"added_tokens.json: expected a JSON object"),
+        ({"tokenizer_config": {"added_tokens_decoder": ["<drug>"]}}, r"added_tokens_decoder is \['<drug>'\]"),
+        ({"tokenizer_config": {"added_tokens_decoder": {"x": {"content": "a"}}}}, r"expected an id and a token"),
+        ({"tokenizer_config": {"added_tokens_decoder": {"1": {"content": 7}}}}, r"expected a token"),
+        ({"tokenizer_config": {"additional_special_tokens": [7]}}, r"additional_special_tokens: found 7, expected a"),
+        ({"tokenizer_config": {"mask_token": ["[MASK]"]}}, r"mask_token: found \['\[MASK\]'\], expected a token"),
+        ({"tokenizer_config": {"model_max_length": "512"}}, r"model_max_length is '512', expected a number"),
+        ({"tokenizer_config": {"do_lower_case": "false"}}, r"do_lower_case is 'false', expected true, false or null"),
+    ],
+)  # fmt: skip
+def test_tokens_that_cannot_be_added_are_named(files: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        Tokenizer.from_directory(older_files("bert-base-uncased", tmp_path, **files))
+
+
+@pytest.mark.parametrize("fast", [False, True], ids=["older files", "tokenizer.json"])
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"tokenizer_config": {"tokenizer_class": "BertJapaneseTokenizer"}}, "is a BertJapaneseTokenizer"),
+        ({"config": {"tokenizer_class": "PhobertTokenizer"}}, "is a PhobertTokenizer, whose rules are not those of"),
+        ({"config": {"tokenizer_class": "BertweetTokenizer"}}, "is a BertweetTokenizer"),
+        ({"tokenizer_config": {"tokenizer_class": "KoBertTokenizer"}}, "is a KoBertTokenizer"),
+        ({"tokenizer_config": {"tokenizer_class": ["CanineTokenizer", None]}}, "is a CanineTokenizer"),
+        ({"tokenizer_config": {"word_tokenizer_type": "mecab"}}, "word_tokenizer_type is 'mecab', bothways computes"),
+        ({"tokenizer_config": {"subword_tokenizer_type": "character"}}, "subword_tokenizer_type is 'character'"),
+        ({"tokenizer_config": {"do_basic_tokenize": False}}, "do_basic_tokenize is False.*remove the key"),
+        ({"tokenizer_config": {"wordpieces_prefix": "__"}}, "wordpieces_prefix is '__'"),
+        ({"tokenizer_config": {"never_split": ["c++"]}}, "never_split has 'c\\+\\+', which is no token of its own"),
+        ({"tokenizer_config": {"split_special_tokens": True}}, "split_special_tokens is True"),
+    ],
+)  # fmt: skip
+def test_a_tokenizer_with_other_rules_is_refused(
+    files: dict[str, Any], message: str, fast: bool, tmp_path: Path
+) -> None:
+    if fast:
+        packaged("bert-base-uncased").save(tmp_path)
+        (tmp_path / "tokenizer_config.json").unlink()  # what it names comes before config.json
+    with pytest.raises(CheckpointError, match=message):
+        Tokenizer.from_directory(older_files("bert-base-uncased", tmp_path, **files))
+
+
+def test_a_class_of_other_files_is_refused(tmp_path: Path) -> None:
+    config = {"tokenizer_class": "T5Tokenizer"}  # rinna's Japanese RoBERTa
+    with pytest.raises(CheckpointError, match=r"is a T5Tokenizer, whose rules are not those of spiece.model alone"):
+        Tokenizer.from_directory(older_files("albert-base-v2", tmp_path / "a", tokenizer_config=config))
+    folder = older_files("bert-base-uncased", tmp_path / "b")
+    (folder / "bpe.codes").write_text("a b 1\n", encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"the merges in bpe.codes belong to a PhobertTokenizer"):
+        Tokenizer.from_directory(folder)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"tokenizer_class": "BertTokenizerFast"},
+        {"tokenizer_class": "DistilBertTokenizer", "do_basic_tokenize": True, "never_split": None},
+        {"tokenizer_class": ["ElectraTokenizer", "ElectraTokenizerFast"], "never_split": ["[MASK]", "[UNK]"]},
+        {"tokenize_chinese_chars": None, "strip_accents": None, "do_lower_case": None, "model_max_length": 1e30},
+    ],
+)  # fmt: skip
+def test_the_usual_settings_are_accepted(config: dict[str, Any], tmp_path: Path) -> None:
+    found = Tokenizer.from_directory(older_files("bert-base-uncased", tmp_path, tokenizer_config=config))
+    assert found.encode("The café").ids.tolist() == [101, 1996, 7668, 102]
+
+
+def test_a_fast_class_with_a_tokenizer_json_needs_no_other_file(tmp_path: Path) -> None:
+    packaged("bert-base-uncased").save(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "OurOwnTokenizerFast"}', encoding="utf-8")
+    assert Tokenizer.from_directory(tmp_path).encode("the").ids.tolist() == [101, 1996, 102]
+
+
+def test_the_highest_id_says_how_many_rows_are_needed() -> None:
+    rules = json.loads(packaged("bert-base-uncased").backend.to_str())
+    del rules["model"]["vocab"]["zebra"]
+    backend = tokenizers.Tokenizer.from_str(json.dumps(rules))
+    assert backend.get_vocab_size() == 30_521
+    assert Tokenizer(backend).vocab_size == 30_522
+
+
+def test_dropout_of_merges_is_not_obeyed(tmp_path: Path) -> None:
+    packaged("roberta-base").save(tmp_path)
+    rules = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+    rules["model"]["dropout"] = 0.5
+    (tmp_path / "tokenizer.json").write_text(json.dumps(rules), encoding="utf-8")
+    found = Tokenizer.from_directory(tmp_path)
+    text = "tokenization of understandable nonsense"
+    assert {tuple(found.encode(text).ids.tolist()) for _ in range(20)} == {
+        tuple(packaged("roberta-base").encode(text).ids)
+    }
+
+
+def changed_json(**parts: Any) -> bytes:
+    return json.dumps(json.loads(packaged("bert-base-uncased").backend.to_str()) | parts).encode()
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAA="}},
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "A" * 32}},
+        {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": False}},
+        {"normalizer": {"type": "Replace", "pattern": {"Regex": "[z-a]"}, "content": ""}},
+        {"model": {"type": "WordPiece", "vocab": {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3}, "unk_token": "[X]",
+                   "continuing_subword_prefix": "##", "max_input_chars_per_word": 100}, "added_tokens": []},
+        {"model": {"type": "Unigram", "unk_id": 7, "vocab": [["a", 0.0]], "byte_fallback": False}},
+        {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [["a", "b"]]}},
+    ],
+)  # fmt: skip
+def test_a_tokenizer_json_that_breaks_the_library_is_named(parts: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"unreadable for tokenizers \d.*"):
+        Tokenizer.from_directory(folder(tmp_path, tokenizer_json=changed_json(**parts)))
+
+
+def test_an_interrupt_is_not_taken_for_a_broken_file() -> None:
+    with pytest.raises(KeyboardInterrupt), library_errors("here"):
+        raise KeyboardInterrupt
+
+
+# --- identity ----------------------------------------------------------------------------------------------
+
+
+def test_a_saved_tokenizer_has_the_same_fingerprint(tmp_path: Path) -> None:
+    for name in ("bert-base-uncased", "roberta-base", "albert-base-v2"):
+        ours = packaged(name)
+        ours.save(tmp_path / name)
+        assert Tokenizer.from_directory(tmp_path / name).fingerprint() == ours.fingerprint()
+
+
+@pytest.mark.parametrize("change", ["case", "accents", "swap", "score", "special", "layout"])
+def test_another_tokenizer_has_another_fingerprint(change: str, tmp_path: Path) -> None:
+    name = "albert-base-v2" if change == "score" else "bert-base-uncased"
+    before = packaged(name)
+    rules = json.loads(before.backend.to_str())
+    vocab = rules["model"]["vocab"]
+    if change == "case":
+        rules["normalizer"]["lowercase"] = False
+    if change == "accents":
+        rules["normalizer"]["strip_accents"] = False
+    if change == "swap":
+        vocab["zebra"], vocab["lens"] = vocab["lens"], vocab["zebra"]
+    if change == "score":
+        vocab[20_000][1] -= 5
+    if change == "special":
+        rules["added_tokens"].append({**rules["added_tokens"][-1], "id": vocab["zebra"], "content": "zebra"})
+    if change == "layout":
+        rules["post_processor"]["pair"][-1]["SpecialToken"]["type_id"] = 0
+    after = Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(rules)), before.config)
+    assert after.fingerprint() != before.fingerprint()
+
+
 # --- errors ------------------------------------------------------------------------------------------------
 
 
@@ -576,6 +812,7 @@ def folder(tmp_path: Path, **files: bytes) -> Path:
     return tmp_path
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 231508\n"
 SMALL = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\nthe\n"
 BPE = b'{"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "a": 4, "b": 5, "ab": 6}'
 
@@ -583,6 +820,11 @@ BPE = b'{"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "a": 4, "b": 5, "ab": 6}'
 @pytest.mark.parametrize(
     ("files", "message"),
     [
+        ({"vocab_txt": POINTER}, r"vocab.txt: found a git-lfs pointer instead of the file; run git lfs pull"),
+        ({"tokenizer_json": POINTER}, r"tokenizer.json: found a git-lfs pointer"),
+        ({"spiece_model": POINTER}, r"spiece.model: found a git-lfs pointer"),
+        ({"vocab_json": BPE, "merges_txt": POINTER}, r"merges.txt: found a git-lfs pointer"),
+        ({"vocab_json": BPE}, r"no merges.txt beside vocab.json"),
         ({}, r"no vocabulary here; looked for tokenizer.json, vocab.txt, vocab.json with merges.txt, spiece.model"),
         ({"vocab_txt": SMALL + b"the\n"}, r"vocab.txt:6: 'the' stands on line 5 already"),
         ({"vocab_txt": b"[PAD]\nthe\n"}, r"vocab.txt: the vocabulary lacks .*\[UNK\].*\[CLS\].*\[SEP\]"),

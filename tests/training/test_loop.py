@@ -50,7 +50,7 @@ def setup(base: Path, directory: Path, recipe: Recipe, *, rows=ROWS, stop_at: in
         return {"accuracy": float(len(judged))}  # each better than the last, so the last weights are kept
 
     return model, Job(
-        windows, task.loss, judge, "accuracy", recipe, directory, "the same run", recipe.precision, **more
+        windows, task.loss, judge, "accuracy", recipe, directory, {"data": "the same"}, recipe.precision, **more
     )
 
 
@@ -107,8 +107,8 @@ def test_another_runs_checkpoint_is_refused(base, tmp_path):
     with pytest.raises(InterruptedRunError):
         fit(model, job, QUIET)
     model, job = setup(base, tmp_path / "run", RECIPE)
-    with pytest.raises(CheckpointError, match="other data, base or settings"):
-        fit(model, replace(job, identity="another run"), QUIET, resume=True)
+    with pytest.raises(CheckpointError, match=r"other data, base or settings \(data was the same, now other\)"):
+        fit(model, replace(job, identity={"data": "other"}), QUIET, resume=True)
 
 
 def test_a_damaged_checkpoint_is_refused(base, tmp_path):
@@ -278,7 +278,7 @@ def test_balanced_weights_equal_scikit_learns(base, tmp_path):
     _, job = setup(base, tmp_path / "run", RECIPE, rows=rows)
     targets = np.array([window.target for window in job.windows])
     expected = compute_class_weight("balanced", classes=np.unique(targets), y=targets)
-    np.testing.assert_allclose(class_weights(job.windows, "single"), expected, rtol=1e-6)
+    np.testing.assert_allclose(class_weights(job.windows, "single", 2), expected, rtol=1e-6)
 
 
 def test_a_long_text_weighs_as_much_as_a_short_one(base, tmp_path):

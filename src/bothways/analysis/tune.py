@@ -11,12 +11,13 @@ from bothways.analysis.gate import MOST_FALL, judged
 from bothways.errors import BothwaysError, OptionError
 from bothways.processor import cores
 from bothways.runtime.artifact import Artifact
-from bothways.runtime.engines import ABLE, MAX_TOKENS, tuned_key
-from bothways.runtime.exports import Export, Graph, Plan, write_tuned
+from bothways.runtime.engines import ABLE, MAX_TOKENS, TORCH_TOKENS, tuned_key, tuned_with
+from bothways.runtime.exports import FORMS, Export, Graph, Plan, write_tuned
 from bothways.tasks.task import Example
 from bothways.terminal import Reporter
 
 BUDGETS = (256, 512, 1024)  # besides MAX_TOKENS
+MARGIN = 0.05  # of the speed, that may be lost for less memory
 FINALISTS = 2  # engines whose streams and batches are varied
 PASSES = 3
 
@@ -48,7 +49,10 @@ class Trial:
 def tune(
     artifact: Artifact, examples: Sequence[Example], reporter: Reporter, *, most_fall: float = MOST_FALL
 ) -> list[Trial]:
-    """Measure what can run this model, fastest first, and remember the winner in its directory for this processor.
+    """Measure what can run this model, and remember the winner in its directory for this processor.
+
+    The winner comes first: of those that are within `MARGIN` of the fastest, the one with the least memory; then the
+    others, fastest first.
 
     First every engine and precision, each in a process of its own; then the streams and the batches of the fastest
     two. What falls below the accuracy gate, against fp32 on the same examples, never wins.
@@ -58,11 +62,17 @@ def tune(
     export = Export.read(artifact.directory)
     graphs = {} if export is None else {form for form, graph in export.graphs.items() if graph.rejected is None}
     plans = [
-        Plan(engine, precision, 1 if engine == "torch" else cores(), 2048 if engine == "torch" else MAX_TOKENS)
+        Plan(engine, precision, 1 if engine == "torch" else cores(), TORCH_TOKENS if engine == "torch" else MAX_TOKENS)
         for engine, able in ABLE.items()
         for precision in able
         if engine == "torch" or ("fp32" if precision == "bf16" else precision) in graphs
     ]
+    left = [form for form in FORMS if form not in (export.graphs if export is not None else ())]
+    if left:
+        reporter.note(
+            f"not exported, so not measured: {', '.join(left)}; bothways export {artifact.directory} --precision FORM "
+            "(with --calibrate FILE for 8 bits) writes them, and tune again"
+        )
     run = _Trials(artifact, examples, reporter, most_fall)
     for plan in sorted(plans, key=lambda plan: plan.precision != "fp32"):  # fp32 first: the others are held against it
         run.measure(plan)
@@ -75,8 +85,11 @@ def tune(
     ranked = run.fastest()
     if not ranked:
         raise OptionError(f"{artifact.directory}: nothing could run it; {run.trials[-1].problem}")
-    winner = ranked[0]
+    enough = (1 - MARGIN) * ranked[0].texts_per_second
+    winner = min((trial for trial in ranked if trial.texts_per_second >= enough), key=lambda trial: trial.memory)
+    ranked = [winner, *(trial for trial in ranked if trial is not winner)]
     facts = {"texts_per_second": winner.texts_per_second, "examples": len(examples)}
+    facts |= tuned_with(export, winner.plan)
     try:
         write_tuned(artifact.directory, tuned_key(artifact.task), winner.plan, facts)
     except BothwaysError as error:
@@ -96,7 +109,7 @@ class _Trials:
         return sorted((trial for trial in self.trials if trial.stands), key=lambda trial: -trial.texts_per_second)
 
     def measure(self, plan: Plan) -> None:
-        self.reporter.note(f"measuring {plan}")
+        self.reporter.say(f"measuring {plan}")
         task = self.artifact.task
         request = {"model": str(self.artifact.directory), "task": task.name, "plan": plan, "passes": PASSES}
         try:

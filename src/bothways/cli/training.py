@@ -48,7 +48,11 @@ def finetune_command(
         export="int8" if export else "none",
         reporter=Reporter(),
     )
-    if run.comparison is None:  # the first process tells
+    if not run.first:  # the first process tells
+        return
+    if run.comparison is None:  # a note said why
+        if as_json:
+            print_json({"directory": str(out), "seconds": run.seconds})
         return
     if as_json:
         print_json(run.comparison.as_json() | {"directory": str(out), "seconds": run.seconds})

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from bothways.analysis.gate import MOST_EXAMPLES, MOST_FALL, export_judged
 from bothways.analysis.tune import Trial, tune
-from bothways.errors import DataError, OptionError
+from bothways.errors import BothwaysError, DataError, OptionError
 from bothways.jobs.sources import columns_for, named
 from bothways.model.catalogue import find_model
 from bothways.runtime.artifact import Artifact
-from bothways.runtime.exports import FORMS, Export, Form
+from bothways.runtime.exports import FOLDER, FORMS, Export, Form
 from bothways.tasks import TRAINED, Trainable
 from bothways.tasks.task import Example
 from bothways.terminal import Reporter
@@ -28,12 +29,14 @@ def export(
     task: str | None = None,
     columns: Columns | None = None,
     most_fall: float = MOST_FALL,
+    out: str | Path | None = None,
     reporter: Reporter | None = None,
 ) -> Export:
     """Write the model as one ONNX graph that runs without PyTorch, into `onnx/` of its directory.
 
-    int8 and int8-static are judged on `calibrate`, a file of the model's task with gold where it has any, and are not
-    used where the metric falls by more than `most_fall`.
+    With `out`, the model is copied into that new directory first: where its own is an installed package or the cache
+    of the hub, which are not written to. int8 and int8-static are judged on `calibrate`, a file of the model's task
+    with gold where it has any, and are not used where the metric falls by more than `most_fall`.
 
     Raises `OptionError` for 8 bits without texts to judge them on, `DataError` for a file that does not suit.
     """
@@ -44,7 +47,7 @@ def export(
             f"{precision} rounds the model, so its answers are judged before it is used: give --calibrate FILE, texts "
             "like those that it will read, with labels (dev data, never test data)"
         )
-    artifact = _exportable(model, task)
+    artifact = _exportable(model, task, out)
     examples: Sequence[Example] = ()
     if calibrate is not None:
         gold = isinstance(artifact.task, Trainable) and artifact.task.name in TRAINED
@@ -54,10 +57,30 @@ def export(
     return export_judged(artifact, precision, examples, reporter or Reporter(quiet=True), most_fall=most_fall)
 
 
-def _exportable(model: str | Path, task: str | None) -> Artifact:
+def _exportable(model: str | Path, task: str | None, out: str | Path | None = None) -> Artifact:
     if task == "zero_shot":
         raise OptionError("zero_shot runs the graph of pairs: say --task pairs, or nothing for a model trained here")
-    return Artifact.read(find_model(model), task)
+    directory = find_model(model)
+    if out is not None:
+        directory = _copied(directory, Path(out), task)
+    elif not Path(model).is_dir():
+        raise OptionError(
+            f"{model} is in {directory}, which belongs to an installed package or the cache of the hub and is not "
+            f"written to; make a copy of your own: bothways export {model} --out DIR"
+        )
+    return Artifact.read(directory, task)
+
+
+def _copied(directory: Path, out: Path, task: str | None) -> Path:
+    """A copy of a model without its graphs in a new directory; raises `OptionError` where there is something."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OptionError(f"{out} is there already, expected a new directory to copy {directory} to")
+    Artifact.read(directory, task)  # nothing is copied that cannot be exported
+    try:
+        shutil.copytree(directory, out, ignore=shutil.ignore_patterns(FOLDER, "tensorboard", ".*"), dirs_exist_ok=True)
+    except (OSError, shutil.Error) as error:
+        raise BothwaysError(f"{out}: {directory} cannot be copied there ({error})") from error
+    return out
 
 
 def tune_model(

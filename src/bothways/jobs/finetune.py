@@ -1,4 +1,4 @@
-"""Fine-tuning from a file of labelled texts to a model, its evaluation, its graph and its report."""
+"""Fine-tuning from a file of labelled texts to a model, its evaluation, its ONNX model and its report."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import hashlib
 import importlib.util
 import json
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,23 +19,34 @@ from bothways import __version__
 from bothways.analysis.compare import Comparison, compare
 from bothways.analysis.gate import export_judged
 from bothways.analysis.report import Lengths, write_report
-from bothways.analysis.summary import card_of, facts_of, machine, report_of, versions
+from bothways.analysis.summary import card_of, facts_of, report_of
 from bothways.errors import BothwaysError, InterruptedRunError, MissingDependencyError, OptionError
-from bothways.jobs.sources import named
+from bothways.jobs.directory import (
+    check_run_directory,
+    claimed,
+    clear_run_directory,
+    guarded,
+    publish,
+    refuse_if_in_use,
+    terminable,
+    work_directory,
+)
+from bothways.jobs.settings import circumstances, hash_of, name_of, options_from, revision_of
 from bothways.model.catalogue import find_model
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.predictor import Predictor
-from bothways.runtime.artifact import CHECKPOINT, RUN, Artifact, check_run_directory, clear_run_directory
+from bothways.runtime.artifact import CHECKPOINT, RUN, Artifact, continued
 from bothways.storage import write_text
 from bothways.tasks import TRAINED, Trainable
 from bothways.tasks.split import set_aside
-from bothways.tasks.task import Example
+from bothways.tasks.task import Example, Gold, labels_of
 from bothways.terminal import Reporter
 from bothways.text.files import Columns, Source
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training.recipe import Recipe
 
 DEV_SHARE = 0.1
+FEW_STEPS = 100  # updates after which a model has hardly begun to learn
 EVALUATION, REPORT = "evaluation.json", "report.html"
 
 
@@ -41,13 +54,15 @@ EVALUATION, REPORT = "evaluation.json", "report.html"
 class Run:
     """A finished fine-tuning: where the model is, how it compares on dev, how long it took.
 
-    Of several processes that train one model, the first alone has the comparison.
+    `comparison` is None if it could not be made, and, of several processes that train one model, for all but the
+    first.
     """
 
     directory: Path
     comparison: Comparison | None
     seconds: float
     history: list[dict[str, Any]] = field(default_factory=list)
+    first: bool = True  # of the processes that trained it
 
 
 def finetune(
@@ -65,22 +80,30 @@ def finetune(
     tensorboard: bool = False,
     export: Literal["int8", "none"] = "int8",
     reporter: Reporter | None = None,
+    **options: Any,
 ) -> Run:
     """Fit `base` to labelled texts, keep the weights that are best on dev, and compare them with the baseline.
 
-    Without `dev`, a tenth of `train` is set aside for it, by label. `time_budget` is in seconds. The directory
-    `out` then holds the model, its evaluation and a report, and unless `export` is "none" a graph in 8 bits that runs
-    without PyTorch, if its answers hold on dev; else one in fp32.
+    Fields of `Recipe` and `Columns` can be given as they are: `finetune(..., epochs=3, text_column="body")`; they
+    replace those of `recipe` and `columns`. Without `dev`, a tenth of `train` is set aside for it, by label.
+    `time_budget` is in seconds and replaces `epochs`. The directory `out` then holds the model, its evaluation and a
+    report, and unless `export` is "none" an int8 ONNX model that runs without PyTorch, if its accuracy on dev holds;
+    else one in fp32. With `overwrite`, a model in `out` stays until the new one is complete.
 
-    Raises `DataError` for the texts, `OptionError` for the options, `InterruptedRunError` after Ctrl-C.
+    Raises `DataError` for the texts, `OptionError` for the options, or if another run is writing to `out`,
+    `InterruptedRunError` after Ctrl-C or SIGTERM.
     """
-    recipe, columns = recipe or Recipe(), columns or Columns()
+    also = ("train", "dev", "out", "base", "time_budget", "resume", "overwrite", "tensorboard", "export", "reporter")
+    recipe, columns = options_from(options, recipe or Recipe(), columns or Columns(), also=also)
+    assert isinstance(recipe, Recipe)
+    assert isinstance(columns, Columns)
     reporter, out = reporter or Reporter(quiet=True), Path(out)
     _check_extras()
     if task not in TRAINED:
         raise OptionError(f"task {task!r} is not one of {', '.join(TRAINED)}")
-    if time_budget is not None and time_budget <= 0:
+    if time_budget is not None and not time_budget > 0:
         raise OptionError(f"time_budget is {time_budget} seconds, expected more than 0")
+    refuse_if_in_use(out)
     check_run_directory(out, resume=resume, overwrite=overwrite)
     began = time.monotonic()
 
@@ -90,7 +113,7 @@ def finetune(
         kept, dev_examples = set_aside(kept, DEV_SHARE, recipe.seed, together=made.together)
         dev_name = f"{100 * DEV_SHARE:.0f} % of the training texts set aside, seed {recipe.seed}"
     else:
-        dev_examples, dev_name = TRAINED[task].read(dev, columns), named(dev)
+        dev_examples, dev_name = TRAINED[task].read(dev, columns), name_of(dev)
     made.check(dev_examples)
     base_directory = find_model(base)
     if base_directory.resolve() == out.resolve():
@@ -102,14 +125,19 @@ def finetune(
     max_pieces = min(wanted, config.max_pieces)
     overlap = max_pieces * made.window[1] // made.window[0] if recipe.overlap is None else recipe.overlap
     changes: dict[str, Any] = {"max_pieces": max_pieces, "overlap": overlap, "long": recipe.long_texts}
-    made = replace(made, **changes)  # type: ignore[type-var]
+    made, head_fits = continued(replace(made, **changes), base_directory)  # type: ignore[type-var]
     encoded = made.encode(kept, tokenizer)
     windows = [window for window in encoded if window.target is not None and len(window.reads)]
     facts: dict[str, Any] = {
-        "base": str(base),
+        "run": uuid.uuid4().hex,
+        "base": name_of(base),
+        "base_revision": revision_of(base_directory),
+        "base_sha256": hash_of(base_directory / WEIGHTS),
         "bothways": __version__,
-        "train": named(train),
+        "train": name_of(train),
+        "train_sha256": hash_of(train),
         "dev": dev_name,
+        "dev_sha256": hash_of(dev),
         "n_train": len(kept),
         "n_dev": len(dev_examples),
         "recipe": recipe.as_json(),
@@ -125,81 +153,165 @@ def finetune(
     from bothways.training.devices import joined
     from bothways.training.finetune import Job, fit
 
-    model, report = load_model(base_directory, made.head, made.outputs, torch.Generator().manual_seed(recipe.seed))
-    with joined() as devices:
-        first = devices.rank == 0
-        reporter = reporter if first else Reporter(quiet=True)
-        devices.wait()  # all have found the directory as it was
-        if first and not resume:  # nothing is written before the base is known to be whole
-            clear_run_directory(out)
-            write_text(out / RUN, json.dumps(facts, indent=2) + "\n")
-        reporter.note(
-            f"{len(kept):,} training texts in {len(windows):,} windows, {len(dev_examples):,} dev texts ({dev_name}); "
-            f"{made.describe()}"
+    generator = torch.Generator().manual_seed(recipe.seed)
+    model, report = load_model(base_directory, made.head, made.outputs, generator, new_head=not head_fits)
+    with ExitStack() as held:
+        held.enter_context(terminable())
+        with joined() as devices:
+            first = devices.rank == 0
+            reporter = reporter if first else Reporter(quiet=True)
+            if first:
+                held.enter_context(claimed(out))
+                check_run_directory(out, resume=resume, overwrite=overwrite)  # another run may have ended meanwhile
+            work = devices.told(work_directory(out, resume=resume))
+            if first and not resume:  # nothing is written before the base is known to be whole
+                clear_run_directory(out, work)
+                write_text(work / RUN, json.dumps(facts, indent=2) + "\n")
+            reporter.say(
+                f"{len(kept):,} training texts in {len(windows):,} windows, {len(dev_examples):,} dev texts "
+                f"({dev_name}); {made.describe()}"
+            )
+            for line in (*made.noticed(kept), *_data_notes(made, kept, dev_examples)):
+                reporter.note(line)
+            if max_pieces < wanted:
+                reporter.note(f"{base} reads at most {max_pieces} pieces at once, so windows are no longer than that")
+            if time_budget is not None:
+                reporter.say(
+                    f"training for {time_budget:g} s; the time budget replaces epochs ({recipe.epochs:g}), and the "
+                    "export and the comparison come after it"
+                )
+            for line in report.lines():
+                reporter.say(line)
+            predictor = Predictor(made, tokenizer, TorchEngine(model))
+            golds = [example.gold for example in dev_examples if example.gold is not None]
+
+            def judge() -> dict[str, float]:
+                predictions = predictor.predict_examples(dev_examples, reporter)
+                scores = made.score(predictions, golds, rng=np.random.default_rng(recipe.seed), resamples=10)
+                return {name: interval.value for name, interval in scores.metrics.items()}
+
+            precision = best_precision(devices.device) if recipe.precision == "auto" else recipe.precision
+            precision = devices.told(precision)
+            facts |= {"precision": precision, "processes": devices.size}
+            job = Job(
+                windows,
+                made.loss,
+                judge,
+                made.headline,
+                recipe,
+                work,
+                _identity(facts, made, windows, dev_examples, base_directory),
+                precision,
+                time_budget,
+                tensorboard,
+                head_is_new=any(name.startswith("head.") for name in report.new),
+            )
+            state = fit(model, job, reporter, resume=resume, devices=devices)
+        if not first:
+            return Run(out, None, time.monotonic() - began, state.history, first=False)
+        try:
+            write_safetensors(work / WEIGHTS, model_tensors(model), {"format": "pt", "run": facts["run"]})
+            facts |= {
+                "trained_parameters": sum(part.numel() for part in model.parameters() if part.requires_grad),
+                "steps": state.step,
+                "best_step": state.best_step,
+                "training_seconds": round(state.seconds, 1),
+                "tokens_per_second": round(state.tokens / max(state.seconds, 1e-9), 1),
+                "graph": "none",
+                **circumstances(),
+            }
+            made = made.tuned(predictor.predict_examples(dev_examples, reporter), golds) if made.tunes else made
+            Artifact(work, model.config, made, tokenizer).write()
+            facts |= {"sha256": hash_of(work / WEIGHTS), "tokenizer_sha256": hash_of(work / "tokenizer.json")}
+            artifact = Artifact(work, model.config, made, tokenizer, facts)
+            artifact.write()
+            if export != "none":
+                with guarded(f"the ONNX model could not be written; the model is in {out}", reporter):
+                    facts["graph"] = _graph_for(artifact, dev_examples, reporter)
+                artifact.write()
+            write_text(work / RUN, json.dumps(facts, indent=2) + "\n")
+            publish(work, out, reporter)
+            comparison = None
+            with guarded(f"the comparison could not be made; the model is in {out}", reporter):
+                comparison = compare(dev_examples, [out], kept, seed=recipe.seed, reporter=reporter)
+                write_text(out / EVALUATION, json.dumps(comparison.as_json(), indent=2) + "\n")
+            if comparison is not None:
+                with guarded(f"the model card could not be written; the model is in {out}", reporter):
+                    write_text(out / "README.md", card_of(comparison, facts))
+                with guarded(f"the report could not be written; the model is in {out}", reporter):
+                    page = report_of(
+                        f"{facts['base']} fine-tuned: {task}",
+                        comparison,
+                        dev_examples,
+                        facts_of(facts),
+                        losses=[(line["step"], line["loss"]) for line in state.history if "loss" in line],
+                        dev=[(line["step"], line["dev"][made.headline]) for line in state.history if "dev" in line],
+                        lengths=_lengths(made, kept, encoded, tokenizer),
+                    )
+                    write_report(out / REPORT, page)
+                    reporter.say(f"{REPORT} shows dev texts; leave it out if you publish the model")
+        except KeyboardInterrupt:
+            raise InterruptedRunError(
+                f"stopped after the training; all is saved in {work}: the same command with --resume finishes the rest"
+            ) from None
+        (out / CHECKPOINT).unlink(missing_ok=True)
+    for line in () if comparison is None else comparison.verdicts:
+        reporter.say(line)
+    answers = predictor.predict_examples(dev_examples) if comparison is None else comparison.rows[-1].predictions
+    for line in _answer_notes(made, answers, golds):
+        reporter.note(line)
+    if state.step < FEW_STEPS and time_budget is None:
+        reporter.note(f"the model was trained for only {state.step} steps; with so few texts, more epochs usually help")
+    return Run(out, comparison, time.monotonic() - began, state.history)
+
+
+def _data_notes(task: Trainable, train: Sequence[Example], dev: Sequence[Example]) -> Iterator[str]:
+    """What makes figures on dev say less than they seem to."""
+    known = {_plain(example) for example in train}
+    twice = sum(_plain(example) in known for example in dev)
+    if twice:
+        yield (
+            f"{twice:,} of {len(dev):,} dev texts are training texts too, so the dev scores are too good; "
+            "remove them from one of the files"
         )
-        for line in made.noticed(kept):
-            reporter.note(line)
-        if max_pieces < wanted:
-            reporter.note(f"{base} reads at most {max_pieces} pieces at once, so windows are no longer than that")
-        for line in report.lines():
-            reporter.note(line)
-        predictor = Predictor(made, tokenizer, TorchEngine(model))
-        golds = [example.gold for example in dev_examples if example.gold is not None]
+    if task.loss in ("single", "multi"):
+        there = {label for example in dev for label in labels_of(example.gold)}
+        missing = [label for label in task.labels if label not in there]
+        if missing:
+            shown = ", ".join(map(repr, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+            yield f"no dev text has the label {shown}, so the dev scores say nothing about it"
 
-        def judge() -> dict[str, float]:
-            predictions = predictor.predict_examples(dev_examples, reporter)
-            scores = made.score(predictions, golds, rng=np.random.default_rng(recipe.seed), resamples=10)
-            return {name: interval.value for name, interval in scores.metrics.items()}
 
-        precision = best_precision(devices.device) if recipe.precision == "auto" else recipe.precision
-        precision = devices.told(precision)
-        facts |= {"precision": precision, "processes": devices.size}
-        identity = _identity(facts, made, windows, dev_examples, base_directory / WEIGHTS)
-        job = Job(windows, made.loss, judge, made.headline, recipe, out, identity, precision, time_budget, tensorboard)
-        state = fit(model, job, reporter, resume=resume, devices=devices)
-    if not first:
-        return Run(out, None, time.monotonic() - began, state.history)
-    write_safetensors(out / WEIGHTS, model_tensors(model), {"format": "pt"})
-    facts |= {
-        "trained_parameters": sum(part.numel() for part in model.parameters() if part.requires_grad),
-        "steps": state.step,
-        "best_step": state.best_step,
-        "training_seconds": round(state.seconds, 1),
-        "tokens_per_second": round(state.tokens / max(state.seconds, 1e-9), 1),
-        "machine": machine(),
-        "versions": versions(),
-    }
-    made = made.tuned(predictor.predict_examples(dev_examples, reporter), golds) if made.tunes else made
-    artifact = Artifact(out, model.config, made, tokenizer, facts)
-    artifact.write()
-    try:
-        facts["graph"] = "none" if export == "none" else _graph_for(artifact, dev_examples, reporter)
-        comparison = compare(dev_examples, [out], kept, seed=recipe.seed, reporter=reporter)
-    except KeyboardInterrupt:
-        raise InterruptedRunError(
-            f"stopped in the comparison; the model is in {out}: the same command with --resume finishes the rest"
-        ) from None
-    write_text(out / EVALUATION, json.dumps(comparison.as_json(), indent=2) + "\n")
-    write_text(out / "README.md", card_of(comparison, facts))
-    history = state.history
-    page = report_of(
-        f"{Path(base).name} fine-tuned: {task}",
-        comparison,
-        dev_examples,
-        facts_of(facts),
-        losses=[(line["step"], line["loss"]) for line in history if "loss" in line],
-        dev=[(line["step"], line["dev"][made.headline]) for line in history if "dev" in line],
-        lengths=_lengths(made, kept, encoded, tokenizer),
-    )
-    write_report(out / REPORT, page)
-    (out / CHECKPOINT).unlink(missing_ok=True)
-    for verdict in comparison.verdicts:
-        reporter.note(verdict)
-    return Run(out, comparison, time.monotonic() - began, history)
+def _plain(example: Example) -> tuple[str, ...]:
+    return tuple(" ".join(text.lower().split()) for text in example.texts)
+
+
+def _answer_notes(task: Trainable, predictions: Sequence[Any], golds: Sequence[Gold]) -> Iterator[str]:
+    """Signs that a model has learned nothing but the most frequent answer."""
+    pairs = [(one, gold) for one, gold in zip(predictions, golds, strict=True) if one.error is None]
+    answers, known = [one for one, _ in pairs], [gold for _, gold in pairs]
+    advice = "more epochs, a higher lr or another base may help"
+    if task.loss == "single":
+        labels = {one.label for one in answers}
+        if len(labels) == 1 and len(set(known)) > 1:
+            yield f"every dev text was given the label {labels.pop()!r}; {advice}, or class_weights balanced"
+    elif task.loss == "multi":
+        if any(known) and not any(one.labels for one in answers):
+            yield f"no label reached the threshold of {getattr(task, 'threshold', 0.5):g} in any dev text; {advice}"
+    elif task.loss == "tokens":
+        if any(set(labels_of(gold)) - {"O"} for gold in known) and not any(one.entities for one in answers):
+            yield f"the model finds no entity in any dev text; {advice}"
+    elif task.loss == "spans":
+        if any(known) and not any(one.best for one in answers):
+            yield f"the model finds no answer to any dev question; {advice}"
+    elif task.loss == "regression":
+        spread, gold_spread = (np.std(np.array(values, float)) for values in ([one.score for one in answers], known))
+        if spread < 0.01 * gold_spread:
+            yield f"every dev text was given about the same number, {answers[0].score:.4g}; {advice}"
 
 
 def _graph_for(artifact: Artifact, dev: Sequence[Example], reporter: Reporter) -> str:
-    """Write the graph in 8 bits, and where it does not answer as well one in fp32; what came of it in a few words."""
+    """Write the int8 ONNX model, or if its accuracy does not hold one in fp32; what came of it in a few words."""
     graph = export_judged(artifact, "int8", dev, reporter).graphs["int8"]
     if graph.rejected is None:
         return f"int8, {graph.measured()}"
@@ -218,20 +330,24 @@ def _check_extras() -> None:
 
 
 def _identity(
-    facts: dict[str, Any], task: Trainable, windows: Sequence[Encoded], dev: Sequence[Example], weights: Path
-) -> str:
-    """A hash of everything that the trained weights depend on."""
-    settings = {name: facts[name] for name in ("recipe", "time_budget", "precision", "processes")}
-    settings["task"] = task.as_json()
-    digest = hashlib.sha256(json.dumps(settings).encode())
+    facts: dict[str, Any], task: Trainable, windows: Sequence[Encoded], dev: Sequence[Example], base: Path
+) -> dict[str, Any]:
+    """Everything that the trained weights depend on, by name; large things as hashes."""
+    train, judged = hashlib.sha256(), hashlib.sha256()
     for window in windows:
-        digest.update(window.ids.tobytes())
-        digest.update(np.asarray(window.target).tobytes())
+        for part in (window.ids, window.type_ids, window.reads, np.asarray(window.target)):
+            train.update(part.tobytes())
     for example in dev:
-        digest.update(repr((example.texts, example.gold)).encode())
-    with weights.open("rb") as file:
-        digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+        judged.update(repr((example.texts, example.gold)).encode())
+    return {
+        "task": json.dumps(task.as_json()),
+        "training texts": train.hexdigest(),
+        "dev texts": judged.hexdigest(),
+        "base": hash_of(base / WEIGHTS),
+        "config of the base": hash_of(base / "config.json"),
+        **{name: facts[name] for name in ("time_budget", "precision", "processes")},
+        **facts["recipe"],
+    }
 
 
 def _lengths(task: Trainable, examples: Sequence[Example], windows: Sequence[Encoded], tokenizer: Tokenizer) -> Lengths:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import time
+import uuid
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bothways import __version__
 from bothways.analysis.report import Report, write_curves, write_report
-from bothways.analysis.summary import machine, versions
 from bothways.errors import CheckpointError, MissingDependencyError, OptionError
+from bothways.jobs.directory import (
+    check_run_directory,
+    claimed,
+    clear_run_directory,
+    guarded,
+    publish,
+    terminable,
+    work_directory,
+)
+from bothways.jobs.settings import circumstances, hash_of, name_of, options_from, revision_of
 from bothways.model.catalogue import CATALOGUE, find_model
 from bothways.model.config import WEIGHTS, EncoderConfig
-from bothways.runtime.artifact import CHECKPOINT, RUN, check_run_directory, clear_run_directory
+from bothways.runtime.artifact import CHECKPOINT, RUN
 from bothways.storage import write_text
 from bothways.terminal import Reporter, clock
 from bothways.text.tokenizer import Tokenizer
@@ -66,23 +76,30 @@ def pretrain(
     resume: bool = False,
     overwrite: bool = False,
     reporter: Reporter | None = None,
+    **options: Any,
 ) -> Pretraining:
     """Pretrain a model on plain text (masked pieces, next sentence), from scratch or going on from `base`.
 
     `vocab` is a directory of `bothways vocab` or a name that `bothways models` lists, `size` one of `SIZES` or a
     config.json ("mini" without it); of `base` both are its own. The corpus is cut into pieces once, into `shards`
     (without it a folder of `out`), and used again where it is there. Under torchrun all processes train one model.
+    Fields of `PretrainRecipe` can be given as they are: `pretrain(..., steps=1000)`; they replace those of `recipe`.
+    `time_budget` is in seconds and replaces `steps`. With `overwrite`, a model in `out` stays until the new one is
+    complete.
 
-    Raises `DataError` for the corpus, `OptionError` for the options, `CheckpointError` for parts of different
-    models, `InterruptedRunError` after Ctrl-C.
+    Raises `DataError` for the corpus, `OptionError` for the options, or if another run is writing to `out`,
+    `CheckpointError` for parts of different models, `InterruptedRunError` after Ctrl-C or SIGTERM.
     """
-    recipe, reporter, out = recipe or PretrainRecipe(), reporter or Reporter(quiet=True), Path(out)
+    also = ("out", "vocab", "size", "base", "shards", "time_budget", "resume", "overwrite", "reporter")
+    (recipe,) = options_from(options, recipe or PretrainRecipe(), also=also)
+    assert isinstance(recipe, PretrainRecipe)
+    reporter, out = reporter or Reporter(quiet=True), Path(out)
     for name in ("torch", "matplotlib", "jinja2"):
         if importlib.util.find_spec(name) is None:
             raise MissingDependencyError(f"pretraining needs {name}, which is not here: pip install 'bothways[train]'")
     if not corpus:
         raise OptionError("no corpus; give at least one file of plain text")
-    if time_budget is not None and time_budget <= 0:
+    if time_budget is not None and not time_budget > 0:
         raise OptionError(f"time_budget is {time_budget} seconds, expected more than 0")
     directory = None if base is None else find_model(base)
     if directory is not None and size is not None:
@@ -110,73 +127,84 @@ def pretrain(
     from bothways.training.pretrain import pretrain_model
 
     began = time.monotonic()
-    with joined() as devices:
-        first = devices.rank == 0
-        reporter = reporter if first else Reporter(quiet=True)
-        generator = torch.Generator().manual_seed(recipe.seed)
-        if first:
-            check_run_directory(out, resume=resume, overwrite=overwrite, besides=(SHARDS,))
-        if directory is None:
-            model = PretrainModel(config, pairs=recipe.nsp)
-            initialise(model, config, generator)
-            lines = [f"{size}, new: {_shape(config)}"]
-        else:
-            model, report = load_for_pretraining(directory, generator, pairs=recipe.nsp)
-            lines = report.lines()
-        identity = corpus_identity(corpus, tokenizer) if first else {}
-        if first:
-            text = open_corpus(corpus, tokenizer, shards or out / SHARDS, reporter, identity=identity)
-        identity = devices.told(identity)
-        if not first:
-            text = open_corpus(corpus, tokenizer, shards or out / SHARDS, identity=identity)
-        precision = best_precision(devices.device) if recipe.precision == "auto" else recipe.precision
-        precision = devices.told(precision)
-        work = Work(model, text, tokenizer, recipe, precision, devices)
-        facts: dict[str, Any] = {
-            "base": None if base is None else str(base),
-            "bothways": __version__,
-            "corpus": [Path(path).name for path in corpus],
-            "documents": text.documents,
-            "pieces": text.pieces,
-            "recipe": recipe.as_json(),
-            "time_budget": time_budget,
-            "begun_with": lines,
-            "precision": precision,
-            "processes": devices.size,
-        }
-        if first and not resume:  # nothing is written before all is known to be right
-            clear_run_directory(out)
-            write_text(out / RUN, json.dumps(facts, indent=2) + "\n")
-            tokenizer.save(out)
-        devices.wait()
-        for line in lines:
-            reporter.note(line)
-        reporter.note(
-            f"{text.documents:,} documents, {text.pieces:,} pieces to train on"
-            + ("" if text.held_out() else "; too little text to hold any out, so nothing is judged")
-        )
-        state = pretrain_model(
-            work,
-            reporter,
-            directory=out,
-            identity=_identity(facts, config, text.identity, directory),
-            lr=recipe.peak_lr(config, continued=directory is not None),
-            time_budget=time_budget,
-            resume=resume,
-        )
-        dev: dict[str, float] = next((line["dev"] for line in reversed(state.history) if line.get("dev")), {})
-        if first:
-            write_safetensors(out / WEIGHTS, model_tensors(model), {"format": "pt"})
-            facts |= {
-                "steps": state.step,
-                "training_seconds": round(state.seconds, 1),
-                "tokens": state.tokens,
-                "tokens_per_second": round(state.tokens / max(state.seconds, 1e-9), 1),
-                "machine": machine(),
-                "versions": versions(),
+    with ExitStack() as held:
+        held.enter_context(terminable())
+        with joined() as devices:
+            first = devices.rank == 0
+            reporter = reporter if first else Reporter(quiet=True)
+            generator = torch.Generator().manual_seed(recipe.seed)
+            if first:
+                held.enter_context(claimed(out))
+                check_run_directory(out, resume=resume, overwrite=overwrite, besides=(SHARDS,))
+            folder = devices.told(work_directory(out, resume=resume))
+            if directory is None:
+                model = PretrainModel(config, pairs=recipe.nsp)
+                initialise(model, config, generator)
+                lines = [f"{size}, new: {_shape(config)}"]
+            else:
+                model, report = load_for_pretraining(directory, generator, pairs=recipe.nsp)
+                lines = report.lines()
+            identity = corpus_identity(corpus, tokenizer) if first else {}
+            if first:
+                text = open_corpus(corpus, tokenizer, shards or out / SHARDS, reporter, identity=identity)
+            identity = devices.told(identity)
+            if not first:
+                text = open_corpus(corpus, tokenizer, shards or out / SHARDS, identity=identity)
+            precision = best_precision(devices.device) if recipe.precision == "auto" else recipe.precision
+            precision = devices.told(precision)
+            work = Work(model, text, tokenizer, recipe, precision, devices)
+            facts: dict[str, Any] = {
+                "run": uuid.uuid4().hex,
+                "base": None if base is None else name_of(base),
+                "base_revision": None if directory is None else revision_of(directory),
+                "base_sha256": None if directory is None else hash_of(directory / WEIGHTS),
+                "bothways": __version__,
+                "corpus": [Path(path).name for path in corpus],
+                "documents": text.documents,
+                "pieces": text.pieces,
+                "recipe": recipe.as_json(),
+                "time_budget": time_budget,
+                "begun_with": [line.replace(str(directory), name_of(base)) for line in lines],
+                "precision": precision,
+                "processes": devices.size,
             }
-            _write(out, model, facts, dev, state.history)
-        devices.wait()
+            if first and not resume:  # nothing is written before all is known to be right
+                clear_run_directory(out, folder)
+                write_text(folder / RUN, json.dumps(facts, indent=2) + "\n")
+                tokenizer.save(folder)
+            devices.wait()
+            for line in lines:
+                reporter.say(line)
+            if time_budget is not None:
+                reporter.say(f"training for {time_budget:g} s; the time budget replaces steps ({recipe.steps:,})")
+            reporter.say(f"{text.documents:,} documents, {text.pieces:,} pieces to train on")
+            if not text.held_out():
+                reporter.note("too little text to hold any out, so nothing is judged")
+            state = pretrain_model(
+                work,
+                reporter,
+                directory=folder,
+                identity=_identity(facts, config, text.identity, directory),
+                lr=recipe.peak_lr(config, continued=directory is not None),
+                time_budget=time_budget,
+                resume=resume,
+            )
+            dev: dict[str, float] = next((line["dev"] for line in reversed(state.history) if line.get("dev")), {})
+            if first:
+                write_safetensors(folder / WEIGHTS, model_tensors(model), {"format": "pt", "run": facts["run"]})
+                facts |= {
+                    "steps": state.step,
+                    "training_seconds": round(state.seconds, 1),
+                    "tokens": state.tokens,
+                    "tokens_per_second": round(state.tokens / max(state.seconds, 1e-9), 1),
+                    "sha256": hash_of(folder / WEIGHTS),
+                    "tokenizer_sha256": hash_of(folder / "tokenizer.json"),
+                    **circumstances(),
+                }
+                _write(folder, model, facts, dev, state.history, out.name, reporter)
+                publish(folder, out, reporter)
+                (out / CHECKPOINT).unlink(missing_ok=True)
+            devices.wait()
     return Pretraining(out, dev, time.monotonic() - began, state.history, first)
 
 
@@ -225,24 +253,27 @@ def _config(size: str | Path, tokenizer: Tokenizer) -> EncoderConfig:
     return config
 
 
-def _identity(facts: dict[str, Any], config: EncoderConfig, corpus: str, base: Path | None) -> str:
-    """A hash of everything that the weights depend on."""
-    settings = [
-        *(facts[name] for name in ("recipe", "time_budget", "precision", "processes")),
-        config.to_json(),
-        corpus,
-    ]
-    digest = hashlib.sha256(json.dumps(settings).encode())
-    if base is not None:
-        with (base / WEIGHTS).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+def _identity(facts: dict[str, Any], config: EncoderConfig, corpus: str, base: Path | None) -> dict[str, Any]:
+    """Everything that the weights depend on, by name."""
+    return {
+        "shape": json.dumps(config.to_json()),
+        **json.loads(corpus),
+        "base": None if base is None else hash_of(base / WEIGHTS),
+        **{name: facts[name] for name in ("time_budget", "precision", "processes")},
+        **facts["recipe"],
+    }
 
 
 def _write(
-    out: Path, model: PretrainModel, facts: dict[str, Any], dev: dict[str, float], history: list[dict[str, Any]]
+    out: Path,
+    model: PretrainModel,
+    facts: dict[str, Any],
+    dev: dict[str, float],
+    history: list[dict[str, Any]],
+    name: str,
+    reporter: Reporter,
 ) -> None:
-    """Everything of the directory but weights and vocabulary; the config comes last."""
+    """Everything of the directory `out` but weights and vocabulary; the config comes last."""
     recipe = ", ".join(f"{name} {value}" for name, value in facts["recipe"].items() if value is not None)
     lines = [
         ("Model", _shape(model.config) + (f", from {facts['base']}" if facts["base"] else ", from scratch")),
@@ -259,23 +290,23 @@ def _write(
     ]
     judged = [(line["step"], line["dev"]) for line in history if line.get("dev")]
     report = Report(
-        title=f"Pretraining of {out.name}",
+        title=f"Pretraining of {name}",
         verdict=", ".join(f"held-out {name.replace('_', ' ')} {value:.3f}" for name, value in dev.items()),
         facts=lines,
         losses=[(line["step"], line["mlm_loss"]) for line in history if "mlm_loss" in line],
         dev={name: [(step, values[name]) for step, values in judged] for name in dev if name != "nsp_loss"},
     )
-    write_report(out / REPORT, report)
-    write_curves(out / CURVES, report)
-    card = ["---", "library_name: bothways", "pipeline_tag: fill-mask", "---", f"# {out.name}, pretrained", ""]
-    card += [f"- {name}: {value}" for name, value in lines]
+    with guarded("the report could not be written", reporter):
+        write_report(out / REPORT, report)
+        write_curves(out / CURVES, report)
+    card = ["---", "library_name: bothways", "pipeline_tag: fill-mask", "---", f"# {name}, pretrained", ""]
+    card += [f"- {fact}: {value}" for fact, value in lines]
     card += ["", "On held-out text: " + (report.verdict or "nothing was held out") + ".", ""]
     write_text(out / "README.md", "\n".join(card))
     write_text(out / RUN, json.dumps(facts, indent=2) + "\n")
     architecture = model.config.rules.class_stem + ("ForMaskedLM" if model.next is None else "ForPreTraining")
     config = model.config.to_json() | {"architectures": [architecture]}
     write_text(out / "config.json", json.dumps(config, indent=2) + "\n")
-    (out / CHECKPOINT).unlink(missing_ok=True)
 
 
 def _shape(config: EncoderConfig) -> str:

@@ -16,13 +16,17 @@ from bothways.model.encoder import initialise
 from bothways.model.heads import TaskModel
 from bothways.model.pretraining import PretrainModel
 from bothways.storage import replacing
+from bothways.text.modelfiles import read_json, refuse_pointer
 
+INDEX = "model.safetensors.index.json"  # of weights in several files
 PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.pt", "model.pt", "model.ckpt", "tf_model.h5")
 _TIED = (
     *("predictions.decoder.weight", "predictions.decoder.bias", "lm_head.decoder.weight", "lm_head.decoder.bias"),
     *("vocab_projector.weight", "generator_lm_head.weight"),
 )
 HEADS = ("head.", "next.")  # how the names of our modules that are no part of the encoder begin
+_WRAPPERS = ("module.", "_orig_mod.")  # of distributed training and torch.compile, before every name
+_LARGE, _MOST_MISSING = 100_000_000, 4  # parameters; times the size of the file that config.json may describe
 _BUFFERS = ("position_ids", "token_type_ids")  # saved by old versions of transformers, computed by all
 
 
@@ -35,6 +39,8 @@ class LoadReport:
     new: tuple[str, ...]
     left_over: tuple[str, ...]
     unknown_keys: tuple[str, ...] = ()
+    misfits: tuple[str, ...] = ()  # of a head that is there for another number of outputs, in words
+    untrained_pooler: bool = False  # loaded, but its bias is exactly zero, which no update leaves it
 
     @property
     def head_is_new(self) -> bool:
@@ -46,6 +52,8 @@ class LoadReport:
         lines = [f"loaded {self.loaded} tensors from {self.source}"]
         if self.new:
             lines.append(f"new, to be trained: {', '.join(_modules(self.new))}")
+        if self.untrained_pooler:
+            lines.append("the pooler in the file was never trained: its bias is exactly zero")
         if self.left_over:
             lines.append(f"in the file but of no use here: {', '.join(_modules(self.left_over))}")
         if self.unknown_keys:
@@ -90,12 +98,20 @@ def read_tensors(directory: Path) -> dict[str, Tensor]:
                 f"{directory / pickles[0]}: a pickle can run any code when it is opened, so bothways does not; "
                 f"expected {WEIGHTS} (convert it once, where you trust it, with safetensors)"
             )
+        if (directory / INDEX).is_file():
+            shards = read_json(directory / INDEX).get("weight_map")
+            files = len(set(map(str, shards.values()))) if isinstance(shards, dict) else "several"
+            raise CheckpointError(
+                f"{directory}: the weights are sharded into {files} files ({INDEX}), expected one {WEIGHTS}; save them "
+                'with save_pretrained(..., max_shard_size="100GB")'
+            )
         raise CheckpointError(f"{directory}: no {WEIGHTS} there")
     return read_safetensors(path)[0]
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of one file and its metadata; raises `CheckpointError` where it is damaged."""
+    """The tensors of one file and its metadata; raises `CheckpointError` if it is damaged."""
+    refuse_pointer(path)
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
@@ -112,14 +128,18 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
             raise OSError(None, str(error)) from error
 
 
-def load_model(directory: Path, head: str, outputs: int, generator: torch.Generator) -> tuple[TaskModel, LoadReport]:
-    """A model with the encoder's weights from `directory`, and the head's where the file has one to fit.
+def load_model(
+    directory: Path, head: str, outputs: int, generator: torch.Generator, *, new_head: bool = False
+) -> tuple[TaskModel, LoadReport]:
+    """A model with the encoder's weights from `directory`, and the head's where the file has one to fit, unless
+    `new_head` asks for a new one.
 
     Raises `CheckpointError` for missing encoder weights or shapes that differ.
     """
     config, _, _ = EncoderConfig.read(directory)
+    _check_size(config, directory)
     model = TaskModel(config, head, outputs)
-    return model, fill_model(model, directory, generator)
+    return model, fill_model(model, directory, generator, new_head=new_head)
 
 
 def load_for_pretraining(
@@ -130,44 +150,81 @@ def load_for_pretraining(
     Raises `CheckpointError` as `load_model` does.
     """
     config, _, _ = EncoderConfig.read(directory)
+    _check_size(config, directory)
     model = PretrainModel(config, pairs=pairs)
     return model, fill_model(model, directory, generator)
 
 
-def fill_model(model: TaskModel | PretrainModel, directory: Path, generator: torch.Generator) -> LoadReport:
+def fill_model(
+    model: TaskModel | PretrainModel, directory: Path, generator: torch.Generator, *, new_head: bool = False
+) -> LoadReport:
     """Give a model the weights in a directory, and to what is not there new ones; says what became of them.
 
     Raises `CheckpointError` for missing encoder weights or shapes that differ.
     """
     config, head = model.config, model.reads
     unknown = EncoderConfig.read(directory)[2]
-    saved = _without_prefix(read_tensors(directory), config.rules.prefix)
+    path = directory / WEIGHTS
+    saved = _without_prefix(read_tensors(directory), config.rules.prefix, path)
     initialise(model, config, generator)
     used: set[str] = set()
     new: list[str] = []
+    misfits: list[str] = []
     for ours, parameter in model.named_parameters():
         theirs = tensor_names(config, ours, head)
         of_head = ours.startswith(HEADS)
+        if of_head and new_head:
+            new.append(ours)
+            continue
         if all(name in saved for name in theirs):
-            value = torch.cat([saved[name] for name in theirs])
-            if value.shape == parameter.shape:
-                with torch.no_grad():
-                    parameter.copy_(value)
-                used.update(theirs)
-                continue
+            if sum(saved[name].numel() for name in theirs) == parameter.numel():
+                value = torch.cat([_checked(saved[name], name, path) for name in theirs])
+                if value.shape == parameter.shape:
+                    with torch.no_grad():
+                        parameter.copy_(value)
+                    used.update(theirs)
+                    continue
+            shapes = f"{theirs[0]} has shape {tuple(saved[theirs[0]].shape)}, expected {tuple(parameter.shape)}"
             if not of_head:
                 raise CheckpointError(
-                    f"{directory / WEIGHTS}: {theirs[0]} has shape {tuple(saved[theirs[0]].shape)}, "
+                    f"{path}: {theirs[0]} has shape {tuple(saved[theirs[0]].shape)}, "
                     f"config.json means {tuple(parameter.shape)} for {ours}; they are not of the same model"
                 )
+            misfits.append(shapes)
         elif not of_head and not ours.startswith("encoder.pooler."):
             missing = next(name for name in theirs if name not in saved)
-            raise CheckpointError(f"{directory / WEIGHTS}: {missing} is missing, so the encoder is not whole")
+            raise CheckpointError(f"{path}: {missing} is missing, so the encoder is not whole")
         new.append(ours)
     if head == "masked":
         used |= _tied(saved, model, directory)
     left_over = sorted(name for name in set(saved) - used if not name.endswith(_BUFFERS))
-    return LoadReport(directory, len(used), tuple(new), tuple(left_over), tuple(unknown))
+    pooler = model.encoder.pooler
+    untrained = pooler is not None and "encoder.pooler.bias" not in new and not pooler.bias.any()
+    return LoadReport(
+        directory, len(used), tuple(new), tuple(left_over), tuple(unknown), tuple(misfits), bool(untrained)
+    )
+
+
+def _check_size(config: EncoderConfig, directory: Path) -> None:
+    """Raises `CheckpointError` before a model is made that is much larger than its file."""
+    path = directory / WEIGHTS
+    described = config.count_parameters(pooler=False)
+    # A parameter takes at least a byte. What little is missing of a small model, `fill_model` names.
+    if described > _LARGE and path.is_file() and described > _MOST_MISSING * path.stat().st_size:
+        raise CheckpointError(
+            f"{path}: has {path.stat().st_size:,} bytes, config.json describes {described:,} parameters; they are not "
+            "of the same model"
+        )
+
+
+def _checked(tensor: Tensor, name: str, path: Path) -> Tensor:
+    """A tensor of weights; raises `CheckpointError` if it is quantized or holds numbers that are none."""
+    if not tensor.is_floating_point() or tensor.element_size() < 2:
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise CheckpointError(f"{path}: {name} is {kind}, so quantized; expected fp32, fp16 or bf16 weights")
+    if not torch.isfinite(tensor).all():
+        raise CheckpointError(f"{path}: {name} holds NaN or infinity, so every answer would; its training failed")
+    return tensor
 
 
 def _tied(saved: dict[str, Tensor], model: TaskModel | PretrainModel, directory: Path) -> set[str]:
@@ -183,12 +240,16 @@ def _tied(saved: dict[str, Tensor], model: TaskModel | PretrainModel, directory:
     return set(copies)
 
 
-def _without_prefix(saved: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    plain = {}
+def _without_prefix(saved: dict[str, Tensor], prefix: str, path: Path) -> dict[str, Tensor]:
+    plain: dict[str, Tensor] = {}
+    wrapper = next((one for one in _WRAPPERS if saved and all(name.startswith(one) for name in saved)), "")
     for name, tensor in saved.items():
         # The first BERT checkpoints called the two vectors of a norm gamma and beta.
-        name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-        plain[name.removeprefix(prefix)] = tensor
+        short = name.removeprefix(wrapper).removeprefix(prefix)
+        short = short.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+        if short in plain:
+            raise CheckpointError(f"{path}: {short} is there twice, with and without {prefix!r}; remove one")
+        plain[short] = tensor
     return plain
 
 

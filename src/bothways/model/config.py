@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import math
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from bothways.errors import CheckpointError
 from bothways.model.families import FAMILIES, Family
+from bothways.text.modelfiles import read_json
 
 WEIGHTS = "model.safetensors"  # beside config.json
 UNUSED_ROWS = 1000  # more of them than this and the vocabulary is of another model; some tables are rounded up
+MOST_PARAMETERS = 20_000_000_000  # twice the largest published encoder of these families
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
 _ACTIVATION_FROM_HF = {
     "gelu": "gelu",
@@ -39,6 +41,26 @@ _HARMLESS = frozenset({
     "use_bfloat16", "use_cache",
 })
 # fmt: on
+_WHOLE: dict[str, tuple[int, int]] = {  # least and most
+    "vocab_size": (1, 10_000_000),
+    "hidden_size": (1, 65_536),
+    "num_hidden_layers": (1, 1_000),
+    "num_attention_heads": (1, 1_024),
+    "intermediate_size": (1, 1_000_000),
+    "max_position_embeddings": (1, 1_000_000),
+    "type_vocab_size": (0, 1_000),
+    "pad_token_id": (0, 10_000_000),
+    "embedding_size": (1, 65_536),
+    "num_hidden_groups": (1, 1_000),
+}
+_REAL: dict[str, tuple[float, float]] = {
+    "hidden_dropout_prob": (0.0, 1.0),
+    "attention_probs_dropout_prob": (0.0, 1.0),
+    "classifier_dropout": (0.0, 1.0),
+    "layer_norm_eps": (0.0, 0.1),
+    "initializer_range": (0.0, 10.0),
+}
+_MAY_BE_NONE = ("classifier_dropout", "embedding_size")
 _MUST_BE: dict[str, tuple[Any, ...]] = {
     "position_embedding_type": ("absolute",),
     "is_decoder": (False,),
@@ -78,23 +100,45 @@ class EncoderConfig:
             raise CheckpointError(
                 f"model_type {self.family!r} is not one bothways knows; it knows {', '.join(FAMILIES)}"
             )
+        for name in (*_WHOLE, *_REAL):
+            self._check(name)
         if self.hidden_size % self.num_attention_heads:
             raise CheckpointError(
-                f"hidden_size {self.hidden_size} does not divide by num_attention_heads {self.num_attention_heads}"
+                f"{self._key('hidden_size')} {self.hidden_size} does not divide by "
+                f"{self._key('num_attention_heads')} {self.num_attention_heads}"
             )
         if self.hidden_act not in ACTIVATIONS:
-            raise CheckpointError(f"hidden_act {self.hidden_act!r} is not one of {', '.join(ACTIVATIONS)}")
-        for name in (
-            "vocab_size",
-            "hidden_size",
-            "num_hidden_layers",
-            "intermediate_size",
-            "num_hidden_groups",
-        ):
-            if getattr(self, name) < 1:
-                raise CheckpointError(f"{name} is {getattr(self, name)}, expected at least 1")
+            known = ", ".join(_ACTIVATION_FROM_HF)
+            raise CheckpointError(f"{self._key('hidden_act')} is {self.hidden_act!r}, expected one of {known}")
+        if self.pad_token_id >= self.vocab_size:
+            raise CheckpointError(
+                f"pad_token_id is {self.pad_token_id}, expected less than vocab_size {self.vocab_size}"
+            )
+        if self.rules.shared_layers and self.num_hidden_groups > self.num_hidden_layers:
+            raise CheckpointError(
+                f"num_hidden_groups is {self.num_hidden_groups}, expected at most num_hidden_layers "
+                f"{self.num_hidden_layers}"
+            )
         if self.max_pieces < 1:
             raise CheckpointError(f"max_position_embeddings {self.max_position_embeddings} leaves no room for text")
+        if (parameters := self.count_parameters()) > MOST_PARAMETERS:
+            raise CheckpointError(f"found sizes of {parameters:,} parameters, expected at most {MOST_PARAMETERS:,}")
+
+    def _key(self, name: str) -> str:
+        """What a field is called in the config.json of the family."""
+        return self.rules.config_keys.get(name, name)
+
+    def _check(self, name: str) -> None:
+        value = getattr(self, name)
+        if value is None and name in _MAY_BE_NONE:
+            return
+        low, high = (_WHOLE | _REAL)[name]
+        wanted = f"a whole number from {low} to {high:,}" if name in _WHOLE else f"a number from {low:g} to {high:g}"
+        kinds = int if name in _WHOLE else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+            raise CheckpointError(f"{self._key(name)} is {value!r}, expected {wanted}")
+        if not low <= value <= high:
+            raise CheckpointError(f"{self._key(name)} is {value}, expected {wanted}")
 
     @property
     def rules(self) -> Family:
@@ -102,9 +146,14 @@ class EncoderConfig:
         return FAMILIES[self.family]
 
     @property
+    def position_offset(self) -> int:
+        """The row of the position table that the first token gets: RoBERTa counts on from `pad_token_id`."""
+        return self.pad_token_id + 1 if self.rules.position_offset else 0
+
+    @property
     def max_pieces(self) -> int:
-        """The longest window in pieces, specials included."""
-        return self.max_position_embeddings - self.rules.position_offset
+        """The longest window in tokens, special tokens included."""
+        return self.max_position_embeddings - self.position_offset
 
     @property
     def head_dropout(self) -> float:
@@ -153,59 +202,61 @@ class EncoderConfig:
 
         Raises `CheckpointError` for a missing or impossible value.
         """
-        family = raw.get("model_type")
-        if family not in FAMILIES:
-            raise CheckpointError(
-                f"{where}: model_type is {family!r}, expected one of {', '.join(FAMILIES)}; "
-                "is this the directory of an encoder?"
+        family = raw.get("model_type") or _family_in(raw.get("architectures"))
+        if not isinstance(family, str) or family not in FAMILIES:
+            advice = (
+                'add "model_type": "bert" (or what it is) to it'
+                if raw.get("model_type") is None
+                else "is this the directory of an encoder?"
             )
+            raise CheckpointError(f"{where}: model_type is {family!r}, expected one of {', '.join(FAMILIES)}; {advice}")
         for key, allowed in _MUST_BE.items():
-            if raw.get(key, allowed[0]) not in allowed:
+            if raw.get(key) is not None and raw[key] not in allowed:
                 raise CheckpointError(f"{where}: {key} is {raw[key]!r}, bothways computes only {allowed[0]!r}")
-        theirs = FAMILIES[family].config_keys
-        values: dict[str, Any] = {"family": family}
+        rules = FAMILIES[family]
+        values: dict[str, Any] = {"family": family, **rules.defaults}
+        understood = set(_HARMLESS)
         for item in fields(cls):
-            key = theirs.get(item.name, item.name)
-            if item.name != "family" and raw.get(key) is not None:
-                values[item.name] = raw[key]
-        if not FAMILIES[family].segments:
+            keys = {rules.config_keys.get(item.name, item.name), item.name} - {"family"}  # transformers reads either
+            understood |= keys
+            for key in sorted(keys, key=item.name.__ne__):  # the family's own last
+                if key in raw:
+                    values[item.name] = raw[key]
+        if values.get("pad_token_id", 0) is None and not rules.position_offset:
+            del values["pad_token_id"]  # only RoBERTa's positions depend on it
+        if not rules.segments:
             values["type_vocab_size"] = 0
         act = values.get("hidden_act", "gelu")
-        values["hidden_act"] = _ACTIVATION_FROM_HF.get(act, act)
-        understood = {theirs.get(item.name, item.name) for item in fields(cls)} | _HARMLESS
+        values["hidden_act"] = _ACTIVATION_FROM_HF.get(act, act) if isinstance(act, str) else act
         try:
             return cls(**values), sorted(set(raw) - understood)
-        except (TypeError, ZeroDivisionError) as error:
-            raise CheckpointError(f"{where}: a value has the wrong type ({error})") from error
+        except CheckpointError as error:
+            raise CheckpointError(f"{where}: {error}") from None
 
     @classmethod
     def read(cls, directory: Path) -> tuple[EncoderConfig, dict[str, Any], list[str]]:
         """The config in a model directory, the raw JSON it came from, and the keys not understood."""
         path = directory / "config.json"
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise CheckpointError(f"{directory}: no config.json there; expected a model directory") from None
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path}: not a readable JSON file ({error})") from error
-        if not isinstance(raw, dict):
-            raise CheckpointError(f"{path}: holds a {type(raw).__name__}, expected an object of settings")
+        if not path.is_file():
+            raise CheckpointError(f"{directory}: no config.json there; expected a model directory")
+        raw = read_json(path)
         config, unknown = cls.from_json(raw, where=str(path))
         return config, raw, unknown
 
     def to_json(self) -> dict[str, Any]:
         """The config under the key names of its family, as `transformers` reads it."""
-        unused = {"family"} | {item.name for item in fields(self) if getattr(self, item.name) is None}
+        written = {item.name: getattr(self, item.name) for item in fields(self)}
+        if "classifier_dropout" in self.rules.defaults:
+            written["classifier_dropout"] = self.head_dropout
+        if "embedding_size" in self.rules.defaults:
+            written["embedding_size"] = self.embedding_width
+        unused = {"family"} | {name for name, value in written.items() if value is None}
         if not self.rules.shared_layers:
             unused.add("num_hidden_groups")
         if not self.rules.segments:
             unused.add("type_vocab_size")
         theirs = self.rules.config_keys
-        raw = {
-            theirs.get(item.name, item.name): getattr(self, item.name)
-            for item in fields(self)
-            if item.name not in unused
-        }
+        raw = {theirs.get(name, name): value for name, value in written.items() if name not in unused}
         return (
             {"model_type": self.family}
             | raw
@@ -223,3 +274,12 @@ class EncoderConfig:
     def replace(self, **changes: Any) -> EncoderConfig:
         """A copy with some values changed."""
         return replace(self, **changes)
+
+
+def _family_in(architectures: Any) -> str | None:
+    """The family that `architectures` of a config.json without model_type names: "BertForMaskedLM" is of "bert"."""
+    name = architectures[0] if isinstance(architectures, list) and architectures else None
+    stems = {rules.class_stem: family for family, rules in FAMILIES.items()}
+    ends = ("For", "Model")
+    named = (family for stem, family in stems.items() if str(name).startswith(tuple(stem + end for end in ends)))
+    return next(named, None)

@@ -25,6 +25,21 @@ ACTIVATE: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+class Norm(nn.LayerNorm):
+    """Layer norm (Ba et al. 2016) with fp32 weights, also of bf16 inputs: (…, C) -> (…, C) of the input's type.
+
+    The CPU computes mixed types; the CUDA kernel refuses them and gets weights of the input's type. Its mean and
+    variance are fp32 either way.
+    """
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
+        if hidden.dtype != weight.dtype and hidden.device.type != "cpu":
+            weight, bias = weight.to(hidden.dtype), bias.to(hidden.dtype)
+        return F.layer_norm(hidden, self.normalized_shape, weight, bias, self.eps)
+
+
 class Embeddings(nn.Module):
     """Piece + position + segment, normalised: (…) ids -> (…, C) hidden."""
 
@@ -35,11 +50,11 @@ class Embeddings(nn.Module):
         self.word = nn.Embedding(config.vocab_size, E)
         self.position = nn.Embedding(config.max_position_embeddings, E)
         self.segment = nn.Embedding(config.type_vocab_size, E) if config.type_vocab_size else None
-        self.norm = nn.LayerNorm(E, eps=config.layer_norm_eps)
+        self.norm = Norm(E, eps=config.layer_norm_eps)
         self.project = nn.Linear(E, config.hidden_size) if config.projects else None
 
     def forward(self, ids: Tensor, type_ids: Tensor, positions: Tensor, dropout: Dropout) -> Tensor:
-        total = self.word(ids) + self.position(positions + self.config.rules.position_offset)
+        total = self.word(ids) + self.position(positions + self.config.position_offset)
         if self.segment is not None:
             total = total + self.segment(type_ids)
         hidden = dropout(self.norm(total), self.config.hidden_dropout_prob)  # (…, E)
@@ -55,10 +70,10 @@ class Layer(nn.Module):
         self.config = config
         self.qkv = nn.Linear(C, 3 * C)  # query, key and value in one product
         self.attention_output = nn.Linear(C, C)
-        self.attention_norm = nn.LayerNorm(C, eps=config.layer_norm_eps)
+        self.attention_norm = Norm(C, eps=config.layer_norm_eps)
         self.inner = nn.Linear(C, I)
         self.outer = nn.Linear(I, C)
-        self.norm = nn.LayerNorm(C, eps=config.layer_norm_eps)
+        self.norm = Norm(C, eps=config.layer_norm_eps)
 
     def forward(self, hidden: Tensor, layout: Layout, dropout: Dropout, keep: Tensor | None = None) -> Tensor:
         config, rules = self.config, self.config.rules

@@ -16,7 +16,8 @@ class Family:
     """What distinguishes one family from the others.
 
     `names` maps our module names to the names in its checkpoints (without `prefix`), `heads` those of each
-    head that the family has, `config_keys` our config fields to its keys where they differ.
+    head that the family has, `config_keys` our config fields to its keys where they differ. `defaults` are the
+    values of config fields that a config.json of the family may leave out, where they are not BERT's.
     """
 
     class_stem: str
@@ -24,7 +25,8 @@ class Family:
     names: Names
     heads: dict[str, Names]
     config_keys: dict[str, str] = field(default_factory=dict)
-    position_offset: int = 0
+    defaults: dict[str, int | float | str] = field(default_factory=dict)
+    position_offset: int = 0  # of the published models; it counts from pad_token_id (`EncoderConfig.position_offset`)
     pooler: bool = True  # the published base model carries one
     classify_from_pooler: bool = True  # else the head has its own dense layer
     head_activation: str = "tanh"
@@ -148,6 +150,7 @@ FAMILIES: dict[str, Family] = {
             "attention_probs_dropout_prob": "attention_dropout",
             "classifier_dropout": "seq_classif_dropout",
         },
+        defaults={"num_hidden_layers": 6, "classifier_dropout": 0.2},
         segments=False,
         pooler=False,
         classify_from_pooler=False,
@@ -160,6 +163,7 @@ FAMILIES: dict[str, Family] = {
         prefix="roberta.",
         names=_BERT_NAMES,
         heads=_heads(_ROBERTA_HEAD, ("lm_head.dense", "lm_head.layer_norm", "lm_head")),
+        defaults={"vocab_size": 50265, "pad_token_id": 1},
         position_offset=2,
         classify_from_pooler=False,
         masked_activation="gelu",
@@ -173,6 +177,17 @@ FAMILIES: dict[str, Family] = {
             _FROM_POOLER, ("predictions.dense", "predictions.LayerNorm", "predictions"), "sop_classifier.classifier"
         ),
         config_keys={"classifier_dropout": "classifier_dropout_prob"},
+        defaults={
+            "vocab_size": 30000,
+            "embedding_size": 128,
+            "hidden_size": 4096,
+            "num_attention_heads": 64,
+            "intermediate_size": 16384,
+            "hidden_act": "gelu_new",
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+            "classifier_dropout": 0.1,
+        },
         next_dropout=0.1,
         shared_layers=True,
         always_projects=True,
@@ -186,6 +201,7 @@ FAMILIES: dict[str, Family] = {
             _ROBERTA_HEAD,
             ("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head"),
         ),
+        defaults={"embedding_size": 128, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024},
         masked_activation="gelu",
         pooler=False,
         classify_from_pooler=False,
@@ -193,4 +209,4 @@ FAMILIES: dict[str, Family] = {
         dropout_before_head_dense=True,
     ),
 }
-FAMILIES["xlm-roberta"] = replace(FAMILIES["roberta"], class_stem="XLMRoberta")
+FAMILIES["xlm-roberta"] = replace(FAMILIES["roberta"], class_stem="XLMRoberta", defaults={"pad_token_id": 1})

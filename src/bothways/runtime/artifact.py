@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bothways.errors import CheckpointError, OptionError
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.model.families import ARCHITECTURES
-from bothways.runtime.exports import FOLDER
+from bothways.runtime.exports import EXPORT, FOLDER, Export, header_of, sample_of, stamp_of
 from bothways.storage import write_text
-from bothways.tasks import TASKS, TRAINED, Task, scored
+from bothways.tasks import TASKS, TRAINED, Task, Trainable, scored
 from bothways.text.tokenizer import Tokenizer
 
 SETTINGS = "bothways.json"
 RUN = "run.json"  # what a run was started with
 CHECKPOINT = "resume.safetensors"  # there only while a run is not finished
+EVENTS = ".bothways"  # how the names of the TensorBoard files of a run end
 FORMAT = 1
-_OF_A_RUN = (  # so that overwriting one removes nothing else
-    *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
-    *("vocab.txt", "vocab.json", "merges.txt", "README.md", "evaluation.json", "metrics.jsonl", "report.html"),
-    "curves.png",
-    *(SETTINGS, RUN, CHECKPOINT),
+_TOKENIZER = (  # what a tokenizer is read from
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.txt", "vocab.json", "merges.txt", "spiece.model"),
 )
 
 
@@ -50,31 +49,18 @@ class Artifact:
         `changes` are settings of the task.
 
         Raises `CheckpointError` where the directory has no trained head for the task, or parts of different
-        models, `OptionError` for an unknown task or setting.
+        models, `OptionError` for an unknown task, or a setting that is unknown, wrong or fixed by the weights.
         """
         if task is not None and task not in TASKS:
             raise OptionError(f"task {task!r} is not one of {', '.join(TASKS)}")
         config, raw, _ = EncoderConfig.read(directory)
         tokenizer = Tokenizer.from_directory(directory)
         config.check_vocabulary(tokenizer.vocab_size, directory)
-        path = directory / SETTINGS
-        own, facts = None, {}
-        if path.is_file():
-            try:
-                settings = json.loads(path.read_text(encoding="utf-8"))
-                own = TRAINED[settings["task"]].from_json(settings["settings"])
-                facts = dict(settings["facts"])
-            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                raise CheckpointError(f"{path}: damaged, or of a newer bothways ({error!r})") from error
+        own, facts = _own(directory, raw, tokenizer) if (directory / SETTINGS).is_file() else (None, {})
         if own is not None and task in TRAINED and task != own.name:
             raise OptionError(f"{directory} was fine-tuned for {own.name}, not for {task}")
         made: Task = own if own is not None and task in (None, own.name) else _task_of(raw, config, directory, task)
-        try:
-            made = replace(made, **(changes or {}))  # type: ignore[type-var]
-        except TypeError:
-            known = [item.name for item in fields(made)]  # type: ignore[arg-type]
-            wrong = [name for name in changes or {} if name not in known]
-            raise OptionError(f"the task {made.name} has no setting {wrong[0]!r}; it has {', '.join(known)}") from None
+        made = made.changed(**(changes or {}))
         if made.max_pieces > config.max_pieces:
             raise OptionError(f"found windows of {made.max_pieces} pieces; the model reads at most {config.max_pieces}")
         return cls(directory, config, made, tokenizer, facts)
@@ -85,7 +71,16 @@ class Artifact:
         write_text(self.directory / "config.json", _json(self._config_json()))
         task = scored(self.task)
         settings = {"format": FORMAT, "task": task.name, "settings": task.as_json(), "facts": self.facts}
+        settings["tokenizer"] = {"files": _tokenizer_files(self.directory), "made": self.tokenizer.fingerprint()}
+        if (self.directory / WEIGHTS).is_file():
+            settings["weights"] = sample_of(self.directory / WEIGHTS)
         write_text(self.directory / SETTINGS, _json(settings))
+
+    @staticmethod
+    def stamps(directory: Path) -> dict[str, tuple[int, ...]]:
+        """What changes whenever one of the files that a model is loaded from is written or replaced."""
+        names = ("config.json", SETTINGS, WEIGHTS, *_TOKENIZER, f"{FOLDER}/{EXPORT}")
+        return {name: stamp_of(directory / name) for name in names if (directory / name).is_file()}
 
     def files(self) -> list[Path]:
         """The files that predicting needs besides the weights."""
@@ -97,39 +92,78 @@ class Artifact:
         return self.config.to_json() | {"architectures": [architecture]} | scored(self.task).config()
 
 
-def check_run_directory(out: Path, *, resume: bool, overwrite: bool, besides: tuple[str, ...] = ()) -> None:
-    """Raise `OptionError` unless a run may write to `out`: a new or empty directory, or as the options say.
+def _own(directory: Path, raw: dict[str, Any], tokenizer: Tokenizer) -> tuple[Task, dict[str, Any]]:
+    """The task that a directory was fine-tuned for and how it was made, from `bothways.json`.
 
-    What is called one of `besides` does not count.
+    Raises `CheckpointError` where the file is damaged, or the files beside it are of another model.
     """
-    if out.exists() and not out.is_dir():
-        raise OptionError(f"{out} is a file, expected a directory to write the run to")
-    if resume and overwrite:
-        raise OptionError("--resume goes on with a run and --overwrite throws it away; expected one of them")
-    present = sorted(path.name for path in out.iterdir() if path.name not in besides) if out.is_dir() else []
-    begun = CHECKPOINT in present
-    finished = SETTINGS in present or {RUN, WEIGHTS} <= set(present)
-    if resume and not begun:
-        why = "holds a finished model" if finished else "has no checkpoint of a run"
-        raise OptionError(f"{out} {why}, so there is nothing to resume; --overwrite starts anew")
-    if overwrite and present and RUN not in present and SETTINGS not in present:
-        raise OptionError(f"{out} holds {present[0]} and no run of bothways, so it is not overwritten; choose another")
-    if present and not resume and not overwrite:
-        state = "an unfinished run" if begun else "a finished model" if finished else "other files"
-        advice = "--resume to go on with it, or " if begun else ""
-        raise OptionError(
-            f"{out} holds {state} ({', '.join(present[:3])}{' ...' if len(present) > 3 else ''}); "
-            f"choose another directory, or {advice}--overwrite to replace it"
+    path = directory / SETTINGS
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        if settings["format"] != FORMAT:
+            raise ValueError(f"format {settings['format']!r}, expected {FORMAT}")  # noqa: TRY301
+        own = TRAINED[settings["task"]].from_json(settings["settings"])
+        facts = dict(settings["facts"])
+        known = dict(settings.get("tokenizer") or {})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OptionError) as error:
+        raise CheckpointError(f"{path}: damaged, or of a newer bothways ({error!r})") from error
+    names, labels = raw.get("id2label"), own.config().get("id2label")
+    if labels and names is not None and names != labels:
+        raise CheckpointError(
+            f"{path}: its labels are {', '.join(own.labels)}, those of config.json are {_named(names)}; they are not "
+            "of the same model; make both the same, or copy the model again"
         )
+    if known and _tokenizer_files(directory) != known.get("files") and tokenizer.fingerprint() != known.get("made"):
+        raise CheckpointError(
+            f"{directory}: the tokenizer is not the one that the model was trained with (its hash in {SETTINGS} "
+            "differs); copy the model's own tokenizer files again"
+        )
+    run, weights = facts.get("run"), directory / WEIGHTS
+    if weights.is_file():
+        other = (header_of(weights).get("__metadata__") or {}).get("run")
+        if run is not None and other is not None and run != other:
+            raise CheckpointError(
+                f"{directory}: {WEIGHTS} is of the run {other}, {SETTINGS} of the run {run}; they are not of the same "
+                "model; copy it again, or train it again with --overwrite"
+            )
+    elif settings.get("weights") is not None:
+        export = Export.read(directory)
+        if export is not None and export.weights != settings["weights"]:
+            raise CheckpointError(
+                f"{directory}: the graphs in {FOLDER} are of other weights than {SETTINGS}; copy the model again"
+            )
+    return own, facts
 
 
-def clear_run_directory(out: Path) -> None:
-    """Make the directory, and remove from it what an earlier run wrote."""
-    out.mkdir(parents=True, exist_ok=True)
-    for name in _OF_A_RUN:
-        (out / name).unlink(missing_ok=True)
-    for folder in ("tensorboard", FOLDER):
-        shutil.rmtree(out / folder, ignore_errors=True)
+def continued(task: Trainable, base: Path) -> tuple[Trainable, bool]:
+    """A task to fine-tune a base for, with the labels in the base's order if it has the same; and whether the base's
+    head, if it has one, is for this task: one for other labels, or for tags in another order, is not taken over.
+    """
+    _, raw, _ = EncoderConfig.read(base)
+    names = raw.get("id2label")
+    if task.loss not in ("single", "multi", "tokens") or not isinstance(names, dict):
+        return task, True
+    try:
+        before = tuple(str(names[place]) for place in sorted(names, key=int))
+    except ValueError:
+        return task, False
+    if task.loss != "tokens" and set(before) == set(task.labels) and len(before) == len(task.labels):
+        task = replace(task, labels=before)  # type: ignore[type-var]
+    return task, before == task.labels
+
+
+def _named(names: Any) -> str:
+    return ", ".join(map(str, names.values() if isinstance(names, dict) else [names]))[:300]
+
+
+def _tokenizer_files(directory: Path) -> str:
+    """A hash of the files that a tokenizer is read from."""
+    digest = hashlib.sha256()
+    for name in _TOKENIZER:
+        if (directory / name).is_file():
+            content = (directory / name).read_bytes()
+            digest.update(f"{name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def _task_of(raw: dict[str, Any], config: EncoderConfig, directory: Path, task: str | None) -> Task:

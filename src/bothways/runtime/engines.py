@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import queue
-import threading
+import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -15,14 +15,27 @@ from bothways.errors import CheckpointError, MissingDependencyError, OptionError
 from bothways.model.config import WEIGHTS
 from bothways.processor import cores, multiplies_bf16, multiplies_bytes, processor
 from bothways.runtime.artifact import Artifact
-from bothways.runtime.exports import Export, Form, Plan, graph_inputs, read_tuned
+from bothways.runtime.exports import (
+    FORMS,
+    Export,
+    Form,
+    GraphFile,
+    Plan,
+    graph_inputs,
+    read_tuned,
+    tuned_records,
+)
 from bothways.runtime.openvino import OpenVinoEngine, why_no_openvino
+from bothways.runtime.sessions import Sessions
 from bothways.tasks import Task
 from bothways.terminal import Reporter
 
 Name = Literal["onnxruntime", "openvino", "torch"]
 Precision = Literal["int8", "int8-static", "bf16", "fp32"]
+Device = Literal["auto", "cpu", "cuda"]
 MAX_TOKENS = 384  # in a batch: what a core computes on then stays in its cache
+TORCH_TOKENS = 2048  # the same for PyTorch, which has one batch at a time for all cores
+MOST_SESSIONS = 8  # of one model, each with a copy of its weights; further threads share them
 ALONE = 128  # pieces: a product with so many rows is full, and without padding the graph takes the fast attention
 ABLE: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("int8", "int8-static", "fp32"),  # no bf16: it has no such products on processors
@@ -63,12 +76,21 @@ class Engine(Protocol):
 class OnnxRuntimeEngine:
     """Runs an exported graph in ONNX Runtime, in a session of its own for each batch at a time.
 
-    Threads that share a session also share its memory, and so compute on what the other core's cache holds. The
-    second session is opened when two batches are first run at once.
+    Threads that share a session also share its memory, and so compute on what the other core's cache holds; from
+    `MOST_SESSIONS` on they do. The second session is opened when two batches are first run at once, after a fork or
+    in another process (the engine can be pickled) the first one too; all are of the same file content.
     """
 
     def __init__(
-        self, export: Export, graph: Path, form: Form, pad_id: int, *, streams: int = 1, max_tokens: int = MAX_TOKENS
+        self,
+        export: Export,
+        graph: Path,
+        form: Form,
+        pad_id: int,
+        *,
+        streams: int = 1,
+        max_tokens: int = MAX_TOKENS,
+        threads: int | None = None,
     ) -> None:
         import onnxruntime
 
@@ -76,33 +98,41 @@ class OnnxRuntimeEngine:
         self.alone = ALONE if form == "int8" else NEVER
         self.parameters, self.weights = export.parameters, graph
         self._pad_id = pad_id
-        self._threads = max(1, cores() // streams)
+        self._threads = max(1, (threads or cores()) // streams)
         self._about = f"ONNX Runtime {onnxruntime.__version__}, {form}, {streams} streams of {self._threads} thread(s)"
-        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._free.put(self._open())
-        self._opened = 1
+        again = f"bothways export {export.directory} --precision {form} writes it anew"
+        self._file = GraphFile(graph, export.graphs[form].sha256, again)
+        self._sessions = Sessions(self._open, streams, MOST_SESSIONS)
+        self._sessions.give(self._sessions.take())  # what is wrong with the file is said now
 
     def describe(self) -> str:
         """Version, precision and threads."""
         return self._about
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._about}>"
+
     def run(self, batch: Batch) -> np.ndarray:
         """A packed batch -> (K, L) logits of the pieces it reads, in the batch's order."""
-        session = self._take()
+        sessions, place = self._sessions, None
+        if sessions.process != os.getpid():  # after a fork, locks may be held by threads that are not here
+            sessions = self._sessions = Sessions(self._open, self.streams, MOST_SESSIONS)
         try:
-            logits: np.ndarray = session.run(None, graph_inputs(batch, self._pad_id))[0]
+            place = sessions.take()
+            logits: np.ndarray = sessions[place].run(None, graph_inputs(batch, self._pad_id))[0]
         finally:
-            self._free.put(session)
+            if place is not None:
+                sessions.give(place)
         return logits
 
-    def _take(self) -> Any:
-        """A session that nobody uses."""
-        with self._lock:
-            if self._free.empty() and self._opened < self.streams:
-                self._free.put(self._open())
-                self._opened += 1
-        return self._free.get()
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_sessions"} | {
+            "_file": GraphFile(self._file.path.absolute(), self._file.sha256, self._file.advice)
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._sessions = Sessions(self._open, self.streams, MOST_SESSIONS)
 
     def _open(self) -> Any:
         import onnxruntime
@@ -111,15 +141,19 @@ class OnnxRuntimeEngine:
         options.intra_op_num_threads, options.inter_op_num_threads = self._threads, 1
         options.enable_mem_pattern = False  # it plans for shapes that come again; ours rarely do
         options.log_severity_level = 3
-        try:
-            return onnxruntime.InferenceSession(
-                self.weights,
-                options,
-                providers=["CPUExecutionProvider"],
-                disabled_optimizers=["SkipLayerNormFusion"],  # the fused operator takes five times as long as the two
-            )
-        except Exception as error:
-            raise CheckpointError(f"{self.weights}: ONNX Runtime cannot read it ({_line(error)})") from error
+
+        def make(path: Path) -> Any:
+            try:
+                return onnxruntime.InferenceSession(
+                    path,
+                    options,
+                    providers=["CPUExecutionProvider"],
+                    disabled_optimizers=["SkipLayerNormFusion"],  # the fused operator takes 5 times as long as the two
+                )
+            except Exception as error:
+                raise CheckpointError(f"{path}: ONNX Runtime cannot read it ({_line(error)})") from error
+
+        return self._file.opened(make)
 
 
 def open_engine(
@@ -129,48 +163,91 @@ def open_engine(
     engine: Name | None = None,
     precision: Precision | None = None,
     plan: Plan | None = None,
+    threads: int | None = None,
+    device: Device | None = None,
 ) -> Engine:
     """The engine for a model directory.
 
     Without `engine` and `precision` the plan that `bothways tune` found fastest on this processor; without one the
     first that is there of an accepted int8 graph, an fp32 graph (both in ONNX Runtime), PyTorch in bf16 where the
-    processor has it, PyTorch in fp32. With one of them, the first that fits. `plan` says all.
+    processor has it, PyTorch in fp32. With one of them, the first that fits. `plan` says all. On a processor without
+    exact 8-bit products the fp32 graph comes first.
+
+    `threads` is how many cores are used (else all that this process may use). `device` "cuda" runs PyTorch on the
+    GPU, "cpu" nothing there, "auto" (None) PyTorch on a GPU if one is there and PyTorch is chosen.
 
     Raises `OptionError` for what no engine can, `CheckpointError` for what was not exported,
     `MissingDependencyError` for what is not installed.
     """
-    if engine is not None and engine not in ABLE:
-        raise OptionError(f"engine {engine!r} is not one of {', '.join(ABLE)}")
-    known = list(dict.fromkeys(each for able in ABLE.values() for each in able))
-    if precision is not None and precision not in known:
-        raise OptionError(f"precision {precision!r} is not one of {', '.join(known)}")
-    if engine is not None and precision is not None and precision not in ABLE[engine]:
-        raise OptionError(f"{engine} does not run {precision}; it runs {', '.join(ABLE[engine])}")
-    unasked = engine is None and precision is None and plan is None
-    export = _export_for(artifact, reporter)
-    plans = _plans(artifact, export, reporter, plan.engine if plan else engine, plan.precision if plan else precision)
-    if not plans:
-        raise _nothing_fits(artifact, export, engine, precision)
-    plan = plan or plans[0]
-    if plan.engine == "torch":
+    if device == "cuda" and plan is None and engine is None:
+        engine = "torch"
+    _check(engine, precision, plan, threads, device)
+    wanted = (engine, precision) if plan is None else (plan.engine, plan.precision)
+    export, best = choose(artifact, reporter, *wanted)
+    best = best if plan is None else plan
+    if threads is not None and best.streams > threads:
+        best = replace(best, streams=threads)
+    if best.engine == "torch":
         from bothways.model.engine import open_torch_engine
 
-        opened = open_torch_engine(
+        return open_torch_engine(
             artifact.directory,
             artifact.task.head,
             artifact.task.outputs,
-            "bf16" if plan.precision == "bf16" else "fp32",
+            ("bf16" if best.precision == "bf16" else "fp32") if wanted[1] is not None else None,
             reporter,
+            device=device or "auto",
+            threads=threads,
         )
-        if export is None and unasked:
-            reporter.note(f"no graph for {artifact.task.name} in {artifact.directory}, so PyTorch runs it, more slowly")
-        return opened
     assert export is not None
     pad_id = artifact.config.pad_token_id
-    if plan.engine == "openvino":
-        return OpenVinoEngine(export, plan.precision, pad_id, streams=plan.streams, max_tokens=plan.max_tokens)
-    form: Form = "fp32" if plan.precision == "fp32" else "int8" if plan.precision == "int8" else "int8-static"
-    return OnnxRuntimeEngine(export, export.file(form), form, pad_id, streams=plan.streams, max_tokens=plan.max_tokens)
+    numbers: dict[str, Any] = {"streams": best.streams, "max_tokens": best.max_tokens, "threads": threads}
+    if best.engine == "openvino":
+        return OpenVinoEngine(export, best.precision, pad_id, **numbers)
+    form = next(form for form in FORMS if form == best.precision)
+    return OnnxRuntimeEngine(export, export.file(form), form, pad_id, **numbers)
+
+
+def choose(
+    artifact: Artifact, reporter: Reporter, engine: str | None = None, precision: str | None = None
+) -> tuple[Export | None, Plan]:
+    """What `open_engine` would run, and the record of the exported graphs if they are of this model and task."""
+    export, reason = _export_for(artifact)
+    if reason is not None:
+        reporter.note(reason)
+    plans = _plans(artifact, export, reporter, engine, precision)
+    if not plans:
+        raise _nothing_fits(artifact, export, reason, engine, precision)
+    if plans[0].engine == "torch" and export is None and engine is None and precision is None:
+        reporter.note(f"no graph for {artifact.task.name} in {artifact.directory}, so PyTorch runs it, more slowly")
+    return export, plans[0]
+
+
+def _check(
+    engine: str | None, precision: str | None, plan: Plan | None, threads: int | None, device: str | None
+) -> None:
+    """Raise `OptionError` for options that mean nothing, or contradict each other."""
+    known = list(dict.fromkeys(each for able in ABLE.values() for each in able))
+    for name, value, able in (
+        ("engine", engine if plan is None else plan.engine, list(ABLE)),
+        ("precision", precision if plan is None else plan.precision, known),
+        ("device", device, list(get_args(Device))),
+    ):
+        if value is not None and value not in able:
+            raise OptionError(f"{name} {value!r} is not one of {', '.join(able)}")
+    for name, asked, planned in (
+        ("engine", engine, plan and plan.engine),
+        ("precision", precision, plan and plan.precision),
+    ):
+        if asked is not None and planned is not None and asked != planned:
+            raise OptionError(f"{name} is {asked!r}, and the plan says {planned!r}; give one of them")
+    runs, bits = (engine, precision) if plan is None else (plan.engine, plan.precision)
+    if runs is not None and bits is not None and bits not in ABLE[runs]:
+        raise OptionError(f"{runs} does not run {bits}; it runs {', '.join(ABLE[runs])}")
+    if threads is not None and (type(threads) is not int or threads < 1):
+        raise OptionError(f"threads is {threads!r}, expected a whole number from 1")
+    if device == "cuda" and runs not in (None, "torch"):
+        raise OptionError(f"device 'cuda' is for PyTorch (engine 'torch'); {runs} computes on the processor")
 
 
 def tuned_key(task: Task) -> str:
@@ -178,32 +255,59 @@ def tuned_key(task: Task) -> str:
     return f"{processor()}; {task.head} {task.outputs}"
 
 
-def _export_for(artifact: Artifact, reporter: Reporter) -> Export | None:
-    """The exported graphs, if they are for what the task asks."""
-    export = Export.read(artifact.directory)
-    task = artifact.task
+def tuned_with(export: Export | None, plan: Plan) -> dict[str, Any]:
+    """What a measured plan holds for besides: the version of its engine, and the graph that was measured."""
+    from importlib.metadata import version  # slow to import, and most predictions do without a measured plan
+
+    form = "fp32" if plan.precision == "bf16" else plan.precision
+    graph = next((graph for name, graph in export.graphs.items() if name == form), None) if export else None
+    return {"version": version(plan.engine), "graph": graph and graph.sha256 if plan.engine != "torch" else None}
+
+
+def _tuned(artifact: Artifact, export: Export | None, reporter: Reporter) -> Plan | None:
+    """The plan that was measured here, if nothing has changed since."""
+    if not tuned_records(artifact.directory):
+        return None
+    key = tuned_key(artifact.task)
+    plan = read_tuned(artifact.directory, key)
+    if plan is None or plan.precision not in ABLE.get(plan.engine, ()):
+        return None
+    measured = tuned_records(artifact.directory)[key]
+    if importlib.util.find_spec(plan.engine) is not None:
+        for name, value in tuned_with(export, plan).items():
+            if measured.get(name, value) != value:
+                reporter.note(
+                    f"the plan that was fastest, {plan}, was measured with another {name} ({measured[name]}, now "
+                    f"{value}), so it is not followed; bothways tune measures again"
+                )
+                return None
+    return plan
+
+
+def _export_for(artifact: Artifact) -> tuple[Export | None, str | None]:
+    """The exported graphs, if they are for what the task asks; else why those that are there are not used."""
+    export, task = Export.read(artifact.directory), artifact.task
     reason = export.stale(artifact.config) if export is not None else None
     if reason is not None and not (artifact.directory / WEIGHTS).is_file():
         raise CheckpointError(f"{reason}; put back what belongs together")
     if reason is not None:
-        reporter.note(f"{reason}, so they are not used; bothways export {artifact.directory} makes others")
-        return None
+        return None, f"{reason}, so they are not used; bothways export {artifact.directory} makes others"
     if export is not None and (export.head, export.outputs) != (task.head, task.outputs):
-        reporter.note(
+        return None, (
             f"the graphs in {artifact.directory} answer with the head {export.head!r}, {task.name} asks for "
             f"{task.head!r}, so they are not used; bothways export {artifact.directory} --task {task.name} makes others"
         )
-        return None
-    return export
+    return export, None
 
 
 def _plans(
     artifact: Artifact, export: Export | None, reporter: Reporter, engine: str | None, precision: str | None
 ) -> list[Plan]:
     """What can be run here and fits, best first."""
-    free = engine is None and precision is None
-    tuned = read_tuned(artifact.directory, tuned_key(artifact.task)) if free else None
-    graphs = [] if export is None else _usable(export, reporter, free=precision is None)
+    tuned = _tuned(artifact, export, reporter)
+    if tuned is not None and (engine not in (None, tuned.engine) or precision not in (None, tuned.precision)):
+        tuned = None
+    graphs = [] if export is None else _usable(export, reporter, precision)
     found: list[tuple[str, str]] = [("onnxruntime", form) for form in graphs]
     if export is not None and "openvino" in (engine, tuned and tuned.engine):
         reason = why_no_openvino()
@@ -218,7 +322,7 @@ def _plans(
     if importlib.util.find_spec("torch") is not None and has_weights:
         found += [("torch", kind) for kind in (("bf16", "fp32") if multiplies_bf16() else ("fp32", "bf16"))]
     plans = [
-        Plan(name, kind, 1 if name == "torch" else cores(), MAX_TOKENS)
+        Plan(name, kind, 1, TORCH_TOKENS) if name == "torch" else Plan(name, kind, cores(), MAX_TOKENS)
         for name, kind in found
         if engine in (None, name) and precision in (None, kind)
     ]
@@ -231,38 +335,47 @@ def _plans(
     return plans
 
 
-def _usable(export: Export, reporter: Reporter, *, free: bool) -> list[Form]:
-    """The graphs to choose from, best first; where the user is `free` of wishes, not those that the gate rejected."""
-    order: list[Form] = [form for form in ("int8", "fp32", "int8-static") if form in export.graphs]
-    if not free:
-        return order
-    for form in order:
-        if export.graphs[form].rejected is not None:
-            reporter.note(f"the {form} graph is not used: {export.graphs[form].rejected}")
-    order = [form for form in order if export.graphs[form].rejected is None]
-    if order[:1] == ["int8"] and not multiplies_bytes():
+def _usable(export: Export, reporter: Reporter, precision: str | None) -> list[Form]:
+    """The graphs to choose from, best first; not those that the gate rejected, unless `precision` asks for one."""
+    best: list[Form] = ["int8", "fp32", "int8-static"]
+    if not multiplies_bytes():
+        best = ["fp32", "int8", "int8-static"]
+    order: list[Form] = []
+    for form in (form for form in best if form in export.graphs):
+        rejected = export.graphs[form].rejected
+        if rejected is None or precision == form:
+            order.append(form)
+        if rejected is not None and precision is None:
+            reporter.note(f"the {form} graph is not used: {rejected}")
+        elif rejected is not None and precision == form:
+            reporter.note(f"the {form} graph was rejected ({rejected}); it runs because it was asked for")
+    first = next((form for form in order if precision in (None, form)), "")
+    if first.startswith("int8") and not multiplies_bytes():
         reporter.note(
-            "this processor has no exact 8-bit products (VNNI): answers may be off, and slower than they could"
+            "this processor has no exact 8-bit products (VNNI), as far as is known: answers may be off, and slower "
+            f"than they could; bothways export {export.directory} --precision fp32 makes a graph that is exact"
         )
     return order
 
 
-def _nothing_fits(artifact: Artifact, export: Export | None, engine: str | None, precision: str | None) -> Exception:
+def _nothing_fits(
+    artifact: Artifact, export: Export | None, reason: str | None, engine: str | None, precision: str | None
+) -> Exception:
     directory, there = artifact.directory, ", ".join(export.graphs) if export and export.graphs else "none"
-    if export is not None and engine in (None, "torch") and precision in (None, "bf16", "fp32"):
-        return MissingDependencyError(
-            f"{directory}: what was asked for takes PyTorch (pip install 'bothways[train]') and {WEIGHTS}; "
-            f"exported, and so able to run without both, are: {there}"
-        )
     if engine in (None, "torch") and precision in (None, "bf16", "fp32"):
+        if export is not None:
+            return MissingDependencyError(
+                f"{directory}: what was asked for takes PyTorch (pip install 'bothways[train]') and {WEIGHTS}; "
+                f"exported, and so able to run without both, are: {there}"
+            )
         return MissingDependencyError(
-            f"{directory}: there is no exported graph for this task, so running it needs PyTorch "
+            f"{directory}: {reason or 'there is no exported graph for this task'}; running it needs PyTorch "
             "(pip install 'bothways[train]'); where PyTorch is, bothways export writes a graph that runs without it"
         )
-    form = precision if precision in ("int8", "int8-static") else "int8-static" if engine == "openvino" else "fp32"
+    form = precision if precision in FORMS else "int8-static" if engine == "openvino" and not precision else "fp32"
     wanted = " ".join(each for each in (engine, precision) if each)
     return CheckpointError(
-        f"{directory}: no graph that {wanted} could run; exported are: {there} "
+        f"{directory}: no graph that {wanted} could run; {reason or f'exported are: {there}'} "
         f"(bothways export {directory} --precision {form} makes one)"
     )
 

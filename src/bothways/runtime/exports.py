@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 
 from bothways.batch import Batch
-from bothways.errors import CheckpointError
+from bothways.errors import CheckpointError, OptionError
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.storage import write_text
 
@@ -21,6 +22,13 @@ FOLDER, EXPORT, TUNED = "onnx", "export.json", "tuned.json"
 FILES: dict[Form, str] = {"fp32": "model.onnx", "int8": "model_int8.onnx", "int8-static": "model_int8_static.onnx"}
 FORMAT = 1
 _BLOCK, _LONGEST_HEADER = 4096, 10**8  # in bytes
+# What a graph is built from; the other settings of a config (dropout, initialization) are for training alone.
+GRAPH_KEYS = (
+    *("family", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
+    *("hidden_act", "max_position_embeddings", "type_vocab_size", "layer_norm_eps", "pad_token_id"),
+    *("embedding_size", "num_hidden_groups"),
+)
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,10 @@ class Graph:
     agreement: float | None = None
     examples: int = 0
     rejected: str | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.sha256) is not str or not isinstance(self.rejected, str | None):
+            raise TypeError(f"sha256 is {self.sha256!r}, rejected is {self.rejected!r}")
 
     def measured(self) -> str:
         """What the gate found, in a few words."""
@@ -70,10 +82,13 @@ class Export:
             return None
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
-            graphs = {form: Graph(**raw["graphs"][form]) for form in FORMS if form in raw["graphs"]}
             if raw["format"] != FORMAT:
-                raise ValueError(f"format {raw['format']}")  # noqa: TRY301
+                raise ValueError(f"format {raw['format']!r}, expected {FORMAT}")  # noqa: TRY301
+            graphs = {form: Graph(**raw["graphs"][form]) for form in FORMS if form in raw["graphs"]}
             made = {name: raw[name] for name in ("head", "outputs", "config", "weights", "parameters")}
+            for name, value in made.items():
+                if type(value) is not (int if name in ("outputs", "parameters") else str):
+                    raise TypeError(f"{name} is {value!r}")  # noqa: TRY301
             return cls(directory, **made, graphs=graphs)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
@@ -86,7 +101,8 @@ class Export:
         The weights may be left out where only the graph is served.
         """
         there = (self.directory / WEIGHTS).is_file()
-        if self.config == shape_of(config) and (not there or self.weights == sample_of(self.directory / WEIGHTS)):
+        shaped = self.config in (shape_of(config), _shape_in_0_1(config))
+        if shaped and (not there or self.weights == sample_of(self.directory / WEIGHTS)):
             return None
         return f"the graphs in {self.directory / FOLDER} are of another model than config.json and {WEIGHTS}"
 
@@ -103,18 +119,57 @@ class Export:
         return replace(self, graphs=self.graphs | {form: graph})
 
     def file(self, form: Form) -> Path:
-        """The file of a graph; raises `CheckpointError` where it is missing or not the one that was exported."""
+        """The file of a graph; raises `CheckpointError` where it is missing (`GraphFile` looks at what is in it)."""
         path = self.directory / FOLDER / FILES[form]
-        again = f"bothways export {self.directory} --precision {form} writes it anew"
         if not path.is_file():
-            raise CheckpointError(f"{path}: not there, though {EXPORT} names it; {again}")
-        with path.open("rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
-        if found != self.graphs[form].sha256:
             raise CheckpointError(
-                f"{path}: damaged, or not the graph that was exported here (its hash differs); {again}"
+                f"{path}: not there, though {EXPORT} names it; "
+                f"bothways export {self.directory} --precision {form} writes it anew"
             )
         return path
+
+
+@dataclass(slots=True)
+class GraphFile:
+    """A graph on disk, opened only while it holds what was exported.
+
+    The file is hashed when it is first opened and whenever it has changed since, so that no session runs another
+    model than the first one.
+    """
+
+    path: Path
+    sha256: str
+    advice: str = "export it again"
+    _seen: tuple[int, ...] | None = None
+
+    def opened(self, make: Callable[[Path], Made]) -> Made:
+        """What `make` makes of the file; raises `CheckpointError` where the file is another, before or after."""
+        self.check()
+        made = make(self.path)
+        self.check()
+        return made
+
+    def check(self) -> None:
+        """Raise `CheckpointError` unless the file is the one that was exported."""
+        try:
+            stamp = stamp_of(self.path)
+            if stamp == self._seen:
+                return
+            with self.path.open("rb") as opened:
+                found = hashlib.file_digest(opened, "sha256").hexdigest()
+        except OSError as error:
+            raise CheckpointError(f"{self.path}: cannot be read ({error.strerror}); {self.advice}") from error
+        if found != self.sha256:
+            raise CheckpointError(
+                f"{self.path}: damaged, or not the graph that was exported here (its hash differs); {self.advice}"
+            )
+        self._seen = stamp
+
+
+def stamp_of(path: Path) -> tuple[int, ...]:
+    """What changes whenever a file is written or replaced."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def graph_inputs(batch: Batch, pad_id: int) -> dict[str, np.ndarray]:
@@ -125,41 +180,77 @@ def graph_inputs(batch: Batch, pad_id: int) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a model is run: by which engine, in which precision, how many batches at a time and of how many tokens."""
+    """How a model is run: by which engine, in which precision, how many batches at a time and of how many tokens.
+
+    Raises `OptionError` for numbers that are none, or below 1.
+    """
 
     engine: str
     precision: str
     streams: int
     max_tokens: int
 
+    def __post_init__(self) -> None:
+        for name in ("streams", "max_tokens"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise OptionError(f"a plan with {name}={value!r}, expected a whole number from 1")
+
     def __str__(self) -> str:
         return f"{self.engine} {self.precision}, {self.streams} x {self.max_tokens} tokens"
 
 
+def tuned_records(directory: Path) -> dict[str, Any]:
+    """The measured plans of a model directory by their keys; a file that cannot be read counts as none."""
+    try:
+        known = json.loads((directory / FOLDER / TUNED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
 def read_tuned(directory: Path, key: str) -> Plan | None:
     """The plan that was fastest here, if somebody measured; a record that cannot be read counts as none."""
-    path = directory / FOLDER / TUNED
     try:
-        plan = Plan(**json.loads(path.read_text(encoding="utf-8"))[key]["plan"])
-        return plan if min(int(plan.streams), int(plan.max_tokens)) > 0 else None
-    except (OSError, ValueError, KeyError, TypeError):
+        return Plan(**tuned_records(directory)[key]["plan"])
+    except (KeyError, TypeError, OptionError):
         return None
 
 
 def write_tuned(directory: Path, key: str, plan: Plan, facts: dict[str, Any]) -> None:
     """Remember the plan under a key; what was measured elsewhere stays."""
-    path = directory / FOLDER / TUNED
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    known = (known if isinstance(known, dict) else {}) | {key: {"plan": asdict(plan)} | facts}
-    write_text(path, json.dumps(known, indent=2, ensure_ascii=False) + "\n")
+    known = tuned_records(directory) | {key: {"plan": asdict(plan)} | facts}
+    write_text(directory / FOLDER / TUNED, json.dumps(known, indent=2, ensure_ascii=False) + "\n")
 
 
 def shape_of(config: EncoderConfig) -> str:
-    """A hash of all that a graph takes from the config."""
-    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()
+    """A hash of all that a graph takes from the config; settings at their defaults do not count, so that a key which
+    a later version adds changes nothing.
+    """
+    usual = {item.name: item.default for item in fields(EncoderConfig)}
+    values = {name: getattr(config, name) for name in GRAPH_KEYS if getattr(config, name) != usual[name]}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _shape_in_0_1(config: EncoderConfig) -> str:
+    """The hash that version 0.1 wrote, of all settings that it had."""
+    others = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "initializer_range")
+    values = {name: getattr(config, name) for name in (*GRAPH_KEYS, *others)}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def header_of(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file; empty for a file of another kind.
+
+    Its key "__metadata__" holds what was written beside the tensors.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, _LONGEST_HEADER)))
+    except (OSError, ValueError):
+        return {}
+    return header if isinstance(header, dict) else {}
 
 
 def sample_of(path: Path) -> str:

@@ -121,7 +121,7 @@ class _Graph:
     def embeddings(self) -> str:
         """Piece + position + segment, normalised: (B, T) -> (B, T, C)."""
         config = self.config
-        first = config.rules.position_offset
+        first = config.position_offset
         length = self.add("Shape", "input_ids", start=1, end=2)
         end = self.add("Add", length, self.constant([first])) if first else length
         table = self.weight("encoder.embeddings.position.weight")

@@ -171,6 +171,10 @@ class Task(ABC):
         """Why an example cannot be answered, if it cannot."""
         return None if any(text.strip() for text in example.texts) else "the text is empty"
 
+    def size(self, example: Example) -> int:
+        """About how many characters the model reads for an example."""
+        return sum(map(len, example.texts))
+
     def windows(
         self, examples: Sequence[Example], tokenizer: Tokenizer, sliding: Literal[0, 1] | None = None
     ) -> list[Encoded]:

@@ -21,7 +21,6 @@ from bothways.tasks.task import (
 )
 from bothways.text.tokenizer import Encoded, Tokenizer
 
-
 NO_LABELS = "there are no labels to choose from; give them: --labels sport,politics, or labels=(...) in Python"
 
 
@@ -82,6 +81,12 @@ class ZeroShot(Classify):
         if not labels:
             raise OptionError(NO_LABELS)
         return label_problem(labels) if example.texts[0].strip() else "the text is empty"
+
+    def size(self, example: Example) -> int:
+        """About how many characters the model reads for an example: its text with each label."""
+        labels = example.given or self.labels
+        around = len(self.template) + len(example.texts[0])
+        return sum(around + len(label) for label in labels) or around
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
         """All (text, label) pairs, those of one example behind each other in the order of its labels."""

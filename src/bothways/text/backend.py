@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 
 from bothways.errors import CheckpointError
+from bothways.text.modelfiles import MOST_BYTES, read_json, read_text, refuse_pointer
 from bothways.text.spiece import UNIGRAM, UNKNOWN, read_spiece
 
 USUAL: Final = {
@@ -25,29 +27,198 @@ USUAL: Final = {
 }
 """What each special piece is called where the configuration does not say."""
 
+NOTHING: Final[Mapping[str, int]] = {}
+FLAGS: Final = ("single_word", "lstrip", "rstrip", "normalized", "special")
 FILES: Final = "tokenizer.json, vocab.txt, vocab.json with merges.txt, spiece.model"
+
+
+# Classes of `transformers`, without "Fast", by the file that holds all of their rules. The others run code of their
+# own over their files (a Japanese word splitter, the merges of PhoBERT), which these files do not show.
+# fmt: off
+CLASSES: Final = {
+    "tokenizer.json": frozenset({
+        "Albert", "Barthez", "Bart", "Bert", "BigBird", "Camembert", "ConvBert", "Deberta", "DebertaV2", "DistilBert",
+        "Electra", "Ernie", "FNet", "Funnel", "GPT2", "Herbert", "LayoutLM", "Llama", "Longformer", "Lxmert", "MPNet",
+        "MobileBert", "Nystromformer", "PreTrained", "RemBert", "RetriBert", "RoFormer", "Roberta", "Splinter",
+        "SqueezeBert", "T5", "XLMRoberta", "XLNet",
+    }),
+    "vocab.txt": frozenset({
+        "Bert", "ConvBert", "DistilBert", "Electra", "Ernie", "Funnel", "LayoutLM", "Lxmert", "MPNet", "MobileBert",
+        "RetriBert", "SqueezeBert",
+    }),
+    "vocab.json": frozenset({"Bart", "Longformer", "Roberta"}),
+    "spiece.model": frozenset({"Albert"}),
+}
+# fmt: on
+# Settings of tokenizer_config.json that change the ids in ways that are not computed here, with the values that do not.
+MUST_BE: Final[Mapping[str, tuple[Any, ...]]] = {
+    "do_basic_tokenize": (True,),
+    "do_word_tokenize": (False, True),
+    "do_subword_tokenize": (True,),
+    "word_tokenizer_type": ("basic",),
+    "subword_tokenizer_type": ("wordpiece",),
+    "wordpieces_prefix": ("##",),
+    "split_special_tokens": (False,),
+}
+SWITCHES: Final = (
+    *("do_lower_case", "strip_accents", "tokenize_chinese_chars", "clean_text", "keep_accents", "add_prefix_space"),
+    *("do_basic_tokenize", "split_special_tokens"),
+)
+
+
+@contextmanager
+def library_errors(where: Path | str, advice: str = "copy it again") -> Iterator[None]:
+    """Turns what the Rust library raises into a CheckpointError that begins with `where`.
+
+    It raises plain Exception, or where its code panics an exception that is not even one.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except BaseException as problem:
+        if not isinstance(problem, Exception) and type(problem).__name__ != "PanicException":
+            raise
+        reason = " ".join(str(problem).split())
+        raise CheckpointError(
+            f"{where}: unreadable for tokenizers {tokenizers.__version__} ({reason}); {advice}"
+        ) from problem
 
 
 def load_backend(directory: Path, config: Mapping[str, Any]) -> tokenizers.Tokenizer:
     """Loads tokenizer.json, or else builds the tokenizer from the vocabulary files of its family.
 
-    `config` is tokenizer_config.json. Raises CheckpointError if no vocabulary is there or it is damaged.
+    `config` is tokenizer_config.json. Raises CheckpointError if no vocabulary is there, it is damaged, or the
+    directory names a tokenizer class that is not built here.
     """
-    if (path := directory / "tokenizer.json").is_file():
-        try:
-            backend = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as problem:  # the only class that the Rust library raises
+    found = next((name for name in CLASSES if (directory / name).is_file()), None)
+    if found is None:
+        raise CheckpointError(f"{directory}: no vocabulary here; looked for {FILES}")
+    path = directory / found
+    _check_class(path, config)
+    added = _added_tokens(directory, config)
+    if found == "tokenizer.json":
+        refuse_pointer(path)
+        with library_errors(path, "copy it, or upgrade"):
+            backend = _overrule(tokenizers.Tokenizer.from_str(read_text(path, MOST_BYTES)), config)
+    else:
+        names = {token.content: id for id, token in added.items()}
+        if found == "vocab.txt":
+            backend = _read_wordpiece(path, config, names)
+        elif found == "vocab.json":
+            backend = _read_byte_level(path, directory / "merges.txt", config, names)
+        else:
+            backend = _read_unigram(path, config)
+    _add_tokens(backend, added, _unnumbered(directory, config), str(directory))
+    kept = {token.content for token in backend.get_added_tokens_decoder().values()} | set(chain(*USUAL.values()))
+    for word in config.get("never_split") or ():
+        if word not in kept:
             raise CheckpointError(
-                f"{path}: unreadable for tokenizers {tokenizers.__version__} ({problem}); copy it, or upgrade"
-            ) from problem
-        return _overrule(backend, config)
-    if (path := directory / "vocab.txt").is_file():
-        return _read_wordpiece(path, config)
-    if (path := directory / "vocab.json").is_file() and (merges := directory / "merges.txt").is_file():
-        return _read_byte_level(path, merges, config)
-    if (path := directory / "spiece.model").is_file():
-        return _read_unigram(path, config)
-    raise CheckpointError(f"{directory}: no vocabulary here; looked for {FILES}")
+                f"{directory / 'tokenizer_config.json'}: never_split has {word!r}, which is no token of its own here; "
+                "remove it, or add it to the vocabulary"
+            )
+    return backend
+
+
+def _check_class(path: Path, config: Mapping[str, Any]) -> None:
+    """Raises CheckpointError if the directory's tokenizer is of a class or has settings with other rules."""
+    settings = path.parent / "tokenizer_config.json"
+    for key in SWITCHES:
+        if not isinstance(config.get(key), bool | None):
+            raise CheckpointError(f"{settings}: {key} is {config[key]!r}, expected true, false or null")
+    for key, allowed in MUST_BE.items():
+        if config.get(key) is not None and config[key] not in allowed:
+            raise CheckpointError(
+                f"{settings}: {key} is {config[key]!r}, bothways computes only {allowed[0]!r}; "
+                "if the model was trained with that, remove the key"
+            )
+    named = config.get("tokenizer_class") or read_json(path.parent / "config.json").get("tokenizer_class")
+    if isinstance(named, list):  # AutoTokenizer's pair of a slow and a fast class
+        named = next((one for one in named if one), None)
+    if named is None or named == "TokenizersBackend":
+        if path.name == "vocab.txt" and (codes := path.parent / "bpe.codes").is_file():
+            raise CheckpointError(
+                f"{path}: the merges in {codes.name} belong to a PhobertTokenizer, which is not built here"
+            )
+        return
+    plain = str(named).removesuffix("Fast").removesuffix("Tokenizer")
+    if plain not in CLASSES[path.name] and not (path.name == "tokenizer.json" and str(named).endswith("Fast")):
+        advice = (
+            "if tokenizer.json holds all of its rules, set tokenizer_class to PreTrainedTokenizerFast"
+            if path.name == "tokenizer.json"
+            else "save it with transformers as tokenizer.json, if it has one"
+        )
+        raise CheckpointError(
+            f"{path.parent}: the tokenizer is a {named}, whose rules are not those of {path.name} alone; {advice}"
+        )
+
+
+def _added_tokens(directory: Path, config: Mapping[str, Any]) -> dict[int, AddedToken]:
+    """The tokens beyond the vocabulary file, by their ids: of `added_tokens_decoder`, else of added_tokens.json."""
+    found: dict[int, AddedToken] = {}
+    if (known := config.get("added_tokens_decoder")) is not None:
+        where = directory / "tokenizer_config.json"
+        if not isinstance(known, dict):
+            raise CheckpointError(f"{where}: added_tokens_decoder is {known!r}, expected an object of tokens by id")
+        for id, token in known.items():
+            if not str(id).isdecimal() or not isinstance(token, dict):
+                raise CheckpointError(
+                    f"{where}: added_tokens_decoder has {id!r}: {token!r}, expected an id and a token"
+                )
+            found[int(id)] = token_of(token, str(where))
+        return found
+    where = directory / "added_tokens.json"
+    special = {token.content for token in _unnumbered(directory, config)}
+    for name, id in read_json(where).items():
+        if isinstance(id, bool) or not isinstance(id, int) or id < 0:
+            raise CheckpointError(f"{where}: {name!r} has the id {id!r}, expected a whole number")
+        if id in found:
+            raise CheckpointError(f"{where}: {name!r} and {found[id].content!r} have the same id {id}")
+        found[id] = AddedToken(name, special=name in special, normalized=name not in special)
+    return found
+
+
+def _unnumbered(directory: Path, config: Mapping[str, Any]) -> list[AddedToken]:
+    """The further special tokens that the configuration names without their ids."""
+    found: list[AddedToken] = []
+    for key in ("additional_special_tokens", "extra_special_tokens"):
+        value = config.get(key) or []
+        if isinstance(value, dict) and "content" not in value:  # by names of their own
+            value = list(value.values())
+        for token in value if isinstance(value, list) else [value]:
+            found.append(token_of(token, f"{directory / 'tokenizer_config.json'}: {key}", special=True))
+    return found
+
+
+def token_of(token: Any, where: str, **given: bool) -> AddedToken:
+    """A token as tokenizer_config.json writes it: a string, or an object with its flags."""
+    flags = {name: value for name, value in token.items() if name in FLAGS} if isinstance(token, dict) else {}
+    content = token.get("content") if isinstance(token, dict) else token
+    if not isinstance(content, str) or not content or not all(isinstance(flag, bool) for flag in flags.values()):
+        raise CheckpointError(f"{where}: found {token!r}, expected a token: a string, or an object with its content")
+    return AddedToken(content, **(flags | given))
+
+
+def _add_tokens(
+    backend: tokenizers.Tokenizer, added: Mapping[int, AddedToken], unnumbered: list[AddedToken], where: str
+) -> None:
+    """Adds tokens to a backend; raises CheckpointError where one would not get the id that the files give it."""
+    for id, token in sorted(added.items()):
+        known, taken = backend.token_to_id(token.content), backend.id_to_token(id)
+        if taken not in (None, token.content):
+            raise CheckpointError(f"{where}: the added token {token.content!r} has the id {id}, which is {taken!r}'s")
+        if known not in (None, id):
+            raise CheckpointError(
+                f"{where}: the added token {token.content!r} has the id {id}, in the vocabulary {known}"
+            )
+        backend.add_tokens([token])
+        if (made := backend.token_to_id(token.content)) != id:
+            raise CheckpointError(
+                f"{where}: the added token {token.content!r} has the id {id}, but the vocabulary ends before {made}; "
+                "the files are not of the same tokenizer"
+            )
+    marked = {token.content for token in backend.get_added_tokens_decoder().values()}
+    backend.add_special_tokens([token for token in unnumbered if token.content not in marked])
 
 
 def _overrule(backend: tokenizers.Tokenizer, config: Mapping[str, Any]) -> tokenizers.Tokenizer:
@@ -56,15 +227,23 @@ def _overrule(backend: tokenizers.Tokenizer, config: Mapping[str, Any]) -> token
     if isinstance(rules, normalizers.BertNormalizer):
         backend.normalizer = normalizers.BertNormalizer(
             clean_text=rules.clean_text,
-            handle_chinese_chars=config.get("tokenize_chinese_chars", rules.handle_chinese_chars),
+            handle_chinese_chars=_switch(config, "tokenize_chinese_chars", rules.handle_chinese_chars),
             strip_accents=config.get("strip_accents", rules.strip_accents),
-            lowercase=config.get("do_lower_case", rules.lowercase),
+            lowercase=_switch(config, "do_lower_case", rules.lowercase),
         )
-    if isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel) and "add_prefix_space" in config:
+    if isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel) and config.get("add_prefix_space") is not None:
         backend.pre_tokenizer.add_prefix_space = config["add_prefix_space"]
         if isinstance(backend.post_processor, processors.RobertaProcessing):
             backend.post_processor.add_prefix_space = config["add_prefix_space"]
+    if isinstance(backend.model, models.BPE):
+        backend.model.dropout = None  # else the same text gets other tokens at each call
     return backend
+
+
+def _switch(config: Mapping[str, Any], key: str, usual: bool) -> bool:
+    """A setting that is true or false; null is not set."""
+    value = config.get(key)
+    return usual if value is None else bool(value)
 
 
 def special_pieces(
@@ -78,8 +257,7 @@ def special_pieces(
     missing = []
     for role, usual in USUAL.items():
         named = config.get(f"{role}_token")
-        named = named["content"] if isinstance(named, dict) else named
-        names = (named,) if named else usual
+        names = (token_of(named, f"{where}: {role}_token").content,) if named else usual
         known = [(name, id) for name in names if (id := find(name)) is not None]
         if known:
             found[role] = known[0]
@@ -90,16 +268,23 @@ def special_pieces(
     return found
 
 
-def wordpiece(vocabulary: dict[str, int], config: Mapping[str, Any], where: str) -> tokenizers.Tokenizer:
-    """BERT's rules around a vocabulary; where the config lacks `do_lower_case`, the pieces tell the case."""
-    unk, _ = special_pieces(config, vocabulary.get, where)["unk"]
+def wordpiece(
+    vocabulary: dict[str, int], config: Mapping[str, Any], where: str, added: Mapping[str, int] = NOTHING
+) -> tokenizers.Tokenizer:
+    """BERT's rules around a vocabulary; where the config lacks `do_lower_case`, the tokens tell the case.
+
+    `added`: the special tokens may be among these too.
+    """
+    unk, _ = special_pieces(config, {**added, **vocabulary}.get, where)["unk"]
+    if unk not in vocabulary:
+        raise CheckpointError(f"{where}: the vocabulary lacks the unknown token {unk}")
     cased = any(piece != piece.lower() for piece in vocabulary if not re.fullmatch(r"\[.+\]", piece))
     backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=unk))
     backend.normalizer = normalizers.BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=config.get("tokenize_chinese_chars", True),
+        clean_text=_switch(config, "clean_text", True),
+        handle_chinese_chars=_switch(config, "tokenize_chinese_chars", True),
         strip_accents=config.get("strip_accents"),
-        lowercase=config.get("do_lower_case", not cased),
+        lowercase=_switch(config, "do_lower_case", not cased),
     )
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece(prefix="##")
@@ -107,16 +292,20 @@ def wordpiece(vocabulary: dict[str, int], config: Mapping[str, Any], where: str)
 
 
 def byte_level(
-    vocabulary: dict[str, int], merges: list[tuple[str, str]], config: Mapping[str, Any], where: str
+    vocabulary: dict[str, int],
+    merges: list[tuple[str, str]],
+    config: Mapping[str, Any],
+    where: str,
+    added: Mapping[str, int] = NOTHING,
 ) -> tokenizers.Tokenizer:
     """RoBERTa's rules around a byte-level BPE: `<s> A </s></s> B </s>`; a mask takes the space before it."""
-    specials = special_pieces(config, vocabulary.get, where)
+    specials = special_pieces(config, {**added, **vocabulary}.get, where)
     spaced = bool(config.get("add_prefix_space", False))
     backend = tokenizers.Tokenizer(models.BPE(vocabulary, merges))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
     backend.decoder = decoders.ByteLevel()
     backend.post_processor = processors.RobertaProcessing(specials["sep"], specials["cls"], True, spaced)
-    if "mask" in specials:
+    if "mask" in specials and specials["mask"][0] in vocabulary:
         backend.add_special_tokens([AddedToken(specials["mask"][0], lstrip=True, special=True)])
     return backend
 
@@ -131,9 +320,9 @@ def unigram(
     scored = [(piece, score - 100 * bool(re.search(r"\d,$", piece))) for piece, score in scored]
     backend = tokenizers.Tokenizer(models.Unigram(scored, unk_id, False))
     steps: list[normalizers.Normalizer] = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
-    if not config.get("keep_accents", False):
+    if not _switch(config, "keep_accents", False):
         steps += [normalizers.NFKD(), normalizers.StripAccents()]
-    if config.get("do_lower_case", True):
+    if _switch(config, "do_lower_case", True):
         steps.append(normalizers.Lowercase())
     if charsmap:
         steps.append(normalizers.Precompiled(charsmap))
@@ -192,40 +381,24 @@ def shifting_beginnings(backend: tokenizers.Tokenizer, specials: list[str]) -> r
     return re.compile(rf"(\A|{'|'.join(map(re.escape, specials))})([{dropped}]+)")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file, empty if there is no such file. Raises CheckpointError if it is damaged."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(_read_text(path))
-    except json.JSONDecodeError as problem:
-        raise CheckpointError(f"{path}:{problem.lineno}: broken JSON ({problem.msg}); copy it again") from problem
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, found a {type(found).__name__}")
-    return found
-
-
 def _read_lines(path: Path) -> list[str]:
-    return _read_text(path).replace("\r\n", "\n").removesuffix("\n").split("\n")
+    return read_text(path).replace("\r\n", "\n").removesuffix("\n").split("\n")
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode()
-    except UnicodeDecodeError as problem:
-        raise CheckpointError(f"{path}: not UTF-8 at byte {problem.start}; re-encode or copy it") from problem
-
-
-def _read_wordpiece(path: Path, config: Mapping[str, Any]) -> tokenizers.Tokenizer:
+def _read_wordpiece(path: Path, config: Mapping[str, Any], added: Mapping[str, int]) -> tokenizers.Tokenizer:
     vocabulary: dict[str, int] = {}
     for id, piece in enumerate(_read_lines(path)):
         if vocabulary.setdefault(piece, id) != id:
             raise CheckpointError(f"{path}:{id + 1}: {piece!r} stands on line {vocabulary[piece] + 1} already")
-    return wordpiece(vocabulary, config, str(path))
+    return wordpiece(vocabulary, config, str(path), added)
 
 
-def _read_byte_level(path: Path, merges: Path, config: Mapping[str, Any]) -> tokenizers.Tokenizer:
-    vocabulary = read_json(path)
+def _read_byte_level(
+    path: Path, merges: Path, config: Mapping[str, Any], added: Mapping[str, int]
+) -> tokenizers.Tokenizer:
+    if not merges.is_file():
+        raise CheckpointError(f"{path.parent}: no {merges.name} beside {path.name}; copy it")
+    vocabulary = read_json(path, MOST_BYTES)
     ids = [id for id in vocabulary.values() if isinstance(id, int)]
     if set(ids) != set(range(len(vocabulary))):
         raise CheckpointError(f"{path}: the ids are not 0 to {len(vocabulary) - 1}, each once; copy it again")
@@ -237,7 +410,7 @@ def _read_byte_level(path: Path, merges: Path, config: Mapping[str, Any]) -> tok
         if not {left, right, left + right} <= vocabulary.keys():
             raise CheckpointError(f"{merges}:{number}: {line!r} does not merge two pieces of {path.name}")
         pairs.append((left, right))
-    return byte_level(vocabulary, pairs, config, str(path))
+    return byte_level(vocabulary, pairs, config, str(path), added)
 
 
 def _read_unigram(path: Path, config: Mapping[str, Any]) -> tokenizers.Tokenizer:

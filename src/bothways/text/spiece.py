@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from bothways.errors import CheckpointError
+from bothways.text.modelfiles import read_bytes
 
 NORMAL: Final = 1
 UNKNOWN: Final = 2
@@ -42,7 +43,7 @@ def read_spiece(path: Path) -> SentencePieceModel:
     pieces: list[Piece] = []
     parts: dict[int, dict[int, tuple[int, bytes]]] = {}
     try:
-        for number, _, raw in _fields(path.read_bytes()):
+        for number, _, raw in _fields(read_bytes(path)):
             if number == 1:
                 pieces.append(_piece(raw))
             elif number in (2, 3):

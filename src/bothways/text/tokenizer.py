@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import re
 import reprlib
 import tempfile
@@ -16,17 +18,19 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import tokenizers
-from tokenizers import AddedToken
 
 from bothways.errors import CheckpointError, DataError, ModelNotFoundError, OptionError
 from bothways.text.backend import (
+    FLAGS,
+    library_errors,
     load_backend,
-    read_json,
     shifting_beginnings,
     special_pieces,
     template,
+    token_of,
     transformers_class,
 )
+from bothways.text.modelfiles import read_json
 
 Ints = npt.NDArray[np.int32]
 Index = npt.NDArray[np.int64]
@@ -38,6 +42,12 @@ BERT_PAIR: Final = [(-1, 0), (0, 0), (-1, 0), (1, 1), (-1, 1)]  # [CLS] A [SEP] 
 LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 ORDINARY, WHITESPACE, EXTENDING, DROPPED = range(4)
 FIRST: Final = np.zeros(1, np.int64)
+PROBE: Final = (  # case, accents, marks, digits, scripts, controls, spaces, quotes: what tokenizers differ in
+    "The naïve CAFÉ in Äöü İstanbul didn't re-open at 3,500.25 USD (50%)!",
+    "  two  spaces\tand\na line\r\n\x00\x01\u200b\ufeff ``quoted'' «texts» — ½ ﬁ Ⅳ",
+    "東京に行った ภาษาไทย हिन्दी עברית العربية кириллица e\u0301 \U0001f600\U0010fffd",
+    "https://example.org/a_b?c=d#e @name #tag user@mail.org C++ e.g. O'Neill",
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,23 +115,30 @@ class Tokenizer:
         """
         self.config = dict(config or {})
         self.backend = backend
-        backend.no_truncation()  # some published files cut at 128 pieces, or pad, without being asked
+        self._where = where
+        backend.no_truncation()  # some published files cut at 128 tokens, or pad, without being asked
         backend.no_padding()
         self.specials = special_pieces(self.config, backend.token_to_id, where)
         known = {token.content for token in backend.get_added_tokens_decoder().values()}
-        unmarked = [piece for piece, _ in self.specials.values() if piece not in known]
-        backend.add_special_tokens([AddedToken(piece, special=True) for piece in unmarked])
+        for role, (piece, _) in self.specials.items():
+            if piece not in known:
+                named = self.config.get(f"{role}_token") or piece
+                backend.add_special_tokens([token_of(named, where, special=True)])
         if backend.num_special_tokens_to_add(False) == 0:
             backend.post_processor = template(self.specials["cls"], self.specials["sep"])
         self.pad_id, self.unk_id, self.cls_id, self.sep_id = (
             self.specials[role][1] for role in ("pad", "unk", "cls", "sep")
         )
         self.mask_id = self.specials["mask"][1] if "mask" in self.specials else None
-        self.vocab_size: int = backend.get_vocab_size()
+        self.vocab_size = max(backend.get_vocab().values()) + 1  # so many rows the embedding table needs
         longest = self.config.get("model_max_length")  # transformers writes 1e30 for "not known"
-        self.model_max_length = int(longest) if longest and longest < 1e9 else None
-        self._layouts = {1: _layout(backend, where, "a"), 2: _layout(backend, where, "a", "a")}
-        self._shifting = shifting_beginnings(backend, [piece for piece, _ in self.specials.values()])
+        if longest is not None and (isinstance(longest, bool) or not isinstance(longest, int | float) or longest < 1):
+            raise CheckpointError(f"{where}: model_max_length is {longest!r}, expected a number of tokens")
+        self.model_max_length = int(longest) if longest is not None and longest < 1e9 else None
+        with library_errors(where):  # a damaged file may show only when text goes through
+            self._layouts = {1: _layout(backend, where, "a"), 2: _layout(backend, where, "a", "a")}
+            self._shifting = shifting_beginnings(backend, [piece for piece, _ in self.specials.values()])
+            backend.encode_batch(PROBE)
 
     @classmethod
     def from_directory(cls, path: Path) -> Tokenizer:
@@ -158,6 +175,13 @@ class Tokenizer:
         config |= {f"{role}_token": piece for role, (piece, _) in self.specials.items()}
         if self.mask_id is not None and self.backend.get_added_tokens_decoder()[self.mask_id].lstrip:
             config["mask_token"] = {"__type": "AddedToken", "content": config["mask_token"], "lstrip": True}
+        config.pop("added_tokens_decoder", None)
+        added = self.backend.get_added_tokens_decoder()
+        if added.keys() - {id for _, id in self.specials.values()}:  # for who builds it from the older files
+            config["added_tokens_decoder"] = {
+                str(id): {name: getattr(token, name) for name in ("content", *FLAGS)}
+                for id, token in sorted(added.items())
+            }
         with tempfile.TemporaryDirectory(dir=directory) as scratch:
             if family in ("BertTokenizer", "RobertaTokenizer"):
                 self.backend.model.save(scratch)
@@ -166,6 +190,28 @@ class Tokenizer:
             Path(scratch, "tokenizer.json").write_text(self.backend.to_str(pretty=True), encoding="utf-8")
             for file in sorted(Path(scratch).iterdir()):
                 file.replace(directory / file.name)
+
+    def fingerprint(self) -> str:
+        """A sha256 of everything that decides the ids: vocabulary, rules, special tokens and their layout.
+
+        Equal for a tokenizer that was saved and loaded again, whatever version of `tokenizers` wrote the file: the
+        rules are taken from what the tokenizer makes of `PROBE`, not from how a file spells them.
+        """
+        model = json.loads(self.backend.to_str())["model"]
+        rules: Any = None
+        if model["type"] == "BPE":  # older versions write a merge as one string
+            rules = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+        elif model["type"] == "Unigram":  # JSON loses the last bits of a score; no score is on an edge of these steps
+            rules = [math.floor(score * 2**16 + 0.3) for _, score in model["vocab"]]
+        facts = [
+            sorted(self.backend.get_vocab().items()),
+            rules,
+            sorted((token.content, id) for id, token in self.backend.get_added_tokens_decoder().items()),
+            sorted(self.specials.items()),
+            sorted(self._layouts.items()),
+            [self.encode(text).ids.tolist() for text in PROBE],
+        ]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def layout(self, texts: Literal[1, 2]) -> tuple[Slot, ...]:
         """How special pieces stand around one text, or two."""
@@ -243,7 +289,8 @@ class Tokenizer:
             clean = few
             if self._shifting:
                 clean = [self._shifting.sub(lambda at: at[1] + " " * len(at[2]), text) for text in few]
-            encodings = self.backend.encode_batch(clean, add_special_tokens=False)
+            with library_errors(self._where):
+                encodings = self.backend.encode_batch(clean, add_special_tokens=False)
             count = np.fromiter(map(len, encodings), np.int64, len(few))
             P = int(count.sum())
             ids = np.fromiter(chain.from_iterable(one.ids for one in encodings), np.int32, P)

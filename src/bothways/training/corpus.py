@@ -138,7 +138,7 @@ def _build(
 ) -> None:
     done = sum(shard["blocks"] for shard in manifest["shards"])
     if done:
-        reporter.note(f"going on with the shards in {directory}: {len(manifest['shards'])} are there")
+        reporter.say(f"going on with the shards in {directory}: {len(manifest['shards'])} are there")
     stream = enumerate(blocks(files))
     for _ in islice(stream, done):
         pass
@@ -175,7 +175,7 @@ def _build(
         )
     manifest["done"] = True
     _save(directory, manifest)
-    reporter.note(f"{manifest['documents']:,} documents, {manifest['pieces']:,} pieces in {directory}")
+    reporter.say(f"{manifest['documents']:,} documents, {manifest['pieces']:,} pieces in {directory}")
 
 
 def _write_shard(

@@ -7,20 +7,21 @@ B windows a batch, K pieces read, L outputs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bothways.batch import Batch, make_batch
 from bothways.model.config import EncoderConfig
 from bothways.model.dropout import Dropout
 from bothways.model.engine import Precision, forward, set_precision
-from bothways.model.heads import LOSSES, TaskModel
+from bothways.model.heads import LOSSES, LinearHead, TaskModel
 from bothways.terminal import Reporter
 from bothways.text.tokenizer import Encoded
 from bothways.training.devices import ALONE, Devices
@@ -29,13 +30,16 @@ from bothways.training.optimizer import MasterAdamW, parameter_groups
 from bothways.training.recipe import Recipe
 from bothways.training.vocabulary import UsedRows
 
+MOST_WEIGHT = 100.0  # of a rare label of a multi-label model: the one text that has it is not to decide everything
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """What a run needs besides the model: windows with targets, how to judge, how to fit, where to write.
 
     `loss` is a name in `LOSSES`. `evaluate` gives the dev metrics of the model as it is; `metric` names the one
-    that decides. `identity` says what data and settings the run has, so that no other run's checkpoint is taken up.
+    that decides. `identity` holds what the weights depend on, so that no other run's checkpoint is resumed.
+    `head_is_new` is false if the head was trained before, on the targets' own scale.
     """
 
     windows: Sequence[Encoded]
@@ -44,27 +48,30 @@ class Job:
     metric: str
     recipe: Recipe
     directory: Path
-    identity: str
+    identity: Mapping[str, Any]
     precision: Precision = "fp32"
     time_budget: float | None = None  # seconds
     tensorboard: bool = False
+    head_is_new: bool = True
 
 
 def fit(model: TaskModel, job: Job, reporter: Reporter, *, resume: bool = False, devices: Devices = ALONE) -> State:
     """Train `model`, given in fp32, in place; it ends with the weights of the best evaluation, in fp32.
 
-    Raises `InterruptedRunError` after Ctrl-C, with everything saved.
+    Raises `InterruptedRunError` after Ctrl-C or SIGTERM, with everything saved.
     """
+    with dropout_rate(model, job.recipe.dropout):
+        return _fit(model, job, reporter, resume=resume, devices=devices)
+
+
+def _fit(model: TaskModel, job: Job, reporter: Reporter, *, resume: bool, devices: Devices) -> State:
     recipe = job.recipe
     if recipe.freeze_encoder:
         model.encoder.requires_grad_(False)
-    if recipe.dropout is not None:
-        set_dropout(model, recipe.dropout)
     model.to(devices.device)
-    if job.loss == "regression" and not resume:
-        with torch.no_grad():
-            model.get_parameter("head.output.bias").fill_(_mean(job.windows))
     work = _FineTuning(model, job, devices)
+    if work.scale is not None and not job.head_is_new:
+        work.scale.unfold(model.get_submodule("head.output"))
     optimizer = MasterAdamW(model, parameter_groups(model, recipe.layer_decay, recipe.weight_decay))
     frozen = {name: value.detach() for name, value in model.named_parameters() if not value.requires_grad}
     set_precision(model.encoder, job.precision)  # after the masters and the frozen took the weights as they are
@@ -79,6 +86,7 @@ def fit(model: TaskModel, job: Job, reporter: Reporter, *, resume: bool = False,
         warmup=recipe.warmup,
         max_grad_norm=recipe.max_grad_norm,
         metric=job.metric,
+        tie_metric="macro_f1" if job.loss == "single" else None,
         patience=recipe.patience,
         tensorboard=job.tensorboard,
     )
@@ -89,6 +97,8 @@ def fit(model: TaskModel, job: Job, reporter: Reporter, *, resume: bool = False,
         with torch.no_grad():
             for name, weights in (frozen | learned).items():
                 parameters[name].copy_(weights)
+        if work.scale is not None:
+            work.scale.fold(model.get_submodule("head.output"))
         return state
     finally:
         work.used.restore()
@@ -104,9 +114,10 @@ class _FineTuning:
         self.order: np.ndarray | None = None  # of the windows in this epoch
         self.weights = window_weights(job.windows, job.loss)
         balanced = job.recipe.class_weights == "balanced"
-        self.class_weights = class_weights(job.windows, job.loss) if balanced else None
+        outputs = int(model.get_parameter("head.output.bias").numel())
+        self.class_weights = class_weights(job.windows, job.loss, outputs) if balanced else None
         self.steps_an_epoch = -(-len(job.windows) // (job.recipe.batch_size * job.recipe.accumulate))
-        self.spread = _variance(job.windows) if job.loss == "regression" else 1.0
+        self.scale = Scale.of(job.windows, self.weights) if job.loss == "regression" else None
 
     def epoch(self, step: int) -> float:
         """How often the windows have been seen."""
@@ -136,20 +147,72 @@ class _FineTuning:
     def losses(self, batch: Batch, members: np.ndarray, dropout: Dropout) -> Tensor:
         """(B,) losses of a batch, each window weighed so that every text counts once."""
         targets = np.concatenate([np.atleast_1d(self.job.windows[member].target) for member in members])
+        if self.scale is not None:
+            targets = self.scale.standardized(targets)
         logits = forward(self.model, batch, dropout)
         given = (torch.from_numpy(part).to(logits.device) for part in (targets, batch.counts, self.weights[members]))
         gold, counts, weights = given
         balance = None if self.class_weights is None else self.class_weights.to(logits.device)
-        return LOSSES[self.job.loss](logits, gold, counts, balance) * weights / self.spread
+        return LOSSES[self.job.loss](logits, gold, counts, balance) * weights
 
     def figures(self, sums: dict[str, float], steps: int) -> dict[str, float]:
         """The mean loss of so many steps."""
         return {"loss": sums["loss"] / steps}
 
     def judge(self) -> dict[str, float]:
-        """The metrics on dev of the model with its whole vocabulary."""
+        """The metrics on dev of the model with its whole vocabulary, its numbers on the targets' own scale."""
         with self.used.restored():
-            return self.job.evaluate()
+            if self.scale is None:
+                return self.job.evaluate()
+            with self.scale.folded(self.model.get_submodule("head.output")):
+                return self.job.evaluate()
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Mean and standard deviation of numbers to be predicted, which are trained on as (number - mean) / deviation.
+
+    AdamW moves a weight by at most the learning rate a step, so outputs in the thousands would never be reached.
+    """
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, windows: Sequence[Encoded], weights: np.ndarray) -> Scale:
+        """The scale of the windows' targets; a deviation of 1 if all are the same."""
+        targets = np.array([window.target for window in windows], np.float64)
+        mean = float(np.average(targets, weights=weights))
+        deviation = float(np.sqrt(np.average(np.square(targets - mean), weights=weights)))
+        return cls(mean, deviation if deviation > 1e-12 * max(abs(mean), 1e-300) else 1.0)
+
+    def standardized(self, targets: np.ndarray) -> np.ndarray:
+        """Numbers as the model is trained on them."""
+        return (targets - self.mean) / self.deviation
+
+    @torch.no_grad()
+    def fold(self, output: nn.Module) -> None:
+        """Make a layer that gives standardized numbers give the numbers themselves; exact, as both are linear."""
+        output.get_parameter("weight").mul_(self.deviation)
+        output.get_parameter("bias").mul_(self.deviation).add_(self.mean)
+
+    @torch.no_grad()
+    def unfold(self, output: nn.Module) -> None:
+        """The reverse of `fold`."""
+        output.get_parameter("weight").div_(self.deviation)
+        output.get_parameter("bias").sub_(self.mean).div_(self.deviation)
+
+    @contextmanager
+    def folded(self, output: nn.Module) -> Iterator[None]:
+        """Within, the layer is folded; afterwards its weights are the same bits as before."""
+        before = {name: parameter.detach().clone() for name, parameter in output.named_parameters()}
+        self.fold(output)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, value in before.items():
+                    output.get_parameter(name).copy_(value)
 
 
 def window_weights(windows: Sequence[Encoded], loss: str) -> np.ndarray:
@@ -163,38 +226,57 @@ def window_weights(windows: Sequence[Encoded], loss: str) -> np.ndarray:
     return np.array([1.0 / counts[window.example] for window in windows], dtype=np.float32)
 
 
-def class_weights(windows: Sequence[Encoded], loss: str) -> Tensor | None:
-    """(L,) weights that give every class the same total: n / (L * count), as scikit-learn's "balanced".
+def class_weights(windows: Sequence[Encoded], loss: str, outputs: int) -> Tensor | None:
+    """(L,) weights of the `outputs` classes, so that all that occur have the same total, as scikit-learn's "balanced".
 
-    multi: for each label, how many texts lack it for one that has it. Numbers and spans have no classes.
+    single, tokens: n / (classes that occur * count). multi: for each label, how many texts lack it for one that has
+    it, from 1 / `MOST_WEIGHT` to `MOST_WEIGHT`. A class that never occurs weighs 1. Numbers and spans have no classes.
     """
     if loss in ("regression", "spans"):
         return None
-    targets = [window.target for window in windows if window.window == 0 or loss == "tokens"]
+    weights, counts, total = np.ones(outputs), np.zeros(outputs), 0
+    for window in windows:
+        if window.window and loss != "tokens":  # a long text counts once
+            continue
+        if loss == "multi":
+            counts += np.asarray(window.target)
+            total += 1
+        else:
+            classes = np.atleast_1d(window.target)
+            np.add.at(counts, classes, 1)
+            total += len(classes)
+    occur = counts > 0
     if loss == "multi":
-        counts = np.sum(targets, axis=0)
-        return torch.from_numpy(((len(targets) - counts) / np.maximum(counts, 1.0)).astype(np.float32))
-    classes = np.concatenate([np.atleast_1d(target) for target in targets])
-    counts = np.bincount(classes)
-    return torch.from_numpy((len(classes) / (len(counts) * np.maximum(counts, 1.0))).astype(np.float32))
+        weights[occur] = np.clip((total - counts[occur]) / counts[occur], 1 / MOST_WEIGHT, MOST_WEIGHT)
+    else:
+        weights[occur] = total / (occur.sum() * counts[occur])
+    return torch.from_numpy(weights.astype(np.float32))
 
 
-def set_dropout(model: torch.nn.Module, rate: float) -> None:
-    """Give every module of a model the dropout `rate`."""
-    for module in model.modules():
+@contextmanager
+def dropout_rate(model: nn.Module, rate: float | None) -> Iterator[None]:
+    """Within, the layers of a model that drop anything do so at `rate`; None leaves them as they are.
+
+    Its config is the model's own afterwards: the rate is the run's, and not of the model that is saved.
+    """
+    configs, rates = [], []
+    for module in model.modules() if rate is not None else ():
         config = getattr(module, "config", None)
         if isinstance(config, EncoderConfig):
-            changed = config.replace(
+            configs.append((module, config))
+        # Heads without dropout in their family (0 whatever the config says) have none here either.
+        if isinstance(module, LinearHead) and (module.rate or getattr(model, "reads", "") == "tokens"):
+            rates.append((module, module.rate))
+    try:
+        for module, config in configs:
+            module.config = config.replace(  # type: ignore[assignment]
                 hidden_dropout_prob=rate, attention_probs_dropout_prob=rate, classifier_dropout=rate
             )
-            module.config = changed  # type: ignore[assignment]
-        if hasattr(module, "rate"):
-            module.rate = rate  # type: ignore[assignment]
-
-
-def _mean(windows: Sequence[Encoded]) -> float:
-    return float(np.mean([window.target for window in windows]))
-
-
-def _variance(windows: Sequence[Encoded]) -> float:
-    return max(float(np.var([window.target for window in windows])), 1e-12)
+        for head, _ in rates:
+            head.rate = float(rate or 0.0)
+        yield
+    finally:
+        for module, config in configs:
+            module.config = config  # type: ignore[assignment]
+        for head, before in rates:
+            head.rate = before

@@ -9,18 +9,20 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError
 from bothways.model.checkpoint import read_safetensors, write_safetensors
-from bothways.runtime.artifact import CHECKPOINT
+from bothways.processor import model_name
+from bothways.runtime.artifact import CHECKPOINT, EVENTS
 from bothways.storage import write_text
 from bothways.terminal import Bar, Reporter, clock
 from bothways.training.devices import ALONE, Devices
@@ -63,13 +65,14 @@ class Work(Protocol):
 class Plan:
     """How long a run goes, how fast it learns, how it is judged, where it writes.
 
-    `identity` says what data and settings the run has, so that no other run's checkpoint is taken up. `metric`
-    decides which evaluation's weights are kept; without it those of the end are.
+    `identity` holds what the weights depend on, by name (settings, hashes of data), so that no other run's checkpoint
+    is resumed. `metric` decides which evaluation's weights are kept, and `tie_metric` between equal ones; without
+    `metric` the last weights are kept.
     """
 
     title: str
     directory: Path
-    identity: str
+    identity: Mapping[str, Any]
     total: int  # steps, if there is no time budget
     time_budget: float | None  # seconds
     eval_every: int  # steps; 0: `EVALUATIONS` times in the run
@@ -77,6 +80,7 @@ class Plan:
     warmup: float
     max_grad_norm: float
     metric: str | None = None
+    tie_metric: str | None = None
     patience: int = 0
     judge_first: bool = False  # before the first step too
     tensorboard: bool = False
@@ -90,6 +94,7 @@ class State:
     seconds: float = 0.0
     tokens: int = 0
     best: float = -math.inf
+    best_tie: float = -math.inf
     best_step: int = 0
     stale: int = 0  # evaluations since the best
     sums: dict[str, float] = field(default_factory=dict)  # since the last line
@@ -108,7 +113,7 @@ def run(
 ) -> tuple[State, dict[str, Tensor]]:
     """Train what `optimizer` holds; returns where it ended, and the weights to keep, in fp32.
 
-    Raises `InterruptedRunError` after Ctrl-C, with everything saved.
+    Raises `InterruptedRunError` after Ctrl-C or SIGTERM, with everything saved.
     """
     with keeping_freed_memory() as tidy, _interruptible() as stop, _tensorboard(plan, devices) as writer:
         return _Run(optimizer, work, plan, reporter, devices, writer).go(stop, tidy, resume=resume)
@@ -167,7 +172,7 @@ class _Run:
                         "the same command with --resume goes on from here"
                     )
         if plan.patience and state.stale >= plan.patience:
-            self.reporter.note(f"stopped early: no better dev {plan.metric} in {state.stale} evaluations")
+            self.reporter.say(f"stopped early: no better dev {plan.metric} in {state.stale} evaluations")
         return state, self.best_weights or self.optimizer.master
 
     def finished(self) -> bool:
@@ -179,9 +184,13 @@ class _Run:
         return self.state.step >= self.plan.total
 
     def share(self, step: int) -> float:
-        """How much of the run is over in the middle of `step`: in time where there is a budget."""
+        """How much of the run is over in the middle of `step`; of a time budget, if it takes as long as the mean step.
+
+        The first step counts as a thousandth of the budget, so that its learning rate is not 0.
+        """
         if self.plan.time_budget is not None:
-            return min(1.0, self.state.seconds / self.plan.time_budget)
+            mean = self.state.seconds / step if step else self.plan.time_budget / 1000
+            return min(1.0, (self.state.seconds + mean / 2) / self.plan.time_budget)
         return (step + 0.5) / self.plan.total
 
     def done(self) -> float:
@@ -224,15 +233,18 @@ class _Run:
         self.log({"dev": values})
         said = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
         if metric is not None:
-            if values[metric] > state.best:
-                state.best, state.best_step, state.stale = values[metric], state.step, 0
+            rank = (values[metric], values.get(self.plan.tie_metric or "", -math.inf))
+            if rank > (state.best, state.best_tie):
+                (state.best, state.best_tie), state.best_step, state.stale = rank, state.step, 0
                 self.best_weights = {name: master.clone() for name, master in self.optimizer.master.items()}
             else:
                 state.stale += 1
             mark = "best so far" if state.stale == 0 else f"best was {state.best:.4f} at step {state.best_step}"
-            said = f"{metric} {values[metric]:.4f} ({mark})"
+            mark = mark if state.best > -math.inf else "not a number yet"
+            shown = {name: values[name] for name in (metric, self.plan.tie_metric) if name in values}
+            said = ", ".join(f"{name} {value:.4f}" for name, value in shown.items()) + f" ({mark})"
         epoch = self.work.epoch(state.step)
-        self.reporter.note(f"epoch {epoch:.2f}, step {state.step}, {clock(state.seconds)}: dev {said}")
+        self.reporter.say(f"epoch {epoch:.2f}, step {state.step}, {clock(state.seconds)}: dev {said}")
 
     def show(self, bar: Bar, sums: dict[str, float]) -> None:
         """Move the bar."""
@@ -265,7 +277,8 @@ class _Run:
         self.state.work = self.work.state
         tensors = dict(self.optimizer.tensors())
         tensors |= {f"best/{name}": tensor for name, tensor in self.best_weights.items()}
-        metadata = {"identity": self.plan.identity, "state": json.dumps(asdict(self.state))}
+        metadata = {"identity": json.dumps(dict(self.plan.identity)), "state": json.dumps(asdict(self.state))}
+        metadata["machine"] = json.dumps(_machine())
         write_safetensors(self.plan.directory / CHECKPOINT, tensors, metadata)
 
     def load(self) -> None:
@@ -274,11 +287,16 @@ class _Run:
         if not path.is_file():
             raise CheckpointError(f"{path}: not there, so there is nothing to resume; leave out --resume")
         tensors, metadata = read_safetensors(path)
-        if metadata.get("identity") != self.plan.identity:
+        known, given = json.loads(metadata.get("identity", "{}")), json.loads(json.dumps(dict(self.plan.identity)))
+        other = _differences(known, given)
+        if other:
             raise CheckpointError(
-                f"{path}: belongs to a run with other data, base or settings; "
+                f"{path}: belongs to a run with other data, base or settings ({'; '.join(other)}); "
                 "repeat the first command exactly, or choose another output directory"
             )
+        other = _differences(json.loads(metadata.get("machine", "{}")), _machine())
+        if other:
+            self.reporter.note(f"resumed on another system, so the last bits can differ: {'; '.join(other)}")
         self.state = State(**json.loads(metadata["state"]))
         self.work.state = self.state.work
         self.optimizer.restore(tensors)
@@ -288,7 +306,27 @@ class _Run:
         if self.devices.rank == 0:
             lines = "".join(json.dumps(line) + "\n" for line in self.state.history)
             write_text(self.plan.directory / METRICS, lines)
-        self.reporter.note(f"resumed at step {self.state.step}")
+        self.reporter.say(f"resumed at step {self.state.step}")
+
+
+def _machine() -> dict[str, Any]:
+    """What the last bits of a result depend on besides the run's identity."""
+    return {"processor": model_name(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs, in a few words each; of long values such as hashes only the name.
+
+    >>> _differences({"epochs": 3, "base": "0" * 64}, {"epochs": 4, "base": "1" * 64})
+    ['epochs was 3, now 4', 'another base']
+    """
+    found = []
+    for name in {**before, **now}:
+        values = [str(each.get(name)) for each in (before, now)]
+        if values[0] != values[1]:
+            short = max(map(len, values)) <= 40
+            found.append(f"{name} was {values[0]}, now {values[1]}" if short else f"another {name}")
+    return found
 
 
 def _added(sums: dict[str, float], more: dict[str, float]) -> dict[str, float]:
@@ -302,13 +340,16 @@ def _tensorboard(plan: Plan, devices: Devices) -> Iterator[Any]:
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(plan.directory / "tensorboard")) as writer:
+    with SummaryWriter(str(plan.directory / "tensorboard"), filename_suffix=EVENTS) as writer:
         yield writer
 
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Within, Ctrl-C is noted instead of raised, so that a step is finished and saved; a second one is raised."""
+    """Within, Ctrl-C and SIGTERM are noted instead of obeyed, so that a step is finished and saved; a second is obeyed.
+
+    `docker stop`, Slurm and preempted machines send SIGTERM.
+    """
     asked: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
@@ -316,12 +357,15 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked.append(number)
 
+    before: dict[signal.Signals, Any] = {}
     try:
-        before = signal.signal(signal.SIGINT, note)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            before[each] = signal.signal(each, note)
     except ValueError:  # not the main thread: whoever owns it decides
         yield lambda: False
         return
     try:
         yield lambda: bool(asked)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each, handler in before.items():
+            signal.signal(each, signal.SIG_DFL if handler is None else handler)  # None: not of Python

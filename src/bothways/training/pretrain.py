@@ -9,7 +9,7 @@ N tokens, K masked pieces, B sequences.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from bothways.terminal import Reporter
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training.corpus import Corpus
 from bothways.training.devices import Devices
-from bothways.training.finetune import set_dropout
+from bothways.training.finetune import dropout_rate
 from bothways.training.loop import Part, Plan, State, run
 from bothways.training.masking import Masking
 from bothways.training.optimizer import MasterAdamW, parameter_groups
@@ -44,18 +44,16 @@ def pretrain_model(
     reporter: Reporter,
     *,
     directory: Path,
-    identity: str,
+    identity: Mapping[str, Any],
     lr: float,
     time_budget: float | None = None,
     resume: bool = False,
 ) -> State:
     """Train the model of `work`, given in fp32, in place; it ends in fp32.
 
-    Raises `InterruptedRunError` after Ctrl-C, with everything saved.
+    Raises `InterruptedRunError` after Ctrl-C or SIGTERM, with everything saved.
     """
     model, recipe, devices = work.model, work.recipe, work.devices
-    if recipe.dropout is not None:
-        set_dropout(model, recipe.dropout)
     model.to(devices.device)
     optimizer = MasterAdamW(model, parameter_groups(model, 1.0, recipe.weight_decay))
     set_precision(model.encoder, work.precision)  # after the masters took the weights as they are
@@ -71,7 +69,8 @@ def pretrain_model(
         max_grad_norm=recipe.max_grad_norm,
         judge_first=True,
     )
-    state, learned = run(optimizer, work, settings, reporter, resume=resume, devices=devices)
+    with dropout_rate(model, recipe.dropout):
+        state, learned = run(optimizer, work, settings, reporter, resume=resume, devices=devices)
     model.float()
     with torch.no_grad():
         for name, parameter in model.named_parameters():

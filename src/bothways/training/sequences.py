@@ -96,6 +96,8 @@ def _exchanged(rows: np.ndarray, owners: np.ndarray, room: int, rng: np.random.G
 
     Where one document has most of the rows, its rows exchange with those of others, as many as there are.
     """
+    if not len(rows):
+        return rows
     order = rng.permutation(len(rows))
     documents, counts = np.unique(owners, return_counts=True)
     if counts.max() > LARGE_SHARE * len(rows):

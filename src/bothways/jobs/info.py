@@ -1,0 +1,112 @@
+"""What is known of a model directory, without running it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bothways.errors import BothwaysError
+from bothways.model.catalogue import find_model
+from bothways.model.config import WEIGHTS, EncoderConfig
+from bothways.runtime.artifact import Artifact
+from bothways.runtime.engines import choose, tuned_key
+from bothways.runtime.exports import FILES, FOLDER, Export, tuned_records
+from bothways.terminal import Reporter
+
+PACKAGES = ("bothways", "onnxruntime", "openvino", "torch", "tokenizers", "numpy")
+
+
+def describe_model(model: str | Path, task: str | None = None) -> dict[str, Any]:
+    """Task, labels, windows, encoder, exports with their accuracy check, tuned plans, origin, versions, engine.
+
+    `task` as in `load`. `engine` is what would run here (None if nothing can: `problems` says why), `notes` are what
+    would be said of the choice. The values are plain JSON.
+
+    Raises `ModelNotFoundError` for a model that is not there, `CheckpointError` for a directory that is none.
+    """
+    directory = find_model(model)
+    config, _, unknown = EncoderConfig.read(directory)
+    weights = directory / WEIGHTS
+    found: dict[str, Any] = {
+        "directory": str(directory),
+        "task": None,
+        "encoder": {
+            "family": config.family,
+            "layers": config.num_hidden_layers,
+            "hidden_size": config.hidden_size,
+            "vocabulary": config.vocab_size,
+            "max_tokens": config.max_pieces,
+            "parameters": config.count_parameters(),
+        },
+        "weights": weights.stat().st_size if weights.is_file() else None,
+        "exports": {},
+        "tuned": [],
+        "engine": None,
+        "notes": [f"config keys not understood and ignored: {', '.join(unknown)}"] if unknown else [],
+        "problems": [],
+        "here": _versions(),
+    }
+    try:
+        export = Export.read(directory)
+        found["exports"] = {} if export is None else _exports(export)
+        artifact = Artifact.read(directory, task)
+    except BothwaysError as error:
+        found["problems"].append(str(error))
+        return found
+    settings = {name: value for name, value in asdict(artifact.task).items() if name != "labels"}  # type: ignore[call-overload]
+    found |= {
+        "task": artifact.task.name,
+        "labels": list(getattr(artifact.task, "labels", ())),
+        "settings": {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()},
+        "made": artifact.facts,
+        "tuned": _tuned(artifact),
+    }
+    heard = _Heard()
+    try:
+        _, plan = choose(artifact, heard)
+        found["engine"] = asdict(plan)
+    except BothwaysError as error:
+        found["problems"].append(str(error))
+    found["notes"] += heard.lines
+    return found
+
+
+class _Heard(Reporter):
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def _exports(export: Export) -> dict[str, Any]:
+    """Each exported form: its file, its size (None if it is not there), and what the accuracy check found."""
+    found: dict[str, Any] = {}
+    for form, graph in export.graphs.items():
+        path = export.directory / FOLDER / FILES[form]
+        size = path.stat().st_size if path.is_file() else None
+        found[form] = {"file": f"{FOLDER}/{path.name}", "bytes": size, "head": export.head} | asdict(graph)
+    return found
+
+
+def _tuned(artifact: Artifact) -> list[dict[str, Any]]:
+    """Each measured plan; `here` says whether it is for this processor and this task."""
+    key, found = tuned_key(artifact.task), []
+    for name, record in tuned_records(artifact.directory).items():
+        if isinstance(record, dict):
+            found.append({"processor": name, "here": name == key} | record)
+    return found
+
+
+def _versions() -> dict[str, str]:
+    """The versions of what runs models here, of those that are installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,99 @@
+"""Records of options from keyword arguments, and what a run writes down about itself."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bothways.analysis.summary import machine, versions
+from bothways.errors import OptionError
+
+PACKAGES = ("onnxruntime", "onnx", "openvino", "safetensors")
+# How the options of `transformers` are called here.
+THEIRS = {
+    "learning_rate": "lr",
+    "num_train_epochs": "epochs",
+    "per_device_train_batch_size": "batch_size",
+    "gradient_accumulation_steps": "accumulate",
+    "warmup_ratio": "warmup",
+    "max_length": "max_pieces",
+    "max_seq_length": "max_pieces",
+    "stride": "overlap",
+    "max_steps": "steps",
+    "mlm_probability": "mask_rate",
+    "eval_steps": "eval_every",
+    "early_stopping_patience": "patience",
+    "output_dir": "out",
+    "model": "base",
+    "eval_dataset": "dev",
+    "bf16": "precision",
+}
+
+
+def options_from(given: Mapping[str, Any], *records: Any, also: Collection[str] = ()) -> tuple[Any, ...]:
+    """The records, with the fields that `given` names changed.
+
+    Raises `OptionError` for a name that none of them has (`also` names other arguments, for the hint) and for a value
+    of another type.
+    """
+    known = [item.name for record in records for item in fields(record)]
+    for name in given:
+        if name not in known:
+            near = THEIRS.get(name) or next(iter(get_close_matches(name, [*known, *also], 1)), None)
+            hint = f"did you mean {near!r}?" if near in {*known, *also} else f"expected one of {', '.join(known)}"
+            raise OptionError(f"there is no option {name!r}; {hint}")
+    made = []
+    for record in records:
+        own = {item.name: given[item.name] for item in fields(record) if item.name in given}
+        try:
+            made.append(replace(record, **own))
+        except TypeError as error:
+            values = ", ".join(f"{name}={value!r}" for name, value in own.items())
+            raise OptionError(f"an option has a value of the wrong type: {values} ({error})") from error
+    return tuple(made)
+
+
+def name_of(source: object) -> str:
+    """What published files call a file, a directory or a model: its name without the folders above it.
+
+    >>> name_of("/home/ann/data/train.csv"), name_of(Path("minilm-l6")), name_of([{"text": "a"}])
+    ('train.csv', 'minilm-l6', 'rows in memory')
+    """
+    if not isinstance(source, str | Path):
+        return "rows in memory"
+    path = Path(source)
+    return path.resolve().name if path.is_absolute() or path.exists() else str(source)
+
+
+def hash_of(path: object) -> str | None:
+    """The SHA-256 of a file; None if it is not a file."""
+    if not isinstance(path, str | Path) or not Path(path).is_file():
+        return None
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def revision_of(directory: Path) -> str | None:
+    """The revision of a model in the cache of the Hugging Face hub, by the name of its folder."""
+    return directory.name if directory.parent.name == "snapshots" else None
+
+
+def circumstances() -> dict[str, Any]:
+    """When and with what a result was computed."""
+    installed = {"python": platform.python_version()} | versions()
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            installed[name] = metadata.version(name)
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "versions": installed,
+    }
