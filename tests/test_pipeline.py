@@ -444,7 +444,7 @@ def test_texts_and_pairs_may_be_mixed_for_a_checkpoint_of_transformers(models):
     same(ours(inputs), [theirs(inputs[0]), *theirs(["a", "a", "a"])])
     pairs = pipeline("text-classification", load(models["classify"], task="pairs", precision="fp32"))
     same(pairs(inputs), ours(inputs))
-    with pytest.raises(DataError, match=r"inputs\[0\]: found \['a', 'b'\], expected 1 text"):
+    with pytest.raises(DataError, match=r"input 0 \(from 0\): found \['a', 'b'\], expected 1 text"):
         ours([["a", "b"]])
 
 
@@ -699,7 +699,7 @@ def test_what_is_no_text_is_refused(models, inputs):
 def test_a_wrong_input_is_named_in_a_list_and_an_error_of_its_own_in_a_stream(models, name, bad):
     model, options, (_, _, good) = PIPELINES[name]
     pipe = pipeline(name, models[model], **options)
-    with pytest.raises((DataError, OptionError), match=r"^inputs\[1\]: (found|expected) "):
+    with pytest.raises((DataError, OptionError), match=r"^input 1 \(from 0\): (found|expected) "):
         pipe([good, bad, good])
     first, error, last = pipe(one for one in [good, bad, good])
     same(first, last)

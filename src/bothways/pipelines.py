@@ -20,7 +20,7 @@ import numpy as np
 from bothways.errors import DataError, ModelNotFoundError, OptionError
 from bothways.predictor import Predictor, load
 from bothways.runtime.artifact import SETTINGS
-from bothways.runtime.engines import Name, Precision
+from bothways.runtime.engines import Device, Name, Precision
 from bothways.tasks.task import Example, Prediction, Task
 from bothways.tasks.zero_shot import label_problem
 from bothways.terminal import Reporter
@@ -247,8 +247,8 @@ def pipeline(
     """A pipeline for one of the tasks of transformers 4, or next-sentence-prediction or sentence-similarity.
 
     `model` is a directory or a name as in `load`, or a `Predictor`; without `task`, the model tells what it does.
-    `engine` and `precision` are as in `load`. `device` and other arguments that change no answer are accepted with a
-    note.
+    `engine` and `precision` are as in `load`. `device` "cpu" or -1 keeps PyTorch from a GPU; one of a GPU, like other
+    arguments that change no answer, is accepted with a note.
 
     >>> pipeline("translation")
     Traceback (most recent call last):
@@ -282,7 +282,8 @@ def pipeline(
         own = None if name == "text-classification" else KINDS[name].task  # a classifier tells texts from pairs itself
         settings = {"pooling": known.get("pooling", "none")} if name == "feature-extraction" else {}
         settings |= {"pooling": known["pooling"]} if name == "sentence-similarity" and "pooling" in known else {}
-        model = load(model, task=own, engine=engine, precision=precision, reporter=reporter, **settings)
+        cpu: Device | None = "cpu" if device is not None and not _device(device) else None
+        model = load(model, task=own, engine=engine, precision=precision, device=cpu, reporter=reporter, **settings)
     made = Pipeline(name, model, known, reporter)
     made.note(notes)
     return made
@@ -367,7 +368,7 @@ def _like(value: Any, prediction: Any) -> Any:
 
 
 def _placed(error: Exception, number: int, mode: Mode) -> Exception:
-    return type(error)(f"inputs[{number}]: {error}") if mode == "list" else error
+    return type(error)(f"input {number} (from 0): {error}") if mode == "list" else error
 
 
 def _is_one(name: str, inputs: Any, options: Options) -> bool:
