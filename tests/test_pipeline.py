@@ -1,8 +1,10 @@
 """pipeline() against that of `transformers` where it still has the task, on tiny random models; and what it refuses."""
 
+import inspect
 import json
 import math
 import re
+from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 
@@ -18,8 +20,9 @@ from transformers.pipelines.token_classification import AggregationStrategy
 
 from bothways import pipeline
 from bothways.errors import DataError, ModelNotFoundError, OptionError
-from bothways.pipelines import _HINTS, _OLD, _REFUSED, ALIASES, KINDS
+from bothways.pipelines import _HINTS, _OLD, KINDS
 from bothways.predictor import load
+from bothways.tasks import TASKS
 from bothways.text.tokenizer import Tokenizer
 from tests.tiny import TINY, write_base
 
@@ -409,16 +412,54 @@ def test_an_empty_sentence_has_no_cosine_and_the_others_have(models):
         similar({"source_sentence": "a", "sentences": "b c"})
 
 
-@pytest.mark.parametrize("name", KINDS)
+PAGE = (Path(__file__).parents[1] / "docs" / "pipelines.md").read_text(encoding="utf-8")
+
+
+def table(title: str) -> list[tuple[str, str]]:
+    """(names, state) of each row of the table below a heading of the page."""
+    (section,) = [one for one in PAGE.split("\n## ") if title in one.partition("\n")[0]]
+    return re.findall(r"^\| (`.+?) \| (.+) \|$", section, re.MULTILINE)
+
+
+def names_of(rows: list[tuple[str, str]]) -> set[str]:
+    return {one for names, _ in rows for one in re.findall(r"`(\w+)`", names)}
+
+
+@pytest.mark.parametrize(
+    "name", [one for one in KINDS if one not in ("next-sentence-prediction", "sentence-similarity")]
+)
 def test_the_table_in_the_docs_lists_every_argument(name):
-    pages = (Path(__file__).parents[1] / "docs" / "pipelines.md").read_text(encoding="utf-8")
-    (section,) = [one for one in pages.split("\n## ") if name in one.partition("\n")[0]]
-    rows = re.findall(r"^\| (`.+?) \| (.+) \|$", section, re.MULTILINE)
-    refused = {one for names, state in rows if state.startswith("an error") for one in re.findall(r"`(\w+)`", names)}
-    taken = {one for names, _ in rows for one in re.findall(r"`(\w+)`", names)} - refused
-    options = set(KINDS[name].options)
-    assert taken == options if rows else all(f"`{option}`" in section for option in options)
-    assert not refused & options
+    rows = table(name)
+    refused = [row for row in rows if row[1].startswith("an error")]
+    old = [row for row in rows if row[1].startswith("accepted with a note")]
+    assert names_of(rows) - names_of(refused) - names_of(old) == set(KINDS[name].options)
+    assert names_of(old) == {option for option, (new, _) in _OLD.items() if new in KINDS[name].options} - (
+        {"topk", "return_all_scores"} - names_of(old)
+    )
+    for option in names_of(refused):
+        with pytest.raises(OptionError, match=f"takes no '{option}'"):
+            pipeline(name, "anywhere", **{option: "x"})
+
+
+def test_the_docs_list_what_is_accepted_and_refused_everywhere():
+    rows = table("Arguments of every pipeline")
+    accepted = names_of([row for row in rows if row[1].startswith("accepted with a note")])
+    assert accepted == {*_HINTS, "tokenizer", "config"}
+    for option in names_of([row for row in rows if row[1].startswith("an error")]) | {"tokenizer", "config"}:
+        with pytest.raises(OptionError, match=f"takes no '{option}'"):
+            pipeline("ner", "anywhere", **{option: "x"})
+    parameters = set(inspect.signature(pipeline).parameters) - {"task", "options"}
+    assert parameters == names_of([row for row in rows if not row[1].startswith("an error")]) - accepted
+
+
+def test_the_docs_name_settings_and_options_that_there_are():
+    (section,) = [one for one in PAGE.split("\n## ") if one.startswith("Names of settings")]
+    rows = re.findall(r"^\| `(\w+)` \((\w+)\) \| `(\w+)` \|", section, re.MULTILINE)
+    assert len(rows) == 19
+    for ours, task, theirs in rows:
+        assert ours in {item.name for item in fields(TASKS[task])}
+        assert any(theirs in kind.options for kind in KINDS.values() if kind.task == task)
+    assert all(f"`{option}`" in PAGE for kind in KINDS.values() for option in kind.options)
 
 
 # Parity with transformers where texts, options and models are less tame.
