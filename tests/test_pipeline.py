@@ -1,18 +1,28 @@
 """pipeline() against that of `transformers` where it still has the task, on tiny random models; and what it refuses."""
 
+import inspect
 import json
+import math
 import re
+from dataclasses import fields
+from itertools import islice
 from pathlib import Path
 
+import datasets
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 import transformers
+from transformers.pipelines.text_classification import ClassificationFunction
+from transformers.pipelines.token_classification import AggregationStrategy
 
 from bothways import pipeline
-from bothways.errors import ModelNotFoundError, OptionError
-from bothways.pipelines import KINDS
+from bothways.errors import DataError, ModelNotFoundError, OptionError
+from bothways.pipelines import _HINTS, _OLD, KINDS
 from bothways.predictor import load
+from bothways.tasks import TASKS
 from bothways.text.tokenizer import Tokenizer
 from tests.tiny import TINY, write_base
 
@@ -62,6 +72,7 @@ def models(tmp_path_factory) -> dict[str, Path]:
         "next": made(folder / "p", "BertForPreTraining"),
         "embed": made(folder / "e", "BertModel"),
         "bytes": made(folder / "r", "RobertaForMaskedLM"),
+        "rerank": made(folder / "x", "BertForSequenceClassification", ["LABEL_0"]),
     }
 
 
@@ -171,11 +182,23 @@ def test_fill_mask_of_bytes_spells_guesses_as_they_stand_in_the_text(models, opt
     same(ours, theirs)
 
 
-def test_a_target_is_one_piece_however_it_is_written(models):
-    fill = pipeline("fill-mask", models["fill"])
+def test_of_a_target_of_several_tokens_the_first_is_used_with_a_note(models, caplog):
+    fill = pipeline("fill-mask", models["fill"], precision="fp32")
     same(fill("the [MASK]", targets=["River"]), fill("the [MASK]", targets="river"))
-    with pytest.raises(OptionError, match="the target 'unaffable' is not one piece of the vocabulary"):
-        fill("the [MASK]", targets="unaffable")
+    assert not notes(caplog)
+    found = fill("the [MASK]", targets=["unaffable", "river"])
+    assert notes(caplog) == ["the target 'unaffable' is several tokens; its first, 'una', is used"]
+    same(
+        [{**one, "sequence": 0} for one in found],
+        [
+            {**one, "sequence": 0}
+            for one in transformers.pipeline("fill-mask", str(models["fill"]))(
+                "the [MASK]", targets=["unaffable", "river"]
+            )
+        ],
+    )
+    fill("the [MASK]", targets=["unaffable"])
+    assert sum("several tokens" in line for line in caplog.messages) == 1
 
 
 def test_a_guess_that_continues_a_word_is_joined_to_it(models):
@@ -240,7 +263,11 @@ def test_question_answering_is_what_transformers_4_computed(models):
     assert found["score"] == pytest.approx(float(best[0]), rel=1e-3)
     assert found["answer"] == context[found["start"] : found["end"]]
     same(ask({"question": question, "context": context}), found)
-    same(ask([{"question": question, "context": context}]), [found])
+    same(ask([{"question": question, "context": context}]), found)
+    same(ask(question, context), found)
+    same(ask(question=[question], context=context), found)
+    same(ask([{"question": question, "context": context, "id": 7}] * 2), [found, found])
+    same(ask({"question": question, "context": context}, {"question": question, "context": context}), [found] * 2)
     same(ask(question=[question, "Where?"], context=context)[0], found)
     several = ask(question=question, context=context, top_k=3)
     same(several[0], found)
@@ -299,14 +326,15 @@ def test_no_text_stops_the_others(models, name):
 @pytest.mark.parametrize(
     ("task", "options", "message"),
     [
-        ("ner", {"batch_size": 8}, "takes no 'batch_size' .batches are made by tokens"),
         ("ner", {"aggregation_strategy": "best"}, "expected one of none, simple"),
         ("text-classification", {"function_to_apply": "relu"}, "expected one of softmax"),
         ("question-answering", {"top_k": 0}, "top_k is 0, expected at least 1"),
         ("question-answering", {"max_answer_len": 0}, "max_answer_len is 0, expected at least 1"),
         ("fill-mask", {"top_k": 0}, "top_k is 0, expected at least 1, or None for all"),
         ("translation", {}, "no pipeline 'translation'"),
-        ("ner", {"device": "cuda"}, "computes on the processor"),
+        ("ner", {"device": "graphics"}, "device is 'graphics', expected 'cpu' or -1, or a GPU such as 0 or 'cuda:0'"),
+        ("ner", {"device": True}, "device is True, expected"),
+        ("ner", {"device": -2}, "device is -2, expected"),
         ("ner", {"tokenizer": "x"}, "takes no 'tokenizer' .a model's own"),
         ("ner", {"ignore_labels": "O"}, "expected a list of labels"),
         ("text-classification", {"max_length": 129}, "found windows of 129 pieces, expected at most the model's 128"),
@@ -384,13 +412,550 @@ def test_an_empty_sentence_has_no_cosine_and_the_others_have(models):
         similar({"source_sentence": "a", "sentences": "b c"})
 
 
-@pytest.mark.parametrize("name", KINDS)
+PAGE = (Path(__file__).parents[1] / "docs" / "pipelines.md").read_text(encoding="utf-8")
+
+
+def table(title: str) -> list[tuple[str, str]]:
+    """(names, state) of each row of the table below a heading of the page."""
+    (section,) = [one for one in PAGE.split("\n## ") if title in one.partition("\n")[0]]
+    return re.findall(r"^\| (`.+?) \| (.+) \|$", section, re.MULTILINE)
+
+
+def names_of(rows: list[tuple[str, str]]) -> set[str]:
+    return {one for names, _ in rows for one in re.findall(r"`(\w+)`", names)}
+
+
+@pytest.mark.parametrize(
+    "name", [one for one in KINDS if one not in ("next-sentence-prediction", "sentence-similarity")]
+)
 def test_the_table_in_the_docs_lists_every_argument(name):
-    pages = (Path(__file__).parents[1] / "docs" / "pipelines.md").read_text(encoding="utf-8")
-    (section,) = [one for one in pages.split("\n## ") if name in one.partition("\n")[0]]
-    rows = re.findall(r"^\| (`.+?) \| (.+) \|$", section, re.MULTILINE)
-    refused = {one for names, state in rows if state.startswith("an error") for one in re.findall(r"`(\w+)`", names)}
-    taken = {one for names, _ in rows for one in re.findall(r"`(\w+)`", names)} - refused
-    options = set(KINDS[name].options)
-    assert taken == options if rows else all(f"`{option}`" in section for option in options)
-    assert not refused & options
+    rows = table(name)
+    refused = [row for row in rows if row[1].startswith("an error")]
+    old = [row for row in rows if row[1].startswith("accepted with a note")]
+    assert names_of(rows) - names_of(refused) - names_of(old) == set(KINDS[name].options)
+    assert names_of(old) == {option for option, (new, _) in _OLD.items() if new in KINDS[name].options} - (
+        {"topk", "return_all_scores"} - names_of(old)
+    )
+    for option in names_of(refused):
+        with pytest.raises(OptionError, match=f"takes no '{option}'"):
+            pipeline(name, "anywhere", **{option: "x"})
+
+
+def test_the_docs_list_what_is_accepted_and_refused_everywhere():
+    rows = table("Arguments of every pipeline")
+    accepted = names_of([row for row in rows if row[1].startswith("accepted with a note")])
+    assert accepted == {*_HINTS, "tokenizer", "config"}
+    for option in names_of([row for row in rows if row[1].startswith("an error")]) | {"tokenizer", "config"}:
+        with pytest.raises(OptionError, match=f"takes no '{option}'"):
+            pipeline("ner", "anywhere", **{option: "x"})
+    parameters = set(inspect.signature(pipeline).parameters) - {"task", "options"}
+    assert parameters == names_of([row for row in rows if not row[1].startswith("an error")]) - accepted
+
+
+def test_the_docs_name_settings_and_options_that_there_are():
+    (section,) = [one for one in PAGE.split("\n## ") if one.startswith("Names of settings")]
+    rows = re.findall(r"^\| `(\w+)` \((\w+)\) \| `(\w+)` \|", section, re.MULTILINE)
+    assert len(rows) == 19
+    for ours, task, theirs in rows:
+        assert ours in {item.name for item in fields(TASKS[task])}
+        assert any(theirs in kind.options for kind in KINDS.values() if kind.task == task)
+    assert all(f"`{option}`" in PAGE for kind in KINDS.values() for option in kind.options)
+
+
+# Parity with transformers where texts, options and models are less tame.
+
+RAW = ["Elon Musk, who founded Tesla, isn't in California.", "(Geneva!) U.S.-based; half-time", "a"]
+
+
+@pytest.mark.parametrize("options", [{}, {"top_k": 1}, {"top_k": None}, {"top_k": 2}])
+@pytest.mark.parametrize("where", ["pipeline", "call"])
+@pytest.mark.parametrize("inputs", [RAW[0], RAW, {"text": RAW[0], "text_pair": RAW[1]}])
+@pytest.mark.parametrize("name", ["classify", "rerank"])
+def test_classes_have_the_shape_and_the_scores_of_transformers(models, name, options, where, inputs):
+    """One output gives a sigmoid; a classifier of transformers reads texts and pairs."""
+    first, later = (options, {}) if where == "pipeline" else ({}, options)
+    theirs = transformers.pipeline("text-classification", str(models[name]), **first)(inputs, **later)
+    same(pipeline("text-classification", models[name], precision="fp32", **first)(inputs, **later), theirs)
+
+
+def test_texts_and_pairs_may_be_mixed_for_a_checkpoint_of_transformers(models):
+    inputs = [{"text": "a", "text_pair": "b"}, "a", {"text": "a"}, {"text": "a", "text_pair": None}]
+    ours = pipeline("text-classification", models["classify"], precision="fp32")
+    theirs = transformers.pipeline("text-classification", str(models["classify"]))
+    same(ours(inputs), [theirs(inputs[0]), *theirs(["a", "a", "a"])])
+    pairs = pipeline("text-classification", load(models["classify"], task="pairs", precision="fp32"))
+    same(pairs(inputs), ours(inputs))
+    with pytest.raises(DataError, match=r"input 0 \(from 0\): found \['a', 'b'\], expected 1 text"):
+        ours([["a", "b"]])
+
+
+def test_one_output_trained_for_a_number_stays_a_number(models, tmp_path):
+    for path in models["rerank"].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"problem_type": "regression"}))
+    theirs = transformers.pipeline("text-classification", str(tmp_path))(RAW)
+    same(pipeline("text-classification", tmp_path, precision="fp32")(RAW), theirs)
+    assert load(tmp_path)(["a"])[0].as_json().keys() == {"score", "windows", "truncated"}
+
+
+@pytest.mark.parametrize("function", ["softmax", "SIGMOID", "none", *ClassificationFunction])
+@pytest.mark.parametrize("name", ["classify", "rerank"])
+def test_a_function_is_a_word_or_the_enum_of_transformers(models, name, function):
+    theirs = transformers.pipeline("text-classification", str(models[name]), function_to_apply=function)(RAW)
+    same(pipeline("text-classification", models[name], precision="fp32", function_to_apply=function)(RAW), theirs)
+
+
+@pytest.mark.parametrize("truncation", [True, "longest_first", "only_first"])
+def test_truncation_reads_the_first_window_as_in_transformers(models, truncation):
+    text, options = "unaffable words of a long text " * 60, {"truncation": truncation, "max_length": 24}
+    theirs = transformers.pipeline("text-classification", str(models["classify"]))(text, **options)
+    ours = pipeline("text-classification", models["classify"], precision="fp32")
+    same(ours(text, **options), theirs)
+    for whole in (False, "do_not_truncate"):
+        assert ours(text, truncation=whole, max_length=24).truncated == 0
+    with pytest.raises(OptionError, match="truncation is 'yes', expected True, False or one of longest_first"):
+        ours(text, truncation="yes")
+
+
+@pytest.mark.parametrize("strategy", ["none", "simple", "first", "average", "max", *AggregationStrategy])
+def test_entities_of_words_with_punctuation_attached(models, strategy):
+    """transformers' words are those of BERT's tokenizer, so only strategies of tokens give the same there."""
+    ours = pipeline("ner", models["tag"], aggregation_strategy=strategy, precision="fp32")(RAW)
+    if str(getattr(strategy, "value", strategy)) in ("none", "simple"):
+        theirs = transformers.pipeline("ner", str(models["tag"]), aggregation_strategy=strategy)(RAW)
+        for found, expected in zip(ours, theirs, strict=True):
+            for one, other in zip(found, expected, strict=True):
+                same(one | {"word": ""}, other | {"word": "", "score": float(other["score"])})
+    else:
+        for text, entities in zip(RAW, ours, strict=True):
+            assert all(one["word"] == text[one["start"] : one["end"]] for one in entities)
+
+
+@pytest.mark.parametrize("ignored", [[], ["O", "B-PER"], {"O"}, np.array(["O", "I-LOC"])])
+def test_ignored_labels_are_those_of_transformers(models, ignored):
+    theirs = transformers.pipeline("ner", str(models["tag"]), ignore_labels=list(ignored))(RAW)
+    ours = pipeline("ner", models["tag"], precision="fp32", ignore_labels=ignored)(RAW)
+    for found, expected in zip(ours, theirs, strict=True):
+        same(found, [other | {"score": float(other["score"])} for other in expected])
+
+
+def test_without_ignored_labels_what_is_no_entity_is_grouped_too(models):
+    options = {"ignore_labels": [], "aggregation_strategy": "simple"}
+    (found,) = pipeline("ner", models["tag"], precision="fp32", **options)(RAW[:1])
+    (theirs,) = transformers.pipeline("ner", str(models["tag"]), **options)(RAW[:1])
+    names = [(one["entity_group"], one["start"], one["end"]) for one in theirs]
+    assert [(one["entity_group"], one["start"], one["end"]) for one in found] == names
+
+
+@pytest.mark.parametrize("top_k", [1, 3])
+@pytest.mark.parametrize("align", [True, False])
+def test_answers_have_the_shape_of_transformers_4(models, top_k, align):
+    """A dict for one answer, also in a list of one and where top_k is more; else a list."""
+    options = {"top_k": top_k, "align_to_words": align, "max_answer_len": 4}
+    ask = pipeline("question-answering", models["answer"], precision="fp32", **options)
+    one = {"question": "Who?", "context": "Elon Musk founded Tesla."}
+    single = {"question": "Who?", "context": "a"}
+    assert isinstance(ask(one), dict if top_k == 1 else list)
+    same(ask([one]), ask(one))
+    assert isinstance(ask(single, max_answer_len=1), dict)
+    assert len(ask([one, single])) == 2
+    assert isinstance(ask(one, top_k=None), dict if top_k == 1 else list)
+    if align:
+        assert all(re.search(rf"\b{re.escape(answer['answer'])}(?!\w)", one["context"]) for answer in ask(one, top_k=3))
+
+
+def test_windows_of_transformers_that_do_not_fit_are_refused_in_its_names(models):
+    ask = pipeline("question-answering", models["answer"])
+    inputs = {"question": "who " * 200, "context": "Ann slept. " * 50}
+    assert ask(inputs, max_seq_len=64, doc_stride=16)["answer"]
+    with pytest.raises(OptionError, match=r"^doc_stride=40 must be from 0 to \d+ if max_seq_len=64$"):
+        ask(inputs, max_seq_len=64, doc_stride=40)
+    with pytest.raises(OptionError, match=r"^stride=30 must be from 0 to \d+ if max_length=24$"):
+        pipeline("text-classification", models["classify"], max_length=24, stride=30)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["a", "b"],
+        ("a", "b"),
+        np.array(["a", "b"]),
+        pd.Series(["a", "b"], index=[7, 8]),
+        pd.Index(["a", "b"]),
+        pd.Series(["a", "b", "a"]).unique(),
+        {"a", "b"},
+        {"a": 1, "b": 2}.keys(),
+        {"a": 1, "b": 2},
+        "a, b",
+        "a,b,",
+        pa.array(["a", "b"]),
+        pd.Categorical(["a", "b"]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_candidate_labels_may_be_any_collection(models, labels):
+    zero = pipeline("zero-shot-classification", models["nli"], precision="fp32")
+    expected = zero(RAW[0], candidate_labels=["a", "b"])
+    for found in (
+        zero(RAW[0], candidate_labels=labels),
+        zero(RAW[0], labels),
+        zero(sequences=RAW[0], candidate_labels=labels),
+    ):
+        same(found, expected)
+        assert all(type(label) is str for label in found["labels"])
+
+
+def test_a_generator_of_labels_serves_more_than_one_call(models):
+    zero = pipeline("zero-shot-classification", models["nli"], candidate_labels=(one for one in "ab"), precision="fp32")
+    same(zero(RAW), zero(RAW))
+    same(zero(RAW[0]), zero(RAW[0], (one for one in ["a", "b"])))
+
+
+def test_candidate_labels_that_are_numbers_come_back_as_numbers(models):
+    options = {"candidate_labels": [1, 2]}
+    theirs = transformers.pipeline("zero-shot-classification", str(models["nli"]))(RAW[0], **options)
+    found = pipeline("zero-shot-classification", models["nli"], precision="fp32")(RAW[0], **options)
+    same(found, theirs)
+    assert all(type(label) is int for label in found["labels"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([], "candidate_labels: found none"),
+        ("", "candidate_labels: found none"),
+        (iter(()), "found none"),
+        (["a", "a"], "a label is given twice"),
+        ([1, "1"], "a label is given twice"),
+        (["a", " "], "a label is empty"),
+        ([None], "found the candidate label None"),
+        ([math.nan], "found the candidate label nan"),
+        (["a", ["b"]], r"found the candidate label \['b'\]"),
+        (5, "candidate_labels is 5, expected a list of labels"),
+        (None, "expected candidate_labels"),
+    ],
+)
+def test_candidate_labels_that_cannot_be_asked_are_one_error(models, labels, message):
+    zero = pipeline("zero-shot-classification", models["nli"])
+    with pytest.raises(OptionError, match=message):
+        zero(RAW, candidate_labels=labels)
+
+
+def test_each_text_may_have_its_own_labels_also_in_a_stream(models):
+    zero = pipeline("zero-shot-classification", models["nli"], precision="fp32")
+    own = [["x", "y"], np.array(["z"]), {"x", "y"}]
+    same(list(zero(iter(RAW), candidate_labels=own)), zero(RAW, candidate_labels=own))
+    for texts in (RAW[:2], iter(RAW[:2])):
+        with pytest.raises(OptionError, match="found 2 texts and 3 lists of candidate_labels"):
+            list(zero(texts, candidate_labels=own))
+    with pytest.raises(OptionError, match="found more texts than the 3 lists"):
+        list(zero(iter(RAW * 2), candidate_labels=own))
+    bad, good = list(zero(iter(RAW[:2]), candidate_labels=[[], ["x"]]))
+    assert (bad["error"], good["labels"]) == ("there are no labels to choose from", ["x"])
+
+
+@pytest.mark.parametrize("template", ["no braces", "About {}: {}", "{0} x", "{x} {}", 5, "{{}} {}"])
+def test_a_template_has_one_place_for_the_label(models, template):
+    with pytest.raises(OptionError, match="template"):
+        pipeline("zero-shot-classification", models["nli"], hypothesis_template=template)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_template_and_hyphens_are_read_as_in_transformers(models, multi_label):
+    options = {"hypothesis_template": "Is it about {}?", "candidate_labels": "non-fiction, arts & culture"}
+    options |= {"multi_label": multi_label}
+    theirs = transformers.pipeline("zero-shot-classification", str(models["nli"]), **options)(RAW)
+    same(pipeline("zero-shot-classification", models["nli"], precision="fp32", **options)(RAW), theirs)
+
+
+COLLECTIONS = [
+    list,
+    tuple,
+    np.array,
+    lambda texts: pd.Series(texts, index=range(7, 7 + len(texts))),
+    pd.Index,
+    pa.array,
+    lambda texts: datasets.Dataset.from_dict({"text": texts}),
+    lambda texts: datasets.Dataset.from_dict({"text": texts})["text"],
+    lambda texts: pd.DataFrame({"text": texts, "id": 7}),
+    lambda texts: pa.table({"text": texts}),
+    lambda texts: dict.fromkeys(texts).keys(),
+    lambda texts: Keyed(texts),
+]
+
+
+class Keyed:
+    """A torch Dataset: a length and items, no iterator."""
+
+    def __init__(self, texts):
+        self.texts = texts
+
+    def __len__(self):
+        return len(self.texts)
+
+    def __getitem__(self, place):
+        return self.texts[place] if place < 10 else None
+
+
+@pytest.mark.parametrize("make", COLLECTIONS)
+@pytest.mark.parametrize("name", ["text-classification", "ner", "zero-shot-classification", "feature-extraction"])
+def test_what_has_a_length_gives_a_list(models, name, make):
+    model = {"text-classification": "classify", "ner": "tag", "feature-extraction": "embed"}.get(name, "nli")
+    options = {"candidate_labels": ["a", "b"]} if model == "nli" else {}
+    pipe = pipeline(name, models[model], precision="fp32", **options)
+    found = pipe(make(RAW))
+    assert isinstance(found, list)
+    same(found, pipe(RAW))
+
+
+def test_a_set_gives_a_list_and_what_has_no_length_an_iterator(models):
+    pipe = pipeline("ner", models["tag"], precision="fp32")
+    texts = set(RAW)
+    same(pipe(texts), pipe(list(texts)))
+    rows = datasets.Dataset.from_dict({"text": RAW}).to_iterable_dataset()
+    for stream in (iter(RAW), (text for text in RAW), rows, map(str, RAW)):
+        found = pipe(stream)
+        assert not isinstance(found, list)
+        same(list(found), pipe(RAW))
+
+
+@pytest.mark.parametrize("inputs", [np.array("one text"), np.str_("one text"), pa.scalar("one text")])
+def test_a_text_of_numpy_or_pyarrow_is_one_text(models, inputs):
+    pipe = pipeline("text-classification", models["classify"], precision="fp32")
+    same(pipe(inputs), pipe("one text"))
+
+
+@pytest.mark.parametrize("inputs", [None, 5, b"text", float("nan"), object()])
+def test_what_is_no_text_is_refused(models, inputs):
+    for name, model in (("ner", "tag"), ("fill-mask", "fill")):
+        with pytest.raises(OptionError, match=f"found .* as the input of .*, expected texts"):
+            pipeline(name, models[model])(inputs)
+
+
+@pytest.mark.parametrize(
+    "bad", [None, float("nan"), pd.NA, 5, b"x", np.float32(1), {"txt": "a"}, {"text": None}, ["a", 1]]
+)
+@pytest.mark.parametrize("name", list(KINDS))
+def test_a_wrong_input_is_named_in_a_list_and_an_error_of_its_own_in_a_stream(models, name, bad):
+    model, options, (_, _, good) = PIPELINES[name]
+    pipe = pipeline(name, models[model], **options)
+    with pytest.raises((DataError, OptionError), match=r"^input 1 \(from 0\): (found|expected) "):
+        pipe([good, bad, good])
+    first, error, last = pipe(one for one in [good, bad, good])
+    same(first, last)
+    assert (first.error, error.windows) == (None, 0)
+    assert re.match("(found|expected) ", error.error)
+
+
+@pytest.mark.parametrize("name", list(KINDS))
+def test_a_stream_reads_no_more_than_it_needs(models, name):
+    model, options, (_, _, good) = PIPELINES[name]
+    pulled = 0
+
+    def endless():
+        nonlocal pulled
+        while True:
+            pulled += 1
+            yield good
+
+    stream = pipeline(name, models[model], **options)(islice(endless(), 200_000))
+    assert pulled == 0
+    next(stream)
+    assert pulled < 10_000
+    stream.close()
+
+
+@pytest.mark.parametrize("strategy", ["none", "simple", "first"])
+def test_results_of_equal_inputs_share_nothing(models, strategy):
+    first, second = pipeline("ner", models["tag"], aggregation_strategy=strategy)([RAW[0], RAW[0]])
+    expected = [dict(one) for one in second]
+    for one in first:
+        one["score"] = "changed"
+    first.clear()
+    assert [dict(one) for one in second] == expected
+
+
+HINTS = {
+    "batch_size": 8,
+    "num_workers": 2,
+    "padding": True,
+    "framework": "pt",
+    "torch_dtype": torch.float16,
+    "device": 0,
+    "dtype": "auto",
+    "device_map": "auto",
+    "use_fast": True,
+    "trust_remote_code": True,
+    "token": "x",
+    "use_auth_token": True,
+}
+
+
+def notes(caplog):
+    return [line for line in caplog.messages if not line.startswith("no graph")]
+
+
+@pytest.mark.parametrize("option", HINTS)
+def test_what_changes_no_answer_is_accepted_with_one_note(models, option, caplog):
+    pipe = pipeline("ner", models["tag"], **{option: HINTS[option]})
+    assert len(notes(caplog)) == 1
+    assert re.match(f"{option}=.* has no effect: ", notes(caplog)[0])
+    expected = pipe(RAW)
+    same(pipe(RAW, **{option: HINTS[option]}), expected)
+    assert len(notes(caplog)) == 1
+    assert set(HINTS) == {*_HINTS, "device"}
+
+
+@pytest.mark.parametrize("device", [0, "0", "cuda", "cuda:1", "mps", torch.device("cuda"), np.int64(0)])
+def test_a_gpu_is_accepted_with_a_note(models, device, caplog):
+    pipeline("ner", models["tag"], device=device)
+    assert "compute on the processor" in notes(caplog)[0]
+
+
+@pytest.mark.parametrize("device", [None, -1, "cpu", "cpu:0", torch.device("cpu")])
+def test_the_processor_needs_no_note(models, device, caplog):
+    pipeline("ner", models["tag"], device=device)
+    assert not notes(caplog)
+
+
+@pytest.mark.parametrize(
+    "option", ["tokenizer", "config", "revision", "model_kwargs", "return_tensors", "delimiter", "nonsense"]
+)
+def test_what_would_change_answers_is_refused_unless_it_is_none(models, option):
+    pipeline("ner", models["tag"], **{option: None})
+    with pytest.raises(OptionError, match=f"pipeline token-classification takes no '{option}'"):
+        pipeline("ner", models["tag"], **{option: "x"})
+    with pytest.raises(OptionError, match=f"pipeline token-classification takes no '{option}'"):
+        pipeline("ner", models["tag"])(RAW[0], **{option: "x"})
+
+
+def test_the_tokenizer_of_the_model_itself_may_be_named(models, caplog):
+    pipeline("ner", models["tag"], tokenizer=models["tag"])
+    assert "the model's own is always used" in notes(caplog)[0]
+
+
+def test_old_options_of_transformers_4_keep_their_meaning(models, caplog):
+    classify = pipeline("text-classification", models["classify"], precision="fp32")
+    everything = {one["label"]: one["score"] for one in classify(RAW[0], top_k=None)}
+    (found,) = classify(RAW[0], return_all_scores=True)
+    assert [one["label"] for one in found] == ["bad", "fair", "good"]
+    same({one["label"]: one["score"] for one in found}, everything)
+    same(classify(RAW[0], return_all_scores=False), classify(RAW[0]))
+    ner = pipeline("ner", models["tag"], precision="fp32")
+    same(ner(RAW, grouped_entities=True), ner(RAW, aggregation_strategy="simple"))
+    ask = pipeline("question-answering", models["answer"], topk=2)
+    assert len(ask("Who?", "Elon Musk founded Tesla")) == 2
+    assert {line.partition("=")[0] for line in notes(caplog)} == set(_OLD)
+
+
+def test_options_inside_tokenize_kwargs_are_options(models):
+    extract = pipeline("feature-extraction", models["embed"], tokenize_kwargs={"truncation": True, "max_length": 12})
+    assert len(extract("word " * 50)[0]) == 12
+    with pytest.raises(OptionError, match="takes no 'add_special_tokens'"):
+        pipeline("fill-mask", models["fill"], tokenizer_kwargs={"add_special_tokens": False})
+
+
+def test_what_chooses_the_engine_is_refused_for_a_loaded_model_and_its_reporter_is_used(models, capsys):
+    from bothways.terminal import Reporter
+
+    loaded = load(models["tag"])
+    for option in ({"engine": "openvino"}, {"precision": "int8"}, {"engine": "torch"}):
+        with pytest.raises(OptionError, match=r"engine and precision choose how a model is loaded.*give them to load"):
+            pipeline("ner", loaded, **option)
+    pipeline("ner", loaded, batch_size=2, reporter=Reporter())
+    assert "batch_size=2 has no effect" in capsys.readouterr().err
+
+
+def test_a_model_object_of_transformers_is_refused_with_what_to_do(models):
+    model = transformers.BertForTokenClassification.from_pretrained(models["tag"])
+    with pytest.raises(
+        OptionError, match="model is a BertForTokenClassification, expected a directory.*save_pretrained"
+    ):
+        pipeline("ner", model)
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("classify", "text-classification"),
+        ("tag", "token-classification"),
+        ("answer", "question-answering"),
+        ("fill", "fill-mask"),
+    ],
+)
+def test_without_a_task_the_model_tells_it(models, name, task):
+    assert pipeline(model=models[name]).name == task
+    assert pipeline(model=load(models[name])).name == task
+
+
+def test_settings_of_a_loaded_model_hold_where_transformers_has_the_same_default(models):
+    loaded = load(models["nli"], task="zero_shot", template="About {}.", kind="multi", precision="fp32")
+    own = pipeline("zero-shot-classification", loaded)(RAW, ["a", "b"])
+    options = {"hypothesis_template": "About {}.", "multi_label": True, "candidate_labels": ["a", "b"]}
+    same(own, pipeline("zero-shot-classification", models["nli"], precision="fp32", **options)(RAW))
+
+
+@pytest.mark.parametrize("inputs", ["the [MASK]", ["the [MASK]"], ["the [MASK]", "a [MASK]"], ["[MASK] [MASK]"]])
+@pytest.mark.parametrize("options", [{}, {"top_k": 2}, {"targets": ["river", "capital", "river"], "top_k": 9}])
+@pytest.mark.parametrize("where", ["pipeline", "call"])
+def test_guesses_have_the_shape_of_transformers(models, inputs, options, where):
+    first, later = (options, {}) if where == "pipeline" else ({}, options)
+    theirs = transformers.pipeline("fill-mask", str(models["fill"]), **first)(inputs, **later)
+    ours = pipeline("fill-mask", models["fill"], precision="fp32", **first)(inputs, **later)
+    same(_tokens(ours), _tokens(theirs))
+
+
+def _tokens(found):
+    return [_tokens(one) for one in found] if isinstance(found, list) else (found["token"], found["score"])
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        np.array(["river", "capital"]),
+        {"river", "capital"},
+        ("river", "capital"),
+        pd.Series(["river", "capital"], index=[7, 8]),
+        (one for one in ["river", "capital"]),
+        {"river": 1, "capital": 2}.keys(),
+    ],
+)
+def test_targets_may_be_any_collection(models, targets):
+    fill = pipeline("fill-mask", models["fill"], precision="fp32", targets=targets)
+    same(fill(["the [MASK]", "a [MASK]"]), fill(["the [MASK]", "a [MASK]"], targets=["river", "capital"]))
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ([], "targets is empty"),
+        ([""], "found the target ''"),
+        ([5], "found the target 5"),
+        (5, "targets is 5, expected a list of words"),
+        ([None], "found the target None"),
+        (["🙂"], "is not one piece of the vocabulary"),
+    ],
+)
+def test_targets_that_cannot_be_guessed_are_refused(models, targets, message):
+    with pytest.raises(OptionError, match=message):
+        pipeline("fill-mask", models["fill"])("the [MASK]", targets=targets)
+
+
+@pytest.mark.parametrize("target", ["Paris", " Paris", "\u0120Paris", " capital", "unaffable place"])
+def test_targets_of_bytes_are_those_of_transformers(models, target):
+    inputs = "It is <mask>, in France."
+    theirs = transformers.pipeline("fill-mask", str(models["bytes"]))(inputs, targets=[target])
+    same(pipeline("fill-mask", models["bytes"], precision="fp32")(inputs, targets=[target]), theirs)
+
+
+def test_a_mask_of_another_family_is_not_found_and_the_right_one_is_named(models):
+    assert pipeline("fill-mask", models["bytes"])("the [MASK]").error == "there is no mask in the text (<mask>)"
+
+
+def test_a_pipeline_has_a_short_name_for_notebooks(models):
+    text = repr(
+        pipeline("zero-shot-classification", models["nli"], candidate_labels=[f"label {n}" for n in range(1000)])
+    )
+    assert text.startswith("<bothways pipeline 'zero-shot-classification': ")
+    assert len(text) < 250

@@ -6,48 +6,39 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bothways.jobs.export import export
+    from bothways.jobs.export import export as export
     from bothways.jobs.export import tune_model as tune
-    from bothways.jobs.finetune import finetune
+    from bothways.jobs.finetune import finetune as finetune
     from bothways.jobs.judge import compare_models as compare
-    from bothways.jobs.judge import evaluate
-    from bothways.jobs.pretrain import pretrain
-    from bothways.pipelines import pipeline
-    from bothways.predictor import load
-    from bothways.text.files import Columns
-    from bothways.text.learn import learn_vocabulary
-    from bothways.training.recipe import PretrainRecipe, Recipe
+    from bothways.jobs.judge import evaluate as evaluate
+    from bothways.jobs.pretrain import pretrain as pretrain
+    from bothways.pipelines import pipeline as pipeline
+    from bothways.predictor import Predictor as Predictor
+    from bothways.predictor import load as load
+    from bothways.runtime.exports import Plan as Plan
+    from bothways.text.files import Columns as Columns
+    from bothways.text.learn import learn_vocabulary as learn_vocabulary
+    from bothways.training.recipe import PretrainRecipe as PretrainRecipe
+    from bothways.training.recipe import Recipe as Recipe
 
 __version__ = "0.1.0"
-__all__ = [
-    "Columns",
-    "PretrainRecipe",
-    "Recipe",
-    "compare",
-    "evaluate",
-    "export",
-    "finetune",
-    "learn_vocabulary",
-    "load",
-    "pipeline",
-    "pretrain",
-    "tune",
-]
-
-_PLACES = {
+_PLACES = {  # each public name, its module and its name there
     "Columns": ("bothways.text.files", "Columns"),
+    "Plan": ("bothways.runtime.exports", "Plan"),
+    "Predictor": ("bothways.predictor", "Predictor"),
     "PretrainRecipe": ("bothways.training.recipe", "PretrainRecipe"),
     "Recipe": ("bothways.training.recipe", "Recipe"),
     "compare": ("bothways.jobs.judge", "compare_models"),
     "evaluate": ("bothways.jobs.judge", "evaluate"),
     "export": ("bothways.jobs.export", "export"),
     "finetune": ("bothways.jobs.finetune", "finetune"),
-    "load": ("bothways.predictor", "load"),
     "learn_vocabulary": ("bothways.text.learn", "learn_vocabulary"),
+    "load": ("bothways.predictor", "load"),
     "pipeline": ("bothways.pipelines", "pipeline"),
     "pretrain": ("bothways.jobs.pretrain", "pretrain"),
     "tune": ("bothways.jobs.export", "tune_model"),
 }
+__all__ = list(_PLACES)
 
 
 def __getattr__(name: str) -> Any:
@@ -56,3 +47,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'bothways' has no attribute {name!r}")
     module, attribute = _PLACES[name]
     return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion, though they are not imported yet."""
+    return sorted([*_PLACES, *(name for name in globals() if not name.startswith("_") or name.endswith("__"))])

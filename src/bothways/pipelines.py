@@ -1,20 +1,28 @@
-"""`pipeline(task, model)` with the names, arguments and keys that transformers 4 had: a thin face on the predictor.
+"""`pipeline(task, model)` with the names, arguments and keys of transformers 4: a thin layer on the predictor.
 
-What each argument does, and which are refused, is in docs/pipelines.md.
+docs/pipelines.md lists each argument: what it does, whether it is accepted without effect, or refused.
 """
 
 from __future__ import annotations
 
+import operator
+import os
+import re
+import reprlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import tee
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from bothways.errors import ModelNotFoundError, OptionError
+import numpy as np
+
+from bothways.errors import DataError, ModelNotFoundError, OptionError
 from bothways.predictor import Predictor, load
-from bothways.runtime.engines import Name, Precision
-from bothways.tasks.task import Prediction
+from bothways.runtime.artifact import SETTINGS
+from bothways.runtime.engines import Device, Name, Precision
+from bothways.tasks.task import Example, Prediction, Task
+from bothways.tasks.zero_shot import label_problem
 from bothways.terminal import Reporter
 
 
@@ -34,143 +42,322 @@ class ListResult(list[Any]):
     error: str | None
 
 
-Shape = Callable[[Prediction, Any, Mapping[str, Any]], Any]  # a prediction, its input, the options -> a result
-Settings = Callable[[Mapping[str, Any]], dict[str, Any]]  # options -> settings of the task
+Options = Mapping[str, Any]
+Settings = Callable[[Options, Task], dict[str, Any]]  # options, the task as it was loaded -> settings to change
+Shape = Callable[[Any, Any, Options], Any]  # a prediction, its input, the options -> a result
+Mode = Literal["one", "list", "stream"]  # how inputs came: an error of one raises, with its place in a list
 
 
 class Kind(NamedTuple):
-    """One row of the table of pipelines: our task, the options that it takes, how a result looks."""
+    """One row of the table of pipelines: our task, the options that it takes, how a result looks.
+
+    `window` are the options that set the length and the overlap of windows ("": there is none).
+    """
 
     task: str
     options: tuple[str, ...]
     settings: Settings
     shape: Shape
+    window: tuple[str, str] = ("", "")
     default: str | None = None
 
 
 class Pipeline:
     """Calls a model with one input, many, or a stream of them: a result, a list, or an iterator of results."""
 
-    def __init__(self, name: str, predictor: Predictor, options: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, predictor: Predictor, options: Options, reporter: Reporter | None = None) -> None:
         self.name, self.kind = name, KINDS[name]
         self.predictor, self.options = predictor, dict(options)
+        self.reporter = reporter or Reporter(quiet=True)
+        self._noted: set[str] = set()
         if predictor.task.name not in (self.kind.task, *_ALSO.get(name, ())):
             raise OptionError(f"the model was loaded for the task {predictor.task.name}, expected {self.kind.task}")
-        self._predictor(options)  # so that a wrong option is an error here, not at the first call
+        # The config of a classifier of transformers does not tell whether it reads texts or pairs: both are taken.
+        artifact = predictor.artifact
+        foreign = artifact is not None and not (artifact.directory / SETTINGS).is_file()
+        self._pairs_too = foreign and name == "text-classification"
+        self._usual = self._predictor(self.options)  # so that a wrong option is an error here, not at the first call
 
-    def __call__(self, inputs: Any = None, *labels: Any, **options: Any) -> Any:
-        """Results in the order of the inputs; options of the call stand above those of the pipeline.
+    def __repr__(self) -> str:
+        artifact = self.predictor.artifact
+        model = "a loaded model" if artifact is None else repr(str(artifact.directory))
+        options = "".join(f", {name}={reprlib.repr(value)}" for name, value in self.options.items())
+        return f"<bothways pipeline {self.name!r}: {model}{options}>"
 
-        Zero-shot alone takes its candidate labels without their name too. Raises `OptionError` for an option that
-        this pipeline does not take.
+    def __call__(self, inputs: Any = None, *more: Any, **options: Any) -> Any:
+        """Results in the order of the inputs; options of the call override those of the pipeline.
+
+        What has a length (a list, an array, a Series, a column) gives a list, an iterator gives an iterator. An input
+        of the wrong type raises `DataError` with its place in a list; in a stream its result has an `error`.
+        Zero-shot takes candidate labels, question answering a context, without a name too. Raises `OptionError` for
+        an option that this pipeline does not take.
         """
-        if labels:
-            if self.name != "zero-shot-classification" or len(labels) > 1 or "candidate_labels" in options:
-                raise OptionError(f"{self.name} got {1 + len(labels)} arguments without a name, expected the inputs")
-            options["candidate_labels"] = labels[0]
-        if self.name == "question-answering":
-            inputs = _questions(inputs, options)
-        _refuse(self.name, options)
-        given = self.options | options
-        predictor = self._predictor(given)
-        if isinstance(inputs, Iterator):
-            return self._stream(predictor, inputs, given)
+        inputs = self._named(inputs, more, options)
+        known, notes = _clean(self.name, options)
+        self.note(notes)
+        given = self.options | known
+        predictor = self._predictor(given) if known else self._usual
+        several = isinstance(inputs, list | tuple)
+        inputs = _python(inputs)
         if _is_one(self.name, inputs, given):
-            (result,) = self._stream(predictor, [inputs], given)
-            if self.name == "text-classification" and isinstance(inputs, str) and "top_k" not in given:
-                return _like([result], result)  # as in transformers
+            (result,) = self._results(predictor, [inputs], given, "one")
+            if self.name == "text-classification" and isinstance(inputs, str) and "top_k" not in options:
+                return _like([result], result)  # as in transformers, which looks at the options of the call alone
             return result
-        if isinstance(inputs, str | bytes) or not isinstance(inputs, Iterable):
-            raise OptionError(f"found {type(inputs).__name__} as the input of {self.name}, expected texts")
-        several = isinstance(inputs, Sequence)
-        results = self._stream(predictor, inputs, given)
-        return list(results) if several else results
+        source, mode = _source(self.name, inputs)
+        results = self._results(predictor, source, given, mode)
+        if mode == "stream":
+            return results
+        found = list(results)
+        alone = several and len(found) == 1 and self.name in ("question-answering", "fill-mask")
+        return found[0] if alone else found  # as in transformers
 
-    def _predictor(self, options: Mapping[str, Any]) -> Predictor:
+    def note(self, notes: Mapping[str, str]) -> None:
+        """Report notes, each once."""
+        for name, text in notes.items():
+            if name not in self._noted:
+                self._noted.add(name)
+                self.reporter.note(text)
+
+    def _named(self, inputs: Any, more: Sequence[Any], options: dict[str, Any]) -> Any:
+        """The inputs of a call; what else stood there without a name, or with the name of an input, is moved."""
+        if self.name == "zero-shot-classification":
+            inputs = options.pop("sequences", inputs)
+            if len(more) == 1 and "candidate_labels" not in options:
+                options["candidate_labels"], more = more[0], ()
+        if self.name == "question-answering":
+            if more and isinstance(inputs, Mapping) and all(isinstance(one, Mapping) for one in more):
+                inputs, more = [inputs, *more], ()
+            elif len(more) == 1 and "question" not in options and "context" not in options:
+                options |= {"question": inputs, "context": more[0]}
+                inputs, more = None, ()
+            inputs = _questions(inputs, options)
+        if more:
+            raise OptionError(f"{self.name} got {1 + len(more)} arguments without a name, expected the inputs")
+        return inputs
+
+    def _predictor(self, options: Options) -> Predictor:
         """The predictor with the settings that options mean."""
-        old = self.predictor
-        settings = self.kind.settings(options)
-        if "max_pieces" in settings and "overlap" not in settings:
-            settings["overlap"] = min(old.task.overlap, settings["max_pieces"] // 4)
+        old, names = self.predictor, dict(zip(("max_pieces", "overlap"), self.kind.window, strict=True))
+        settings = self.kind.settings(options, old.task)
+        if "targets" in options:
+            settings["targets"] = self._targets(options["targets"])
+        sizes = {key: _whole(options, name, 0) for key, name in names.items() if name in options}
+        if "max_pieces" in sizes and "overlap" not in sizes:
+            sizes["overlap"] = min(old.task.overlap, sizes["max_pieces"] // 4)
         most = old.task.max_pieces if old.artifact is None else old.artifact.config.max_pieces
-        if settings.get("max_pieces", 0) > most:
-            raise OptionError(f"found windows of {settings['max_pieces']} pieces, expected at most the model's {most}")
+        if sizes.get("max_pieces", 0) > most:
+            name = names["max_pieces"]
+            raise OptionError(
+                f"{name}: found windows of {sizes['max_pieces']} pieces, expected at most the model's {most}"
+            )
+        settings |= sizes
         task = replace(old.task, **settings) if settings else old.task  # type: ignore[type-var]
         if task.head != old.task.head:
             raise OptionError("this changes which part of the model answers; give it to pipeline(), not to the call")
+        if sizes:
+            try:
+                texts = ("a",) * (2 if self.kind.task in ("zero_shot", "answer") else len(task.texts))
+                task.windows([Example(texts)], old.tokenizer)
+            except OptionError as error:  # in the names that the caller used
+                text = str(error)
+                for ours, theirs in names.items():
+                    text = text.replace(ours, theirs or ours)
+                raise OptionError(text) from None
         return Predictor(task, old.tokenizer, old.engine, old.artifact)
 
-    def _stream(self, predictor: Predictor, inputs: Iterable[Any], options: Mapping[str, Any]) -> Iterator[Any]:
+    def _targets(self, targets: Sequence[Any]) -> tuple[str, ...]:
+        """Targets of fill-mask as tokens; of a text that is several tokens the first, with a note."""
+        backend, found = self.predictor.tokenizer.backend, []
+        for target in targets:
+            if not isinstance(target, str) or not target.strip():
+                raise OptionError(f"found the target {target!r}, expected a word")
+            if backend.token_to_id(target) is None:
+                ids = backend.encode(target, add_special_tokens=False).ids
+                if len(ids) > 1 and ids[0] != self.predictor.tokenizer.unk_id:
+                    first = backend.id_to_token(ids[0])
+                    self.note({target: f"the target {target!r} is several tokens; its first, {first!r}, is used"})
+                    target = first
+            found.append(target)
+        return tuple(found)
+
+    def _results(self, predictor: Predictor, inputs: Iterable[Any], options: Options, mode: Mode) -> Iterator[Any]:
+        """The results of inputs, in order, as they are ready."""
         if self.name == "zero-shot-classification":
-            inputs = _with_labels(inputs, options)
+            inputs = _with_labels(inputs, options.get("candidate_labels"), mode)
         if self.name == "sentence-similarity":
-            return (_similarity(predictor, one) for one in inputs)
-        ours, theirs = tee(inputs)
-        examples = (predictor.task.example(_plain(one)) for one in ours)
-        predictions = predictor.stream(examples)
-        return (
-            _like(self.kind.shape(one, given, options), one) for one, given in zip(predictions, theirs, strict=True)
-        )
+            return self._similarities(predictor, inputs, mode)
+        return self._predicted(predictor, inputs, options, mode)
+
+    def _predicted(self, predictor: Predictor, inputs: Iterable[Any], options: Options, mode: Mode) -> Iterator[Any]:
+        waiting: deque[Any] = deque()  # inputs without a result yet
+
+        def read() -> Iterator[Example]:
+            for number, one in enumerate(inputs):
+                waiting.append(one)
+                try:
+                    yield self._example(predictor.task, one, options)
+                except (DataError, OptionError) as error:
+                    if mode != "stream":
+                        raise _placed(error, number, mode) from None
+                    yield Example(("",) * len(predictor.task.texts), error=str(error))
+
+        examples = read() if mode == "stream" else list(read())  # of a list, all are read before one is answered
+        for prediction in predictor.stream(examples):
+            yield _like(self.kind.shape(prediction, waiting.popleft(), options), prediction)
+
+    def _similarities(self, predictor: Predictor, inputs: Iterable[Any], mode: Mode) -> Iterator[Any]:
+        for number, one in enumerate(inputs):
+            try:
+                yield _similarity(predictor, one)
+            except (DataError, OptionError) as error:
+                if mode != "stream":
+                    raise _placed(error, number, mode) from None
+                yield _like([], Prediction(error=str(error), windows=0))
+
+    def _example(self, task: Task, given: Any, options: Options) -> Example:
+        """An input as an example of the task."""
+        if self.name == "zero-shot-classification":
+            text, labels = _plain(given[0]), tuple(map(_label, given[1]))
+            if not isinstance(text, str):
+                raise DataError(f"found {reprlib.repr(text)}, expected a text for the task {task.name}")
+            if not labels:
+                raise DataError("there are no labels to choose from")
+            return Example((text,), given=labels)
+        plain = _plain(given)
+        if options.get("is_split_into_words") and not isinstance(plain, list | tuple):
+            raise DataError(f"found {reprlib.repr(plain)}, expected a list of words, as is_split_into_words is set")
+        if self._pairs_too and (isinstance(plain, str) or isinstance(given, Mapping)):
+            texts = (plain,) if isinstance(plain, str) else plain
+            if isinstance(texts, tuple) and all(isinstance(text, str) for text in texts):
+                return Example(texts)
+        return task.example(plain)
 
 
 def pipeline(
-    task: str,
+    task: str | None = None,
     model: str | Path | Predictor | None = None,
     *,
     engine: Name | None = None,
     precision: Precision | None = None,
-    device: str | int | None = None,
+    device: Any = None,
     reporter: Reporter | None = None,
     **options: Any,
 ) -> Pipeline:
     """A pipeline for one of the tasks of transformers 4, or next-sentence-prediction or sentence-similarity.
 
-    `model` is a directory or a name as in `load`. `device` may say "cpu" or -1, nothing else.
+    `model` is a directory or a name as in `load`, or a `Predictor`; without `task`, the model tells what it does.
+    `engine` and `precision` are as in `load`. `device` "cpu" or -1 keeps PyTorch from a GPU; one of a GPU, like other
+    arguments that change no answer, is accepted with a note.
 
     >>> pipeline("translation")
     Traceback (most recent call last):
         ...
     bothways.errors.OptionError: no pipeline 'translation'; there are ...
     """
-    name = ALIASES.get(task, task)
+    if isinstance(model, Predictor) and (engine is not None or precision is not None):
+        raise OptionError(
+            "engine and precision choose how a model is loaded, and this one is loaded; give them to load()"
+        )
+    if model is not None and not isinstance(model, str | os.PathLike | Predictor):
+        raise OptionError(
+            f"model is a {type(model).__name__}, expected a directory, a name or a Predictor; a model of transformers "
+            "is read from the directory that save_pretrained wrote, for the model and for its tokenizer"
+        )
+    if task is None and model is not None:
+        if not isinstance(model, Predictor):
+            model = load(model, engine=engine, precision=precision, reporter=reporter)
+        task = next((name for name, kind in KINDS.items() if model.task.name in (kind.task, *_ALSO.get(name, ()))), "")
+    name = ALIASES.get(str(task), str(task))
     if name not in KINDS:
         raise OptionError(f"no pipeline {task!r}; there are {', '.join([*KINDS, *ALIASES])}")
-    if str(device) not in ("None", "-1", "cpu"):  # torch.device("cpu") too
-        raise OptionError(f"device is {device!r}; bothways computes on the processor: leave it out, or say 'cpu'")
-    _refuse(name, options)
-    kind = KINDS[name]
-    model = model or kind.default
+    known, notes = _clean(name, options | {"device": device}, model)
+    model = model or KINDS[name].default
     if model is None:
         raise ModelNotFoundError(
             f"no model was given for {task}; give the directory of one: pipeline({task!r}, model=...). "
             "`bothways finetune` makes one"
         )
     if not isinstance(model, Predictor):
-        settings = {key: value for key, value in kind.settings(options).items() if key in ("pooling", "labels")}
-        model = load(
-            model, task=_task(name, options), engine=engine, precision=precision, reporter=reporter, **settings
-        )
-    return Pipeline(name, model, options)
+        own = None if name == "text-classification" else KINDS[name].task  # a classifier tells texts from pairs itself
+        settings = {"pooling": known.get("pooling", "none")} if name == "feature-extraction" else {}
+        settings |= {"pooling": known["pooling"]} if name == "sentence-similarity" and "pooling" in known else {}
+        cpu: Device | None = "cpu" if device is not None and not _device(device) else None
+        model = load(model, task=own, engine=engine, precision=precision, device=cpu, reporter=reporter, **settings)
+    made = Pipeline(name, model, known, reporter)
+    made.note(notes)
+    return made
 
 
-def _task(name: str, options: Mapping[str, Any]) -> str | None:
-    """The task to load a directory for; a classifier may be one of texts or of pairs, as it says itself."""
-    return None if name == "text-classification" else KINDS[name].task
+def _clean(name: str, options: Options, model: Any = None) -> tuple[dict[str, Any], dict[str, str]]:
+    """The options that a pipeline takes, in one form, and notes on those that are accepted without effect.
 
-
-def _refuse(name: str, options: Mapping[str, Any]) -> None:
-    known = KINDS[name].options
-    for option in options:
-        if option not in known:
+    None means that an option is not given, as in transformers, but for `top_k` of classes, where it means all.
+    Raises `OptionError` for an option that the pipeline does not take.
+    """
+    kind, found, notes = KINDS[name], dict[str, Any](), dict[str, str]()
+    options = dict(options)
+    for inner in ("tokenize_kwargs", "tokenizer_kwargs"):
+        if "truncation" in kind.options and isinstance(options.get(inner), Mapping):
+            options |= options.pop(inner)
+    for option, value in options.items():
+        if value is None and not (option == "top_k" and kind.shape is _classify_shape):
+            continue
+        if option in kind.options:
+            found[option] = _LISTS[option](value) if option in _LISTS else value
+        elif option in _OLD and _OLD[option][0] in kind.options:
+            new, meaning = _OLD[option]
+            found |= {} if meaning(value) is None else {new: meaning(value)}
+            notes[option] = f"{option}={value!r} is an old option of transformers; {new} replaced it"
+        elif option == "device" or option in _HINTS or (option in ("tokenizer", "config") and value == model):
+            why = _device(value) if option == "device" else _HINTS.get(option, "the model's own is always used")
+            notes |= {option: f"{option}={reprlib.repr(value)} has no effect: {why}"} if why else {}
+        else:
             why = _REFUSED.get(option, "")
-            raise OptionError(f"pipeline {name} takes no {option!r}{why}; it takes {', '.join(known) or 'no options'}")
+            raise OptionError(
+                f"pipeline {name} takes no {option!r}{why}; it takes {', '.join(kind.options) or 'no options'}"
+            )
+    return found, notes
+
+
+def _device(device: Any) -> str:
+    """Why a device that transformers takes has no effect, "" for the processor; `OptionError` for what is no device."""
+    written = str(device)
+    if isinstance(device, bool) or not re.fullmatch(r"-1|\d+|auto|(cpu|cuda|mps|xpu|npu|hpu|xla)(:\d+)?", written):
+        raise OptionError(f"device is {device!r}, expected 'cpu' or -1, or a GPU such as 0 or 'cuda:0'")
+    if written == "-1" or written.startswith("cpu"):
+        return ""
+    return "ONNX Runtime and OpenVINO compute on the processor; engine='torch' takes a GPU itself if there is one"
+
+
+def _python(value: Any) -> Any:
+    """Arrays, columns, tables and scalars of numpy, pandas, polars, pyarrow and torch as lists and values of Python."""
+    for name in ("to_pylist", "to_dicts", "tolist", "to_list", "as_py"):
+        method = getattr(value, name, None)
+        if callable(method) and (name != "to_list" or hasattr(value, "__len__")):  # an IterableDataset has it too
+            return method()
+    if hasattr(value, "columns") and hasattr(value, "to_dict"):
+        return value.to_dict("records")
+    return value
+
+
+def _source(name: str, inputs: Any) -> tuple[Iterable[Any], Mode]:
+    """What many inputs are read from, and whether that is a list or a stream."""
+    if isinstance(inputs, str | bytes | Mapping) or not (
+        isinstance(inputs, Iterable) or hasattr(inputs, "__getitem__")
+    ):
+        raise OptionError(f"found {type(inputs).__name__} as the input of {name}, expected texts")
+    if not hasattr(inputs, "__len__"):
+        return inputs, "stream"
+    return inputs if isinstance(inputs, Iterable) else map(inputs.__getitem__, range(len(inputs))), "list"
 
 
 def _plain(given: Any) -> Any:
     """A text, or the texts of a dict with text and text_pair."""
-    if isinstance(given, dict) and "text" in given:
-        return (given["text"], given["text_pair"]) if "text_pair" in given else given["text"]
-    return given
+    if isinstance(given, Mapping) and "text" in given:
+        text, pair = _python(given["text"]), _python(given.get("text_pair"))
+        return text if pair is None else (text, pair)
+    return _python(given)
 
 
 def _like(value: Any, prediction: Any) -> Any:
@@ -180,95 +367,127 @@ def _like(value: Any, prediction: Any) -> Any:
     return wrapped
 
 
-def _is_one(name: str, inputs: Any, options: Mapping[str, Any]) -> bool:
+def _placed(error: Exception, number: int, mode: Mode) -> Exception:
+    return type(error)(f"input {number} (from 0): {error}") if mode == "list" else error
+
+
+def _is_one(name: str, inputs: Any, options: Options) -> bool:
     if name == "next-sentence-prediction":
-        return isinstance(inputs, tuple)
+        return isinstance(inputs, tuple | Mapping)
     if name == "token-classification" and options.get("is_split_into_words"):
-        return isinstance(inputs, list) and all(isinstance(word, str) for word in inputs)
-    return isinstance(inputs, str | dict)
+        return isinstance(inputs, list | tuple) and all(isinstance(word, str) for word in inputs)
+    return isinstance(inputs, str | Mapping)
 
 
-def _window(options: Mapping[str, Any], pieces: str, overlap: str) -> dict[str, Any]:
-    """Settings of windows from options of two names."""
-    names = {"max_pieces": pieces, "overlap": overlap}
-    settings = {key: options[name] for key, name in names.items() if options.get(name) is not None}
-    for key, value in settings.items():
-        if not isinstance(value, int) or value < 0:
-            raise OptionError(f"{names[key]} is {value!r}, expected a number of pieces")
-    return settings
+def _whole(options: Options, name: str, least: int, usual: int | None = None) -> Any:
+    """An option that is a whole number of at least `least`."""
+    value = options.get(name, usual)
+    if value is None:
+        return value
+    try:
+        number = least - 1 if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        expected = f"at least {least}, or None for all" if name == "top_k" else f"at least {least}"
+        raise OptionError(f"{name} is {value!r}, expected " + ("a number of pieces" if least == 0 else expected))
+    return number
+
+
+def _yes(options: Options, name: str) -> bool:
+    """An option that is True or False."""
+    value = options[name]
+    if not isinstance(value, bool | np.bool_):
+        raise OptionError(f"{name} is {value!r}, expected True or False")
+    return bool(value)
+
+
+def _choice(options: Options, name: str, choices: Iterable[str], usual: str) -> str:
+    """An option that is one of a few words, or the enum of transformers for it."""
+    value = options.get(name, usual)
+    word = getattr(value, "value", value)
+    word = word.lower() if isinstance(word, str) else word
+    if word not in choices:
+        raise OptionError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
+    return str(word)
+
+
+def _several(name: str, value: Any) -> list[Any]:
+    """An option that is a collection, of any kind, as a list."""
+    value = _python(value)
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise OptionError(
+            f"{name} is {reprlib.repr(value)}, expected a list of {'words' if name == 'targets' else 'labels'}"
+        )
+    return [_python(one) for one in value]
+
+
+_CUTS = {"true": True, "longest_first": True, "only_first": True, "only_second": True}
+_CUTS |= {"false": False, "do_not_truncate": False}
+
+
+def _cut(options: Options) -> dict[str, Any]:
+    """`long` of a task, from `truncation`: a bool, or a strategy of transformers."""
+    if "truncation" not in options:
+        return {}
+    value = options["truncation"]
+    word = str(value).lower() if isinstance(value, bool | np.bool_) else getattr(value, "value", value)
+    if not isinstance(word, str) or word not in _CUTS:
+        raise OptionError(f"truncation is {value!r}, expected True, False or one of {', '.join(list(_CUTS)[1:4])}")
+    return {"long": "cut" if _CUTS[word] else "window"}
 
 
 _FUNCTIONS = {"softmax": "single", "sigmoid": "multi", "none": "regression"}
 
 
-def _classify_settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    settings = _window(options, "max_length", "stride")
-    function = options.get("function_to_apply")
-    if function is not None:
-        if str(function).lower() not in _FUNCTIONS:
-            raise OptionError(f"function_to_apply is {function!r}, expected one of {', '.join(_FUNCTIONS)}")
-        settings["kind"] = _FUNCTIONS[str(function).lower()]
-    if options.get("truncation"):
-        settings["long"] = "cut"
-    return settings | _best(options)
-
-
-def _best(options: Mapping[str, Any]) -> dict[str, Any]:
-    """No settings: raises `OptionError` where `top_k` is neither None nor a number from 1."""
-    top_k = options.get("top_k")
-    if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
-        raise OptionError(f"top_k is {top_k!r}, expected at least 1, or None for all")
-    return {}
-
-
-def _classify_shape(prediction: Any, given: Any, options: Mapping[str, Any]) -> Any:
-    if prediction.error is not None:
-        answer = {"label": None, "score": None, "error": prediction.error}
-        return [answer] if "top_k" in options else answer
-    scores = sorted(prediction.scores.items(), key=lambda item: -item[1])
-    answers = [{"label": label, "score": score} for label, score in scores]
-    return answers[: options["top_k"]] if "top_k" in options else answers[0]
-
-
-_STRATEGIES = ("none", "simple", "first", "average", "max")
-
-
-def _tag_settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    strategy = str(options.get("aggregation_strategy", "none")).lower().rpartition(".")[2]
-    if strategy not in _STRATEGIES:
-        raise OptionError(f"aggregation_strategy is {strategy!r}, expected one of {', '.join(_STRATEGIES)}")
-    ignored = options.get("ignore_labels", ("O",))
-    if isinstance(ignored, str):
-        raise OptionError(f"ignore_labels is {ignored!r}, expected a list of labels")
-    return {"strategy": strategy, "ignored": tuple(ignored)} | _window(options, "", "stride")
-
-
-def _tag_shape(prediction: Any, given: Any, options: Mapping[str, Any]) -> Any:
-    return prediction.answer(every_score=False)["entities"]
-
-
-def _answer_settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    numbers = {name: options.get(name, usual) for name, usual in (("top_k", 1), ("max_answer_len", 15))}
-    for name, value in numbers.items():
-        if not isinstance(value, int) or value < 1:
-            raise OptionError(f"{name} is {value!r}, expected at least 1")
-    settings = _window(options, "max_seq_len", "doc_stride") | {"align": options.get("align_to_words", True)}
-    settings |= {"top_k": numbers["top_k"], "longest": numbers["max_answer_len"]}
-    if "handle_impossible_answer" in options:
-        settings["empty"] = bool(options["handle_impossible_answer"])
+def _classify_settings(options: Options, task: Task) -> dict[str, Any]:
+    _whole(options, "top_k", 1)
+    settings = _cut(options)
+    if "function_to_apply" in options:
+        settings["kind"] = _FUNCTIONS[_choice(options, "function_to_apply", _FUNCTIONS, "none")]
     return settings
 
 
-def _answer_shape(prediction: Any, given: Any, options: Mapping[str, Any]) -> Any:
+def _classify_shape(prediction: Any, given: Any, options: Options) -> Any:
+    if prediction.error is not None:
+        answer = {"label": None, "score": None, "error": prediction.error}
+        return [answer] if "top_k" in options else answer
+    answers = [{"label": label, "score": score} for label, score in prediction.scores.items()]
+    if options.get("top_k", 0) is _ALL_IN_ORDER:
+        return answers
+    answers.sort(key=lambda answer: -answer["score"])
+    return answers[: options["top_k"]] if "top_k" in options else answers[0]
+
+
+def _tag_settings(options: Options, task: Task) -> dict[str, Any]:
+    strategy = _choice(options, "aggregation_strategy", ("none", "simple", "first", "average", "max"), "none")
+    return {"strategy": strategy, "ignored": tuple(options.get("ignore_labels", ("O",)))}
+
+
+def _tag_shape(prediction: Any, given: Any, options: Options) -> Any:
+    # Copies: inputs with the same text share one prediction.
+    return [dict(entity) for entity in prediction.answer(every_score=False)["entities"]]
+
+
+def _answer_settings(options: Options, task: Task) -> dict[str, Any]:
+    settings = {"top_k": _whole(options, "top_k", 1, 1), "longest": _whole(options, "max_answer_len", 1, 15)}
+    settings["align"] = _yes({"align_to_words": True} | options, "align_to_words")
+    if "handle_impossible_answer" in options:
+        settings["empty"] = _yes(options, "handle_impossible_answer")
+    return settings
+
+
+def _answer_shape(prediction: Any, given: Any, options: Options) -> Any:
     if prediction.error is not None:
         return {"answer": "", "score": 0.0, "start": 0, "end": 0, "error": prediction.error}
     answers = [dict(answer) for answer in prediction.answers[: options.get("top_k", 1)]]
-    return (answers or [prediction.answer(every_score=False)])[0] if options.get("top_k", 1) == 1 else answers
+    answers = answers or [dict(prediction.answer(every_score=False))]
+    return answers[0] if len(answers) == 1 else answers  # as in transformers, also if top_k is more
 
 
 def _questions(inputs: Any, options: dict[str, Any]) -> Any:
     """The ways in which questions are given: dicts, or question= and context=, each one or a list."""
-    question, context = options.pop("question", None), options.pop("context", None)
+    question, context = _python(options.pop("question", None)), _python(options.pop("context", None))
     if (question is None) != (context is None) or (question is None) == (inputs is None):
         raise OptionError("expected question= and context= together, or dicts that hold both")
     if question is None:
@@ -282,64 +501,111 @@ def _questions(inputs: Any, options: dict[str, Any]) -> Any:
     return [{"question": one, "context": other} for one, other in zip(questions, contexts, strict=True)]
 
 
-def _zero_shot_settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    settings: dict[str, Any] = {"template": options.get("hypothesis_template", "This example is {}.")}
+def _zero_shot_settings(options: Options, task: Task) -> dict[str, Any]:
+    settings = _cut(options)
+    if "hypothesis_template" in options:
+        settings["template"] = options["hypothesis_template"]
     if "multi_label" in options:
-        settings["kind"] = "multi" if options["multi_label"] else "single"
+        settings["kind"] = "multi" if _yes(options, "multi_label") else "single"
     return settings
 
 
-def _with_labels(inputs: Iterable[Any], options: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+def _label(label: Any) -> str:
+    """A candidate label as it is put into the template."""
+    if isinstance(label, bool) or not isinstance(label, str | int | float) or label != label:
+        raise OptionError(f"found the candidate label {label!r}, expected a text")
+    return str(label)
+
+
+def _labels(value: Any) -> list[Any]:
+    """candidate_labels as a list: texts or numbers, or for each text a list of its own."""
+    if isinstance(value, str):  # as in transformers
+        value = [label.strip() for label in value.split(",") if label.strip()]
+    labels = _several("candidate_labels", value)
+    nested = [isinstance(one, Iterable) and not isinstance(one, str | bytes) for one in labels]
+    if labels and all(nested):
+        return [_several("candidate_labels", one) for one in labels]
+    problem = label_problem([_label(one) for one in labels]) if labels else "found none"
+    if problem:
+        raise OptionError(f"candidate_labels: {problem}; expected the classes to choose from, as a list or with commas")
+    return labels
+
+
+def _with_labels(inputs: Iterable[Any], labels: list[Any] | None, mode: Mode) -> Iterator[tuple[Any, list[Any]]]:
     """Each text with its candidate labels: the same for all, or a list for each."""
-    labels: Any = options.get("candidate_labels")
-    if isinstance(labels, str):
-        labels = [label.strip() for label in labels.split(",") if label.strip()]
-    if not labels:
+    if labels is None:
         raise OptionError("expected candidate_labels: the classes to choose from, as a list or with commas between")
-    if isinstance(labels[0], str):
+    if not isinstance(labels[0], list):
         return ((text, labels) for text in inputs)
-    if isinstance(inputs, Sequence) and len(inputs) != len(labels):
-        raise OptionError(f"found {len(inputs)} texts and {len(labels)} lists of candidate_labels; expected as many")
-    return ((text, list(own)) for text, own in zip(inputs, labels, strict=True))
+    if mode != "stream":
+        inputs = list(inputs)
+        if len(inputs) != len(labels):
+            raise OptionError(
+                f"found {len(inputs)} texts and {len(labels)} lists of candidate_labels; expected as many"
+            )
+    return _each_with_labels(inputs, labels)
 
 
-def _zero_shot_shape(prediction: Any, given: Any, options: Mapping[str, Any]) -> Any:
-    answer = {
-        "sequence": given[0],
-        "labels": list(prediction.scores),
-        "scores": list(prediction.scores.values()),
-    }
+def _each_with_labels(inputs: Iterable[Any], labels: list[Any]) -> Iterator[tuple[Any, list[Any]]]:
+    number = 0
+    for number, text in enumerate(inputs, start=1):
+        if number > len(labels):
+            raise OptionError(f"found more texts than the {len(labels)} lists of candidate_labels; expected as many")
+        yield text, labels[number - 1]
+    if number < len(labels):
+        raise OptionError(f"found {number} texts and {len(labels)} lists of candidate_labels; expected as many")
+
+
+def _zero_shot_shape(prediction: Any, given: Any, options: Options) -> Any:
+    text, labels = given
+    own = {} if prediction.error is not None else {_label(label): label for label in labels}
+    scores = prediction.scores if own else {}
+    answer = {"sequence": _plain(text), "labels": [own[label] for label in scores], "scores": list(scores.values())}
     return answer if prediction.error is None else answer | {"error": prediction.error}
 
 
-def _fill_settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    targets = options.get("targets") or ()
-    targets = (targets,) if isinstance(targets, str) else tuple(targets)
-    return {"top_k": options.get("top_k", 5), "targets": targets} | _best(options)
+def _words(value: Any) -> list[Any]:
+    """targets of fill-mask."""
+    targets = [value] if isinstance(value, str) else _several("targets", value)
+    if not targets:
+        raise OptionError("targets is empty, expected at least one word; leave it out for all")
+    return targets
 
 
-def _fill_shape(prediction: Any, given: Any, options: Mapping[str, Any]) -> Any:
+def _fill_settings(options: Options, task: Task) -> dict[str, Any]:
+    return {"top_k": _whole(options, "top_k", 1, 5)} | _cut(options)
+
+
+def _fill_shape(prediction: Any, given: Any, options: Options) -> Any:
     if prediction.error is not None:
         return [{"error": prediction.error}]
     masks = prediction.answer(every_score=False)["masks"]
     return masks[0] if len(masks) == 1 else masks
 
 
-def _embed_settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {"pooling": options.get("pooling", "none"), "normalise": bool(options.get("normalise", False))}
+def _embed_settings(options: Options, task: Any) -> dict[str, Any]:
+    pooling = options.get("pooling", "none")
+    settings = _cut(options) | {"pooling": pooling}
+    if "normalize" in options or pooling == "none":
+        settings["normalize"] = _yes({"normalize": False} | options, "normalize")
+    return settings
 
 
-def _embed_shape(prediction: Any, given: Any, options: Mapping[str, Any]) -> Any:
+def _embed_shape(prediction: Any, given: Any, options: Options) -> Any:
     vector = prediction.vector.tolist()
     return [vector] if options.get("pooling", "none") == "none" else vector
 
 
 def _similarity(predictor: Predictor, given: Any) -> Any:
     """{"source_sentence", "sentences"} -> the cosine of each sentence's vector with the source's, None for no text."""
-    sentences = given.get("sentences") if isinstance(given, dict) else None
-    if not isinstance(sentences, list | tuple) or "source_sentence" not in given:
+    sentences = _python(given.get("sentences")) if isinstance(given, Mapping) else None
+    if isinstance(sentences, str) or not isinstance(sentences, Iterable) or "source_sentence" not in given:
         raise OptionError('expected {"source_sentence": ..., "sentences": [...]}')
-    source, *others = predictor([given["source_sentence"], *sentences])
+    texts = [_python(one) for one in (given["source_sentence"], *sentences)]
+    wrong = next((text for text in texts if not isinstance(text, str)), "")
+    if not isinstance(wrong, str):
+        raise DataError(f"found {reprlib.repr(wrong)}, expected a text for the task embed")
+    source, *others = predictor(texts)
     errors = [one.error or source.error for one in others]
     cosines = [
         float(one.vector @ source.vector) if error is None else None for one, error in zip(others, errors, strict=True)
@@ -349,45 +615,77 @@ def _similarity(predictor: Predictor, given: Any) -> Any:
     return _like(cosines, Prediction(**read, error=next((error for error in errors if error), None)))
 
 
-def _similarity_settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {"pooling": options.get("pooling", "mean"), "normalise": True}
+def _similarity_settings(options: Options, task: Any) -> dict[str, Any]:
+    own = "mean" if task.pooling == "none" else task.pooling
+    return {"pooling": options.get("pooling", own), "normalize": True}
 
 
+_ALL_IN_ORDER: Any = 1 << 30  # top_k: all labels, in the order of the outputs
+_LISTS: dict[str, Callable[[Any], Any]] = {
+    "candidate_labels": _labels,
+    "targets": _words,
+    "ignore_labels": lambda value: _several("ignore_labels", value),
+}
+_LONG = ("truncation", "max_length", "stride")
+_WINDOW = ("max_length", "stride")
 KINDS: dict[str, Kind] = {
     "text-classification": Kind(
-        "classify",
-        ("top_k", "function_to_apply", "truncation", "max_length", "stride"),
-        _classify_settings,
-        _classify_shape,
+        "classify", ("top_k", "function_to_apply", *_LONG), _classify_settings, _classify_shape, _WINDOW
     ),
     "token-classification": Kind(
         "tag",
         ("aggregation_strategy", "ignore_labels", "stride", "is_split_into_words"),
         _tag_settings,
         _tag_shape,
+        ("", "stride"),
     ),
     "question-answering": Kind(
         "answer",
         ("top_k", "doc_stride", "max_answer_len", "max_seq_len", "handle_impossible_answer", "align_to_words"),
         _answer_settings,
         _answer_shape,
+        ("max_seq_len", "doc_stride"),
     ),
     "zero-shot-classification": Kind(
-        "zero_shot", ("candidate_labels", "hypothesis_template", "multi_label"), _zero_shot_settings, _zero_shot_shape
+        "zero_shot",
+        ("candidate_labels", "hypothesis_template", "multi_label", *_LONG),
+        _zero_shot_settings,
+        _zero_shot_shape,
+        _WINDOW,
     ),
-    "fill-mask": Kind("fill", ("top_k", "targets"), _fill_settings, _fill_shape),
-    "feature-extraction": Kind("embed", ("pooling", "normalise"), _embed_settings, _embed_shape, "minilm-l6"),
-    "next-sentence-prediction": Kind("next_sentence", ("top_k",), _best, _classify_shape),
-    "sentence-similarity": Kind("embed", ("pooling",), _similarity_settings, _embed_shape, "minilm-l6"),
+    "fill-mask": Kind("fill", ("top_k", "targets", *_LONG), _fill_settings, _fill_shape, _WINDOW),
+    "feature-extraction": Kind(
+        "embed", ("pooling", "normalize", *_LONG), _embed_settings, _embed_shape, _WINDOW, "minilm-l6"
+    ),
+    "next-sentence-prediction": Kind("next_sentence", ("top_k",), _classify_settings, _classify_shape),
+    "sentence-similarity": Kind("embed", ("pooling",), _similarity_settings, _embed_shape, default="minilm-l6"),
 }
 _ALSO = {"text-classification": ("pairs",)}
 ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}
+_HINTS = {
+    "batch_size": "batches are made by length, under a token budget",
+    "num_workers": "texts are tokenized beside the engine",
+    "padding": "a batch is padded as far as it must be, which changes no answer",
+    "framework": "the argument engine chooses what computes",
+    "dtype": "the argument precision chooses it",
+    "torch_dtype": "the argument precision chooses it",
+    "device_map": "the argument engine chooses what computes",
+    "use_fast": "the tokenizer is always the fast one",
+    "trust_remote_code": "code of a checkpoint is never run",
+    "token": "the login of huggingface_hub is used",
+    "use_auth_token": "the login of huggingface_hub is used",
+}
+_OLD: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "topk": ("top_k", lambda value: value),
+    "return_all_scores": ("top_k", lambda value: _ALL_IN_ORDER if value else None),
+    "grouped_entities": ("aggregation_strategy", lambda value: "simple" if value else "none"),
+}
 _REFUSED = {
-    "batch_size": " (batches are made by tokens, always)",
-    "return_all_scores": " (it was replaced by top_k=None)",
-    "grouped_entities": " (it was replaced by aggregation_strategy)",
-    "ignore_subwords": " (it was replaced by aggregation_strategy)",
+    "ignore_subwords": " (it was replaced by aggregation_strategy='first')",
     "tokenizer": " (a model's own is always used)",
-    "padding": " (there is no padding)",
+    "config": " (a model's own is always used)",
+    "revision": " (download that revision, and give its directory)",
+    "return_tensors": " (np.array(result) makes an array)",
+    "normalise": " (it is called normalize)",
     "max_question_len": " (a question is cut only where it is longer than half a window, and `truncated` says so)",
 }

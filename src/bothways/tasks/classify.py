@@ -222,7 +222,7 @@ class Classify(Trainable):
         Of equally good thresholds the one nearest to the present is taken. Of each text no more than its
         `MOST_TUNED` best labels are looked at.
         """
-        if not self.tunes:
+        if not self.tunes or not predictions:
             return self
         known = _places(self.labels)
         few: list[np.ndarray] = []
@@ -392,7 +392,7 @@ def best_threshold(scores: np.ndarray, right: np.ndarray, total: int, present: f
     best = min(np.flatnonzero(f1 == f1.max()), key=lambda place: abs((highs[place] + lows[place]) / 2 - present))
     low, high = float(lows[best]), float(highs[best])
     short = (round((low + high) / 2, digits) for digits in (2, 3, 4))
-    return next((one for one in short if low < one <= high), (low + high) / 2)
+    return next((one for one in short if low < one < high), (low + high) / 2)
 
 
 def shortened(labels: Sequence[str], most: int = 8) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from bothways.errors import CheckpointError, OptionError
+from bothways.tasks.classify import NOT_A_NUMBER, probabilities
 from bothways.tasks.picture import Mark, Picture
 from bothways.tasks.task import (
     Example,
@@ -104,9 +105,8 @@ class Fill(Task):
     def reduce(self, rows: np.ndarray, window: Encoded) -> list[tuple[np.ndarray, np.ndarray]]:
         """(K, V) logits -> for each mask the best pieces and their probabilities."""
         found = []
-        for row in rows.astype(np.float64):
-            shares = np.exp(row - row.max())
-            shares /= shares.sum()
+        for row in rows:
+            (shares,) = probabilities(row[None], "single")
             among = np.arange(len(row)) if window.target.among is None else window.target.among
             best = among[np.argsort(-shares[among], kind="stable")[: self.top_k]]
             found.append((best, shares[best]))
@@ -124,12 +124,13 @@ class Fill(Task):
         places = [tuple(window.offsets[mask].tolist()) for window in windows for mask in window.reads]
         found = [guesses for part in parts for guesses in part]
         more = how_read(windows)
-        if not found:
-            return Filled(error="there is no mask in the text", **more)
         backend, mask = windows[0].target.tokenizer.backend, windows[0].target.tokenizer.mask_id
-        takes_space = backend.get_added_tokens_decoder()[
-            mask
-        ].lstrip  # then a guess brings its own, or joins the word before
+        if not found:
+            return Filled(error=f"there is no mask in the text ({backend.id_to_token(mask)})", **more)
+        if not all(np.isfinite(shares).all() for _, shares in found):
+            return Filled(error=NOT_A_NUMBER, **more)
+        # If the mask takes the space before it, a guess brings its own, or joins the word before.
+        takes_space = backend.get_added_tokens_decoder()[mask].lstrip
         masks = []
         for (start, end), (best, shares) in zip(places, found, strict=True):
             guesses = []

@@ -42,7 +42,7 @@ class ZeroShot(Classify):
             raise OptionError(f"the template is {self.template!r}, expected a text with one {{}} for the label")
         if {"{", "}"} & set(self.template.replace("{}", "")):
             raise OptionError(f"the template {self.template!r} has other braces than {{}}; write it without them")
-        problem = _problem(self.labels) if self.labels else None
+        problem = label_problem(self.labels) if self.labels else None
         if problem is not None:
             raise OptionError(problem)
         if self.kind == "regression":
@@ -80,7 +80,7 @@ class ZeroShot(Classify):
         labels = example.given or self.labels
         if not labels:
             raise OptionError(NO_LABELS)
-        return _problem(labels) if example.texts[0].strip() else "the text is empty"
+        return label_problem(labels) if example.texts[0].strip() else "the text is empty"
 
     def size(self, example: Example) -> int:
         """About how many characters the model reads for an example: its text with each label."""
@@ -134,12 +134,11 @@ class ZeroShot(Classify):
         return Labelled(best, scores[best], scores, chosen, **how_read(windows))
 
 
-def _problem(labels: Sequence[str]) -> str | None:
+def label_problem(labels: Sequence[str]) -> str | None:
     """What is wrong with candidate labels, if anything is."""
     if any(not label.strip() for label in labels):
         return "a label is empty"
-    twice = next((label for place, label in enumerate(labels) if label in labels[:place]), None)
-    return None if twice is None else f"a label is given twice: {twice!r}"
+    return "a label is given twice" if len(set(labels)) < len(labels) else None
 
 
 def entailment_of(labels: Sequence[str]) -> tuple[int, int]:
