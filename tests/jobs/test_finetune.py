@@ -238,12 +238,14 @@ def test_one_label_for_all_is_noticed(base, tmp_path, caplog):
     assert re.search("every dev text was given the label '(good|bad)'; .*class_weights balanced", caplog.text)
 
 
-def test_a_threshold_that_nothing_reaches_is_noticed(base, tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(job.TRAINED["classify"], "tuned", lambda task, *_: task, raising=False)
-    labels = [f"label {number}" for number in range(12)]
-    rows = [{"text": row["text"], "labels": [labels[place]]} for place, row in enumerate(ROWS)]
-    finetune("classify", rows, rows, base=base, out=tmp_path / "out", **FAST | {"epochs": 20, "lr": 1e-3})
-    assert "no label reached the threshold" in caplog.text
+def test_a_threshold_that_nothing_reaches_is_noticed():
+    from bothways.tasks.classify import Classify, Labelled
+
+    task, golds = Classify(("a", "b"), "multi"), [("a",), (), ("b",)]
+    none = [Labelled("a", 0.3, labels=())] * 3
+    assert "no label reached the threshold of 0.5" in "".join(job._answer_notes(task, none, golds))
+    assert not list(job._answer_notes(task, [Labelled("a", 0.6, labels=("a",)), *none[1:]], golds))
+    assert not list(job._answer_notes(task, none, [()] * 3))  # there is nothing to find
 
 
 def test_a_model_that_finds_no_entity_is_noticed(base, tmp_path, caplog):
@@ -280,7 +282,9 @@ def test_progress_is_information_and_no_warning(base, tmp_path, caplog):
     levels = {record.message: record.levelname for record in caplog.records}
     assert any("epoch" in text and "accuracy" in text and "macro_f1" in text for text in levels)
     assert any("the time budget replaces epochs (1)" in text for text in levels)
-    progress = [level for text, level in levels.items() if re.match(r"epoch|\d+ training texts|measuring|loaded", text)]
+    progress = [
+        level for text, level in levels.items() if re.match(r"epoch|\d+ training texts|training for|loaded", text)
+    ]
     assert progress
     assert set(progress) == {"INFO"}
 

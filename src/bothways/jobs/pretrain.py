@@ -140,7 +140,7 @@ def pretrain(
             if directory is None:
                 model = PretrainModel(config, pairs=recipe.nsp)
                 initialise(model, config, generator)
-                lines = [f"{size}, new: {_shape(config)}"]
+                lines = [f"{name_of(size)}, new: {_shape(config)}"]
             else:
                 model, report = load_for_pretraining(directory, generator, pairs=recipe.nsp)
                 lines = report.lines()
