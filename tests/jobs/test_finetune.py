@@ -340,3 +340,11 @@ def test_many_labels_are_weighed_in_bounded_memory():
     class_weights(windows, "multi", 10_000)
     assert tracemalloc.get_traced_memory()[1] < 10e6
     tracemalloc.stop()
+
+
+def test_a_repeated_run_has_the_same_id_and_the_same_file_and_another_run_another(base, tmp_path):
+    for name, more in (("one", {}), ("two", {}), ("three", {"seed": 1})):
+        finetune("classify", ROWS, ROWS, base=base, out=tmp_path / name, **FAST | more)
+    assert weights_of(tmp_path / "one") == weights_of(tmp_path / "two")
+    ids = [json.loads((tmp_path / name / "run.json").read_text())["run"] for name in ("one", "two", "three")]
+    assert ids[0] == ids[1] != ids[2]

@@ -469,7 +469,7 @@ def test_units_of_one_token_only_are_no_pairs_and_no_error():
     from bothways.training.sequences import plan
 
     class Shards:
-        def text(self, shard, part):
+        def text(self, *_):
             return Text(np.array([7, 8], np.uint16), np.array([1, 2]), np.array([0, 1]))
 
     assert len(plan(Shards(), "dev", [0], room=30, pairs=True, seed=(0,))) == 0
