@@ -162,10 +162,10 @@ def test_texts_without_words_are_trained_on_and_the_missing_baseline_is_told(bas
         ({"epochs": 4}, "epochs was 30, now 4"),
         ({"lr": 1e-4}, "lr was 0.005, now 0.0001"),
         ({"seed": 2}, "seed was 0, now 2"),
-        ({"train": ROWS[:-1]}, "another training texts"),
-        ({"dev": ROWS[:-1]}, "another dev texts"),
-        ({"base": "other"}, "another base"),
-        ({"base": "dropout"}, "another config of the base"),
+        ({"train": ROWS[:-1]}, "other training texts"),
+        ({"dev": ROWS[:-1]}, "other dev texts"),
+        ({"base": "other"}, "other base"),
+        ({"base": "dropout"}, "other config of the base"),
     ],
     ids=str,
 )
@@ -273,7 +273,7 @@ def test_what_dev_does_not_test_is_told(base, tmp_path, caplog):
     finetune("classify", ROWS, dev, base=base, out=tmp_path / "out", **FAST)
     assert "1 of 2 dev texts are training texts too" in caplog.text
     assert "no dev text has the label 'bad'" in caplog.text
-    assert "trained for only 3 steps" in caplog.text
+    assert "trained for only 3 step" in caplog.text
 
 
 def test_progress_is_information_and_no_warning(base, tmp_path, caplog):

@@ -120,6 +120,20 @@ def test_a_damaged_checkpoint_is_refused(base, tmp_path):
         fit(model, job, QUIET, resume=True)
 
 
+def test_a_checkpoint_of_another_version_is_refused_in_one_line(base, tmp_path):
+    from bothways.model.checkpoint import write_safetensors
+
+    model, job = setup(base, tmp_path / "run", RECIPE)
+    for metadata in (
+        {},
+        {"identity": "ab12", "state": "{}"},
+        {"identity": "{}", "machine": "{}", "state": '{"steps": 3}'},
+    ):
+        write_safetensors(tmp_path / "run" / CHECKPOINT, {"a": torch.zeros(1)}, metadata)
+        with pytest.raises(CheckpointError, match="of another version of bothways"):
+            fit(model, job, QUIET, resume=True)
+
+
 def test_nothing_to_resume_is_said(base, tmp_path):
     model, job = setup(base, tmp_path / "run", RECIPE)
     with pytest.raises(CheckpointError, match="nothing to resume"):
@@ -185,6 +199,16 @@ def test_a_frozen_encoder_stays_as_it_was(base, tmp_path, precision):
         assert torch.equal(value, before[name]) == name.startswith("encoder."), name
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     assert trained == 2 * (TINY.hidden_size + 1)
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_new_pooler_learns_with_a_frozen_encoder(base, tmp_path, new):
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, freeze_encoder=True))
+    before = weights(model)
+    fit(model, replace(job, pooler_is_new=new), QUIET)
+    moved = {name for name, value in weights(model).items() if not torch.equal(value, before[name])}
+    pooler = {"encoder.pooler.weight", "encoder.pooler.bias"} if new else set()
+    assert moved == {"head.output.weight", "head.output.bias"} | pooler
 
 
 def test_frozen_bert_base_trains_1538_parameters():

@@ -203,6 +203,7 @@ def finetune(
                 time_budget,
                 tensorboard,
                 head_is_new=any(name.startswith("head.") for name in report.new),
+                pooler_is_new=any(name.startswith("encoder.pooler.") for name in report.new),
             )
             state = fit(model, job, reporter, resume=resume, devices=devices)
         if not first:
@@ -261,7 +262,9 @@ def finetune(
     for line in _answer_notes(made, answers, golds):
         reporter.note(line)
     if state.step < FEW_STEPS and time_budget is None:
-        reporter.note(f"the model was trained for only {state.step} steps; with so few texts, more epochs usually help")
+        reporter.note(
+            f"the model was trained for only {state.step} step(s); with so few texts, more epochs usually help"
+        )
     return Run(out, comparison, time.monotonic() - began, state.history)
 
 
