@@ -1,5 +1,6 @@
 """The loop learns, stops, resumes to the same bits, and keeps its promises about order and weight."""
 
+import json
 import os
 import signal
 from dataclasses import replace
@@ -14,12 +15,13 @@ from tests.tiny import ROWS, TINY, write_base
 from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError
 from bothways.jobs.finetune import finetune
 from bothways.model.checkpoint import load_model
+from bothways.model.heads import TaskModel
 from bothways.predictor import load
 from bothways.tasks import Classify
 from bothways.terminal import Reporter
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training import loop
-from bothways.training.finetune import Job, class_weights, fit, window_weights
+from bothways.training.finetune import Job, class_weights, dropout_rate, fit, window_weights
 from bothways.training.loop import CHECKPOINT, State
 from bothways.training.optimizer import Group, MasterAdamW, parameter_groups
 from bothways.training.recipe import Recipe
@@ -118,6 +120,20 @@ def test_a_damaged_checkpoint_is_refused(base, tmp_path):
         fit(model, job, QUIET, resume=True)
 
 
+def test_a_checkpoint_of_another_version_is_refused_in_one_line(base, tmp_path):
+    from bothways.model.checkpoint import write_safetensors
+
+    model, job = setup(base, tmp_path / "run", RECIPE)
+    for metadata in (
+        {},
+        {"identity": "ab12", "state": "{}"},
+        {"identity": "{}", "machine": "{}", "state": '{"steps": 3}'},
+    ):
+        write_safetensors(tmp_path / "run" / CHECKPOINT, {"a": torch.zeros(1)}, metadata)
+        with pytest.raises(CheckpointError, match="of another version of bothways"):
+            fit(model, job, QUIET, resume=True)
+
+
 def test_nothing_to_resume_is_said(base, tmp_path):
     model, job = setup(base, tmp_path / "run", RECIPE)
     with pytest.raises(CheckpointError, match="nothing to resume"):
@@ -183,6 +199,16 @@ def test_a_frozen_encoder_stays_as_it_was(base, tmp_path, precision):
         assert torch.equal(value, before[name]) == name.startswith("encoder."), name
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     assert trained == 2 * (TINY.hidden_size + 1)
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_new_pooler_learns_with_a_frozen_encoder(base, tmp_path, new):
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, freeze_encoder=True))
+    before = weights(model)
+    fit(model, replace(job, pooler_is_new=new), QUIET)
+    moved = {name for name, value in weights(model).items() if not torch.equal(value, before[name])}
+    pooler = {"encoder.pooler.weight", "encoder.pooler.bias"} if new else set()
+    assert moved == {"head.output.weight", "head.output.bias"} | pooler
 
 
 def test_frozen_bert_base_trains_1538_parameters():
@@ -271,14 +297,41 @@ def test_biases_and_norms_do_not_decay_and_lower_layers_learn_slower(base, tmp_p
     assert place["encoder.embeddings.word.weight"].lr_factor == 0.125
 
 
-def test_balanced_weights_equal_scikit_learns(base, tmp_path):
+def targets(values: list) -> list[Encoded]:
+    """Windows of which only the targets matter, each of a text of its own."""
+    none = np.zeros(0, np.int32)
+    return [Encoded(none, none, none, none, none, number, 0, target=value) for number, value in enumerate(values)]
+
+
+@pytest.mark.parametrize("absent", [None, 0, 2, 4])
+def test_balanced_weights_equal_scikit_learns_for_the_classes_that_occur(absent):
     from sklearn.utils.class_weight import compute_class_weight
 
-    rows = ROWS + [{"text": f"great film {number}", "label": "good"} for number in range(9)]
-    _, job = setup(base, tmp_path / "run", RECIPE, rows=rows)
-    targets = np.array([window.target for window in job.windows])
-    expected = compute_class_weight("balanced", classes=np.unique(targets), y=targets)
-    np.testing.assert_allclose(class_weights(job.windows, "single", 2), expected, rtol=1e-6)
+    values = np.array([value for value in [0, 1, 1, 2, 2, 2, 3, 4, 4, 4, 4] if value != absent])
+    expected = np.ones(5)
+    classes = np.unique(values)
+    expected[classes] = compute_class_weight("balanced", classes=classes, y=values)
+    np.testing.assert_allclose(class_weights(targets(values.tolist()), "single", 5), expected, rtol=1e-6)
+    words = targets([values[:3], values[3:]])
+    np.testing.assert_allclose(class_weights(words, "tokens", 5), expected, rtol=1e-6)
+
+
+def test_balanced_weights_of_several_labels_are_bounded():
+    values = [np.array([number == 0, number % 4 == 0, 1, 0], np.float32) for number in range(4000)]
+    found = class_weights(targets(values), "multi", 4)
+    assert found.tolist() == pytest.approx([100.0, 3.0, 0.01, 1.0])
+
+
+def test_balanced_tags_are_learned_if_the_last_tag_never_occurs(base, tmp_path):
+    rows = [
+        {"words": ["Ann", "Lee", "in", "Bonn"], "tags": ["B-PER", "I-PER", "O", "B-ZZZ"]},
+        {"words": ["Kim", "saw", "Rome"], "tags": ["B-PER", "O", "B-ZZZ"]},
+    ]
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = replace(RECIPE, epochs=1, class_weights="balanced", max_pieces=16, overlap=4)
+    run = finetune("tag", path, path, base=base, out=tmp_path / "run", recipe=recipe, export="none")
+    assert np.isfinite([line["loss"] for line in run.history if "loss" in line]).all()
 
 
 def test_a_long_text_weighs_as_much_as_a_short_one(base, tmp_path):
@@ -328,12 +381,65 @@ def test_state_survives_json():
     assert State(**json.loads(json.dumps(asdict(state)))) == state
 
 
-def test_loop_leaves_the_handler_of_ctrl_c_as_it_was(base, tmp_path):
-    before = signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_noted_a_second_one_obeyed_and_the_handlers_are_as_they_were(sent):
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     with loop._interruptible() as stop:
-        assert signal.getsignal(signal.SIGINT) is not before
         assert not stop()
-    assert signal.getsignal(signal.SIGINT) is before
+        os.kill(os.getpid(), sent)
+        assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), sent)
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_between_equal_accuracies_the_better_macro_f1_is_kept(base, tmp_path):
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, epochs=4))
+    pairs = [(0.7, 0.4), (0.7, 0.6), (0.7, 0.5), (0.6, 0.9)]
+    figures = iter([{"accuracy": accuracy, "macro_f1": f1} for accuracy, f1 in pairs])
+    state = fit(model, replace(job, evaluate=lambda: next(figures)), QUIET)
+    assert (state.best, state.best_tie, state.best_step) == (0.7, 0.6, 6)
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("-inf")])
+def test_a_metric_that_is_not_a_number_is_never_the_best(base, tmp_path, loss):
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, epochs=3))
+    values = iter([loss, 0.2, loss])
+    state = fit(model, replace(job, evaluate=lambda: {"accuracy": next(values)}), QUIET)
+    assert (state.best, state.best_step) == (0.2, 6)
+
+
+def test_a_run_resumed_on_another_system_is_told(base, tmp_path, monkeypatch, caplog):
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, eval_every=5), stop_at=1)
+    with pytest.raises(InterruptedRunError):
+        fit(model, job, QUIET)
+    monkeypatch.setattr(loop, "_machine", lambda: {"processor": "another", "threads": 99, "torch": torch.__version__})
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, eval_every=5))
+    fit(model, job, QUIET, resume=True)
+    assert "the last bits can differ" in caplog.text
+    assert "now 99" in caplog.text
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+def test_the_dropout_of_a_run_holds_within_it_only(family):
+    config = TINY.replace(family=family, type_vocab_size=0 if family == "distilbert" else 2, max_position_embeddings=34)
+    for head, given, before in (("tokens", 0.5, 0.1), ("spans", 0.5 if family == "distilbert" else 0.0, None)):
+        model = TaskModel(config, head, 2)
+        rate = model.head.rate
+        with dropout_rate(model, 0.5):
+            assert (
+                model.config.hidden_dropout_prob == model.encoder.layers[0].config.attention_probs_dropout_prob == 0.5
+            )
+            assert model.head.rate == given
+        assert model.config == model.encoder.layers[0].config == config
+        assert model.head.rate == rate
+        assert before in (None, rate)
+
+
+def test_the_first_step_of_a_time_budget_learns(base, tmp_path):
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, precision="fp32"), time_budget=0.3)
+    state = fit(model, job, QUIET)
+    assert state.history[0]["lr"] > 0
 
 
 def test_masters_begin_with_the_fp32_weights_not_with_their_bf16_rounding(base, tmp_path):

@@ -455,3 +455,21 @@ def test_finetune_in_two_processes_makes_the_steps_of_one(tmp_path):
     ]
     assert curves[1] == pytest.approx(curves[0], abs=1e-4)
     assert (tmp_path / "two" / "report.html").is_file()
+
+
+def test_a_part_without_a_pair_has_no_sequences():
+    from bothways.training.sequences import _exchanged
+
+    rows = np.zeros((0, 7), np.int64)
+    assert _exchanged(rows, np.zeros(0, np.int64), 30, np.random.default_rng(0)).shape == (0, 7)
+
+
+def test_units_of_one_token_only_are_no_pairs_and_no_error():
+    from bothways.training.corpus import Text
+    from bothways.training.sequences import plan
+
+    class Shards:
+        def text(self, *_):
+            return Text(np.array([7, 8], np.uint16), np.array([1, 2]), np.array([0, 1]))
+
+    assert len(plan(Shards(), "dev", [0], room=30, pairs=True, seed=(0,))) == 0

@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import json
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -31,7 +30,7 @@ from bothways.jobs.directory import (
     terminable,
     work_directory,
 )
-from bothways.jobs.settings import circumstances, hash_of, name_of, options_from, revision_of
+from bothways.jobs.settings import circumstances, hash_of, name_of, options_from, revision_of, run_id
 from bothways.model.catalogue import find_model
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.predictor import Predictor
@@ -129,7 +128,6 @@ def finetune(
     encoded = made.encode(kept, tokenizer)
     windows = [window for window in encoded if window.target is not None and len(window.reads)]
     facts: dict[str, Any] = {
-        "run": uuid.uuid4().hex,
         "base": name_of(base),
         "base_revision": revision_of(base_directory),
         "base_sha256": hash_of(base_directory / WEIGHTS),
@@ -193,6 +191,7 @@ def finetune(
             precision = best_precision(devices.device) if recipe.precision == "auto" else recipe.precision
             precision = devices.told(precision)
             facts |= {"precision": precision, "processes": devices.size}
+            identity = _identity(facts, made, windows, dev_examples, base_directory)
             job = Job(
                 windows,
                 made.loss,
@@ -200,17 +199,21 @@ def finetune(
                 made.headline,
                 recipe,
                 work,
-                _identity(facts, made, windows, dev_examples, base_directory),
+                identity,
                 precision,
                 time_budget,
                 tensorboard,
                 head_is_new=any(name.startswith("head.") for name in report.new),
+                pooler_is_new=any(name.startswith("encoder.pooler.") for name in report.new),
             )
             state = fit(model, job, reporter, resume=resume, devices=devices)
         if not first:
             return Run(out, None, time.monotonic() - began, state.history, first=False)
         try:
-            write_safetensors(work / WEIGHTS, model_tensors(model), {"format": "pt", "run": facts["run"]})
+            made = made.tuned(predictor.predict_examples(dev_examples, reporter), golds) if made.tunes else made
+            tensors = model_tensors(model)
+            facts["run"] = run_id(identity | {"task": made.as_json()}, tensors)
+            write_safetensors(work / WEIGHTS, tensors, {"format": "pt", "run": facts["run"]})
             facts |= {
                 "trained_parameters": sum(part.numel() for part in model.parameters() if part.requires_grad),
                 "steps": state.step,
@@ -220,7 +223,6 @@ def finetune(
                 "graph": "none",
                 **circumstances(),
             }
-            made = made.tuned(predictor.predict_examples(dev_examples, reporter), golds) if made.tunes else made
             Artifact(work, model.config, made, tokenizer).write()
             facts |= {"sha256": hash_of(work / WEIGHTS), "tokenizer_sha256": hash_of(work / "tokenizer.json")}
             artifact = Artifact(work, model.config, made, tokenizer, facts)
@@ -261,7 +263,9 @@ def finetune(
     for line in _answer_notes(made, answers, golds):
         reporter.note(line)
     if state.step < FEW_STEPS and time_budget is None:
-        reporter.note(f"the model was trained for only {state.step} steps; with so few texts, more epochs usually help")
+        reporter.note(
+            f"the model was trained for only {state.step} step(s); with so few texts, more epochs usually help"
+        )
     return Run(out, comparison, time.monotonic() - began, state.history)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import time
-import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from bothways.jobs.directory import (
     terminable,
     work_directory,
 )
-from bothways.jobs.settings import circumstances, hash_of, name_of, options_from, revision_of
+from bothways.jobs.settings import circumstances, hash_of, name_of, options_from, revision_of, run_id
 from bothways.model.catalogue import CATALOGUE, find_model
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.runtime.artifact import CHECKPOINT, RUN
@@ -140,7 +139,7 @@ def pretrain(
             if directory is None:
                 model = PretrainModel(config, pairs=recipe.nsp)
                 initialise(model, config, generator)
-                lines = [f"{size}, new: {_shape(config)}"]
+                lines = [f"{name_of(size)}, new: {_shape(config)}"]
             else:
                 model, report = load_for_pretraining(directory, generator, pairs=recipe.nsp)
                 lines = report.lines()
@@ -154,7 +153,6 @@ def pretrain(
             precision = devices.told(precision)
             work = Work(model, text, tokenizer, recipe, precision, devices)
             facts: dict[str, Any] = {
-                "run": uuid.uuid4().hex,
                 "base": None if base is None else name_of(base),
                 "base_revision": None if directory is None else revision_of(directory),
                 "base_sha256": None if directory is None else hash_of(directory / WEIGHTS),
@@ -180,18 +178,21 @@ def pretrain(
             reporter.say(f"{text.documents:,} documents, {text.pieces:,} pieces to train on")
             if not text.held_out():
                 reporter.note("too little text to hold any out, so nothing is judged")
+            parts = _identity(facts, config, text.identity, directory)
             state = pretrain_model(
                 work,
                 reporter,
                 directory=folder,
-                identity=_identity(facts, config, text.identity, directory),
+                identity=parts,
                 lr=recipe.peak_lr(config, continued=directory is not None),
                 time_budget=time_budget,
                 resume=resume,
             )
             dev: dict[str, float] = next((line["dev"] for line in reversed(state.history) if line.get("dev")), {})
             if first:
-                write_safetensors(folder / WEIGHTS, model_tensors(model), {"format": "pt", "run": facts["run"]})
+                tensors = model_tensors(model)
+                facts["run"] = run_id(parts, tensors)
+                write_safetensors(folder / WEIGHTS, tensors, {"format": "pt", "run": facts["run"]})
                 facts |= {
                     "steps": state.step,
                     "training_seconds": round(state.seconds, 1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -12,6 +13,8 @@ from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bothways.analysis.summary import machine, versions
 from bothways.errors import OptionError
@@ -79,6 +82,18 @@ def hash_of(path: object) -> str | None:
         return None
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def run_id(identity: Mapping[str, Any], tensors: Mapping[str, Any]) -> str:
+    """32 hexadecimal digits that all parts of a model carry, so that parts of two models are noticed.
+
+    A hash of what was trained and what came out: the same run, resumed or repeated to the same bits, has the same.
+    """
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensors[name].cpu().numpy()).data)
+    return digest.hexdigest()[:32]
 
 
 def revision_of(directory: Path) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,8 +125,22 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
     with replacing(path) as temporary:
         try:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+            if len(metadata) > 1:
+                _order_metadata(temporary)
         except SafetensorError as error:
             raise OSError(None, str(error)) from error
+
+
+def _order_metadata(path: Path) -> None:
+    """Sort the metadata of a safetensors file, which has a random order, so that equal contents are equal files."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def load_model(

@@ -39,7 +39,8 @@ class Job:
 
     `loss` is a name in `LOSSES`. `evaluate` gives the dev metrics of the model as it is; `metric` names the one
     that decides. `identity` holds what the weights depend on, so that no other run's checkpoint is resumed.
-    `head_is_new` is false if the head was trained before, on the targets' own scale.
+    `head_is_new` is false if the head was trained before, on the targets' own scale; a new pooler learns with a frozen
+    encoder too.
     """
 
     windows: Sequence[Encoded]
@@ -53,6 +54,7 @@ class Job:
     time_budget: float | None = None  # seconds
     tensorboard: bool = False
     head_is_new: bool = True
+    pooler_is_new: bool = False
 
 
 def fit(model: TaskModel, job: Job, reporter: Reporter, *, resume: bool = False, devices: Devices = ALONE) -> State:
@@ -68,6 +70,8 @@ def _fit(model: TaskModel, job: Job, reporter: Reporter, *, resume: bool, device
     recipe = job.recipe
     if recipe.freeze_encoder:
         model.encoder.requires_grad_(False)
+        if job.pooler_is_new and model.encoder.pooler is not None:
+            model.encoder.pooler.requires_grad_(True)
     model.to(devices.device)
     work = _FineTuning(model, job, devices)
     if work.scale is not None and not job.head_is_new:

@@ -287,17 +287,22 @@ class _Run:
         if not path.is_file():
             raise CheckpointError(f"{path}: not there, so there is nothing to resume; leave out --resume")
         tensors, metadata = read_safetensors(path)
-        known, given = json.loads(metadata.get("identity", "{}")), json.loads(json.dumps(dict(self.plan.identity)))
-        other = _differences(known, given)
+        try:
+            known, machine, state = (dict(json.loads(metadata[name])) for name in ("identity", "machine", "state"))
+            self.state = State(**state)
+        except (KeyError, ValueError, TypeError) as error:
+            raise CheckpointError(
+                f"{path}: of another version of bothways ({error!r}); --overwrite starts again"
+            ) from error
+        other = _differences(known, json.loads(json.dumps(dict(self.plan.identity))))
         if other:
             raise CheckpointError(
                 f"{path}: belongs to a run with other data, base or settings ({'; '.join(other)}); "
                 "repeat the first command exactly, or choose another output directory"
             )
-        other = _differences(json.loads(metadata.get("machine", "{}")), _machine())
+        other = _differences(machine, _machine())
         if other:
             self.reporter.note(f"resumed on another system, so the last bits can differ: {'; '.join(other)}")
-        self.state = State(**json.loads(metadata["state"]))
         self.work.state = self.state.work
         self.optimizer.restore(tensors)
         self.best_weights = {
@@ -318,14 +323,14 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     """What differs, in a few words each; of long values such as hashes only the name.
 
     >>> _differences({"epochs": 3, "base": "0" * 64}, {"epochs": 4, "base": "1" * 64})
-    ['epochs was 3, now 4', 'another base']
+    ['epochs was 3, now 4', 'other base']
     """
     found = []
     for name in {**before, **now}:
         values = [str(each.get(name)) for each in (before, now)]
         if values[0] != values[1]:
             short = max(map(len, values)) <= 40
-            found.append(f"{name} was {values[0]}, now {values[1]}" if short else f"another {name}")
+            found.append(f"{name} was {values[0]}, now {values[1]}" if short else f"other {name}")
     return found
 
 
