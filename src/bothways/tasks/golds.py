@@ -7,6 +7,8 @@ import logging
 import math
 import re
 import reprlib
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from numbers import Number, Real
@@ -17,6 +19,8 @@ from bothways.text.files import Columns, Kind, clean_label, plain_name, split_qu
 from bothways.text.memory import is_missing, plain
 
 NUMBER_COLUMNS = ("score", "similarity")
+MANY = 10  # labels that occur once, or half as many different whole numbers, before anything is said of them
+LISTED = 3  # labels in a message
 NO_GOLD = "-"  # in a column "gold_label": the annotators of SNLI and MNLI did not agree
 _LOG = logging.getLogger("bothways")
 _WHOLE = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.0*)?")
@@ -84,6 +88,43 @@ def speller(values: Iterable[Any], names: Sequence[str] = ()) -> Callable[[Any],
     if all(_number(value) is not None for value in values):
         return lambda value: _whole(value) or repr(_number(value))
     return lambda value: _text(value)
+
+
+def label_notes(golds: Sequence[Any]) -> list[str]:
+    """What a user should know of the labels of training rows, a line each."""
+    if all(isinstance(gold, float) for gold in golds):
+        return [
+            f"the labels are numbers from {min(golds):g} to {max(golds):g}, learned by regression; --kind single "
+            "takes them as names of classes"
+        ]
+    counts = Counter(label for gold in golds for label in ((gold,) if isinstance(gold, str) else gold))
+    notes = []
+    alike: dict[str, list[str]] = {}
+    for label in counts:
+        alike.setdefault(skeleton(label), []).append(label)
+    for some in [sorted(labels) for labels in alike.values() if len(labels) > 1][:LISTED]:
+        notes.append(f"the labels {', '.join(map(ascii, some))} differ only in case, spaces or look, and are different")
+    once = [label for label, count in counts.items() if count == 1]
+    if len(once) >= MANY and 3 * len(once) >= len(counts):
+        notes.append(
+            f"{len(once):,} of {len(counts):,} labels occur once ({', '.join(map(repr, once[:LISTED]))} ...): a model "
+            "cannot learn them; check the label column"
+        )
+    if len(counts) >= 2 * MANY and all(_whole(label) is not None for label in counts):
+        notes.append(f"the labels are {len(counts):,} whole numbers, learned as classes; --kind regression for amounts")
+    quoted = [label for label in counts if len(label) > 1 and label.startswith('"') and label.endswith('"')]
+    if quoted:
+        notes.append(f"the label {quoted[0]} is in quotes; if they are not part of it, save the file as .csv")
+    return notes
+
+
+def skeleton(label: str) -> str:
+    """What two labels have in common that a reader may take for the same.
+
+    >>> skeleton("Very  Good") == skeleton("very-good") == skeleton("very_good ")
+    True
+    """
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", label).casefold()) or label
 
 
 def _text(value: Any) -> str:

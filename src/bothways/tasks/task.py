@@ -368,7 +368,9 @@ def _inputs(rows: Iterator[Row], texts: Sequence[Sequence[str]], columns: Column
     for row in rows:
         if row.error is None and not found:
             found = _text_columns(row, texts, columns)
-        words, error = (("",) * len(texts), row.error) if row.error is not None else _texts(row, found, name_column=len(found) > 1)
+        words, error = (
+            (("",) * len(texts), row.error) if row.error is not None else _texts(row, found, name_column=len(found) > 1)
+        )
         yield Example(words, None, row.where, None, row.values or None, row.number, error)
 
 
