@@ -132,7 +132,7 @@ def test_vectors_of_zeros_and_ones_need_the_names_of_their_places():
 def test_a_multi_label_task_may_have_one_label_that_some_rows_lack():
     rows = [{"text": "a", "labels": ["x"]}, {"text": "b", "labels": []}]
     assert Classify.learn(Classify.read(rows, Columns())).labels == ("x",)
-    with pytest.raises(DataError, match=r"^row 1 and below: every row has 'x'; expected at least two classes"):
+    with pytest.raises(DataError, match=r"^row 1 and below: every row has the label 'x'; expected"):
         Classify.learn(Classify.read(rows[:1] * 2, Columns()))
     with pytest.raises(DataError, match=r"every row has no label"):
         Classify.learn(Classify.read(rows[1:] * 2, Columns()))
@@ -198,3 +198,11 @@ def test_rows_on_which_annotators_did_not_agree_are_left_out_and_counted(caplog)
 def test_one_label_is_spelled_as_it_is():
     assert speller(["1.0"])("1.0") == "1"
     assert speller(["B-PER"])("B-PER") == "B-PER"
+
+
+def test_label_names_that_no_row_has_are_noted(caplog):
+    assert golds("0", "1", label_names="arts, culture,news") == ["arts", "culture"]
+    assert caplog.messages == ["no row has the last 1 of 3 label names ('news')"]
+    caplog.clear()
+    golds("0", "2", label_names="a,b,c")
+    assert not caplog.messages

@@ -114,7 +114,7 @@ class Classify(Trainable):
             return cls(labels=("score",), kind=kind, **settings)
         labels = {label for example in examples for label in labels_of(example.gold)}
         if len({labels_of(example.gold) for example in examples}) < 2:
-            found = ", ".join(map(repr, sorted(labels))) or "no label"
+            found = f"the label {', '.join(map(repr, sorted(labels)))}" if labels else "no label"
             raise DataError(f"{where}: every row has {found}; expected at least two classes to tell apart")
         return cls(labels=tuple(sorted(labels, key=_natural)), kind=kind, **settings)
 

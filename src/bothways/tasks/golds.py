@@ -61,6 +61,7 @@ def golds_of(cells: Sequence[Cell], column: str, columns: Columns) -> list[Any]:
         names = tuple(dict.fromkeys(_name(cell.where, spell(part), columns) for part in some))
         several = isinstance(cell.value, list | tuple) or columns.separator is not None or kind == "multi"
         golds.append(None if out else names if several else names[0])
+    _note_unused([name for gold in golds for name in ((gold,) if isinstance(gold, str) else gold or ())], columns)
     return golds
 
 
@@ -126,6 +127,15 @@ def skeleton(label: str) -> str:
     True
     """
     return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", label).casefold()) or label
+
+
+def _note_unused(labels: Iterable[str], columns: Columns) -> None:
+    """Say which of the last label names do not occur, as when a name with a comma has become two."""
+    names, known = columns.names(), set(labels)
+    last = max((place for place, name in enumerate(names) if name in known), default=-1)
+    if 0 <= last < len(names) - 1:
+        some = ", ".join(map(repr, names[last + 1 :][:LISTED]))
+        _LOG.warning("no row has the last %d of %d label names (%s)", len(names) - 1 - last, len(names), some)
 
 
 def _text(value: Any) -> str:

@@ -79,9 +79,7 @@ def contradictions(examples: Sequence[Example]) -> list[str]:
     if not different:
         return []
     (one, where), (other, there), *_ = different[0].items()
-    return [
-        f"texts with different labels: {len(different):,}, for example {one!r} at {where} and {other!r} at {there}"
-    ]
+    return [f"texts with different labels: {len(different):,}, for example {one!r} at {where} and {other!r} at {there}"]
 
 
 def _compared(example: Example, together: int | None) -> tuple[str, ...]:

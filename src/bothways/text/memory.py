@@ -48,7 +48,7 @@ def is_missing(value: Any) -> bool:
         return False
 
 
-def memory_rows(source: Iterable[Any], *, texts: bool) -> Iterator[Found]:
+def memory_rows(source: Any, *, texts: bool) -> Iterator[Found]:
     """The rows of a list of dicts, a data frame (pandas, polars, pyarrow), a data set or any other iterable.
 
     With `texts` (for prediction), an item may be a text, and the numbers of class labels stay as they are; else they
