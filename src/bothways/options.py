@@ -10,9 +10,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from bothways.errors import OptionError
 
 
-def option(default: Any, text: str) -> Any:
-    """A dataclass field that is an option, with its default and its help."""
-    return field(default=default, metadata={"help": text})
+def option(default: Any, text: str, kind: Any = None) -> Any:
+    """A dataclass field that is an option, with its default, its help, and its type on the command line if another."""
+    return field(default=default, metadata={"help": text, "kind": kind})
 
 
 def check_options(record: Any, limits: dict[str, tuple[float, float]]) -> None:
@@ -43,7 +43,7 @@ def with_options(
         for record in records:
             types = get_type_hints(record)
             for item in fields(record):
-                annotation = annotate(types[item.name], item.name, item.metadata["help"])
+                annotation = annotate(item.metadata["kind"] or types[item.name], item.name, item.metadata["help"])
                 added.append(
                     inspect.Parameter(
                         item.name, inspect.Parameter.KEYWORD_ONLY, default=item.default, annotation=annotation

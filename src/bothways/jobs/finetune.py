@@ -37,8 +37,8 @@ from bothways.predictor import Predictor
 from bothways.runtime.artifact import CHECKPOINT, RUN, Artifact, continued
 from bothways.storage import write_text
 from bothways.tasks import TRAINED, Trainable
-from bothways.tasks.split import set_aside
-from bothways.tasks.task import Example, Gold, labels_of
+from bothways.tasks.split import set_aside, shared
+from bothways.tasks.task import Example, Gold
 from bothways.terminal import Reporter
 from bothways.text.files import Columns, Source
 from bothways.text.tokenizer import Encoded, Tokenizer
@@ -112,7 +112,8 @@ def finetune(
         kept, dev_examples = set_aside(kept, DEV_SHARE, recipe.seed, together=made.together)
         dev_name = f"{100 * DEV_SHARE:.0f} % of the training texts set aside, seed {recipe.seed}"
     else:
-        dev_examples, dev_name = TRAINED[task].read(dev, columns), name_of(dev)
+        columns_of_dev = replace(columns, kind=columns.kind or getattr(made, "kind", None))  # as train has been read
+        dev_examples, dev_name = TRAINED[task].read(dev, columns_of_dev), name_of(dev)
     made.check(dev_examples)
     base_directory = find_model(base)
     if base_directory.resolve() == out.resolve():
@@ -169,7 +170,7 @@ def finetune(
                 f"{len(kept):,} training texts in {len(windows):,} windows, {len(dev_examples):,} dev texts "
                 f"({dev_name}); {made.describe()}"
             )
-            for line in (*made.noticed(kept), *_data_notes(made, kept, dev_examples)):
+            for line in (*made.noticed(kept), *shared(kept, dev_examples)):
                 reporter.note(line)
             if max_pieces < wanted:
                 reporter.note(f"{base} reads at most {max_pieces} pieces at once, so windows are no longer than that")
@@ -267,27 +268,6 @@ def finetune(
             f"the model was trained for only {state.step} step(s); with so few texts, more epochs usually help"
         )
     return Run(out, comparison, time.monotonic() - began, state.history)
-
-
-def _data_notes(task: Trainable, train: Sequence[Example], dev: Sequence[Example]) -> Iterator[str]:
-    """What makes figures on dev say less than they seem to."""
-    known = {_plain(example) for example in train}
-    twice = sum(_plain(example) in known for example in dev)
-    if twice:
-        yield (
-            f"{twice:,} of {len(dev):,} dev texts are training texts too, so the dev scores are too good; "
-            "remove them from one of the files"
-        )
-    if task.loss in ("single", "multi"):
-        there = {label for example in dev for label in labels_of(example.gold)}
-        missing = [label for label in task.labels if label not in there]
-        if missing:
-            shown = ", ".join(map(repr, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-            yield f"no dev text has the label {shown}, so the dev scores say nothing about it"
-
-
-def _plain(example: Example) -> tuple[str, ...]:
-    return tuple(" ".join(text.lower().split()) for text in example.texts)
 
 
 def _answer_notes(task: Trainable, predictions: Sequence[Any], golds: Sequence[Gold]) -> Iterator[str]:
