@@ -172,7 +172,7 @@ def test_a_span_inside_a_word_cuts_the_word():
 @pytest.mark.parametrize(
     ("spans", "message"),
     [
-        ([{"start": 0, "end": 99, "label": "X"}], "go beyond the 5 characters"),
+        ([{"start": 0, "end": 99, "label": "X"}], "goes beyond the 5 characters"),
         ([{"start": 0, "end": 3, "label": "X"}, {"start": 2, "end": 4, "label": "X"}], "overlap"),
         ([{"start": 0, "label": "X"}], "is not"),
         ("PER", 'no list "spans"'),

@@ -19,6 +19,7 @@ import numpy as np
 from bothways.errors import DataError
 from bothways.metrics import Scores, answer_scores, answering
 from bothways.tasks.picture import Mark, Picture
+from bothways.tasks.questions import Given, read_answered, read_questions
 from bothways.tasks.task import (
     Example,
     Gold,
@@ -27,7 +28,6 @@ from bothways.tasks.task import (
     Trainable,
     how_read,
 )
-from bothways.tasks.questions import Given, read_answered, read_questions
 from bothways.text.files import Columns, Source
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.text.words import word_edges

@@ -134,7 +134,8 @@ def _listed(row: Row, columns: Columns) -> list[tuple[str, int | None]]:
         starts = [None] * len(found)
     if len(starts) != len(found):
         raise DataError(
-            f"{row.where}: found {len(found)} answers and {len(starts)} numbers in answer_start, expected as many of each"
+            f"{row.where}: found {len(found)} answers and {len(starts)} numbers in answer_start, expected as many of "
+            "each"
         )
     answers = [_answer(one, start, row) for one, start in zip(found, starts, strict=True)]
     return [(text, start) for text, start in answers if text]

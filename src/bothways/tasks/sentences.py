@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from bothways.errors import DataError, OptionError
 from bothways.metrics import entity_spans
 from bothways.tasks.task import Example, named
-from bothways.text.columns import Sentence, detect_scheme, is_columns, normalized, read_sentences
+from bothways.text.columns import Sentence, detect_scheme, is_columns, is_marked, normalized, read_sentences
 from bothways.text.files import RECORDS, TABLES, UNPACK, Columns, Row, Source, find_optional_column, read_rows
 from bothways.text.schemes import to_bio
 from bothways.text.spans import Span, cut_words, plain, read_spans, tag_words
@@ -22,7 +23,10 @@ _SENTENCES = ("sentence #", "sentence_id", "sentence id", "sentence_idx", "sente
 _WORDS = ("words", "tokens", "word", "token")
 _TEXTS = ("text", "sentence", "content")
 _TAGS = ("tags", "ner_tags", "tag", "ner_tag", "ner", "labels", "label")
-_SPANS = ("spans", "entities", "label", "labels", "annotations", *_TAGS)
+_SPANS = ("spans", "entities", "label", "labels", *_TAGS)
+
+
+_ONE_WORD = "write a column 'sentence_id', a file of words and tags (.conll), or lists in JSON lines"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,8 @@ def read_tagged(source: Source, columns: Columns) -> list[Example]:
         found = [(of_words(one), one) for one in read_sentences(str(source), **_numbers(columns))]
     else:
         found = [_sentence(*one, columns) for one in _sentence_rows(read_rows(source, header=columns.header))]
+        if len(found) > 1 and all(_is_one_word(example, columns) for example, _ in found):
+            raise DataError(f"{found[0][0].where}: every row holds one word; {_ONE_WORD}")
     sentences, renamed = normalized([sentence for _, sentence in found])
     scheme = detect_scheme(sentences)
     examples = []
@@ -145,26 +151,46 @@ def _cell(row: Row, wanted: str | None, usual: Sequence[str]) -> tuple[str, Any]
 
 def _text_of(row: Row, group: Sequence[Row], columns: Columns) -> Example:
     """The text or the words of a row, or of the rows of a sentence."""
+    name = ""
+    words: Any = None
     if group:
-        words: Any = [_cell(one, columns.text_column, _WORDS)[1] for one in group]
+        words = [_cell(one, columns.text_column, _WORDS)[1] for one in group]
     else:
         name, words = _cell(row, columns.text_column, (*_WORDS, *_TEXTS))
-        if isinstance(words, str) and words.lstrip().startswith("[") and name.strip().casefold() in _WORDS:
-            raise DataError(
-                f"{row.where}: the words in {name!r} are a list written as text; write JSON lines or Parquet"
-            )
     if isinstance(words, str):
-        return Example((words,), None, row.where, row=row.values)
+        singular = name.strip().casefold() in ("word", "token")
+        if singular or (words.startswith("[") and name.strip().casefold() in _WORDS):
+            found = "one word a row, without the number of its sentence" if singular else "a list written as text"
+            raise DataError(f"{row.where}: the column {name!r} holds {found} ({words!r}); {_ONE_WORD}")
+        if _tags_of(row, columns, words) is None:
+            return Example((words,), None, row.where, row=row.values)
+        words = re.split(" +", words.strip(" "))
     if not isinstance(words, list):
         raise DataError(
-            f"{row.where}: found {sorted(row.values)}, expected words and tags, or text and spans (of Label Studio "
-            "export JSON-MIN)"
+            f"{row.where}: found the columns {', '.join(map(repr, row.values)) or '(none)'}, expected words and tags, "
+            "or text and spans (of Label Studio export JSON-MIN)"
         )
     missing = next((word for word in words if not isinstance(word, str | int | float) or word != word), "")
     if missing != "":
         raise DataError(f"{row.where}: found {missing!r} among the words, expected texts")
     example = of_words(Sentence(tuple(map(str, words)), (), (row.where,)))
     return replace(example, row=row.values, number=None)
+
+
+def _is_one_word(example: Example, columns: Columns) -> bool:
+    """Whether an example is of a row with one word as a string."""
+    word = _cell(Row(dict(example.row or {}), example.where), columns.text_column, _WORDS)[1]
+    return isinstance(word, str) and len(words_of(example)) == 1
+
+
+def _tags_of(row: Row, columns: Columns, text: str) -> list[str] | None:
+    """The tags of a text with spaces between its words, if a row has as many of them with spaces between."""
+    wanted = columns.label_column if columns.label_column in row.values else None
+    tags = _cell(row, wanted, _TAGS)[1]
+    found = re.split(" +", tags.strip(" ")) if isinstance(tags, str) else []
+    return (
+        found if found and all(map(is_marked, found)) and len(found) == len(re.split(" +", text.strip(" "))) else None
+    )
 
 
 def _sentence(row: Row, group: Sequence[Row], columns: Columns) -> tuple[Example, Sentence]:
@@ -174,17 +200,13 @@ def _sentence(row: Row, group: Sequence[Row], columns: Columns) -> tuple[Example
     if group:
         tags: Any = [_cell(one, columns.label_column, _TAGS)[1] for one in group]
     else:
-        free = Row({name: value for name, value in row.values.items() if value is not text}, row.where)
-        tags = _cell(free, columns.label_column, _SPANS if example.given is None else _TAGS)[1]
-    if isinstance(tags, str) and example.given is None:  # words and tags with spaces between
-        example, tags = (
-            replace(of_words(Sentence(tuple(text.split(" ")), (), (row.where,))), row=row.values),
-            tags.split(),
-        )
+        tags = _cell(row, columns.label_column, _SPANS if example.given is None else _TAGS)[1]
+        tags = re.split(" +", tags.strip(" ")) if isinstance(tags, str) and example.given is not None else tags
     if example.given is None:
         if not isinstance(tags, list):
             raise DataError(
-                f'{row.where}: no list "spans" of {{"start", "end", "label"}} beside the text; found {sorted(row.values)}'
+                f'{row.where}: no list "spans" of {{"start", "end", "label"}} beside the text, found the columns '
+                f"{', '.join(sorted(row.values))}"
             )
         spans = read_spans(tags, text, row.where)
         places = cut_words(split_words(text), spans)

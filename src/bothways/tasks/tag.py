@@ -254,7 +254,7 @@ class Tag(Trainable):
         emissions[:, self.labels.index("O") if "O" in self.labels else 0] = 0.0  # a word without a token
         for word, few in _runs(owner):
             emissions[word] = self._word(logs[few])
-        path = viterbi(emissions, self._transitions)
+        path = viterbi(emissions, self._transitions())
         tags = [self.labels[k] for k in path]
         scores = np.exp(emissions[np.arange(len(path)), path])
         entities = tuple(self._entities(text, places, tags, scores))
@@ -293,7 +293,6 @@ class Tag(Trainable):
             return np.log(np.maximum(np.exp(logs).mean(0), 1e-300))
         return logs[logs.max(-1).argmax()] if self.strategy == "max" else logs[0]
 
-    @property
     def _transitions(self) -> np.ndarray:
         """(L + 1, L + 1) whether a tag may follow another; the last row is the beginning, the last column the end."""
         return _legal(self.labels, self.scheme)

@@ -23,7 +23,8 @@ _SPELLINGS = (
     re.compile(r"(?P<kind>.+)[-_](?P<prefix>[BIESLUM])"),
 )
 _NUMBER = re.compile(r"\d+(?:[-.]\d+)?")  # a word number, CoNLL-U's "3-4" (a contraction) and "5.1" (an empty node)
-_PHRASES = frozenset("NP VP PP ADJP ADVP SBAR PRT CONJP INTJ LST UCP AP NC VC PC".split())  # chunks, not entities
+# Types of chunks, which are not entities.
+_PHRASES = {"NP", "VP", "PP", "ADJP", "ADVP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP", "AP", "NC", "VC", "PC"}
 _COMMENT = re.compile(r"#(?:\s|$|(?:begin|end) document\b)")
 
 
@@ -61,7 +62,7 @@ class Layout:
         width = len(blocks[0]) if blocks else 0
         tag = width - 1 if tag is None and width > 1 else tag
         if word is None:
-            free = [one for one in range(width) if one != tag or not all(map(_is_marked, blocks[0][one]))]
+            free = [one for one in range(width) if one != tag or not all(map(is_marked, blocks[0][one]))]
             word = next((one for one in free if not _is_name(blocks, one)), 0)
         first = next((line for line in lines if line.strip() and not line.startswith(("#", "-DOCSTART-"))), "")
         return cls(width, word, tag, "\t" in first)
@@ -81,7 +82,7 @@ def is_columns(name: str) -> bool:
     if not rows or len(rows[0]) < 2 or 10 * len(rows) < 9 * sum(bool(line.strip()) for line in lines if line[0] != "#"):
         return False
     for column in zip(*rows, strict=True):
-        marked = {cell for cell in column if _is_marked(cell)}
+        marked = {cell for cell in column if is_marked(cell)}
         if marked and all(cell in marked or _is_tag(cell) for cell in column):
             # One line alone may end in "vitamin B-12"; a type begins with a letter.
             return len(rows) > 1 or marked == {"O"} or any(_BARE.match(cell[2:]) for cell in marked)
@@ -260,7 +261,7 @@ def _is_name(blocks: Sequence[Sequence[Sequence[str]]], number: int) -> bool:
     return all(_NUMBER.fullmatch(cell) for block in blocks for cell in block[number])
 
 
-def _is_marked(cell: str) -> bool:
+def is_marked(cell: str) -> bool:
     """Whether a cell is a tag for sure: O, or a type with a prefix or suffix."""
     return cell == "O" or any(form.fullmatch(cell) for form in _SPELLINGS)
 
@@ -305,7 +306,7 @@ def _column(cells: Sequence[str], number: int, where: str) -> str:
 def _is_tag(tag: str) -> bool:
     tag = _clean(tag)
     # A bare type in small letters looks like any word: it counts only where the column is named.
-    return _is_marked(tag) or bool(_BARE.fullmatch(tag) and tag.isupper())
+    return is_marked(tag) or bool(_BARE.fullmatch(tag) and tag.isupper())
 
 
 def _check_layers(name: str, head: Sequence[tuple[int, str]], layout: Layout) -> None:

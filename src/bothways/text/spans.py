@@ -57,7 +57,7 @@ def cut_words(words: Places, spans: Sequence[Span]) -> Places:
     ((0, 4), (5, 11), (11, 15))
     """
     edges = sorted({edge for start, end, _ in spans for edge in (start, end)})
-    found = []
+    found: list[tuple[int, int]] = []
     for start, end in words:
         inside = [start, *(edge for edge in edges if start < edge < end), end] if edges else [start, end]
         found += pairwise(inside)
