@@ -79,13 +79,13 @@ def is_columns(name: str) -> bool:
     if any("-DOCSTART-" in line for line in lines[:3]):
         return True
     rows = [cells for block in _blocks(lines) for cells in block]
-    if not rows or len(rows[0]) < 2 or 10 * len(rows) < 9 * sum(bool(line.strip()) for line in lines if line[0] != "#"):
+    if not rows or len(rows[0]) < 2 or 10 * len(rows) < 9 * sum(line[0] != "#" and not line.isspace() for line in lines):
         return False
     for column in zip(*rows, strict=True):
         marked = {cell for cell in column if is_marked(cell)}
         if marked and all(cell in marked or _is_tag(cell) for cell in column):
-            # One line alone may end in "vitamin B-12"; a type begins with a letter.
-            return len(rows) > 1 or marked == {"O"} or any(_BARE.match(cell[2:]) for cell in marked)
+            # Texts may end in "vitamin B-12" (but a type begins with a letter) or in "blood group O".
+            return any(_BARE.match(cell[2:]) for cell in marked) or (len(rows) > 1 and "O" in marked)
     # CoNLL-U without tags: ten columns, the first counts the words.
     return len(rows[0]) == 10 and all(_NUMBER.fullmatch(cells[0]) for cells in rows)
 
@@ -245,9 +245,11 @@ def _cells(text: str) -> list[str]:
 def _blocks(lines: Sequence[str]) -> list[list[list[str]]]:
     """The rows of each sentence, of the width that most have: without comments and broken lines."""
     plain = [without_end(line) for line in lines]
+    if not all(_COMMENT.match(text) for text in plain if text.strip()):
+        plain = [text for text in plain if not _COMMENT.match(text)]
     rows = [[] if "-DOCSTART-" in text else _cells(text) for text in plain]
-    widths = Counter(len(cells) for text, cells in zip(plain, rows, strict=True) if cells and not _COMMENT.match(text))
-    width = max(widths, key=lambda one: widths[one], default=0)
+    widths = Counter(map(len, filter(None, rows)))
+    width = max(widths, key=lambda one: (widths[one], one), default=0)
     groups = groupby(rows, key=bool)
     blocks = [[cells for cells in group if len(cells) == width] for filled, group in groups if filled]
     return [block for block in blocks if block]
