@@ -79,7 +79,8 @@ def is_columns(name: str) -> bool:
     if any("-DOCSTART-" in line for line in lines[:3]):
         return True
     rows = [cells for block in _blocks(lines) for cells in block]
-    if not rows or len(rows[0]) < 2 or 10 * len(rows) < 9 * sum(line[0] != "#" and not line.isspace() for line in lines):
+    filled = sum(line[0] != "#" and not line.isspace() for line in lines)
+    if not rows or len(rows[0]) < 2 or 10 * len(rows) < 9 * filled:  # a few broken lines are errors, not texts
         return False
     for column in zip(*rows, strict=True):
         marked = {cell for cell in column if is_marked(cell)}
