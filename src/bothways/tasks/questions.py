@@ -10,6 +10,7 @@ from unicodedata import normalize
 from bothways.errors import DataError
 from bothways.tasks.task import Example
 from bothways.text.files import Columns, Row, Source, find_column, read_rows
+from bothways.text.memory import is_missing
 from bothways.text.spans import plain, whole_number
 from bothways.text.squad import is_squad, read_squad
 
@@ -38,7 +39,7 @@ def read_answered(source: Source, columns: Columns) -> list[Example]:
     examples: list[Example] = []
     wrong: list[tuple[str, str]] = []
     names: list[str] = []
-    for row in _rows(source, columns):
+    for row in _rows(source, columns, strict=True):
         names = names or _names(row, columns)
         question, passage = (_text(row, name) for name in names)
         if not question.strip() or not passage.strip():
@@ -51,9 +52,7 @@ def read_answered(source: Source, columns: Columns) -> list[Example]:
                 wrong.append((row.where, text))
             else:
                 answers.append(given)
-        examples.append(
-            Example((question, passage), tuple(answers), row.where, row=row.values, number=len(examples) + 1)
-        )
+        examples.append(Example((question, passage), tuple(answers), row.where, row=row.values, number=row.number))
     if wrong:
         where, text = wrong[0]
         places = ", ".join(where for where, _ in wrong[:10]) + (", ..." if len(wrong) > 10 else "")
@@ -67,20 +66,24 @@ def read_answered(source: Source, columns: Columns) -> list[Example]:
 def read_questions(source: Source, columns: Columns) -> Iterator[Example]:
     """Questions to answer, one by one; one that cannot be read has an `error`."""
     names: list[str] = []
-    for number, row in enumerate(_rows(source, columns), start=1):
-        names = names or _names(row, columns)
-        try:
-            texts = tuple(_text(row, name) for name in names)
-        except DataError as problem:
-            reason = str(problem).removeprefix(f"{row.where}: ")
-            yield Example(("", ""), None, row.where, row=row.values, number=number, error=reason)
-        else:
-            yield Example(texts, None, row.where, row=row.values, number=number)
+    for row in _rows(source, columns, strict=False):
+        texts: tuple[str, ...] = ("", "")
+        reason = row.error
+        if reason is None:
+            names = names or _names(row, columns)
+            try:
+                texts = tuple(_text(row, name) for name in names)
+            except DataError as problem:
+                reason = str(problem).removeprefix(f"{row.where}: ")
+        yield Example(texts, None, row.where, None, row.values or None, row.number, reason)
 
 
-def _rows(source: Source, columns: Columns) -> Iterator[Row]:
-    squad = isinstance(source, str | Path) and is_squad(str(source))
-    return read_squad(str(source)) if squad else read_rows(source, header=columns.header)
+def _rows(source: Source, columns: Columns, *, strict: bool) -> Iterator[Row]:
+    if isinstance(source, str | Path) and (
+        columns.format == "squad" or (columns.format is None and is_squad(str(source)))
+    ):
+        return read_squad(str(source), strict=strict)
+    return read_rows(source, header=columns.header, format=columns.format, delimiter=columns.delimiter, strict=strict)
 
 
 def _names(row: Row, columns: Columns) -> list[str]:
@@ -94,15 +97,11 @@ def _names(row: Row, columns: Columns) -> list[str]:
 def _text(row: Row, name: str) -> str:
     """The text in a column, "" if there is none; raises `DataError` for what is not a text."""
     value = plain(row.values.get(name))
-    if value is None or _is_missing(value):
+    if is_missing(value):
         return ""
     if not isinstance(value, str | int | float) or isinstance(value, bool):
         raise DataError(f"{row.where}: the column {name!r} holds {value!r}, expected a text")
     return str(value)
-
-
-def _is_missing(value: Any) -> bool:
-    return type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
 
 
 def _listed(row: Row, columns: Columns) -> list[tuple[str, int | None]]:
@@ -124,7 +123,7 @@ def _listed(row: Row, columns: Columns) -> list[tuple[str, int | None]]:
     starts = plain(row.values.get("answer_start"))
     if isinstance(found, str) and found.strip() == "[]":
         found = []
-    if found is None or _is_missing(found) or (isinstance(found, str) and not found.strip()):
+    if is_missing(found) or (isinstance(found, str) and not found.strip()):
         raise DataError(f"{row.where}: the answer in column {name!r} is empty; write [] for a question without answer")
     if isinstance(found, dict) and isinstance(plain(found.get("text")), list):
         found, starts = plain(found["text"]), plain(found.get("answer_start"))
@@ -150,7 +149,7 @@ def _answer(answer: Any, start: Any, row: Row) -> tuple[str, int | None]:
             f"{row.where}: found {answer!r} as an answer, expected a list of answers, each a text or text and "
             "answer_start; [] if there is none"
         )
-    if start is None or _is_missing(plain(start)) or not str(start).strip():
+    if is_missing(plain(start)) or not str(start).strip():
         return text.strip() and text, None
     number = whole_number(start)
     if number is None:

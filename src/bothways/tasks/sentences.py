@@ -14,7 +14,18 @@ from bothways.errors import DataError, OptionError
 from bothways.metrics import entity_spans
 from bothways.tasks.task import Example, named
 from bothways.text.columns import Sentence, detect_scheme, is_columns, is_marked, normalized, read_sentences
-from bothways.text.files import RECORDS, TABLES, UNPACK, Columns, Row, Source, find_optional_column, read_rows
+from bothways.text.files import (
+    RECORDS,
+    STDIN,
+    TABLES,
+    Columns,
+    Row,
+    Source,
+    find_optional_column,
+    read_rows,
+    suffix_of,
+)
+from bothways.text.memory import is_missing
 from bothways.text.schemes import to_bio
 from bothways.text.spans import Span, cut_words, plain, read_spans, tag_words
 from bothways.text.words import Places, split_words
@@ -48,7 +59,7 @@ def read_tagged(source: Source, columns: Columns) -> list[Example]:
     if _in_columns(source, columns, gold=True):
         found = [(of_words(one), one) for one in read_sentences(str(source), **_numbers(columns))]
     else:
-        found = [_sentence(*one, columns) for one in _sentence_rows(read_rows(source, header=columns.header))]
+        found = [_sentence(*one, columns) for one in _sentence_rows(_rows(source, columns, strict=True))]
         if len(found) > 1 and all(_is_one_word(example, columns) for example, _ in found):
             raise DataError(f"{found[0][0].where}: every row holds one word; {_ONE_WORD}")
     sentences, renamed = normalized([sentence for _, sentence in found])
@@ -70,12 +81,17 @@ def read_untagged(source: Source, columns: Columns) -> Iterator[Example]:
         for one in read_sentences(str(source), **_numbers(columns), strict=False):
             yield of_words(one)
         return
-    for row, group in _sentence_rows(read_rows(source, header=columns.header)):
+    for row, group in _sentence_rows(_rows(source, columns, strict=False)):
+        reason = next((one.error for one in (row, *group) if one.error is not None), None)
         try:
-            yield _text_of(row, group, columns)
+            example = Example(("",), None, row.where) if reason else _text_of(row, group, columns)
         except DataError as problem:
-            reason = str(problem).removeprefix(f"{row.where}: ")
-            yield Example(("",), None, row.where, row=row.values, error=reason)
+            example, reason = Example(("",), None, row.where), str(problem).removeprefix(f"{row.where}: ")
+        yield replace(example, row=row.values or None, number=row.number, error=reason)
+
+
+def _rows(source: Source, columns: Columns, *, strict: bool) -> Iterator[Row]:
+    return read_rows(source, header=columns.header, format=columns.format, delimiter=columns.delimiter, strict=strict)
 
 
 def words_of(example: Example) -> Places:
@@ -105,8 +121,9 @@ def _in_columns(source: Source, columns: Columns, *, gold: bool) -> bool:
     """Whether a source is a file of words in columns: by its suffix, and where that is one of tables, its content."""
     if not isinstance(source, str | Path):
         return False
-    suffixes = [suffix.lower() for suffix in Path(source).suffixes]
-    kind = next((suffix for suffix in reversed(suffixes) if suffix not in UNPACK), "")
+    if columns.format is not None or str(source) == STDIN:
+        return columns.format == "conll"
+    kind = suffix_of(str(source))
     if kind in (".txt", ".tsv", ".tab") and columns.header:
         numbered = (columns.text_column or "").isdecimal() or (columns.label_column or "").isdecimal()
         return numbered or is_columns(str(source)) or (gold and kind == ".txt")
@@ -129,11 +146,15 @@ def _sentence_rows(rows: Iterable[Row]) -> Iterator[tuple[Row, list[Row]]]:
     group: list[Row] = []
     before = ""
     for row in rows:
-        number, word = _cell(row, None, _SENTENCES)[1], _cell(row, None, _WORDS)[1]
-        if number is None or not isinstance(word, str):
+        (numbered, number), (name, word) = _cell(row, None, _SENTENCES), _cell(row, None, _WORDS)
+        is_word = bool(numbered and name) and not isinstance(word, list)
+        if not (is_word or (group and row.error is not None)):
+            if group:
+                yield group[0], group
+            group = []
             yield row, []
             continue
-        begun = "" if number != number else str(number).strip()  # NaN differs from itself
+        begun = "" if is_missing(number) else str(number).strip()
         if group and begun and begun != before:
             yield group[0], group
             group = []
@@ -170,7 +191,7 @@ def _text_of(row: Row, group: Sequence[Row], columns: Columns) -> Example:
             f"{row.where}: found the columns {', '.join(map(repr, row.values)) or '(none)'}, expected words and tags, "
             "or text and spans (of Label Studio export JSON-MIN)"
         )
-    missing = next((word for word in words if not isinstance(word, str | int | float) or word != word), "")
+    missing = next((word for word in words if is_missing(word) or not isinstance(word, str | int | float)), "")
     if missing != "":
         raise DataError(f"{row.where}: found {missing!r} among the words, expected texts")
     example = of_words(Sentence(tuple(map(str, words)), (), (row.where,)))
@@ -216,7 +237,7 @@ def _sentence(row: Row, group: Sequence[Row], columns: Columns) -> tuple[Example
         places = example.given.places
         if not isinstance(tags, list) or len(tags) != len(places):
             raise DataError(f"{row.where}: {len(places)} words need a list of as many tags; found {tags!r}")
-        if any(tag is None or tag != tag for tag in tags):
+        if any(is_missing(tag) for tag in tags):
             raise DataError(f"{row.where}: found an empty tag among {tags!r}; write O outside entities")
         names = tuple(named(row, tag, columns) for tag in tags)
     where = tuple(one.where for one in group) or (row.where,) * len(places)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, groupby, islice
+from pathlib import Path
 
 from bothways.errors import DataError
-from bothways.text.files import numbered_lines, without_end
+from bothways.text.files import Line, checked_lines, clean_label, shown, without_end
 from bothways.text.schemes import Scheme, may_follow, split_tag
 
 HEAD = 1000  # lines from which the columns are inferred
@@ -75,7 +75,9 @@ class Layout:
 
 def is_columns(name: str) -> bool:
     """Whether the lines of a text file are words with tags: a tag in the last column of each of its first lines."""
-    lines = [text for _, text in islice(numbered_lines(name), HEAD)]
+    if not Path(name).is_file():  # a pipe cannot be read again
+        return False
+    lines = [line.text for line in islice(checked_lines(name), HEAD) if line.error is None]
     if any("-DOCSTART-" in line for line in lines[:3]):
         return True
     rows = [cells for block in _blocks(lines) for cells in block]
@@ -103,20 +105,20 @@ def read_sentences(
     `strict`: raises `DataError` with file:line where the columns change, or a tag is no tag. Otherwise tags are not
     read, and a sentence with another number of columns has an `error`.
     """
-    lines = numbered_lines(name)
+    lines = checked_lines(name)
     head = list(islice(lines, HEAD))  # kept: a pipe cannot be read again
-    layout = Layout.of([text for _, text in head], word_column, tag_column)
+    layout = Layout.of([line.text for line in head], word_column, tag_column)
     if not strict:
         layout = replace(layout, tag=None)
     elif tag_column is None:
-        _check_layers(name, head, layout)
+        _check_layers(shown(name), head, layout)
     note = "" if word_column is not None or not layout.numbered else f"the words are read from column {layout.word}"
     rows: list[tuple[str, str, str, int]] = []
     error: str | None = None
     found = False
-    for line, text in chain(head, lines):
-        text, where = without_end(text), f"{name}:{line}"
-        cells = _cells(text)
+    for line, text, damage in chain(head, lines):
+        text, where = without_end(text), f"{shown(name)}:{line}"
+        cells = _cells(text) if damage is None else [""]
         if _is_comment(text, cells, layout, begins=not rows):
             continue
         if not cells or "-DOCSTART-" in cells:
@@ -126,17 +128,16 @@ def read_sentences(
             continue
         if layout.numbered and re.fullmatch(r"\d+[-.]\d+", cells[0]):
             continue
-        try:
-            rows.append((*_row(cells, layout, where, named=tag_column is not None), where, line))
-        except DataError as problem:
-            if strict:
-                raise
-            rows.append(("", "", where, line))
-            error = error or str(problem)
+        problem = damage or _problem(cells, layout, named=tag_column is not None)
+        if problem is not None and strict:
+            raise DataError(f"{where}: {problem}")
+        if problem is not None:
+            error, cells = error or f"{where}: {problem}", [""] * layout.columns
+        rows.append((cells[layout.word], "" if layout.tag is None else _clean(cells[layout.tag]), where, line))
     if rows:
         yield _sentence(rows, error, note)
-    elif not found:
-        raise DataError(f"{name}: no words; expected a word and its tag a line")
+    elif strict and not found:
+        raise DataError(f"{shown(name)}: no words; expected a word and its tag a line")
 
 
 def normalized(sentences: Sequence[Sentence]) -> tuple[list[Sentence], str]:
@@ -224,16 +225,13 @@ def _placed(places: Sequence[str], message: str) -> str:
     >>> _placed(["a:4", "a:9", "a:12"], "an I- tag begins an entity")
     'a:4: an I- tag begins an entity (3 lines: a:4, a:9, a:12)'
     """
-    shown = ", ".join(places[:10]) + (", ..." if len(places) > 10 else "")
-    return f"{places[0]}: {message}" + (f" ({len(places):,} lines: {shown})" if len(places) > 1 else "")
+    some = ", ".join(places[:10]) + (", ..." if len(places) > 10 else "")
+    return f"{places[0]}: {message}" + (f" ({len(places):,} lines: {some})" if len(places) > 1 else "")
 
 
 def _clean(tag: str) -> str:
     """A tag without space and invisible characters, its letters composed: two that look alike are one."""
-    if tag.isascii():
-        return tag.strip()
-    seen = "".join(one for one in unicodedata.normalize("NFC", tag) if unicodedata.category(one) != "Cf")
-    return seen.strip()
+    return tag.strip() if tag.isascii() else clean_label(tag)
 
 
 def _cells(text: str) -> list[str]:
@@ -278,32 +276,27 @@ def _is_comment(text: str, cells: Sequence[str], layout: Layout, *, begins: bool
     return begins and (len(cells) != layout.columns or text.startswith(("#begin", "#end")))
 
 
-def _row(cells: Sequence[str], layout: Layout, where: str, *, named: bool) -> tuple[str, str]:
-    """The word and the tag of a line; `named`: the column of the tag is, so that it may hold any type."""
+def _problem(cells: Sequence[str], layout: Layout, *, named: bool) -> str | None:
+    """What is wrong with a line, if anything; `named`: the column of the tag is, so that it may hold any type."""
     if len(cells) != layout.columns:
-        raise DataError(
-            f"{where}: found {len(cells)} columns, expected {layout.columns} as above; a word and its tag are on one "
-            "line, with empty lines between sentences"
+        return (
+            f"found {len(cells)} columns, expected {layout.columns} as above; a word and its tag are on one line, with "
+            "empty lines between sentences"
         )
-    word = _column(cells, layout.word, where)
-    tag = "" if layout.tag is None else _column(cells, layout.tag, where)
-    if layout.tag is not None and not named and not _is_tag(tag):
-        raise DataError(
-            f"{where}: the last column holds {tag!r}, which is no tag such as O or B-PER; name the columns that hold "
-            f"the words and the tags, counted from 0, perhaps {_likely_columns(cells)}"
+    for number in (layout.word, layout.tag):
+        if number is not None and number >= layout.columns:
+            return f"no column {number}, there are {layout.columns}, counted from 0"
+    if layout.tag is not None and not named and not _is_tag(cells[layout.tag]):
+        return (
+            f"the last column holds {cells[layout.tag]!r}, which is no tag such as O or B-PER; name the columns that "
+            f"hold the words and the tags, counted from 0, perhaps {_likely_columns(cells)}"
         )
-    return word, _clean(tag)
+    return None
 
 
 def _sentence(rows: Sequence[tuple[str, str, str, int]], error: str | None, note: str) -> Sentence:
     words, tags, where, lines = zip(*rows, strict=True)
     return Sentence(words, tags, where, lines[0], error, note)
-
-
-def _column(cells: Sequence[str], number: int, where: str) -> str:
-    if number >= len(cells):
-        raise DataError(f"{where}: no column {number}, there are {len(cells)}, counted from 0")
-    return cells[number]
 
 
 def _is_tag(tag: str) -> bool:
@@ -312,9 +305,9 @@ def _is_tag(tag: str) -> bool:
     return is_marked(tag) or bool(_BARE.fullmatch(tag) and tag.isupper())
 
 
-def _check_layers(name: str, head: Sequence[tuple[int, str]], layout: Layout) -> None:
+def _check_layers(name: str, head: Sequence[Line], layout: Layout) -> None:
     """Raise `DataError` where a column before the last holds tags of entities too: which of the two is meant?"""
-    rows = [cells for block in _blocks([text for _, text in head]) for cells in block]
+    rows = [cells for block in _blocks([line.text for line in head]) for cells in block]
     types: dict[int, set[str]] = {}
     for number, column in enumerate(zip(*rows, strict=True)):
         tags = {_clean(cell) for cell in column}
@@ -322,7 +315,7 @@ def _check_layers(name: str, head: Sequence[tuple[int, str]], layout: Layout) ->
             types[number] = {split_tag(tag)[1] for tag in tags} - {"", *_PHRASES}
     layers = [number for number, found in types.items() if found]
     if layout.columns - 1 in types and any(number != layout.columns - 1 for number in layers):
-        line = next(line for line, text in head if len(_cells(without_end(text))) == layout.columns)
+        line = next(line.number for line in head if len(_cells(without_end(line.text))) == layout.columns)
         named = " and ".join(f"{number} ({', '.join(sorted(found)) or 'only O'})" for number, found in types.items())
         raise DataError(
             f"{name}:{line}: the columns {named} hold tags of entities; name one of them, counted from 0, perhaps "

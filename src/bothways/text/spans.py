@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from bothways.errors import DataError
+from bothways.text import memory
 from bothways.text.words import Places
 
 Span = tuple[int, int, str]  # start, end and type
@@ -23,7 +24,7 @@ _TYPES = ("label", "labels", "entity_group", "type", "tag", "entity")
 
 def plain(value: Any) -> Any:
     """An array, a tensor or a tuple as a list, a number of theirs as Python's; anything else as it is."""
-    value = value.tolist() if hasattr(value, "tolist") else value
+    value = memory.plain(value)
     return list(value) if isinstance(value, tuple) else value
 
 
