@@ -1,5 +1,6 @@
 """Entities are whole words with exact places, in every alphabet, however long the text."""
 
+import io
 import json
 from dataclasses import replace
 
@@ -418,6 +419,20 @@ def test_sentences_of_a_column_file_carry_the_line_of_their_first_word(tmp_path)
     assert [one.number for one in found] == [3, 7]
     assert found[0].row == {"words": ["Ann", "slept"]}
     assert "a.txt:8: found 1 columns, expected 3" in found[1].error
+
+
+@pytest.mark.parametrize("first", ["Ann B-PER\n", "Ann\tNNP\tB-PER\n", "-DOCSTART- -X- O\n"])
+def test_standard_input_with_words_and_tags_is_not_running_text(monkeypatch, first):
+    content = f"{first}slept O\n\nvitamin B-12\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    with pytest.raises(DataError, match=r"standard input:1: found .* looks like a word with its tag; .*--format conll"):
+        list(Tag.inputs("-", Columns()))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    found = [one.texts[0] for one in Tag.inputs("-", Columns(format="txt"))]
+    assert found[-1] == "vitamin B-12"
+    assert len(found) == 4
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"Ann B-PER\nslept O\n\nRome B-LOC\n")))
+    assert [one.texts[0] for one in Tag.inputs("-", Columns(format="conll"))] == ["Ann slept", "Rome"]
 
 
 def test_a_file_without_an_entity_teaches_nothing():

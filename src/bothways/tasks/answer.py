@@ -103,7 +103,6 @@ class Answer(Trainable):
     """
 
     name = "answer"
-    fixed = frozenset()
     head = "spans"
     outputs = 2
     loss = "spans"

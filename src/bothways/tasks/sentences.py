@@ -13,7 +13,15 @@ import numpy as np
 from bothways.errors import DataError, OptionError
 from bothways.metrics import entity_spans
 from bothways.tasks.task import Example, named
-from bothways.text.columns import Sentence, detect_scheme, is_columns, is_marked, normalized, read_sentences
+from bothways.text.columns import (
+    Sentence,
+    begins_columns,
+    detect_scheme,
+    is_columns,
+    is_marked,
+    normalized,
+    read_sentences,
+)
 from bothways.text.files import (
     RECORDS,
     STDIN,
@@ -81,13 +89,28 @@ def read_untagged(source: Source, columns: Columns) -> Iterator[Example]:
         for one in read_sentences(str(source), **_numbers(columns), strict=False):
             yield of_words(one)
         return
-    for row, group in _sentence_rows(_rows(source, columns, strict=False)):
+    rows = _rows(source, columns, strict=False)
+    if isinstance(source, str | Path) and str(source) == STDIN and columns.format is None:
+        rows = _not_columns(rows)
+    for row, group in _sentence_rows(rows):
         reason = next((one.error for one in (row, *group) if one.error is not None), None)
         try:
             example = Example(("",), None, row.where) if reason else _text_of(row, group, columns)
         except DataError as problem:
             example, reason = Example(("",), None, row.where), str(problem).removeprefix(f"{row.where}: ")
         yield replace(example, row=row.values or None, number=row.number, error=reason)
+
+
+def _not_columns(rows: Iterator[Row]) -> Iterator[Row]:
+    """The rows of standard input; raises `DataError` if its first line is a word with a tag."""
+    for number, row in enumerate(rows):
+        text = str(row.values.get("text", ""))
+        if number == 0 and begins_columns(text):
+            raise DataError(
+                f"{row.where}: found {text!r}, which looks like a word with its tag; name the format (--format conll, "
+                "or --format txt for a text a line)"
+            )
+        yield row
 
 
 def _rows(source: Source, columns: Columns, *, strict: bool) -> Iterator[Row]:

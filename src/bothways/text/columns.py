@@ -93,6 +93,14 @@ def is_columns(name: str) -> bool:
     return len(rows[0]) == 10 and all(_NUMBER.fullmatch(cells[0]) for cells in rows)
 
 
+def begins_columns(line: str) -> bool:
+    """Whether a line alone looks like a word with a tag: "Ann B-PER", not "vitamin B-12"."""
+    cells = _cells(without_end(line))
+    return "-DOCSTART-" in line or (
+        len(cells) > 1 and cells[-1] != "O" and is_marked(cells[-1]) and bool(_BARE.match(cells[-1][2:]))
+    )
+
+
 def read_sentences(
     name: str, *, word_column: int | None = None, tag_column: int | None = None, strict: bool = True
 ) -> Iterator[Sentence]:
