@@ -340,11 +340,16 @@ class _Bounded(io.RawIOBase):
 
 def numbered_lines(name: str) -> Iterator[tuple[int, str]]:
     """The lines of a UTF-8 file with their ends, counted from 1."""
+    for line in checked_lines(name):
+        if line.error is not None:
+            raise DataError(f"{shown(name)}:{line.number}: {line.error}")
+        yield line.number, line.text
+
+
+def checked_lines(name: str) -> Iterator[Line]:
+    """As `numbered_lines`, but a line that cannot be read has an `error`."""
     with opened(name) as file:
-        for line in _lines(file, shown(name), LONGEST_LINE):
-            if line.error is not None:
-                raise DataError(f"{shown(name)}:{line.number}: {line.error}")
-            yield line.number, line.text
+        yield from _lines(file, shown(name), LONGEST_LINE)
 
 
 def _lines(file: IO[bytes], name: str, longest: int = LONGEST_ROW) -> Iterator[Line]:
