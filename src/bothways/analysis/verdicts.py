@@ -124,8 +124,8 @@ def verdict(
 ) -> str:
     """Whether a system is better than the first one, with the difference of the headline metric and its interval.
 
-    It is called better only if the interval of the paired difference lies above 0 and McNemar's test, where there is
-    one, agrees; not if it always gives one answer, or loses in macro F1 what it gains in accuracy.
+    It is called better only if the interval of the paired difference lies above 0 and, for accuracy, McNemar's test
+    agrees; not if it always gives one answer, or loses in macro F1 more than it gains.
     """
     metric = task.headline
     gains = {
@@ -139,16 +139,15 @@ def verdict(
     against = first.title + (f" (which {reference_nothing})" if reference_nothing else "")
     if nothing:
         return f"{row.title} {nothing}{place}, so it is of no use yet: {figures}. {_advice(row) or 'Train it longer.'}"
-    signs = {name: _sign(gain) for name, gain in gains.items()}
-    sign = signs[metric] if metric != "accuracy" or row.p is None or row.p < 0.05 else 0
+    sign = _sign(gains[metric]) if metric != "accuracy" or row.p is None or row.p < 0.05 else 0
     if len(golds) < TOO_FEW:
         sign = 0
-    other = signs.get("macro_f1", 0)
-    if sign and other == -sign:
+    macro = gains.get("macro_f1", gains[metric])
+    if sign and (_sign(macro) == -sign or sign * macro.value < -abs(gains[metric].value)):
         words = ("higher", "lower", "less") if sign > 0 else ("lower", "higher", "more")
         return (
             f"{row.title} has {words[0]} {NAMES[metric]} but {words[1]} macro F1 than {against}{place}: it finds rare "
-            f"labels {words[2]} often; {figures}. Neither is better in every respect."
+            f"labels {words[2]} often; {figures}. Choose by how much the rare labels matter."
         )
     if sign > 0:
         return f"{row.title} is better than {against}{place}: {figures}."

@@ -174,7 +174,7 @@ def finetune(
     artifact.write()
     try:
         facts["graph"] = "none" if export == "none" else _graph_for(artifact, dev_examples, reporter)
-        comparison = compare(dev_examples, [out], kept, seed=recipe.seed, reporter=reporter)
+        comparison = compare(dev_examples, [out], kept, dev=True, seed=recipe.seed, reporter=reporter)
     except KeyboardInterrupt:
         raise InterruptedRunError(
             f"stopped in the comparison; the model is in {out}: the same command with --resume finishes the rest"
