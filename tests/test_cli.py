@@ -261,7 +261,7 @@ def test_windows_longer_than_the_model_reads_are_refused(model):
 
 
 def test_the_model_card_says_which_graph_there_is(model):
-    assert "Graph that runs without PyTorch: int8, accuracy" in (model / "README.md").read_text()
+    assert "ONNX model: int8, accuracy" in (model / "README.md").read_text()
 
 
 def test_python_and_the_command_line_and_evaluate_agree(model, tmp_path, capsys):

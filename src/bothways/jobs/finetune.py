@@ -38,7 +38,7 @@ from bothways.runtime.artifact import CHECKPOINT, RUN, Artifact, continued
 from bothways.storage import write_text
 from bothways.tasks import TRAINED, Trainable
 from bothways.tasks.split import set_aside, shared
-from bothways.tasks.task import Example, Gold
+from bothways.tasks.task import Example, Gold, labels_of
 from bothways.terminal import Reporter
 from bothways.text.files import Columns, Source
 from bothways.text.tokenizer import Encoded, Tokenizer
@@ -236,7 +236,7 @@ def finetune(
             publish(work, out, reporter)
             comparison = None
             with guarded(f"the comparison could not be made; the model is in {out}", reporter):
-                comparison = compare(dev_examples, [out], kept, seed=recipe.seed, reporter=reporter)
+                comparison = compare(dev_examples, [out], kept, dev=True, seed=recipe.seed, reporter=reporter)
                 write_text(out / EVALUATION, json.dumps(comparison.as_json(), indent=2) + "\n")
             if comparison is not None:
                 with guarded(f"the model card could not be written; the model is in {out}", reporter):
