@@ -15,6 +15,7 @@ from bothways.model.families import ARCHITECTURES
 from bothways.runtime.exports import FOLDER
 from bothways.storage import write_text
 from bothways.tasks import TASKS, TRAINED, Task, scored
+from bothways.text.sentence_transformers import SENTENCE_FILES
 from bothways.text.tokenizer import Tokenizer
 
 SETTINGS = "bothways.json"
@@ -68,7 +69,9 @@ class Artifact:
                 raise CheckpointError(f"{path}: damaged, or of a newer bothways ({error!r})") from error
         if own is not None and task in TRAINED and task != own.name:
             raise OptionError(f"{directory} was fine-tuned for {own.name}, not for {task}")
-        made: Task = own if own is not None and task in (None, own.name) else _task_of(raw, config, directory, task)
+        made: Task = (
+            own if own is not None and task in (None, own.name) else _task_of(raw, config, directory, task, changes)
+        )
         try:
             made = replace(made, **(changes or {}))  # type: ignore[type-var]
         except TypeError:
@@ -89,7 +92,7 @@ class Artifact:
 
     def files(self) -> list[Path]:
         """The files that predicting needs besides the weights."""
-        names = ("config.json", SETTINGS, "tokenizer.json", "tokenizer_config.json")
+        names = ("config.json", SETTINGS, "tokenizer.json", "tokenizer_config.json", *SENTENCE_FILES)
         return [self.directory / name for name in names if (self.directory / name).is_file()]
 
     def _config_json(self) -> dict[str, Any]:
@@ -132,7 +135,13 @@ def clear_run_directory(out: Path) -> None:
         shutil.rmtree(out / folder, ignore_errors=True)
 
 
-def _task_of(raw: dict[str, Any], config: EncoderConfig, directory: Path, task: str | None) -> Task:
+def _task_of(
+    raw: dict[str, Any],
+    config: EncoderConfig,
+    directory: Path,
+    task: str | None,
+    changes: Mapping[str, Any] | None = None,
+) -> Task:
     """The task of a directory that `transformers` wrote, from its config; or `task`, if its head can do that."""
     architecture = str((raw.get("architectures") or ["an encoder alone"])[0])
     heads = [head for head, ending in ARCHITECTURES.items() if architecture.endswith(ending) and ending != "Model"]
@@ -149,7 +158,10 @@ def _task_of(raw: dict[str, Any], config: EncoderConfig, directory: Path, task: 
             "finetune TASK TRAIN --base ...)"
         )
     max_pieces = min(512, config.max_pieces)
-    return TASKS[wanted].of_checkpoint(raw, max_pieces=max_pieces, overlap=max_pieces // 4)
+    beside: dict[str, Any] = {}
+    if wanted == "embed":  # a sentence-transformers directory says how its vectors are made
+        beside = {"directory": directory, "limit": config.max_pieces, "pooling": (changes or {}).get("pooling")}
+    return TASKS[wanted].of_checkpoint(raw, max_pieces=max_pieces, overlap=max_pieces // 4, **beside)
 
 
 def _json(value: dict[str, Any]) -> str:
