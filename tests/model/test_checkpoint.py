@@ -179,7 +179,7 @@ def test_a_pooler_that_was_never_trained_is_recognized(base):
 
 def test_an_untrained_pooler_gives_no_vectors(base):
     assert load(base, task="embed", pooling="pooler")(["a"])[0].vector.shape == (32,)
-    with pytest.raises(CheckpointError, match="the pooler was never trained .*choose the pooling mean or cls"):
+    with pytest.raises(CheckpointError, match=r"the pooler was never trained .*choose the pooling mean or cls"):
         load(rewrite(base, untrained_pooler), task="embed", pooling="pooler")
 
 

@@ -101,8 +101,8 @@ def test_every_token_is_read_where_most_is_around_it():
     tokenizer = Tokenizer.packaged("bert-base-uncased")
     windows = Embed(max_pieces=12, overlap=4).encode([Example(("a b c d e f g h i j k l m n",))], tokenizer)
     assert [tokenizer.pieces(window.ids[window.reads]) for window in windows] == [
-        ["[CLS]", *"abcdefgh"],
-        [*"ijklmn", "[SEP]"],
+        ["[CLS]", *"abcdefg"],
+        [*"hijklmn", "[SEP]"],
     ]
 
 
@@ -253,7 +253,7 @@ def test_an_encoder_in_a_folder_of_its_own_is_followed(tmp_path):
     (root / "1_Pooling").mkdir()
     (root / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
     (base / "sentence_bert_config.json").write_text('{"max_seq_length": 10}')
-    with pytest.raises(CheckpointError, match="no config.json there; the encoder is in .*0_Transformer, give that"):
+    with pytest.raises(CheckpointError, match=r"no config.json there; the encoder is in .*0_Transformer, give that"):
         load(root, task="embed")
     assert load(base, task="embed").task == Embed("cls", max_pieces=10, long="cut")
 
@@ -270,7 +270,7 @@ DENSE = ("Transformer", "Pooling", "Dense")
         ({"modules": ("Transformer", "Pooling", "custom_st.Normalize")}, r"has the module custom_st.Normalize"),
         ({"modules": ("Transformer",)}, "has the modules Transformer, expected Transformer, Pooling, Normalize"),
         ({"modules": ("Transformer", "Normalize", "Pooling")}, "expected Transformer, Pooling, Normalize"),
-        ({"pooling": {"pooling_mode_max_tokens": True}}, "1_Pooling/config.json: pooling is max, bothways computes mean"),
+        ({"pooling": {"pooling_mode_max_tokens": True}}, "1_Pooling/config.json: pooling is max, bothways computes"),
         ({"pooling": {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}}, "pooling is cls and mean"),
         ({"pooling": {"pooling_mode_lasttoken": True}}, "pooling is lasttoken"),
         ({"pooling": {"pooling_mode": "weightedmean"}}, "pooling is weightedmean"),
@@ -323,6 +323,8 @@ def test_another_pooling_may_be_chosen_where_the_directorys_cannot_be_computed(t
 
 def test_sentence_similarity_follows_the_directory(tmp_path):
     base = sentence_directory(tmp_path / "b", pooling={"pooling_mode": "cls"}, settings={"max_seq_length": 20})
-    found = bothways.pipeline("sentence-similarity", base)({"source_sentence": TEXTS[0], "sentences": TEXTS[1:]})
+    found = bothways.pipeline("sentence-similarity", base, precision="fp32")(
+        {"source_sentence": TEXTS[0], "sentences": TEXTS[1:]}
+    )
     vectors = reference(base, TEXTS, "cls", 20, normalize=True)
     np.testing.assert_allclose(found, vectors[1:] @ vectors[0], atol=1e-5)

@@ -88,8 +88,9 @@ class Embed(Task):
         encoder's own, whatever the directory says. Raises `CheckpointError` if its vectors cannot be computed here.
         """
         made = cls(**(settings | {"overlap": 0}))
-        own = directory is None or pooling in ("none", "pooler")
-        if own or (found := read_sentence_settings(directory, pooling)) is None:
+        if directory is None or pooling in ("none", "pooler"):
+            return made
+        if (found := read_sentence_settings(directory, pooling)) is None:
             return made
         most = limit or made.max_pieces
         length = min(found.max_length or most, most)
@@ -129,7 +130,7 @@ class Embed(Task):
         windows: Sequence[Encoded],
         pieces: Pieces,
     ) -> Embedded:
-        """(C,) of each window of one example -> its vector, weighted by the tokens read; for "none" (K, C) -> (T, C)."""
+        """(C,) of each window of one example -> its vector, by the tokens read; for "none" (K, C) -> (T, C)."""
         if self.pooling == "none":
             vector = np.concatenate(parts)
         else:
