@@ -5,6 +5,7 @@ import pickle
 import shutil
 import unicodedata
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -512,7 +513,7 @@ def test_any_stride_below_the_room_reads_the_whole_passage(question: int, overla
         assert 1 <= own <= 381
         seen |= set(range(window.skipped, window.skipped + own))
     assert seen == set(range((question, 700)[slides]))
-    steps = {b.skipped - a.skipped for a, b in zip(windows, windows[1:-1], strict=False)}
+    steps = {b.skipped - a.skipped for a, b in pairwise(windows[:-1])}
     assert len(steps) <= 1
 
 
@@ -796,6 +797,26 @@ def test_a_tokenizer_json_that_breaks_the_library_is_named(parts: dict[str, Any]
 def test_an_interrupt_is_not_taken_for_a_broken_file() -> None:
     with pytest.raises(KeyboardInterrupt), library_errors("here"):
         raise KeyboardInterrupt
+
+
+def test_words_that_the_vocabulary_cannot_spell_are_counted() -> None:
+    bert = packaged("bert-base-uncased")
+    assert bert.unknown_words([]) == (0, 0)
+    assert bert.unknown_words(["", "  ", "[CLS] a cat"]) == (0, 3)
+    assert bert.unknown_words(["\u0e01" * 120, "https://" + "a" * 200, "ᚠᚢᚦ. ok ᚠᚢᚦ"]) == (4, 5)
+    assert packaged("roberta-base").unknown_words(["ᚠᚢᚦ " + "x" * 200]) == (0, 2)
+
+
+@pytest.mark.parametrize("name", ["bert-base-uncased", "roberta-base", "albert-base-v2"])
+@pytest.mark.parametrize(
+    "text", ["\ud83d", "a\udc00b", "\x00", "a\x00b", "[PAD][PAD]", "<s><pad></s>", "[SEP] a [CLS]", "\ufeff"]
+)
+def test_odd_characters_and_written_specials_are_read(name: str, text: str) -> None:
+    tokenizer = packaged(name)
+    for window in tokenizer.windows([(text,), (text, "b"), ("b", text)], max_pieces=16, overlap=2):
+        assert (window.offsets >= 0).all()
+        assert window.offsets.max() <= max(len(text), 1)
+        assert window.ids.max() < tokenizer.vocab_size
 
 
 # --- identity ----------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bothways.errors import CheckpointError, ModelNotFoundError
 from bothways.model.config import EncoderConfig
@@ -178,7 +178,8 @@ def _from_hub(name: str, **wanted: Any) -> tuple[Path | None, str]:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    http_error = HfHubHTTPError.__bases__[0]  # that of requests or of httpx, by the version of huggingface_hub
+    # That of requests or of httpx, by the version of huggingface_hub.
+    http_error = cast("type[Exception]", HfHubHTTPError.__bases__[0])
     try:
         return Path(snapshot_download(name, allow_patterns=list(HUB_FILES), etag_timeout=5, **wanted)), ""
     except LocalEntryNotFoundError:

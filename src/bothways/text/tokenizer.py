@@ -239,6 +239,21 @@ class Tokenizer:
         texts = (text,) if pair is None else (text, pair)
         return self.windows([texts], max_pieces=NO_LIMIT, overlap=0)[0]
 
+    def unknown_words(self, texts: Sequence[str]) -> tuple[int, int]:
+        """How many words of some texts the vocabulary cannot spell, and how many words there are.
+
+        Many unknown words mean a vocabulary of another language, or of a tokenizer with other rules; a run of more
+        than 100 characters without a space is one too (WordPiece).
+
+        >>> Tokenizer.packaged("bert-base-uncased").unknown_words(["a cat", "ᚠᚢᚦ " + "x" * 101])
+        (2, 4)
+        """
+        unknown = words = 0
+        for window in self.windows([(text,) for text in texts], max_pieces=NO_LIMIT, overlap=0):
+            unknown += len(np.unique(window.words[(window.ids == self.unk_id) & (window.words >= 0)]))
+            words += int(window.words.max(initial=-1)) + 1
+        return unknown, words
+
     def windows(
         self,
         examples: Sequence[Sequence[str]],
