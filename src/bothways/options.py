@@ -10,9 +10,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from bothways.errors import OptionError
 
 
-def option(default: Any, text: str) -> Any:
-    """A dataclass field that is an option, with its default and its help."""
-    return field(default=default, metadata={"help": text})
+def option(default: Any, text: str, kind: Any = None) -> Any:
+    """A dataclass field that is an option, with its default, its help, and its type on the command line if another."""
+    return field(default=default, metadata={"help": text, "kind": kind})
 
 
 def check_options(record: Any, limits: dict[str, tuple[float, float]]) -> None:
@@ -38,13 +38,13 @@ def with_options(
         hints = get_type_hints(command, include_extras=True)
         own = [item for name, item in inspect.signature(command).parameters.items() if hints[name] not in records]
         own = [item.replace(annotation=hints[item.name], kind=inspect.Parameter.KEYWORD_ONLY) for item in own]
-        places = {name: kind for name, kind in hints.items() if kind in records}
+        places = {name: kind for name, kind in hints.items() if kind in records and name != "return"}
         chosen = {record: [item for item in fields(record) if only is None or item.name in only] for record in records}
         added = []
         for record, items in chosen.items():
             types = get_type_hints(record)
             for item in items:
-                annotation = annotate(item, types[item.name], record.__name__)
+                annotation = annotate(item, item.metadata["kind"] or types[item.name], record.__name__)
                 added.append(
                     inspect.Parameter(
                         item.name, inspect.Parameter.KEYWORD_ONLY, default=item.default, annotation=annotation

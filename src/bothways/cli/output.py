@@ -167,7 +167,7 @@ def table(answers: Iterable[Answer], layout: Layout, *, form: Form, to_terminal:
     for answer in answers:
         waiting.append(answer)
         if kept is None:
-            if answer.example.row is None and "all" in layout.keep:
+            if not answer.example.row and "all" in layout.keep:
                 continue  # a row that cannot be read does not say what columns there are
             row = dict.fromkeys(layout.keep) if answer.example.row is None else answer.example.row
             names = [name for name in own if name != "text" or not is_text]
@@ -303,6 +303,10 @@ class Destination:
         if path.exists() and not _is_device(path) and not overwrite:
             raise OptionError(f"{output} exists already; choose another file, or give --overwrite to replace it")
         return cls(form or SUFFIXES.get(suffix, "jsonl"), path)
+
+    def shows(self) -> bool:
+        """Whether answers appear on the terminal, where a bar would be drawn between them."""
+        return self.path is None and sys.stdout.isatty()
 
     def write(self, answers: Iterable[Answer], layout: Layout, reporter: Reporter) -> None:
         """Write all answers. If their source fails or the user stops, those that came are kept, beside the file."""

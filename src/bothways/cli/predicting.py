@@ -33,18 +33,18 @@ from bothways.cli.parts import (
 from bothways.errors import OptionError
 from bothways.options import with_options
 from bothways.terminal import Reporter
-from bothways.text.files import Columns
+from bothways.text.files import Columns, format_of
 
 if TYPE_CHECKING:
-    from bothways.tasks.task import Example
+    from bothways.cli.output import Answer
+    from bothways.tasks.task import Example, Prediction
     from bothways.tasks.task import Task as AnyTask
 
 STDIN = "-"
-BY_ROW = ("parquet", "json")  # formats without lines
-_READING, _ANSWERS = "Input", "Answers"
+BY_ROW = {"parquet", "json", "squad"}  # formats without lines
 
 
-@with_options(annotate, Columns, only=("text_column", "pair_column", "header", "format"))
+@with_options(annotate, Columns, only=("text_column", "pair_column", "header", "format", "delimiter"))
 def predict_command(
     model: Model,
     columns: Columns,
@@ -134,7 +134,7 @@ def predict_command(
     offline: Offline = False,
 ) -> None:
     """Run a model on texts; one JSON line per text, in input order (or CSV, Parquet, HTML, terminal)."""
-    from bothways.cli.output import Answer, Destination, Layout
+    from bothways.cli.output import Destination, Layout
 
     names = _sources(sources or [], texts or [])
     if names and pair is not None:
@@ -178,15 +178,26 @@ def predict_command(
     examples: Iterable[Example] = _examples(made, names, columns, layout.keep, waiting)
     if not names:
         examples = _typed(made, texts or [], pair, waiting)
-    on_terminal = destination.path is None and sys.stdout.isatty()  # where a bar would appear between the answers
     reporter = Reporter()
-    predictions = predictor.stream(examples, reporter=Reporter(quiet=on_terminal))
-    answers = (Answer(waiting[0][0], prediction, waiting.popleft()[1]) for prediction in predictions)
+    answers = _answers(predictor.stream(examples), waiting, Reporter(quiet=destination.shows()))
     try:
         destination.write(answers, layout, reporter)
     finally:
         for line in layout.tally.notes():
             reporter.note(line)
+
+
+def _answers(
+    predictions: Iterable[Prediction], waiting: deque[tuple[Example, str]], reporter: Reporter
+) -> Iterator[Answer]:
+    """Each prediction with what it is a prediction of; how many there are is not known before the end."""
+    from bothways.cli.output import Answer
+
+    with reporter.bar("predicting", None) as bar:
+        for number, prediction in enumerate(predictions, start=1):
+            example, name = waiting.popleft()
+            yield Answer(example, prediction, name)
+            bar.update(number)
 
 
 def _sources(patterns: Sequence[str], texts: Sequence[str]) -> list[str]:
@@ -232,21 +243,10 @@ def _is_piped() -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
 
-def _columns_of(name: str, columns: Columns) -> Columns:
-    """The columns for one input: what has no name, or a name without a suffix, holds plain text unless told."""
-    plain = name == STDIN or (not Path(name).suffix and not Path(name).is_file())
-    return replace(columns, format="txt") if plain and columns.format is None else columns
-
-
 def _number(names: Sequence[str], columns: Columns) -> Literal["line", "row", ""]:
     """What rows are counted by."""
-    forms = [columns.format or _suffix(name) for name in names]
-    return "" if not names else "row" if any(form in BY_ROW for form in forms) else "line"
-
-
-def _suffix(name: str) -> str:
-    path = Path(name)
-    return (path.with_suffix("") if path.suffix.lower() in (".gz", ".xz") else path).suffix.lower().removeprefix(".")
+    forms = {format_of(name, columns.format) for name in names}
+    return "" if not forms else "row" if forms & BY_ROW else "line"
 
 
 def _columns(keep: Sequence[str] | None) -> tuple[str, ...]:
@@ -276,8 +276,8 @@ def _examples(
     """The examples of all files, each put into `waiting` with its file until its answer comes."""
     for name in names:
         first = True
-        for example in task.inputs(name, _columns_of(name, columns)):
-            if first and example.row is not None:
+        for example in task.inputs(name, columns):
+            if first and example.row:
                 first = False
                 missing = [column for column in keep if column != "all" and column not in example.row]
                 if missing:
