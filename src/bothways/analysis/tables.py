@@ -171,14 +171,14 @@ def _facts(facts: Mapping[str, Any], before: str = "") -> Iterator[list[str]]:
         label = f"{before}{name}".replace("_", " ")
         if isinstance(value, Mapping):
             yield from _facts(value, f"{label}: ")
-        elif isinstance(value, list | tuple):
+        elif isinstance(value, list | tuple) and value:
             lines = [
                 ", ".join(f"{key} {one}" for key, one in item.items()) if isinstance(item, Mapping) else str(item)
                 for item in value
             ]
             shown = ", ".join(lines[:MOST_CLASSES])
             yield [label, f"{len(lines):,}: {shown}, ..." if len(lines) > MOST_CLASSES else shown]
-        elif value is not None and value != "":
+        elif value not in (None, "", [], ()):
             yield [label, f"{value:,}" if type(value) is int else str(value)]
 
 

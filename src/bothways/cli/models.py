@@ -84,11 +84,12 @@ def tune_command(
     print_tables(lambda width: trials_tables(trials, width))
 
 
-def info_command(model: Model, as_json: Json = False) -> None:
+def info_command(model: Model, task: Task = None, as_json: Json = False) -> None:
     """Show what a model is: task, labels, windows, exports, tuned settings, base, versions."""
     from bothways.jobs.info import describe_model
+    from bothways.tasks import task_name
 
-    facts = describe_model(model)
+    facts = describe_model(model, task and task_name(task))
     if as_json:
         print_json(facts)
         return

@@ -52,7 +52,9 @@ Precision = Annotated[
     typer.Option(help="Default: the tuned plan, else the best available."),
 ]
 Threads = Annotated[int | None, typer.Option(help="CPU threads. Default: all that this process may use.", min=1)]
-Device = Annotated[str | None, typer.Option(help="cpu, or cuda for PyTorch on a GPU. Default: chosen by the engine.")]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"] | None, typer.Option(help="cuda runs PyTorch on the GPU. Default: auto.")
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
 Model = Annotated[str, typer.Argument(help="Model directory, or a name listed by `bothways models`.", metavar="MODEL")]
 Out = Annotated[
