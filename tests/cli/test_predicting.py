@@ -186,7 +186,7 @@ def test_squad_ids_are_kept_and_the_official_script_gets_its_object(answerer, tm
 
 
 def test_standard_input_is_read_by_every_name(model):
-    texts = "great film\n\ndull film\n".encode()
+    texts = b"great film\n\ndull film\n"
     outputs = {process(["predict", model, *how], input=texts).stdout for how in (["-"], ["--input", "-"], [])}
     (output,) = outputs
     assert [json.loads(line)["line"] for line in output.splitlines()] == [1, 2, 3]
