@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ def base(tmp_path_factory) -> Path:
 def model(tmp_path_factory, base) -> Path:
     """A classifier of films."""
     out = tmp_path_factory.mktemp("model") / "run"
-    bothways.finetune("classify", ROWS, ROWS, base=base, out=out, recipe=RECIPE, export="none")
+    bothways.finetune("classify", ROWS, ROWS, base=base, out=out, recipe=RECIPE)
     return out
 
 
@@ -37,6 +39,21 @@ def answerer(tmp_path_factory, base) -> Path:
     recipe = bothways.Recipe(epochs=1, max_pieces=24, overlap=8, precision="fp32")
     bothways.finetune("answer", rows, rows, base=base, out=out, recipe=recipe, export="none")
     return out
+
+
+@contextmanager
+def worker(arguments: Sequence[object]) -> Iterator[subprocess.Popen[bytes]]:
+    """The command line as a process that is talked to; it is killed after two minutes."""
+    with subprocess.Popen(
+        command(arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        watchdog = threading.Timer(120, running.kill)
+        watchdog.start()
+        try:
+            yield running
+        finally:
+            watchdog.cancel()
+            running.kill()
 
 
 def command(arguments: Sequence[object]) -> list[str]:

@@ -5,8 +5,6 @@ import gzip
 import json
 import os
 import signal
-import subprocess
-import threading
 import time
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import pytest
 
 import bothways
 from bothways import cli
-from tests.cli.conftest import command, process
+from tests.cli.conftest import process, worker
 from tests.tiny import ROWS
 
 TEXTS = [row["text"] for row in ROWS]
@@ -196,21 +194,13 @@ def test_standard_input_is_read_by_every_name(model):
 
 
 def test_answers_come_while_standard_input_is_still_open(model):
-    worker = subprocess.Popen(
-        command(["predict", model, "-"]), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    watchdog = threading.Timer(100, worker.kill)
-    watchdog.start()
-    try:
+    with worker(["predict", model, "-"]) as running:
         for number in range(1, 4):
-            worker.stdin.write(b"great film\n")
-            worker.stdin.flush()
-            assert json.loads(worker.stdout.readline())["line"] == number
-        worker.stdin.close()
-        assert worker.wait(60) == 0
-    finally:
-        watchdog.cancel()
-        worker.kill()
+            running.stdin.write(b"great film\n")
+            running.stdin.flush()
+            assert json.loads(running.stdout.readline())["line"] == number
+        running.stdin.close()
+        assert running.wait() == 0
 
 
 def test_nothing_to_read_is_refused(model, capsys):
@@ -232,15 +222,18 @@ def test_output_to_a_device_or_to_dash_is_stdout(model, tmp_path):
 
 def test_a_reader_that_leaves_is_no_error(model, tmp_path):
     source = write(tmp_path / "in.txt", "great film\n" * 5000)
-    worker = subprocess.Popen(
-        command(["predict", model, "--input", source]), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    worker.stdout.readline()
-    worker.stdout.close()
-    message = worker.stderr.read()
-    assert worker.wait(60) == 0
-    assert b"Traceback" not in message
-    assert b"Broken" not in message
+    for arguments in (["--input", source], ["-"]):
+        with worker(["predict", model, *arguments]) as running:
+            running.stdin.write(b"great film\n")
+            running.stdin.flush()
+            running.stdout.readline()
+            running.stdout.close()
+            running.stdin.write(b"great film\n")
+            running.stdin.flush()
+            message = running.stderr.read()
+            assert running.wait() == 0, message
+        assert b"Traceback" not in message
+        assert b"Broken" not in message
 
 
 # Files are safe
@@ -280,14 +273,14 @@ def test_the_suffix_chooses_the_format(model, tmp_path, capsys):
 
 def test_what_was_computed_before_a_failure_is_kept_beside_the_output(model, tmp_path, capsys):
     write(tmp_path / "a.jsonl", '{"text": "great film", "id": 1}\n' * 5)
-    write(tmp_path / "b.jsonl", '{"body": "dull film", "id": 1}\n')
-    arguments = ["predict", model, "--input", tmp_path / "a.jsonl", "--input", tmp_path / "b.jsonl"]
+    write(tmp_path / "b.csv", "body,nr\ndull film,1\n")
+    arguments = ["predict", model, "--input", tmp_path / "a.jsonl", "--input", tmp_path / "b.csv"]
     for suffix in ("jsonl", "csv", "parquet", "json"):
         out = tmp_path / f"out.{suffix}"
         capsys.readouterr()
         assert run([*arguments, "--output", out]) == 2
         message = capsys.readouterr().err
-        assert "b.jsonl" in message
+        assert "b.csv:" in message
         assert f"the answers so far are in {out}.partial" in message
         assert not out.exists()
         partial = Path(f"{out}.partial")
@@ -297,33 +290,21 @@ def test_what_was_computed_before_a_failure_is_kept_beside_the_output(model, tmp
             assert len(pytest.importorskip("pyarrow.parquet").read_table(partial)) == 5
         else:
             assert len(partial.read_text().splitlines()) == 5 + (suffix == "csv")
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".jsonl"] * 2 + [".partial"] * 4
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".jsonl"] + [".partial"] * 4
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_stopped_keeps_its_answers_and_says_so(model, tmp_path, number):
     out = tmp_path / "out.jsonl"
-    worker = subprocess.Popen(
-        command(["predict", model, "-", "--output", out]),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    watchdog = threading.Timer(100, worker.kill)
-    watchdog.start()
-    try:
-        worker.stdin.write(b"great film\n" * 3)
-        worker.stdin.flush()
-        deadline = time.monotonic() + 60
-        while not list(tmp_path.glob(".out.jsonl.*")) and time.monotonic() < deadline:
+    with worker(["predict", model, "-", "--output", out]) as running:
+        running.stdin.write(b"great film\n" * 3)
+        running.stdin.flush()
+        while not list(tmp_path.glob(".out.jsonl.*")):
             time.sleep(0.05)
         time.sleep(2)
-        worker.send_signal(number)
-        message = worker.stderr.read()
-        assert worker.wait(60) == 130
-    finally:
-        watchdog.cancel()
-        worker.kill()
+        running.send_signal(number)
+        message = running.stderr.read()
+        assert running.wait() == 130, message
     assert b"Traceback" not in message
     assert b"interrupted" in message
     partial = Path(f"{out}.partial")

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -176,6 +177,9 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # a console that cannot show a character is no error
     signal.signal(signal.SIGTERM, _interrupt)
     status = run(sys.argv[1:])
+    if any(thread.daemon for thread in threading.enumerate()):  # one waits for standard input, and would crash the end
+        sys.stderr.flush()
+        os._exit(status)
     gc.freeze()  # or ending looks through every object several times, which takes 30 ms
     if status:
         sys.exit(status)
