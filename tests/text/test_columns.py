@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bothways.errors import DataError
 from bothways.metrics import entity_spans
-from bothways.text.columns import Sentence, detect_scheme, read_sentences
+from bothways.text.columns import Sentence, detect_scheme, is_columns, normalized, read_sentences
 from bothways.text.schemes import to_bio
 
 KINDS = st.sampled_from(["PER", "creative-work", "B"])
@@ -194,3 +194,181 @@ def test_real_files_have_the_counts_that_are_published(shared_data, names, schem
 def test_a_real_file_with_more_columns_behind_its_tags_says_which_to_name(shared_data):
     with pytest.raises(DataError, match=r"dev\.iob2:4: the last column holds '-', .*--text-column 1 --label-column 2$"):
         list(read_sentences(str(shared_data / "uner_ewt" / "dev.iob2")))
+
+
+GERMEVAL = """#\thttp://example.org/a\t[2009-10-17]
+1\tBonn\tB-ORG\tB-LOC
+2\tUniversity\tI-ORG\tO
+3\tgrows\tO\tO
+
+#\thttp://example.org/b\t[2009-10-18]
+1\tAnn\tB-PER\tO
+2\tslept\tO\tO
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        (GERMEVAL, r"2 \(ORG, PER\) and 3 \(LOC\) .* --text-column 1 --label-column 2"),
+        (GERMEVAL.replace("B-LOC", "O"), r"2 \(.*\) and 3 \(only O\) .* --text-column 1 --label-column 2"),
+        ("Bonn\tB-ORG\tB-LOC\nUniversity\tI-ORG\tO\n", r"--text-column 0 --label-column 1$"),
+    ],
+)
+def test_two_columns_of_entities_are_not_one(write, content, options):
+    with pytest.raises(DataError, match=rf"^a\.conll:\d: the columns .*{options}"):
+        list(read_sentences(write(content)))
+
+
+def test_named_columns_of_two_layers_are_read(write):
+    first, second = read_sentences(write(GERMEVAL), word_column=1, tag_column=2)
+    assert (first.words, first.tags) == (("Bonn", "University", "grows"), ("B-ORG", "I-ORG", "O"))
+    assert (second.words, second.number) == (("Ann", "slept"), 7)
+
+
+def test_chunks_are_no_second_layer(write):
+    (found,) = read_sentences(write("EU NNP B-NP B-ORG\nrejects VBZ B-VP O\n"))
+    assert found.tags == ("B-ORG", "O")
+
+
+@pytest.mark.parametrize(
+    ("content", "column"),
+    [
+        ("1\tAnn\tB-PER\n2\tslept\tO\n", 1),
+        ("0\t1\tAnn\tB-PER\n0\t2\tslept\tO\n", 2),
+        ("17 Ann B-PER\n18 slept O\n", 1),
+        ("doc1\t1\tAnn\tB-PER\ndoc1\t2\tslept\tO\ndoc1\t3\twell\tO\n\ndoc2\t1\tLee\tB-PER\n", 2),
+        ("Ann 1 B-PER\nslept 2 O\n", 0),
+        ("1996 O\n1997 O\n", 0),
+        ("E-mail O\nB-52 O\n", 0),
+    ],
+)
+def test_numbers_and_names_before_the_words_are_not_the_words(write, content, column):
+    found = list(read_sentences(write(content)))
+    assert found[0].words[0] == content.split("\n", 1)[0].replace("\t", " ").split(" ")[column]
+    assert found[0].note == ("" if column == 0 else f"the words are read from column {column}")
+
+
+def test_conll_u_is_read_without_its_ranges_and_empty_nodes(write):
+    rows = ["1-2\tdon't\t_\tO", "1\tdo\tdo\tO", "2\tn't\tnot\tO", "2.1\tsee\tsee\tO", "3\tAnn\tAnn\tB-PER"]
+    (found,) = read_sentences(write("# sent_id = 1\n# text = don't Ann\n" + "\n".join(rows) + "\n"))
+    assert (found.words, found.tags) == (("do", "n't", "Ann"), ("O", "O", "B-PER"))
+
+
+@pytest.mark.parametrize(
+    "comment", ["# id 17a\tdomain=en", "# id = 3", "#begin document (a); part 000", "#\ta\tb\tc\td\te"]
+)
+def test_comments_above_a_sentence_are_skipped(write, comment):
+    first, second = read_sentences(write(f"{comment}\nAnn _ _ B-PER\n\n{comment}\nLee _ _ B-PER\n"))
+    assert (first.words, second.words) == (("Ann",), ("Lee",))
+
+
+def test_a_hashtag_without_a_tag_is_not_lost_as_a_comment(write):
+    with pytest.raises(DataError, match=r"a\.conll:1: found 1 columns, expected 2"):
+        list(read_sentences(write("#Rome\nAnn B-PER\n")))
+
+
+@pytest.mark.parametrize("space", ["\u00a0", "\u202f", "\u3000", "\u2028", "\x85", "\f", "\v", "\u2009", "\x1c"])
+def test_only_spaces_and_tabs_divide_columns(write, space):
+    for between in (" ", "   ", "\t"):
+        (found,) = read_sentences(write(f"26{space}000{between}B-NUM\neuros{between}O\n"))
+        assert found.words == (f"26{space}000", "euros")
+
+
+def test_spaces_around_a_line_are_no_columns(write):
+    (found,) = read_sentences(write("  Ann   B-PER  \n slept O\n"))
+    assert (found.words, found.tags) == (("Ann", "slept"), ("B-PER", "O"))
+
+
+@pytest.mark.parametrize("odd", ["B-PER\u200b", "\ufeffB-PER", "B-PER\u00a0", "B-PER\r"])
+def test_tags_that_look_alike_are_one(write, odd):
+    (found,) = read_sentences(write(f"Ann\tB-PER\nLee\t{odd}\n"))
+    assert found.tags == ("B-PER", "B-PER")
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected", "scheme"),
+    [
+        (("PER-B", "PER-I", "O", "LOC-B"), ("B-PER", "I-PER", "O", "B-LOC"), "BIO"),
+        (("PER_B", "PER_I", "O"), ("B-PER", "I-PER", "O"), "BIO"),
+        (("B_PER", "I_PER", "O"), ("B-PER", "I-PER", "O"), "BIO"),
+        (("b-per", "i-per", "O"), ("B-per", "I-per", "O"), "BIO"),
+        (("PER-B", "PER-E", "LOC-S"), ("B-PER", "E-PER", "S-LOC"), "BIOES"),
+        (("PER-I", "PER-I", "O"), ("I-PER", "I-PER", "O"), "IO"),
+        (("B-PER-B", "I-PER-B"), ("B-PER-B", "I-PER-B"), "BIO"),
+        (("B-tax_percent", "O"), ("B-tax_percent", "O"), "BIO"),
+        (("E-MAIL", "O", "PHONE"), ("I-E-MAIL", "O", "I-PHONE"), "IO"),
+        (("E-MAIL", "S-BAHN"), ("I-E-MAIL", "I-S-BAHN"), "IO"),
+        (("E_MAIL", "O"), ("E_MAIL", "O"), "IO"),
+        (("S-PER", "S-LOC"), ("S-PER", "S-LOC"), "BIOES"),
+        (("O", "O"), ("O", "O"), "BIO"),
+    ],
+)
+def test_other_spellings_of_tags_are_read(tags, expected, scheme):
+    (found,), note = normalized([sentence(*tags)])
+    assert found.tags == expected
+    assert detect_scheme([found]) == scheme
+    assert bool(note) == (tags != expected)
+
+
+@pytest.mark.parametrize("tag", ["B-O", "I-O", "E-O", "S-O", "o", "B-o", "I_O"])
+def test_an_entity_of_the_type_o_is_refused(tag):
+    sentences, _ = normalized([sentence("B-PER", "O"), sentence("O", tag, tag)])
+    with pytest.raises(DataError, match=r"^a:2: found '.*': an entity has a type other than O.*\(2 lines: a:2, a:3\)"):
+        detect_scheme(sentences)
+
+
+def test_all_lines_with_an_illegal_tag_are_named_at_once():
+    with pytest.raises(DataError, match=r"^a:1: an I- tag begins an entity, .* \(3 lines: a:1, a:3, a:1\)$"):
+        detect_scheme([sentence("I-X", "O", "I-X"), sentence("I-X", "O", "B-X")])
+    with pytest.raises(DataError, match=r"\(20 lines: (a:\d+, ){10}\.\.\.\)$"):
+        detect_scheme([sentence(*["O", "I-X"] * 20), sentence("B-X")])
+
+
+def test_a_file_without_tags_cannot_be_learned(write):
+    with pytest.raises(DataError, match=r"^a\.conll:1: found no tag: the file has no column of tags"):
+        detect_scheme(list(read_sentences(write("Ann\nslept\n"))))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("-DOCSTART- -X- O O\n\nAnn NNP I-NP I-PER\n", True),
+        ("Ann\tB-PER\nsaw\tO\n\nRome\tB-LOC\n", True),
+        ("Ann B-PER\n", True),
+        ("Ann PER\nsaw O\n", True),
+        ("Ann PER-B\nLee PER-I\n", True),
+        (GERMEVAL, True),
+        ("1\tAnn\tB-PER\t-\tstephen\n2\tsaw\tO\t-\t-\n", True),
+        ("\n".join(f"w{n} O" for n in range(40)) + "\nbroken\n", True),
+        ("# text = Hi\n1\tHi\thi\tINTJ\t_\t_\t0\troot\t_\t_\n", True),
+        ("Ann saw Rome.\n", False),
+        ("vitamin B-12\n", False),
+        ("more vitamin B-12\nless vitamin B-6\n", False),
+        ("blood group O\n", False),
+        ("take vitamin B\nplan B\n", False),
+        ("I saw the USA\nyou left the EU\n", False),
+        ("Ann\nRome\n", False),
+        ("one two\nthree four\n", False),
+        ("text\tlabel\ngood film\tpos\n", False),
+        ("", False),
+        ("\n\n", False),
+    ],
+)
+def test_columns_are_told_from_running_text_by_their_content(write, content, expected):
+    assert is_columns(write(content, "a.txt")) is expected
+
+
+def test_real_files_are_columns_and_texts_are_not(shared_data):
+    for name in ("conll2003/dev.txt", "crossner/ai/dev.txt", "wikigold/wikigold.conll.txt", "uner_ewt/dev.iob2"):
+        assert is_columns(str(shared_data / name))
+    assert not is_columns(str(shared_data / "sst2" / "dev.tsv"))
+
+
+def test_a_broken_sentence_of_a_stream_is_an_error_of_its_own(write):
+    name = write("Ann B-PER\n\nLee\nslept O\n\nRome !?\n")
+    first, second, third = read_sentences(name, strict=False)
+    assert (first.error, third.error) == (None, None)
+    assert second.error.startswith("a.conll:3: found 1 columns, expected 2")
+    assert [one.number for one in (first, second, third)] == [1, 3, 6]

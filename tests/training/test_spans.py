@@ -80,6 +80,16 @@ def test_a_tagger_memorises_its_sentences(base, tmp_path):
     assert "Entity F1" in (tmp_path / "run" / "report.html").read_text()
 
 
+def test_names_after_an_elision_are_found_in_running_text(base, tmp_path):
+    train = tmp_path / "train.conll"
+    train.write_text("l' O\nItalie B-LOC\ngagne O\n\nd' O\nAirbus B-ORG\nvole O\n\nvive O\nl' O\nItalie B-LOC\n")
+    finetune("tag", str(train), str(train), out=tmp_path / "run", base=base, recipe=replace(RECIPE, epochs=60))
+    model = load(tmp_path / "run")
+    texts = ["l'Italie gagne", "d'Airbus vole"]
+    found = [[(one.word, one.start) for one in answer.entities] for answer in model(texts)]
+    assert found == [[("Italie", 2)], [("Airbus", 2)]]
+
+
 def test_an_answerer_memorises_its_questions_and_those_without_answer(base, tmp_path, capsys):
     train = squad(tmp_path / "train.json")
     recipe = replace(RECIPE, epochs=150, eval_every=100)

@@ -26,7 +26,7 @@ from bothways.predictor import Predictor
 from bothways.runtime.artifact import CHECKPOINT, RUN, Artifact, check_run_directory, clear_run_directory
 from bothways.storage import write_text
 from bothways.tasks import TRAINED, Trainable
-from bothways.tasks.split import set_aside
+from bothways.tasks.split import set_aside, shared
 from bothways.tasks.task import Example
 from bothways.terminal import Reporter
 from bothways.text.files import Columns, Source
@@ -90,7 +90,8 @@ def finetune(
         kept, dev_examples = set_aside(kept, DEV_SHARE, recipe.seed, together=made.together)
         dev_name = f"{100 * DEV_SHARE:.0f} % of the training texts set aside, seed {recipe.seed}"
     else:
-        dev_examples, dev_name = TRAINED[task].read(dev, columns), named(dev)
+        columns_of_dev = replace(columns, kind=columns.kind or getattr(made, "kind", None))  # as train has been read
+        dev_examples, dev_name = TRAINED[task].read(dev, columns_of_dev), named(dev)
     made.check(dev_examples)
     base_directory = find_model(base)
     if base_directory.resolve() == out.resolve():
@@ -137,7 +138,7 @@ def finetune(
             f"{len(kept):,} training texts in {len(windows):,} windows, {len(dev_examples):,} dev texts ({dev_name}); "
             f"{made.describe()}"
         )
-        for line in made.noticed(kept):
+        for line in (*made.noticed(kept), *shared(kept, dev_examples)):
             reporter.note(line)
         if max_pieces < wanted:
             reporter.note(f"{base} reads at most {max_pieces} pieces at once, so windows are no longer than that")

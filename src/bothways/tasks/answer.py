@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -20,6 +19,7 @@ import numpy as np
 from bothways.errors import DataError
 from bothways.metrics import Scores, answer_scores, answering
 from bothways.tasks.picture import Mark, Picture
+from bothways.tasks.questions import Given, read_answered, read_questions
 from bothways.tasks.task import (
     Example,
     Gold,
@@ -28,20 +28,11 @@ from bothways.tasks.task import (
     Trainable,
     how_read,
 )
-from bothways.text.files import Columns, Row, Source, find_column, read_rows
-from bothways.text.squad import is_squad, read_squad
+from bothways.text.files import Columns, Source
 from bothways.text.tokenizer import Encoded, Tokenizer
-from bothways.text.words import within_word
+from bothways.text.words import word_edges
 
 _CANDIDATES = 20  # kept of each window
-
-
-class Given(NamedTuple):
-    """An answer that a human gave: its words, where they begin in the passage, whether that is sure."""
-
-    text: str
-    start: int
-    certain: bool = True
 
 
 class Span(NamedTuple):
@@ -67,11 +58,12 @@ class Answered(Prediction):
 
     "" means that there is none; behind it comes what the answer would be.
 
-    `gap` is the logit of no answer minus that of the best answer.
+    `gap` is the logit of no answer minus that of the best answer; `top_k` is how many answers were asked for.
     """
 
     answers: tuple[dict[str, Any], ...] = ()
     gap: float = 0.0
+    top_k: int = 1
 
     @property
     def best(self) -> str:
@@ -79,9 +71,10 @@ class Answered(Prediction):
         return str(self.answers[0]["answer"]) if self.answers else ""
 
     def answer(self, *, every_score: bool) -> dict[str, Any]:
-        """answer, score, start, end of the best; all others with `every_score`."""
+        """answer, score, start, end of the best; `answers` too if several were asked for, or with `every_score`."""
+        found = [dict(one) for one in self.answers]  # copies: equal questions share a prediction
         first = self.answers[0] if self.answers else {"answer": "", "score": 0.0, "start": 0, "end": 0}
-        return first | ({"answers": list(self.answers)} if every_score else {})
+        return first | ({"answers": found} if every_score or self.top_k > 1 else {})
 
     def said(self) -> tuple[str, float]:
         """The best answer and its score."""
@@ -110,6 +103,7 @@ class Answer(Trainable):
     """
 
     name = "answer"
+    fixed = frozenset()
     head = "spans"
     outputs = 2
     loss = "spans"
@@ -128,17 +122,12 @@ class Answer(Trainable):
     @classmethod
     def read(cls, source: Source, columns: Columns, *, gold: bool = True) -> list[Example]:
         """Questions of SQuAD 1.1 and 2.0 files, or rows with question, context and answers."""
-        squad = isinstance(source, str | Path) and is_squad(str(source))
-        rows = list(read_squad(str(source)) if squad else read_rows(source, header=columns.header))
-        available = list(rows[0].values)
-        names = [
-            find_column(available, wanted=wanted, usual=usual, purpose=purpose, where=rows[0].where)
-            for wanted, usual, purpose in (
-                (columns.text_column, ("question",), "question (--text-column)"),
-                (columns.pair_column, ("context", "passage", "text"), "passage (--pair-column)"),
-            )
-        ]
-        return [_example(row, names, columns.label_column or "answers", gold=gold) for row in rows]
+        return read_answered(source, columns) if gold else list(cls.inputs(source, columns))
+
+    @classmethod
+    def inputs(cls, source: Source, columns: Columns) -> Iterator[Example]:
+        """The questions of a source, whatever answers there are; `row` has the "id" of a SQuAD file."""
+        return read_questions(source, columns)
 
     @classmethod
     def learn(cls, examples: Sequence[Example], **settings: Any) -> Self:
@@ -170,9 +159,18 @@ class Answer(Trainable):
         """Every answer can be predicted."""
 
     def noticed(self, examples: Sequence[Example]) -> list[str]:
-        """How many answers are not trained on because it is not known where they stand."""
+        """How many questions have no answer, how many answers were moved, how many are left out of training."""
+        none = sum(example.gold == () for example in examples)
+        moved = sum(one.moved for example in examples if isinstance(example.gold, tuple) for one in example.gold)
         left = sum(bool(example.gold) and _target(example.gold) is None for example in examples)
-        return [f"{left:,} questions are left out, as it is not certain where their answer stands"] if left else []
+        lines = (
+            [f"{none:,} of {len(examples):,} questions have no answer: the model learns to give none"] if none else []
+        )
+        if moved:
+            lines.append(f"{moved:,} answers are not at their answer_start: taken where their text is nearby or once")
+        if left:
+            lines.append(f"{left:,} questions are left out of training, as the place of their answer is not certain")
+        return lines
 
     def problem(self, example: Example) -> str | None:
         """Why an example cannot be answered, if it cannot."""
@@ -237,9 +235,10 @@ class Answer(Trainable):
             np.array([part.end_sum for part in parts])
         )
         null = min(part.null for part in parts)
+        whole = _whole_words(context)
         found: dict[tuple[int, int], float] = {}
         for span in sorted((span for part in parts for span in part.spans), reverse=True):
-            place = _whole_words(context, span.start, span.end) if self.align else (span.start, span.end)
+            place = whole(span.start, span.end) if self.align else (span.start, span.end)
             found.setdefault(place, span.logit)
         gap = null - max(found.values(), default=-math.inf)
         if self.empty or not found:
@@ -250,6 +249,7 @@ class Answer(Trainable):
         return Answered(
             answers=tuple(_answer(context, *place, found[place] - norm) for place in ranked[: self.top_k + silent]),
             gap=gap,
+            top_k=self.top_k,
             **how_read(windows),
         )
 
@@ -308,54 +308,16 @@ def _log_sum(values: np.ndarray) -> float:
     return float(values.max() + np.log(np.exp(values - values.max()).sum()))
 
 
-def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
-    """A span widened to the words at its ends; scripts without spaces have a word a letter."""
-    while within_word(text, start):
-        start -= 1
-    while within_word(text, end):
-        end += 1
-    return start, end
+def _whole_words(text: str) -> Callable[[int, int], tuple[int, int]]:
+    """What widens a span of a text to the words at its ends; scripts without spaces have a word a letter."""
+    edges = word_edges(text)
+
+    def widened(start: int, end: int) -> tuple[int, int]:
+        first = edges[np.searchsorted(edges, start, side="right") - 1]
+        return int(first), int(edges[np.searchsorted(edges, end)])
+
+    return widened
 
 
 def _answer(context: str, start: int, end: int, log_score: float) -> dict[str, Any]:
     return {"answer": context[start:end], "score": math.exp(min(log_score, 0.0)), "start": start, "end": end}
-
-
-def _example(row: Row, names: Sequence[str], label: str, *, gold: bool) -> Example:
-    question, context = (str(row.values.get(name) or "") for name in names)
-    if not gold:
-        return Example((question, context), None, row.where)
-    if not question.strip() or not context.strip():
-        raise DataError(f"{row.where}: the question or the passage is empty; fill it in or remove the row")
-    certain = bool(row.values.get("start_certain", True))
-    answers = tuple(_given(row, context, answer, certain=certain) for answer in _listed(row, label))
-    return Example((question, context), answers, row.where)
-
-
-def _listed(row: Row, label: str) -> Iterator[Any]:
-    """The answers of a row: a list of them, one of them, or as `datasets` has them, two lists."""
-    found = row.values.get(label)
-    if isinstance(found, dict) and isinstance(found.get("text"), list):
-        starts = found.get("answer_start", [])
-        found = [{"text": text, "answer_start": start} for text, start in zip(found["text"], starts, strict=True)]
-    if isinstance(found, str | dict):
-        found = [found] if found else []
-    if not isinstance(found, list):
-        raise DataError(f"{row.where}: found {found!r} as {label!r}, expected a list of answers, [] if there is none")
-    yield from found
-
-
-def _given(row: Row, context: str, answer: Any, *, certain: bool) -> Given:
-    """An answer with its place; where none is given, it is certain if its words occur once."""
-    text = answer.get("text") if isinstance(answer, dict) else answer
-    if not isinstance(text, str) or not text.strip():
-        raise DataError(f"{row.where}: the answer {answer!r} has no text")
-    start = answer.get("answer_start") if isinstance(answer, dict) else None
-    if start is None:
-        return Given(text, context.find(text), certain=context.count(text) == 1)
-    if not isinstance(start, int) or context[start : start + len(text)] != text:
-        raise DataError(
-            f"{row.where}: the answer {text!r} does not stand at character {start} of its passage, "
-            f"where {context[max(start, 0) :][: len(text)]!r} is; correct answer_start"
-        )
-    return Given(text, start, certain)

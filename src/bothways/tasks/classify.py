@@ -15,7 +15,9 @@ import numpy as np
 
 from bothways.errors import DataError, OptionError
 from bothways.metrics import Scores, multi_label, regression, single_label
+from bothways.tasks.golds import label_notes, skeleton
 from bothways.tasks.picture import Picture
+from bothways.tasks.split import contradictions
 from bothways.tasks.task import (
     Example,
     Gold,
@@ -105,14 +107,15 @@ class Classify(Trainable):
         if len(kinds) > 1:
             raise DataError(f"{examples[0].where} and below: some labels are lists, some are not; expected one kind")
         kind = kinds.pop()
+        where = f"{examples[0].where} and below"
         if kind == "regression":
+            if len({example.gold for example in examples}) < 2:
+                raise DataError(f"{where}: every row has the number {examples[0].gold!r}; expected different numbers")
             return cls(labels=("score",), kind=kind, **settings)
         labels = {label for example in examples for label in labels_of(example.gold)}
-        if len(labels) < 2:
-            raise DataError(
-                f"{examples[0].where} and below: every row has the label {next(iter(labels), '')!r}; "
-                "expected at least two classes to tell apart"
-            )
+        if len({labels_of(example.gold) for example in examples}) < 2:
+            found = ", ".join(map(repr, sorted(labels))) or "no label"
+            raise DataError(f"{where}: every row has {found}; expected at least two classes to tell apart")
         return cls(labels=tuple(sorted(labels, key=_natural)), kind=kind, **settings)
 
     @classmethod
@@ -163,14 +166,21 @@ class Classify(Trainable):
         for example in examples:
             if _kind(example.gold) != self.kind:
                 raise DataError(
-                    f"{example.where}: the label {example.gold!r} does not suit a model of kind {self.kind!r}"
+                    f"{example.where}: the label {example.gold!r} does not suit a model of kind {self.kind!r}; "
+                    f"give --kind {self.kind} if it should"
                 )
-            unknown = [] if self.kind == "regression" else [x for x in labels_of(example.gold) if x not in known]
-            if unknown:
-                raise DataError(
-                    f"{example.where}: label {unknown[0]!r} is not one of the {len(known)} known: "
-                    f"{shortened(self.labels)}; correct it or add training rows for it"
-                )
+            for label in () if self.kind == "regression" else labels_of(example.gold):
+                if label not in known:
+                    alike = next((one for one in self.labels if skeleton(one) == skeleton(label)), None)
+                    hint = "" if alike is None else f" (it looks like {alike!a})"
+                    raise DataError(
+                        f"{example.where}: label {label!r} is not one of the {len(known)} known: "
+                        f"{shortened(self.labels)}{hint}; correct it or add training rows for it"
+                    )
+
+    def noticed(self, examples: Sequence[Example]) -> list[str]:
+        """Labels that may not be meant: numbers, look-alikes, labels that occur once; texts with two labels."""
+        return [*label_notes([example.gold for example in examples]), *contradictions(examples)]
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
         """Each example's windows, with its target where it has a gold: a class number, L 0/1 numbers, a number."""

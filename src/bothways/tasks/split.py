@@ -1,4 +1,4 @@
-"""Setting a share of examples aside for dev."""
+"""Setting a share of examples aside for dev, and what two sets of examples have in common."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import numpy as np
 
 from bothways.errors import DataError
 from bothways.tasks.task import Example, labels_of
+
+MOST_LISTED = 5  # labels in a message
+_ONCE = object()  # the stratum of the sets of labels that occur once: no gold is equal to it
 
 
 def set_aside(
@@ -23,18 +26,17 @@ def set_aside(
     """
     texts: dict[tuple[str, ...], list[int]] = {}
     for place, example in enumerate(examples):
-        which = example.texts if together is None else (example.texts[together],)
-        texts.setdefault(tuple(" ".join(text.lower().split()) for text in which), []).append(place)
+        texts.setdefault(_compared(example, together), []).append(place)
     strata: dict[Any, list[list[int]]] = {}
     for twins in texts.values():
         gold = examples[twins[0]].gold
         strata.setdefault(gold if labels_of(gold) or gold == () else None, []).append(twins)
     alone = [gold for gold, members in strata.items() if isinstance(gold, tuple) and len(members) == 1]
-    strata["alone"] = [strata.pop(gold)[0] for gold in alone]
+    strata[_ONCE] = [strata.pop(gold)[0] for gold in alone]
     rng = np.random.default_rng(seed)
     aside: set[int] = set()
     owed = 0.0  # the fractions of a text that small strata add up to
-    for stratum in sorted(strata, key=repr):
+    for stratum in sorted(strata, key=lambda gold: "" if gold is _ONCE else repr(gold)):
         members = strata[stratum]
         owed += share * len(members)
         most = min(int(owed), math.ceil(share * len(members)), len(members) - 1)
@@ -48,3 +50,41 @@ def set_aside(
         raise DataError(f"{len(examples)} rows are too few to set a tenth aside for dev; give a dev file with --dev")
     kept = [example for place, example in enumerate(examples) if place not in aside]
     return kept, [examples[place] for place in sorted(aside)]
+
+
+def shared(train: Sequence[Example], dev: Sequence[Example]) -> list[str]:
+    """What a user should know of a dev set: texts that are in train too, labels of train that it lacks."""
+    known = {_compared(example, None) for example in train}
+    both = sum(_compared(example, None) in known for example in dev)
+    notes = []
+    if both:
+        notes.append(
+            f"{both:,} of {len(dev):,} dev texts are also in train, so the dev scores are too high for new texts; "
+            "remove them from one of the two"
+        )
+    labels = {label for example in train for label in labels_of(example.gold)}
+    missing = sorted(labels - {label for example in dev for label in labels_of(example.gold)})
+    if missing and dev:
+        few = ", ".join(map(repr, missing[:MOST_LISTED])) + (", ..." if len(missing) > MOST_LISTED else "")
+        notes.append(f"{len(missing):,} of {len(labels):,} labels have no dev text ({few}), so no score tells of them")
+    return notes
+
+
+def contradictions(examples: Sequence[Example]) -> list[str]:
+    """The note that some texts occur with different golds, if any do."""
+    found: dict[tuple[str, ...], dict[Any, str]] = {}
+    for example in examples:
+        found.setdefault(_compared(example, None), {}).setdefault(example.gold, example.where)
+    different = [golds for golds in found.values() if len(golds) > 1]
+    if not different:
+        return []
+    (one, where), (other, there), *_ = different[0].items()
+    return [
+        f"{len(different):,} texts occur with different labels, for example {one!r} at {where} and {other!r} at {there}"
+    ]
+
+
+def _compared(example: Example, together: int | None) -> tuple[str, ...]:
+    """The texts by which examples are compared: without differences in case and space."""
+    which = example.texts if together is None else (example.texts[together],)
+    return tuple(" ".join(text.lower().split()) for text in which)

@@ -1,25 +1,29 @@
 """Named entities: a tag for each word, words into entities with exact places in the text.
 
 text    Elon  Musk  founded  Tesla .          words by `split_words`, or as a file gives them
-tags    B-PER I-PER O        B-ORG O          read at the first piece of each word
+tags    B-PER I-PER O        B-ORG O          read at the first token of each word
         [Elon Musk]          [Tesla]          text[start:end] is the entity
 
-K pieces read, W words, L tags.
+Training labels the words of `split_words`, which are those of running text, also where a file has longer ones.
+Entities that a file gives as spans are scored as spans: one that is not whole words cannot be found.
+
+K tokens read, W words, L tags.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
 from bothways.errors import DataError, OptionError
-from bothways.metrics import Scores, tagging
+from bothways.metrics import Scores, entity_spans, tagging
 from bothways.tasks.picture import Mark, Picture
+from bothways.tasks.sentences import Words, gold_spans, of_words, read_tagged, read_untagged, words_of
 from bothways.tasks.task import (
     Example,
     Gold,
@@ -29,12 +33,12 @@ from bothways.tasks.task import (
     grouped,
     how_read,
     labels_in,
-    named,
     owned,
 )
-from bothways.text.columns import Sentence, detect_scheme, read_sentences
-from bothways.text.files import RECORDS, TABLES, UNPACK, Columns, Row, Source, numbered_lines, read_rows
+from bothways.text.columns import Sentence
+from bothways.text.files import Columns, Source
 from bothways.text.schemes import Scheme, may_follow, split_tag, to_bio
+from bothways.text.spans import plain, tag_words
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.text.words import Places, split_words
 
@@ -62,7 +66,8 @@ class Tagged(Prediction):
 
     def answer(self, *, every_score: bool) -> dict[str, Any]:
         """entities; tags and scores of all words with `every_score`."""
-        answer: dict[str, Any] = {"entities": [*self.raw, *(entity._asdict() for entity in self.entities)]}
+        raw = [dict(one) for one in self.raw]  # copies: equal texts share a prediction
+        answer: dict[str, Any] = {"entities": raw + [entity._asdict() for entity in self.entities]}
         return answer | ({"tags": list(self.tags), "scores": list(self.scores)} if every_score else {})
 
     def said(self) -> tuple[str, float]:
@@ -98,22 +103,12 @@ class Tag(Trainable):
     @classmethod
     def read(cls, source: Source, columns: Columns, *, gold: bool = True) -> list[Example]:
         """Sentences of a column file (word first, tag last), or rows with words and tags, or text and spans."""
-        suffixes = Path(source).suffixes if isinstance(source, str | Path) else [".jsonl"]
-        kind = next((suffix for suffix in reversed(suffixes) if suffix.lower() not in UNPACK), "")
-        columns_too = {".txt", ".tsv", ".tab"} if gold or _begins_as_columns(source) else set()
-        if kind.lower() in {*RECORDS, *TABLES} - columns_too:
-            rows = list(read_rows(source, header=columns.header))
-            sentences = [_sentence(row, columns, gold=gold) for row in rows]
-        else:
-            sentences = [_of_words(one) for one in read_sentences(str(source), **_numbers(columns))]
-        if not gold:
-            return [example for example, _ in sentences]
-        known = [sentence for _, sentence in sentences if sentence is not None]
-        scheme = detect_scheme(known)
-        return [
-            replace(example, gold=to_bio(sentence.tags), given=(example.given[0], scheme))
-            for (example, _), sentence in zip(sentences, known, strict=True)
-        ]
+        return read_tagged(source, columns) if gold else list(cls.inputs(source, columns))
+
+    @classmethod
+    def inputs(cls, source: Source, columns: Columns) -> Iterator[Example]:
+        """The sentences of a column file, or the texts or lists of words of rows; whatever tags there are."""
+        return read_untagged(source, columns)
 
     @classmethod
     def learn(cls, examples: Sequence[Example], **settings: Any) -> Self:
@@ -121,7 +116,10 @@ class Tag(Trainable):
         tags = {tag for example in examples for tag in (example.gold if isinstance(example.gold, tuple) else ())}
         types = sorted({tag[2:] for tag in tags if tag != "O"})
         if not types:
-            raise DataError(f"{examples[0].where} and below: every tag is O; expected entities to learn")
+            where = examples[0].where if examples else "the data"
+            raise DataError(
+                f"{where} and below: every tag is O, there is no entity to learn; expected tags such as B-PER"
+            )
         return cls(("O", *(f"{prefix}-{kind}" for kind in types for prefix in "BI")), **settings)
 
     @classmethod
@@ -148,8 +146,10 @@ class Tag(Trainable):
 
     def example(self, given: Any) -> Example:
         """A running text, or a list of words, as an example."""
-        if isinstance(given, list | tuple) and all(isinstance(word, str) for word in given):
-            return _of_words(Sentence(tuple(given), ("",) * len(given), ("input",) * len(given)))[0]
+        words = plain(given)
+        if isinstance(words, list) and all(isinstance(word, str) for word in words):
+            return replace(of_words(Sentence(tuple(words), (), ("input",))), row=None, number=None)
+        # Not super(): with slots=True, the class is not the one that super() would look for.
         return super(Tag, self).example(given)
 
     def failure(self, reason: str) -> Tagged:
@@ -157,9 +157,22 @@ class Tag(Trainable):
         return Tagged(error=reason, windows=0)
 
     def noticed(self, examples: Sequence[Example]) -> list[str]:
-        """Which scheme the tags of training examples are in."""
-        schemes = {example.given[1] for example in examples if example.given is not None and len(example.given) > 1}
-        return [f"the tags are {scheme}, learnt as BIO" for scheme in sorted(schemes)]
+        """Which scheme the tags of training examples are in, what was inferred, and entities that cannot be found."""
+        given = [example.given for example in examples if isinstance(example.given, Words)]
+        lines = [
+            f"the tags are {scheme}, learned as BIO" for scheme in sorted({one.scheme for one in given} - {"", "BIO"})
+        ]
+        lines += sorted({note for one in given for note in one.notes})
+        total = missed = 0
+        for example in examples:
+            spans = gold_spans(example)
+            total += len(spans)
+            if isinstance(example.given, Words) and example.given.cut:
+                edges = {edge for place in split_words(example.texts[0]) for edge in place}
+                missed += sum(not {start, end} <= edges for start, end, _ in spans)
+        if missed:
+            lines.append(f"{missed:,} of {total:,} entities are a part of a word: they count as missed in every score")
+        return lines
 
     def check(self, examples: Sequence[Example]) -> None:
         """Raise `DataError` at the first entity of a type that this task does not know."""
@@ -176,17 +189,18 @@ class Tag(Trainable):
         """Each example's windows; each word is read in the window that shows most around it."""
         found: list[Encoded] = []
         for number, group in grouped(self.windows(examples, tokenizer)):
-            places = words_of(examples[number])
+            example = examples[number]
+            places = split_words(example.texts[0])
             starts, ends = np.array(places, np.int64).reshape(-1, 2).T
-            gold = examples[number].gold
             targets = None
-            if isinstance(gold, tuple) and self.scheme == "BIO":
+            if isinstance(example.gold, tuple) and self.scheme == "BIO":
                 numbers = {label: place for place, label in enumerate(self.labels)}
-                targets = np.array([numbers[tag] for tag in gold], np.int64)
+                tags = tag_words(places, gold_spans(example), len(example.texts[0]))
+                targets = np.array([numbers[tag] for tag in tags], np.int64)
             done = -1
             for window, own in owned(group, 0):
                 begin, end = window.offsets[own].T
-                words = np.searchsorted(ends, begin, side="right")  # the first word that ends behind the piece's start
+                words = np.searchsorted(ends, begin, side="right")  # the first word that ends after the token's start
                 inside = (words < len(ends)) & (begin < end)
                 inside[inside] &= starts[words[inside]] < end[inside]
                 own, words = own[inside], words[inside]
@@ -234,17 +248,23 @@ class Tag(Trainable):
                 return Tagged(raw=raw, tags=tuple(self.labels[k] for k in best), scores=tuple(scores.tolist()), **more)
             tags = [self.labels[k] for k in best]
             return Tagged(entities=tuple(self._entities(text, spans, tags, scores)), **more)
-        places = words_of(example)
         owner = np.array([window.words[place] for window, place in read], np.int64)
+        places, owner = _spoken(example, owner, windows)
         emissions = np.full((len(places), len(self.labels)), -np.inf)
-        emissions[:, self.labels.index("O") if "O" in self.labels else 0] = 0.0  # a word without a piece
+        emissions[:, self.labels.index("O") if "O" in self.labels else 0] = 0.0  # a word without a token
         for word, few in _runs(owner):
             emissions[word] = self._word(logs[few])
         path = viterbi(emissions, self._transitions())
         tags = [self.labels[k] for k in path]
         scores = np.exp(emissions[np.arange(len(path)), path])
         entities = tuple(self._entities(text, places, tags, scores))
-        return Tagged(entities=entities, tags=to_bio(tags), scores=tuple(scores.tolist()), **more)
+        bio = to_bio(tags)
+        if isinstance(example.given, Words) and example.given.cut:
+            spans = [(places[first][0], places[last - 1][1], kind) for kind, first, last in entity_spans(bio)]
+            ends = np.array([end for _, end in places], np.int64)
+            scores = scores[np.searchsorted(ends, [start for start, _ in example.given.places], side="right")]
+            bio = tag_words(example.given.places, spans, len(text))
+        return Tagged(entities=entities, tags=bio, scores=tuple(scores.tolist()), **more)
 
     def score(
         self, predictions: Sequence[Tagged], golds: Sequence[Gold], *, rng: np.random.Generator, resamples: int = 2000
@@ -275,23 +295,31 @@ class Tag(Trainable):
 
     def _transitions(self) -> np.ndarray:
         """(L + 1, L + 1) whether a tag may follow another; the last row is the beginning, the last column the end."""
-        tags = [*self.labels, "O"]
-        return np.array([[may_follow(before, after, self.scheme) for after in tags] for before in tags])
+        return _legal(self.labels, self.scheme)
 
     def _entities(
         self, text: str, places: Sequence[tuple[int, ...]], tags: Sequence[str], scores: np.ndarray
     ) -> Iterator[Entity]:
+        """The entities of a sequence of tags; words with O are one too, of type O, unless O is ignored."""
         begun: list[int] = []
-        for number, tag in enumerate([*tags, "O"]):
-            prefix, kind = split_tag(tag)
-            before = split_tag(tags[number - 1]) if number else ("O", "")
-            goes_on = begun and kind == before[1] and prefix not in ("B", "S", "O") and before[0] not in ("E", "S")
+        before, before_kind = "O", ""
+        for number, tag in enumerate([*tags, ""]):
+            prefix, kind = split_tag(tag) if tag else ("", "")
+            kind = "O" if prefix == "O" else kind
+            goes_on = begun and kind == before_kind and prefix not in ("B", "S", "") and before not in ("E", "S")
             if begun and not goes_on:
                 start, end = places[begun[0]][0], places[begun[-1]][1]
-                yield Entity(before[1], float(np.mean(scores[begun])), text[start:end], start, end)
+                yield Entity(before_kind, float(np.mean(scores[begun])), text[start:end], start, end)
                 begun = []
-            if number < len(tags) and tag not in self.ignored and kind not in self.ignored:
+            if tag and tag not in self.ignored and kind not in self.ignored:
                 begun.append(number)
+            before, before_kind = prefix, kind
+
+
+@cache
+def _legal(labels: tuple[str, ...], scheme: Scheme) -> np.ndarray:
+    tags = [*labels, "O"]
+    return np.array([[may_follow(before, after, scheme) for after in tags] for before in tags])
 
 
 def _said(entities: Iterable[Entity]) -> str:
@@ -318,79 +346,39 @@ def viterbi(emissions: np.ndarray, legal: np.ndarray) -> np.ndarray:
     return np.array(path[::-1])
 
 
-def words_of(example: Example) -> Places:
-    """Where the words of an example are: as its file gave them, else by `split_words`."""
-    if example.given is None:
-        return split_words(example.texts[0])
-    given: Places = example.given[0]
-    return given
+def _spoken(example: Example, owner: np.ndarray, windows: Sequence[Encoded]) -> tuple[Places, np.ndarray]:
+    """The words of a prediction, and which of them each token read is of, from which word of `split_words` it is of.
+
+    Those that a file gave, each of some words of `split_words`. Else the latter; words that share a token (in
+    "COVID-19", a token "-19") are one.
+    """
+    words = split_words(example.texts[0])
+    if isinstance(example.given, Words) and not example.given.cut:
+        ends = [end for _, end in example.given.places]
+        return example.given.places, np.searchsorted(ends, np.array([words[one][0] for one in owner]), side="right")
+    own = set(owner.tolist())
+    found: list[tuple[int, int]] = []
+    number = np.zeros(len(words), np.int64)
+    for word, (start, end) in enumerate(words):
+        if word in own or not found or found[-1][1] != start or not _shares(start, windows):
+            found.append((start, end))
+        else:
+            found[-1] = found[-1][0], end
+        number[word] = len(found) - 1
+    return tuple(found), number[owner]
+
+
+def _shares(place: int, windows: Sequence[Encoded]) -> bool:
+    """Whether a token begins before a place in the text and ends after it."""
+    return any(
+        bool(((begin < place) & (place < end) & (window.texts == 0)).any())
+        for window in windows
+        for begin, end in [window.offsets.T]
+    )
 
 
 def _runs(owner: np.ndarray) -> Iterator[tuple[int, slice]]:
-    """Each word, and its pieces among those read."""
+    """Each word, and its tokens among those read."""
     edges = np.flatnonzero(np.diff(owner, prepend=-1, append=-1)).tolist()
     for start, stop in pairwise(edges):
         yield int(owner[start]), slice(start, stop)
-
-
-def _of_words(sentence: Sentence) -> tuple[Example, Sentence]:
-    """Words as a text with a space between, and where they are in it."""
-    ends = np.cumsum([len(word) + 1 for word in sentence.words]).tolist()
-    places = tuple((end - 1 - len(word), end - 1) for word, end in zip(sentence.words, ends, strict=True))
-    where = sentence.where[0] if sentence.where else "input"
-    return Example((" ".join(sentence.words),), None, where, (places,)), sentence
-
-
-def _begins_as_columns(source: Source) -> bool:
-    """Whether a file begins with CoNLL-2003's sign of a document, so that its lines are no texts."""
-    return isinstance(source, str | Path) and next(numbered_lines(str(source)), (1, ""))[1].startswith("-DOCSTART-")
-
-
-def _numbers(columns: Columns) -> dict[str, int | None]:
-    wanted = {"word_column": columns.text_column, "tag_column": columns.label_column}
-    for name in wanted.values():
-        if name is not None and not name.isdecimal():
-            raise OptionError(f"found the column {name!r}; columns of a file of words are numbered from 0")
-    return {key: None if name is None else int(name) for key, name in wanted.items()}
-
-
-def _sentence(row: Row, columns: Columns, *, gold: bool) -> tuple[Example, Sentence | None]:
-    """A row with words and tags, or with a text and spans of its entities."""
-    words = row.values.get(columns.text_column or "words", row.values.get("tokens"))
-    tags = row.values.get(columns.label_column or "tags", row.values.get("ner_tags"))
-    if isinstance(words, list):
-        if gold and (not isinstance(tags, list) or len(tags) != len(words)):
-            raise DataError(f"{row.where}: {len(words)} words need a list of as many tags; found {tags!r}")
-        names = tuple(named(row, tag, columns) for tag in tags) if isinstance(tags, list) else ("",) * len(words)
-        return _of_words(Sentence(tuple(map(str, words)), names, (row.where,) * len(words)))
-    text = row.values.get(columns.text_column or "text")
-    if not isinstance(text, str):
-        raise DataError(f"{row.where}: found {sorted(row.values)}, expected words and tags, or text and spans")
-    if not gold:
-        return Example((text,), None, row.where), None
-    spans = row.values.get(columns.label_column or "spans", row.values.get("entities"))
-    if not isinstance(spans, list):
-        raise DataError(f'{row.where}: no list "spans" of {{"start", "end", "label"}} beside the text')
-    return _with_spans(row.where, text, spans)
-
-
-def _with_spans(where: str, text: str, spans: Sequence[Any]) -> tuple[Example, Sentence]:
-    """A text whose words are cut where entities begin and end, so that each of these is some whole words."""
-    found: list[tuple[int, int, str]] = []
-    for span in spans:
-        try:
-            found.append((int(span["start"]), int(span["end"]), str(span["label"])))
-        except (KeyError, TypeError, ValueError):
-            raise DataError(f'{where}: the span {span!r} is not {{"start", "end", "label"}}') from None
-    found.sort()
-    edges = [edge for start, end, _ in found for edge in (start, end)]
-    if edges != sorted(edges) or any(not 0 <= start < end <= len(text) for start, end, _ in found):
-        raise DataError(f"{where}: spans overlap, are empty or go beyond the {len(text)} characters of the text")
-    places, tags = [], []
-    for start, end in zip([0, *edges], [*edges, len(text)], strict=True):
-        kind = next((kind for first, last, kind in found if first <= start < last), None)
-        for number, (begin, stop) in enumerate(split_words(text[start:end])):
-            places.append((start + begin, start + stop))
-            tags.append("O" if kind is None else f"{'I' if number else 'B'}-{kind}")
-    sentence = Sentence(tuple(text[a:b] for a, b in places), tuple(tags), (where,) * len(tags))
-    return Example((text,), None, where, (tuple(places),)), sentence

@@ -7,7 +7,9 @@ import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from numbers import Integral, Real
+from datetime import date, time
+from decimal import Decimal
+from numbers import Integral, Number, Real
 from typing import Any, ClassVar, Literal, Self, get_type_hints
 
 import numpy as np
@@ -15,15 +17,16 @@ import numpy as np
 from bothways.errors import DataError, OptionError
 from bothways.metrics import Scores
 from bothways.options import check_options
+from bothways.tasks.golds import NUMBER_COLUMNS, Cell, golds_of, label_name
 from bothways.tasks.picture import Picture
 from bothways.text.files import Columns, Row, Source, find_column, read_rows
+from bothways.text.memory import is_missing, plain
 from bothways.text.tokenizer import Encoded, Tokenizer
 
 Gold = str | tuple[Any, ...] | float
 """What a human answered: a label, a set of labels, a number, a tag a word, the answers to a question."""
 
 LABEL_COLUMNS = ("label", "labels", "category", "class", "intent", "target", "sentiment", "gold_label")
-NUMBER_COLUMNS = ("score", "similarity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +148,8 @@ class Task(ABC):
 
     @classmethod
     def read(cls, source: Source, columns: Columns, *, gold: bool = True) -> list[Example]:
-        """The examples of a file, or of rows in memory; with `gold`, each must carry the human's answer."""
-        return read_examples(source, cls.texts, columns, gold=gold)
+        """The examples of a file, or of rows in memory; with `gold`, each must carry the reference answer."""
+        return read_examples(source, cls.texts, columns) if gold else list(cls.inputs(source, columns))
 
     @classmethod
     def inputs(cls, source: Source, columns: Columns) -> Iterator[Example]:
@@ -154,7 +157,7 @@ class Task(ABC):
 
         A row that cannot be read becomes an example with an `error`.
         """
-        yield from cls.read(source, columns, gold=False)
+        return input_examples(source, cls.texts, columns)
 
     @classmethod
     def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
@@ -322,86 +325,86 @@ def owned(windows: Sequence[Encoded], text: int) -> Iterator[tuple[Encoded, np.n
         yield window, own[begin:end]
 
 
-def read_examples(source: Source, texts: Sequence[Sequence[str]], columns: Columns, *, gold: bool) -> list[Example]:
-    """Rows -> examples with one text for each of `texts`, the usual names of its column.
+def read_examples(source: Source, texts: Sequence[Sequence[str]], columns: Columns) -> list[Example]:
+    """Rows -> examples with one text for each of `texts`, the usual names of its column, and the reference answer.
 
-    Without `gold`, a label column is not looked for and an empty text is let through (the prediction says
-    so). Raises `DataError` with the row's place.
+    Raises `DataError` with the row's place.
     """
     if columns.separator is not None and columns.kind not in (None, "multi"):
         raise OptionError(f"a separator makes several labels of a cell, which is not of kind {columns.kind!r}")
-    examples: list[Example] = []
     found: list[str] = []
-    answer = ""
-    kind = columns.kind
-    for row in read_rows(source, header=columns.header):
+    label = ""
+    examples: list[Example] = []
+    cells: list[Cell] = []
+    for row in _rows(source, columns, strict=True):
         if not found:
-            available, wanted = list(row.values), (columns.text_column, columns.pair_column)
-            for place, usual in enumerate(texts):
-                purpose = ("text (--text-column)", "second text (--pair-column)")[place]
-                free = [name for name in available if name not in found]
-                found.append(find_column(free, wanted=wanted[place], usual=usual, purpose=purpose, where=row.where))
-            if gold:
-                usual = (*LABEL_COLUMNS, *NUMBER_COLUMNS)
-                answer = find_column(
-                    available,
-                    wanted=columns.label_column,
-                    usual=usual,
-                    purpose="label (--label-column)",
-                    where=row.where,
-                )
-                if kind is None and answer.casefold() in NUMBER_COLUMNS:
-                    kind = "regression"
-        words = tuple(_text(row, name, empty=not gold) for name in found)
-        examples.append(Example(words, _gold(row, answer, kind, columns) if gold else None, row.where))
-    return examples
+            found, usual = _text_columns(row, texts, columns), (*LABEL_COLUMNS, *NUMBER_COLUMNS)
+            label = find_column(
+                list(row.values),
+                wanted=columns.label_column,
+                usual=usual,
+                purpose="label (--label-column)",
+                where=row.where,
+            )
+        words, error = _texts(row, found, name_column=True)
+        if error is not None:
+            raise DataError(f"{row.where}: {error}")
+        examples.append(Example(words, None, row.where, None, row.values, row.number))
+        cells.append(Cell(row.values.get(label), row.where))
+    golds = golds_of(cells, label, columns)
+    return [replace(one, gold=gold) for one, gold in zip(examples, golds, strict=True) if gold is not None]
 
 
-def _text(row: Row, column: str, *, empty: bool) -> str:
-    value = row.values.get(column)
-    text = "" if value is None or _is_nan(value) else str(value)
-    if not text.strip() and not empty:
-        raise DataError(f"{row.where}: the text in column {column!r} is empty; fill it in or remove the row")
-    return text
+def input_examples(source: Source, texts: Sequence[Sequence[str]], columns: Columns) -> Iterator[Example]:
+    """Rows -> examples to predict, one for each row, in order; a row that cannot be answered has an `error`.
+
+    Raises `DataError` only if reading cannot go on, or if no column holds a text.
+    """
+    return _inputs(_rows(source, columns, strict=False), texts, columns)
 
 
-def _gold(row: Row, column: str, kind: str | None, columns: Columns) -> Gold:
-    value: Any = row.values.get(column)
-    several = isinstance(value, list | tuple | np.ndarray)
-    blank = value is None or _is_nan(value) or (not several and not str(value).strip())
-    if blank and columns.separator is not None:
-        return ()  # of several labels, none
-    if blank:
-        raise DataError(f"{row.where}: the label in column {column!r} is empty; fill it in or remove the row")
-    if kind == "regression":
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if not math.isfinite(number):
-            raise DataError(f"{row.where}: {value!r} in column {column!r} is not a number")
-        return number
-    if several:
-        parts = list(value)
-    elif columns.separator is not None:
-        parts = str(value).split(columns.separator)
-    elif kind == "multi":
-        parts = [value]
-    else:
-        return named(row, value, columns)
-    return tuple(dict.fromkeys(named(row, part, columns) for part in parts if str(part).strip()))
+def _inputs(rows: Iterator[Row], texts: Sequence[Sequence[str]], columns: Columns) -> Iterator[Example]:
+    found: list[str] = []
+    for row in rows:
+        if row.error is None and not found:
+            found = _text_columns(row, texts, columns)
+        words, error = (
+            (("",) * len(texts), row.error) if row.error is not None else _texts(row, found, name_column=len(found) > 1)
+        )
+        yield Example(words, None, row.where, None, row.values or None, row.number, error)
+
+
+def _rows(source: Source, columns: Columns, *, strict: bool) -> Iterator[Row]:
+    return read_rows(source, header=columns.header, format=columns.format, delimiter=columns.delimiter, strict=strict)
+
+
+def _text_columns(row: Row, texts: Sequence[Sequence[str]], columns: Columns) -> list[str]:
+    found: list[str] = []
+    for place, usual in enumerate(texts):
+        purpose = ("text (--text-column)", "second text (--pair-column)")[place]
+        wanted = (columns.text_column, columns.pair_column)[place]
+        free = [name for name in row.values if name not in found]
+        found.append(find_column(free, wanted=wanted, usual=usual, purpose=purpose, where=row.where))
+    return found
+
+
+def _texts(row: Row, names: Sequence[str], *, name_column: bool) -> tuple[tuple[str, ...], str | None]:
+    """The texts of a row, and what is wrong with the first that is none."""
+    words, errors = [], []
+    for name in names:
+        value = plain(row.values.get(name))
+        text = "" if is_missing(value) else str(value)
+        where = f"the text in column {name!r}" if name_column else "the text"
+        if not is_missing(value) and not isinstance(value, str | Number | Decimal | date | time):
+            hint = " (words with tags are for the task tag)" if isinstance(value, list | tuple) else ""
+            errors.append(f"{where} is a {type(value).__name__}, {reprlib.repr(value)}, expected a string{hint}")
+            text = ""
+        elif not text.strip():
+            errors.append(f"{where} is empty" + ("; fill it in or remove the row" if name_column else ""))
+        words.append(text)
+    return tuple(words), errors[0] if errors else None
 
 
 def named(row: Row, value: Any, columns: Columns) -> str:
     """A label as it is written, or the name of its number; raises `DataError` for a number without a name."""
-    written = str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
-    names = [name.strip() for name in columns.label_names.split(",")] if columns.label_names else []
-    if not names or written in names:
-        return written
-    if not written.isdecimal() or int(written) >= len(names):
-        raise DataError(f"{row.where}: label {written!r} is neither a known name nor a number below {len(names)}")
-    return names[int(written)]
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
+    return label_name(row.where, value, columns)

@@ -3,59 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from bothways.errors import DataError
-from bothways.text.files import UNPACK, Row, numbered_lines, opened, parse_json
+from bothways.text.files import STDIN, Row, numbered_lines, opened, parse_json, shown, suffix_of
 
 
 def is_squad(name: str) -> bool:
     """Whether a file has SQuAD's layout: .json that begins with an object of "data" or "version"."""
-    path = Path(name)
-    if (path.with_suffix("") if path.suffix.lower() in UNPACK else path).suffix.lower() != ".json":
+    if name == STDIN or suffix_of(name) != ".json":
         return False
     with opened(name) as file:
         start = file.read(4096).lstrip(b"\xef\xbb\xbf \r\n\t")
     return start.startswith(b"{") and (b'"data"' in start or b'"version"' in start)
 
 
-def read_squad(name: str) -> Iterator[Row]:
+def read_squad(name: str, *, strict: bool = True) -> Iterator[Row]:
     """Its questions as rows: id, title, question, context, answers (a list; [] if there is none), start_certain.
 
-    Raises `DataError` where the layout is another.
+    Raises `DataError` if the layout is another. Without `strict`, a question or context that is no text is an error
+    of its row.
     """
-    tree = parse_json("".join(text for _, text in numbered_lines(name)), name, 1)
+    label = shown(name)
+    tree = parse_json("".join(text for _, text in numbered_lines(name)), label, 1)
     count = 0
-    for article in _list(tree, "data", name):
-        for paragraph in _list(article, "paragraphs", name):
-            for question in _list(paragraph, "qas", name):
-                where = f"{name}: question {question.get('id', count + 1) if isinstance(question, dict) else count + 1}"
+    for article in _list(tree, "data", label):
+        for paragraph in _list(article, "paragraphs", label):
+            for question in _list(paragraph, "qas", label):
                 count += 1
-                yield Row(
-                    {
-                        "id": question.get("id") if isinstance(question, dict) else None,
-                        "title": article.get("title", ""),
-                        "question": _text(question, "question", where),
-                        "context": _text(paragraph, "context", where),
-                        "answers": [] if question.get("is_impossible") else question.get("answers"),
-                        "start_certain": bool(question.get("start_certain", True)),
-                    },
-                    where,
-                )
+                own = question if isinstance(question, dict) else {}
+                where = f"{label}: question {own.get('id', count)}"
+                values = {
+                    "id": own.get("id"),
+                    "title": article.get("title", ""),
+                    "question": own.get("question"),
+                    "context": paragraph.get("context"),
+                    "answers": [] if own.get("is_impossible") else own.get("answers"),
+                    "start_certain": bool(own.get("start_certain", True)),
+                }
+                wrong = next((key for key in ("question", "context") if not isinstance(values[key], str)), None)
+                error = None if wrong is None else f"its {wrong} is {values[wrong]!r}, expected a text"
+                if strict and error is not None:
+                    raise DataError(f"{where}: {error}")
+                yield Row(values, where, count, error)
     if not count:
-        raise DataError(f"{name}: no questions; expected data, in it paragraphs, in them qas")
+        raise DataError(f"{label}: no questions; expected data, in it paragraphs, in them qas")
 
 
 def _list(holder: Any, key: str, where: str) -> list[Any]:
     found = holder.get(key) if isinstance(holder, dict) else None
     if not isinstance(found, list):
-        raise DataError(f"{where}: found no list {key!r} where SQuAD's layout has one (data, paragraphs, qas)")
-    return found
-
-
-def _text(holder: Any, key: str, where: str) -> str:
-    found = holder.get(key) if isinstance(holder, dict) else None
-    if not isinstance(found, str):
-        raise DataError(f"{where}: its {key} is {found!r}, expected a text")
+        raise DataError(f"{where}: found no list {key!r}, which SQuAD's layout has here (data, paragraphs, qas)")
     return found

@@ -3,43 +3,68 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from unicodedata import category
+
+import numpy as np
 
 Places = tuple[tuple[int, int], ...]  # start and end of each word
 
 # Scripts that are written without spaces: each letter, with the marks on it, is a word of its own.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_MARK = "\u00aa"  # stands for a mark or an invisible character while words are looked for; a letter, so it stays inside
-_LETTER = rf"(?:(?![{_UNSPACED}])\w)"
-_WORD = (
-    rf"[{_UNSPACED}]{_MARK}*"
-    r"|(?:[^\W\d_]\.){2,}|\b[A-Z]\.(?=\s+[A-Z])"  # U.S., George W. Bush
-    r"|['’][sS]\b"
-    rf"|{_LETTER}+(?:(?:[-&+@]|\.(?=[a-z\d])|[,:](?=\d)|['’](?![sS]\b)){_LETTER}+)*"  # half-time, 1.5, 10:30, don't
-    rf"|[^\w\s]{_MARK}*"
+_MARK = "\u00aa"  # replaces a mark or an invisible character while words are searched; a letter, so it stays inside
+_APOSTROPHES = "'’ʼ＇"
+# French, Italian and Catalan words that lose their last vowel before another word: l'Italie, dell'Unione, qu'Airbus.
+_ELIDED = (
+    "c d j l m n s t v qu jusqu lorsqu puisqu quoiqu quelqu presqu entr un all coll dall dell nell sull quell quest "
+    "bell sant tutt grand mezz senz anch com dov gl agl dagl degl negl sugl"
 )
-_SPACED = rf"(?![{_UNSPACED}])[^\W_]"
+_SOLID = re.compile(rf"(?![{_UNSPACED}])[^\W_]")
 
 
 def split_words(text: str) -> Places:
-    """The words of a running text, about as CoNLL-2003 divides them: punctuation at their edges is apart.
+    """The words of a running text: punctuation is apart, also hyphens and what is joined by an apostrophe.
 
-    >>> text = "Musk's (U.S.) half-time."
+    The name in "Paris-based" and "l'Italie" is then a word, which a tag can mark.
+
+    >>> text = "Musk's (U.S.) Paris-based AT&T, l'Italie."
     >>> [text[start:end] for start, end in split_words(text)]
-    ['Musk', "'s", '(', 'U.S.', ')', 'half-time', '.']
+    ['Musk', "'s", '(', 'U.S.', ')', 'Paris', '-', 'based', 'AT&T', ',', "l'", 'Italie', '.']
     """
-    if not text.isascii():
+    apostrophes, plain = any(one in text for one in _APOSTROPHES), text.isascii()
+    if not plain:
         text = text.translate(
             {ord(one): _MARK for one in set(text) if category(one)[0] == "M" or category(one) == "Cf"}
         )
-    return tuple(match.span() for match in re.finditer(_WORD, text))
+    return tuple(match.span() for match in _pattern(apostrophes, plain).finditer(text))
 
 
-def within_word(text: str, place: int) -> bool:
-    """Whether a word, of letters, digits and the marks on them, goes on from the character before a place behind it.
+@cache
+def _pattern(apostrophes: bool, plain: bool) -> re.Pattern[str]:
+    """A word, for texts with apostrophes or without, with characters outside ASCII or without (which is faster)."""
+    letter = "[^\\W_]" if plain else rf"(?:(?![{_UNSPACED}_ʼ])\w)"
+    mark = f"[{_APOSTROPHES}]"
+    joined = (
+        rf"|{letter}*?[nN]{mark}[tT]\b"  # don't
+        rf"|\b(?i:{_ELIDED.replace(' ', '|')}){mark}(?=[^\W\d_])"
+        rf"|{mark}(?i:s|m|d|t|ll|re|ve)\b|(?<=\w){mark}{letter}+"  # Musk's, Ankara'da
+        rf"|\b[Oo]{mark}(?=[A-Z]){letter}+"  # O'Brien
+    )
+    return re.compile(
+        ("" if plain else rf"[{_UNSPACED}]{_MARK}*|")
+        + r"(?:[^\W\d_]\.){2,}|\b[A-Z]\.(?=\s+[A-Z])"  # U.S., George W. Bush
+        + (joined if apostrophes else "")
+        + rf"|{letter}+(?:(?:[&+@]|\.(?=[a-z\d])|[,:](?=\d)){letter}+)*"  # AT&T, 1.5, 10:30
+        + rf"|(?:[^\w\s]|[_ʼ]){_MARK}*"
+    )
 
-    >>> within_word("Paris", 3), within_word("Paris.", 5), within_word("北京", 1)
-    (True, False, False)
+
+def word_edges(text: str) -> np.ndarray:
+    """The places in a text, 0 and its end included, that are not inside a word of letters, digits and their marks.
+
+    >>> word_edges("a Paris.").tolist(), word_edges("北京").tolist()
+    ([0, 1, 2, 7, 8], [0, 1, 2])
     """
-    around = text[max(place - 1, 0) : place + 1]
-    return place > 0 and len(around) == 2 and all(re.match(_SPACED, one) or category(one)[0] == "M" for one in around)
+    solid = {one for one in set(text) if _SOLID.match(one) or category(one)[0] == "M"}
+    inside = np.fromiter((one in solid for one in text), bool, len(text))
+    return np.flatnonzero(~np.append(False, inside) | ~np.append(inside, False))
