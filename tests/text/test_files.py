@@ -6,7 +6,10 @@ import gzip
 import io
 import json
 import lzma
+import os
 import sys
+import threading
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bothways.errors import DataError, MissingDependencyError, OptionError
-from bothways.text.files import Row, find_column, find_optional_column, read_rows
+from bothways.text import files
+from bothways.text.files import Columns, Row, find_column, find_optional_column, read_rows
 
 ROWS = [{"text": "Füße, “ja”", "label": "pos"}, {"text": "nein 😀", "label": "neg"}]
 TEXTS = {
@@ -410,6 +414,260 @@ def test_parquet_without_pyarrow_names_the_command(write, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(MissingDependencyError, match=r"^a\.parquet: needs pyarrow: pip install 'bothways\[train\]'"):
         values(write("a.parquet", "PAR1"))
+
+
+# Rows to predict: one for each line, with an error of its own if it cannot be read
+
+
+def answers(source, **options):
+    return [(row.number, row.values, row.error) for row in read_rows(source, strict=False, **options)]
+
+
+def test_a_blank_line_is_a_row_if_a_line_is_a_text(write):
+    blank = [(1, {"text": "a"}, None), (2, {"text": ""}, None), (3, {"text": " "}, None), (4, {"text": "b"}, None)]
+    assert answers(write("a.txt", "a\n\n \r\nb")) == blank
+    for kind in ("csv", "tsv"):
+        rows = answers(write(f"a.{kind}", "text\na\n\nb\n\n"))
+        assert rows == [
+            (2, {"text": "a"}, None),
+            (3, {"text": ""}, None),
+            (4, {"text": "b"}, None),
+            (5, {"text": ""}, None),
+        ]
+        rows = answers(write(f"b.{kind}", "\na\n\nb\n"), header=False)
+        assert rows == [(1, {"0": ""}, None), (2, {"0": "a"}, None), (3, {"0": ""}, None), (4, {"0": "b"}, None)]
+        assert [row[0] for row in answers(write(f"c.{kind}", "\n\n"), header=False)] == [1, 2]
+    assert [row[0] for row in answers(write("d.csv", "text,label\na,x\n\nb,y\n"))] == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "numbers", "message"),
+    [
+        ("a.txt", b"one\n\xff\nthree\n", [1, 3], "byte 0xff is not UTF-8; save the file as UTF-8"),
+        ("a.txt", b"one\n\0\0a\nthree\n", [1, 3], "mostly NUL bytes, as in UTF-16"),
+        ("a.tsv", b"id\ttext\n1\ta\n2\n3\tc\n", [2, 4], "found 1 columns, expected 2 ('id', 'text'); in TSV take"),
+        ("a.tsv", b"id\ttext\n1\ta\n2\t\xe9\n3\tc\n", [2, 4], "byte 0xe9 is not UTF-8"),
+        ("a.csv", b"id,text\n1,a\n2,b,c\n3,c\n", [2, 4], "found 3 columns, expected 2 ('id', 'text'); in CSV quote"),
+        ("a.csv", b'id,text\n1,a\n2,"a "b" c"\n3,c\n', [2, 4], "the record that begins here is not CSV"),
+        ("a.csv", b'id,text\n1,a\n2,"\xe9\nmore"\n3,c\n', [2, 5], "byte 0xe9 is not UTF-8"),
+        ("a.csv", b'id,text\n1,a\n2,"x\n\xe9more"\n3,c\n', [2, 5], "byte 0xe9 is not UTF-8"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": \n{"text": "c"}\n', [1, 3], "broken JSON (Expecting value at column 10)"),
+        ("a.jsonl", b'{"text": "a"}\n["b"]\n{"text": "c"}\n', [1, 3], "found list, expected an object such as"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": "\xe9"}\n{"text": "c"}\n', [1, 3], "byte 0xe9 is not UTF-8"),
+        (
+            "a.jsonl",
+            b'{"text": "a"}\n{"a":' + b"[" * 150 + b"]" * 150 + b"}\n{}\n",
+            [1, 3],
+            "broken JSON (nested deeper",
+        ),
+        ("a.json", b'[{"text": "a"}, 5, {"text": "c"}]', [1, 3], "found int, expected an object such as"),
+        ("a.txt", b"one\n" + b"x" * (2**24 + 1) + b"\nthree\n", [1, 3], "the line is longer than 16,777,216 bytes"),
+    ],
+)
+def test_a_row_that_cannot_be_read_has_an_error_and_the_next_one_is_read(write, name, content, numbers, message):
+    rows = answers(write(name, content))
+    (error,) = [error for _, _, error in rows if error is not None]
+    assert error.startswith(message)
+    assert ":" not in error[: len("a.jsonl:2:")]  # the place is in the number
+    assert [number for number, _, error in rows if error is None] == numbers
+    assert len(rows) == 3
+
+
+def test_a_quote_that_is_never_closed_ends_the_reading_after_the_rows_before_it(write):
+    rows = read_rows(write("a.csv", 'id,text\n1,a\n2,"b\n3,c\n4,d\n'), strict=False)
+    assert next(rows).values == {"id": "1", "text": "a"}
+    with pytest.raises(DataError, match=r"^a\.csv:3: the record that begins here is not CSV \(unexpected end of data"):
+        next(rows)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.txt", "a.json", "a.csv.gz"])
+def test_an_empty_file_to_predict_is_an_empty_input(write, name):
+    assert answers(write(name, gzip.compress(b"") if name.endswith("gz") else b"")) == []
+    if name in ("a.csv", "a.tsv"):
+        assert answers(write(name, b"text\n")) == []
+
+
+class Endless(io.RawIOBase):
+    """Lines for ever."""
+
+    def __init__(self, line: bytes) -> None:
+        self.line, self.given = line, 0
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        count = len(buffer) // len(self.line) or 1
+        part = (self.line * count)[: len(buffer)]
+        buffer[: len(part)] = part
+        self.given += len(part)
+        return len(part)
+
+
+@pytest.fixture
+def stdin(monkeypatch):
+    """Sets what standard input holds."""
+
+    def give(content: bytes | io.RawIOBase) -> io.RawIOBase:
+        raw = io.BytesIO(content) if isinstance(content, bytes) else content
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BufferedReader(raw)))
+        return raw
+
+    return give
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"), [("txt", b"text \n"), ("csv", b'a,"b"\n'), ("tsv", b"a\tb\n"), ("jsonl", b'{"text": "a"}\n')]
+)
+def test_standard_input_is_read_as_rows_are_needed(stdin, kind, line):
+    endless = stdin(Endless(line))
+    rows = read_rows("-", format=kind, strict=False, header=kind not in ("csv", "tsv"))
+    assert [next(rows).number for _ in range(3)] == [1, 2, 3]
+    assert endless.given <= 2 * io.DEFAULT_BUFFER_SIZE
+
+
+@pytest.mark.parametrize("packing", PACKERS)
+def test_standard_input_holds_any_format_packed_or_not(stdin, packing):
+    for kind, text in TEXTS.items():
+        stdin(PACKERS[packing](text.encode()))
+        name = {"tab": "tsv", "ndjson": "jsonl"}.get(kind, kind)
+        assert values("-", format=name) == ROWS
+    stdin(PACKERS[packing](parquet_bytes(ROWS)))
+    assert values("-", format="parquet") == ROWS
+    stdin(PACKERS[packing](b"a text, not a table\nb; c\n"))
+    assert values("-") == [{"text": "a text, not a table"}, {"text": "b; c"}]
+    stdin(b"\xff")
+    with pytest.raises(DataError, match=r"^standard input:1: byte 0xff is not UTF-8"):
+        values("-")
+    stdin(b"")
+    assert answers("-") == []
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [("id,text\n", "csv"), ("label;text\n", "csv"), ("text\tid\n", "tsv"), ('{"text": "a"}\n', "jsonl")],
+)
+def test_standard_input_that_looks_like_a_table_is_not_read_as_texts(stdin, content, kind):
+    stdin(content.encode())
+    with pytest.raises(DataError, match=rf"^standard input:1: found .*, which looks like {kind}; name the format"):
+        answers("-")
+    stdin(content.encode())
+    assert answers("-", format="txt") == [(1, {"text": content.rstrip()}, None)]
+
+
+def test_a_pipe_is_opened_once(write):
+    os.mkfifo("pipe")
+    os.mkfifo("pipe.csv")
+    for name, content, expected in (("pipe", b"a\n", {"text": "a"}), ("pipe.csv", b"x,y\n1,2\n", {"x": "1", "y": "2"})):
+        writer = threading.Thread(target=Path(name).write_bytes, args=(content,))
+        writer.start()
+        assert values(name) == [expected]
+        writer.join()
+
+
+def test_a_format_that_is_named_counts_more_than_the_suffix(write):
+    assert values(write("data.txt", TEXTS["tsv"]), format="tsv") == ROWS
+    assert values(write("data", TEXTS["csv"]), format="csv") == ROWS
+    assert values(write("data.csv", gzip.compress(TEXTS["csv"].encode()))) == ROWS  # packed, whatever it is called
+    with pytest.raises(OptionError, match=r"^data: the format conll is for the task tag"):
+        read_rows("data", format="conll")
+    with pytest.raises(OptionError, match=r"^data: a delimiter is for the format csv, found jsonl"):
+        read_rows("data", format="jsonl", delimiter=";")
+
+
+def test_a_packed_file_that_becomes_absurdly_large_is_refused(write, monkeypatch):
+    monkeypatch.setattr(files, "LARGEST_UNPACKED", 2**16)
+    bomb = b"a line of text\n" * 200_000
+    for packing in (".gz", ".xz"):
+        name = write(f"a.txt{packing}", PACKERS[packing](bomb))
+        monkeypatch.setattr(files, "LARGEST_RATIO", 10)
+        with pytest.raises(DataError, match=rf"^a\.txt\{packing}: it unpacks to more than [0-9,]+ bytes, 10 times its"):
+            values(name)
+        monkeypatch.setattr(files, "LARGEST_RATIO", 10_000)
+        assert len(values(name)) == 200_000
+    monkeypatch.setattr(files, "LARGEST_WHOLE", 100)
+    with pytest.raises(
+        DataError, match=r"^a\.json: more than 100 bytes, too large to be read whole; write it as \.jsonl"
+    ):
+        values(write("a.json", json.dumps(ROWS * 10)))
+
+
+# Delimiters
+
+
+@pytest.mark.parametrize("mark", [";", "|", "\t"])
+def test_other_delimiters_are_found(write, mark):
+    text = f'text{mark}label\n"Füße{mark} “ja”, doch"{mark}pos\nnein, 😀{mark}neg\n'
+    rows = [{"text": f"Füße{mark} “ja”, doch", "label": "pos"}, {"text": "nein, 😀", "label": "neg"}]
+    name = write("a.csv", text)
+    assert values(name) == values(write("b.csv", "\n" + text)) == values(name, delimiter=mark) == rows
+    assert values(write("c.csv", f"sep={mark}\r\n{text}")) == rows
+    assert places(name) == ["a.csv:2", "a.csv:3"]
+    assert places("c.csv") == ["c.csv:3", "c.csv:4"]
+    without = [tuple(row.values()) for row in values(name, header=False)]
+    assert without == [("text", "label"), *(tuple(row.values()) for row in rows)]
+
+
+def test_without_a_header_what_may_be_a_text_or_columns_must_be_said(write):
+    name = write("a.csv", "great film;good\ndull film;bad\n")
+    with pytest.raises(DataError, match=r"^a\.csv:1: found no comma, but ';' in every line; say what separates"):
+        answers(name, header=False)
+    assert values(name, header=False, delimiter=";")[0] == {"0": "great film", "1": "good"}
+    assert values(name, header=False, delimiter=",")[0] == {"0": "great film;good"}
+
+
+def test_a_semicolon_within_a_text_is_no_delimiter(write):
+    assert values(write("a.csv", "text,label\na; b,x\n")) == [{"text": "a; b", "label": "x"}]
+    assert values(write("a.csv", "text\na; b\n")) == [{"text": "a; b"}]
+    assert values(write("a.csv", "a; b,x\nc,y\n"), header=False) == [{"0": "a; b", "1": "x"}, {"0": "c", "1": "y"}]
+    assert values(write("a.csv", "a; b\nc\n"), header=False) == [{"0": "a; b"}, {"0": "c"}]
+
+
+def test_quoted_cells_of_tsv_are_kept_and_noted_once(write, caplog):
+    name = write("a.tsv", 'text\tlabel\n"He said ""hi"""\tx\n"a ""b"""\ty\n')
+    assert values(name)[0] == {"text": '"He said ""hi"""', "label": "x"}
+    (record,) = caplog.records
+    assert record.getMessage().startswith("a.tsv:2: a cell is in quotes, with doubled quotes inside; in TSV quotes are")
+    assert values(name, format="csv", delimiter="\t")[0] == {"text": 'He said "hi"', "label": "x"}
+    caplog.clear()
+    values(write("b.tsv", 'text\n"a "b" c"\n"a"\n""\n"""\n'))
+    assert not caplog.records
+
+
+# How columns are named
+
+
+def test_columns_take_numbers_and_sequences():
+    made = Columns(text_column=0, label_column=1, label_names=["arts, culture", "news"], delimiter="\\t")
+    assert (made.text_column, made.label_column, made.names()) == ("0", "1", ("arts, culture", "news"))
+    assert made.delimiter == "\t"
+    assert Columns(label_names='"arts, culture",news').names() == made.names()
+    assert Columns(label_names="neg, pos").names() == ("neg", "pos")
+    assert Columns().names() == ()
+    assert Columns(label_names=json.loads(json.dumps(asdict(made)))["label_names"]) == Columns(label_names=made.names())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"label_names": "a,b,a"}, r"^label_names is 'a', 'b', 'a', expected different names, none of them empty"),
+        ({"label_names": "a,,b"}, "none of them empty"),
+        ({"label_names": ["e\u0301", "\u00e9"]}, "expected different names"),
+        ({"separator": ""}, "^separator is empty"),
+        ({"delimiter": "::"}, "^delimiter is '::', expected one character"),
+        ({"kind": "multilabel"}, "^kind is 'multilabel', expected one of single, multi, regression"),
+        ({"format": "xlsx"}, "^format is 'xlsx', expected one of csv, tsv"),
+    ],
+)
+def test_columns_that_cannot_be_meant_are_refused(settings, message):
+    with pytest.raises(OptionError, match=message):
+        Columns(**settings)
+
+
+def test_space_and_invisible_characters_in_a_header_do_not_hide_a_column(write):
+    columns = list(values(write("a.csv", "id, \u200btext\u00a0,label\n1,a,x\n"))[0])
+    assert find_column(columns, wanted=None, usual=["text"], purpose="text", where="a.csv") == columns[1]
+    assert find_column(columns, wanted="text", usual=[], purpose="text", where="a.csv") == columns[1]
 
 
 # Real files

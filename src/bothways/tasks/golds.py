@@ -85,7 +85,8 @@ def speller(values: Iterable[Any], names: Sequence[str] = ()) -> Callable[[Any],
         return lambda value: _whole(value) or str(int(_text(value).casefold() == "true"))
     if whole and not booleans:
         return lambda value: _whole(value) or _text(value)
-    if all(_number(value) is not None for value in values):
+    numbers = [_number(value) for value in values]
+    if all(number is not None for number in numbers) and any(number % 1 for number in numbers if number is not None):
         return lambda value: _whole(value) or repr(_number(value))
     return lambda value: _text(value)
 

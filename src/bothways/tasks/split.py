@@ -80,7 +80,7 @@ def contradictions(examples: Sequence[Example]) -> list[str]:
         return []
     (one, where), (other, there), *_ = different[0].items()
     return [
-        f"{len(different):,} texts occur with different labels, for example {one!r} at {where} and {other!r} at {there}"
+        f"texts with different labels: {len(different):,}, for example {one!r} at {where} and {other!r} at {there}"
     ]
 
 

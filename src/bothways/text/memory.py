@@ -61,7 +61,8 @@ def memory_rows(source: Iterable[Any], *, texts: bool) -> Iterator[Found]:
         )
     if isinstance(source, set | frozenset):
         raise DataError("found a set, whose order is not defined; expected a list")
-    if isinstance(source, bytes | bytearray | memoryview) or not isinstance(source, Iterable):
+    readable = isinstance(source, Iterable) or callable(getattr(source, "to_batches", None))
+    if isinstance(source, bytes | bytearray | memoryview) or not readable:
         raise DataError(f"found {type(source).__name__}, expected a path, a list of dicts, a data frame or a data set")
     return _rows(source, texts=texts)
 
