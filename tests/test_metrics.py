@@ -1,5 +1,8 @@
 """Scores equal scikit-learn's and scipy's; intervals hold the truth about as often as they say."""
 
+import pickle
+import time
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +13,18 @@ from scipy import stats
 from sklearn import metrics as reference
 
 from bothways.errors import DataError
-from bothways.metrics import Scores, mcnemar, multi_label, paired_difference, regression, single_label
+from bothways.metrics import (
+    MOST_IN_MATRIX,
+    Scores,
+    answering,
+    mcnemar,
+    multi_label,
+    paired_difference,
+    regression,
+    single_label,
+    tagging,
+    wilson,
+)
 
 LABELS = ("a", "b", "c", "d")
 quick = settings(max_examples=60, deadline=None)
@@ -76,20 +90,32 @@ def test_regression_scores_equal_scipy(pairs):
     expected = {
         "pearson": 0.0 if constant else np.corrcoef(golds, predicted)[0, 1],
         "spearman": 0.0 if constant else stats.spearmanr(golds, predicted).statistic,
-        "mean_absolute_error": np.abs(golds - predicted).mean(),
+        "mean_absolute_error": reference.mean_absolute_error(golds, predicted),
+        "root_mean_squared_error": reference.root_mean_squared_error(golds, predicted),
+        "r2": reference.r2_score(golds, predicted),
     }
-    assert scores == pytest.approx(expected, abs=1e-7)
+    assert scores == pytest.approx(expected, abs=1e-7, rel=1e-6)
 
 
 def test_spearman_of_a_resample_equals_scipy_on_its_rows():
     from bothways.metrics import _correlation, _ranks, _resamples
 
     golds, predicted = generator().integers(0, 5, size=(2, 30)).astype(float)
-    counts = next(_resamples(np.ones(30, dtype=np.int64), generator(), 50))
+    counts, _ = next(_resamples(np.ones(30, dtype=np.int64), generator(), 50))
     ours = _correlation(_ranks(golds, counts), _ranks(predicted, counts), counts)
     for row, value in zip(counts.astype(int), ours, strict=True):
         drawn = np.repeat(np.arange(30), row)
         assert value == pytest.approx(stats.spearmanr(golds[drawn], predicted[drawn]).statistic)
+
+
+def binned_gap(confidences, right) -> float:
+    expected, edges = 0.0, np.linspace(0, 1, 16)
+    for low, high in pairwise(edges):
+        inside = (confidences >= low) & (confidences < high)
+        if inside.any():
+            gap = abs(right[inside].mean() - confidences[inside].mean())
+            expected += inside.mean() * gap
+    return expected
 
 
 def test_calibration_error_is_the_mean_gap_between_confidence_and_accuracy():
@@ -97,58 +123,218 @@ def test_calibration_error_is_the_mean_gap_between_confidence_and_accuracy():
     golds, predicted = random.choice(LABELS, size=(2, 300))
     confidences = random.random(300)
     scores = single_label(golds, predicted, LABELS, confidences=confidences, rng=random, resamples=50)
-    expected, edges = 0.0, np.linspace(0, 1, 16)
-    for low, high in pairwise(edges):
-        inside = (confidences >= low) & (confidences < high)
-        if inside.any():
-            gap = abs((golds == predicted)[inside].mean() - confidences[inside].mean())
-            expected += inside.mean() * gap
-    assert scores.metrics["calibration_error"].value == pytest.approx(expected)
+    assert scores.metrics["calibration_error"].value == pytest.approx(binned_gap(confidences, golds == predicted))
+    assert sum(n for _, _, n in scores.reliability) == 300
+    gaps = [n / 300 * abs(right - confidence) for confidence, right, n in scores.reliability]
+    assert sum(gaps) == pytest.approx(scores.metrics["calibration_error"].value)
 
 
-def test_a_calibration_interval_holds_its_value_and_never_falls_below_zero():
-    for seed in range(20):
-        random = generator(seed)
-        confidences = random.beta(5, 1.5, size=400)
-        predicted = np.where(random.random(400) < confidences, "a", "b")
-        scores = single_label(["a"] * 400, predicted, "ab", confidences=confidences, rng=random, resamples=200)
-        interval = scores.metrics["calibration_error"]
-        assert 0 <= interval.low <= interval.value <= interval.high
+def coverage(interval, truth: float, draws: int = 300) -> float:
+    """How often an interval, a function of a random generator, holds the truth."""
+    found = [interval(generator(seed)) for seed in range(draws)]
+    return float(np.mean([one.low <= truth <= one.high for one in found]))
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
-def test_95_percent_intervals_hold_the_truth_about_95_times_in_100(metric):
-    # gold is a or b with equal chance and 80 % are predicted right: accuracy and macro-F1 are 0.8
-    inside = 0
-    for seed in range(300):
-        random = generator(seed)
-        golds = random.choice(["a", "b"], size=150)
-        flipped = np.where(golds == "a", "b", "a")
-        predicted = np.where(random.random(150) < 0.8, golds, flipped)
-        interval = single_label(golds, predicted, "ab", confidences=None, rng=random, resamples=400).metrics[metric]
-        inside += interval.low <= 0.8 <= interval.high
-    assert 0.91 <= inside / 300 <= 0.98
+@pytest.mark.parametrize(("n", "error"), [(40, 0.0), (1000, 0.0), (200, 0.05), (1000, 0.1)])
+def test_calibration_intervals_hold_the_true_error(n, error):
+    def interval(random):
+        confidences = random.uniform(0.4, 1, size=n)
+        predicted = np.where(random.random(n) < confidences - error, "a", "b")
+        scores = single_label(["a"] * n, predicted, "ab", confidences=confidences, rng=random, resamples=200)
+        found = scores.metrics["calibration_error"]
+        assert 0 <= found.low <= found.value <= found.high <= 1
+        return found
+
+    assert 0.89 <= coverage(interval, error, 150) <= 1
+    if error == 0.1:  # and they are no wider than that takes
+        widths = [found.high - found.low for found in map(interval, map(generator, range(20)))]
+        assert np.mean(widths) < 0.08
 
 
-def test_95_percent_intervals_of_a_correlation_hold_the_truth_about_95_times_in_100():
-    inside = 0
-    for seed in range(200):
-        random = generator(seed)
-        golds, noise = random.standard_normal((2, 120))
-        interval = regression(golds, 0.6 * golds + 0.8 * noise, rng=random, resamples=300).metrics["pearson"]
-        inside += interval.low <= 0.6 <= interval.high
-    assert 0.90 <= inside / 200 <= 0.985
+def test_examples_without_an_answer_do_not_count_for_calibration():
+    golds, predicted, confidences = ["a", "b", "a"], ["a", "a", ""], [0.8, 0.6, float("nan")]
+    some = single_label(golds, predicted, "ab", confidences=confidences, rng=generator(), resamples=20)
+    others = single_label(golds[:2], predicted[:2], "ab", confidences=confidences[:2], rng=generator(), resamples=20)
+    assert some.metrics["calibration_error"].value == others.metrics["calibration_error"].value
+    assert some.metrics["accuracy"].value == pytest.approx(1 / 3)
+    nothing = single_label(golds, [""] * 3, "ab", confidences=[float("nan")] * 3, rng=generator(), resamples=20)
+    assert "calibration_error" not in nothing.metrics
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 12, 20, 50, 100, 1000])
+def test_wilson_intervals_hold_the_truth_95_times_in_100_on_average_and_never_much_less(n):
+    right = np.arange(n + 1)
+    ends = np.array([[wilson(k, n).low, wilson(k, n).high] for k in right])
+    truths = np.linspace(0.01, 0.99, 197)
+    inside = (ends[:, :1] <= truths) & (truths <= ends[:, 1:])  # (n + 1, truths)
+    held = (inside * stats.binom.pmf(right[:, None], n, truths)).sum(axis=0)
+    assert 0.945 <= held.mean() <= 0.98
+    assert held.min() > 0.78  # at its worst places, of few trials; the bootstrap has 0.1 there
+
+
+def test_wilson_intervals_equal_scipys():
+    for right, total in [(0, 1), (2, 2), (12, 12), (7, 20), (999, 1000)]:
+        expected = stats.binomtest(right, total).proportion_ci(method="wilson")
+        found = wilson(right, total)
+        assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+        assert found.low <= found.value <= found.high
+    assert wilson(0, 0).as_json() == {"value": 0.0, "low": 0.0, "high": 1.0}
+
+
+def test_the_interval_of_every_proportion_is_wilsons():
+    single = single_label(["a"] * 20, ["a"] * 19 + ["b"], "ab", confidences=None, rng=generator(), resamples=20)
+    assert single.metrics["accuracy"] == single.metrics["micro_f1"] == wilson(19, 20)
+    several = multi_label([("a",)] * 20, [("a",)] * 19 + [()], "ab", rng=generator(), resamples=20)
+    assert several.metrics["accuracy"] == wilson(19, 20)
+    answers = answering(["x"] * 9 + ["", "", "y"], [["x"]] * 10 + [[]] * 2, rng=generator(), resamples=20).metrics
+    assert answers["exact_match"] == wilson(10, 12)
+    assert answers["has_answer_exact_match"] == wilson(9, 10)
+    assert answers["no_answer_accuracy"] == wilson(1, 2)
+
+
+def labels_of_two(n, accuracy, random):
+    golds = random.choice(["a", "b"], size=n)
+    return golds, np.where(random.random(n) < accuracy, golds, np.where(golds == "a", "b", "a"))
+
+
+@pytest.mark.parametrize(("n", "truth"), [(12, 0.95), (50, 0.98), (150, 0.8)])
+@pytest.mark.parametrize("metric", ["macro_f1", "matthews"])
+def test_intervals_of_a_classifier_hold_the_truth_about_95_times_in_100(metric, n, truth):
+    def interval(random):
+        golds, predicted = labels_of_two(n, truth, random)
+        return single_label(golds, predicted, "ab", confidences=None, rng=random, resamples=200).metrics[metric]
+
+    assert 0.91 <= coverage(interval, truth if metric == "macro_f1" else 2 * truth - 1) <= 0.99
+
+
+def test_the_interval_of_a_mean_over_rare_labels_holds_the_truth():
+    labels = [f"label {k}" for k in range(50)]
+
+    def interval(random):
+        golds = random.integers(50, size=200)
+        predicted = np.where(random.random(200) < 0.9, golds, random.integers(50, size=200))
+        named = [[labels[k] for k in column] for column in (golds, predicted)]
+        return single_label(*named, labels, confidences=None, rng=random, resamples=200).metrics["macro_f1"]
+
+    assert coverage(interval, 0.9 + 0.1 / 50, 100) >= 0.9  # the percentiles alone: less than a half
+
+
+@pytest.mark.parametrize(("n", "truth"), [(5, 0.9), (20, 0.99), (50, 0.5), (20, 0.02)])
+@pytest.mark.parametrize("together", [True, False])
+def test_intervals_of_entity_f1_hold_the_truth_about_95_times_in_100(n, truth, together):
+    gold = ["B-X", "O", "B-X", "O"]
+    answers = [gold, ["O", "B-X", "B-X", "O"], ["B-X", "O", "O", "B-X"], ["O", "B-X", "O", "B-X"]]
+
+    def interval(random):
+        wrong = random.random((n, 2)) >= truth
+        if together:  # the entities of one sentence are right or wrong together
+            wrong[:, 1] = wrong[:, 0]
+        predicted = [answers[first + 2 * second] for first, second in wrong.astype(int)]
+        return tagging([gold] * n, predicted, rng=random, resamples=200).metrics["entity_f1"]
+
+    assert 0.89 <= coverage(interval, truth, 200) <= 1
+
+
+@pytest.mark.parametrize(("n", "truth"), [(5, 0.9), (50, 0.98), (200, 0.6)])
+def test_intervals_of_answer_f1_hold_the_truth_about_95_times_in_100(n, truth):
+    def interval(random):
+        predicted = np.where(random.random(n) < truth, "one two", np.where(random.random(n) < 0.5, "", "one six"))
+        return answering(predicted.tolist(), [["one two"]] * n, rng=random, resamples=200).metrics["f1"]
+
+    assert coverage(interval, truth + (1 - truth) / 4, 200) >= 0.92
+
+
+def everything_right(n):
+    return {
+        "single": single_label(["a", "b"] * n, ["a", "b"] * n, "ab", confidences=None, rng=generator()),
+        "one label": single_label(["a"] * n, ["a"] * n, "ab", confidences=None, rng=generator()),
+        "multi": multi_label([("a",), ()] * n, [("a",), ()] * n, "ab", rng=generator()),
+        "tag": tagging([["B-X", "O"], ["O"]] * n, [["B-X", "O"], ["O"]] * n, rng=generator()),
+        "answer": answering(["x", ""] * n, [["x"], []] * n, rng=generator()),
+    }
+
+
+@pytest.mark.parametrize("n", [1, 6, 20])
+def test_no_interval_of_a_perfect_score_is_without_width(n):
+    for kind, scores in everything_right(n).items():
+        for name, interval in scores.metrics.items():
+            if (kind, name) != ("one label", "matthews"):  # there is nothing to correlate
+                assert interval.value == interval.high == 1.0, (kind, name)
+            assert interval.low < interval.value or name == "matthews", (kind, name)
+            assert interval.high - interval.low > 1 / (3 * n + 2), (kind, name)
+
+
+@pytest.mark.parametrize("n", [1, 6, 20])
+def test_no_interval_of_a_score_of_nothing_is_without_width(n):
+    wrong = {
+        "single": single_label(["a", "b"] * n, ["b", "a"] * n, "ab", confidences=None, rng=generator()),
+        "multi": multi_label([("a",), ("b",)] * n, [(), ()] * n, "ab", rng=generator()),
+        "no labels at all": multi_label([(), ()] * n, [(), ()] * n, "ab", rng=generator()),
+        "tag": tagging([["B-X", "O"], ["O"]] * n, [["O", "O"], ["O"]] * n, rng=generator()),
+        "no entities": tagging([["O", "O"], ["O"]] * n, [["O", "O"], ["O"]] * n, rng=generator()),
+        "answer": answering(["x", "y"] * n, [["y"], []] * n, rng=generator()),
+    }
+    for kind, scores in wrong.items():
+        for name, interval in scores.metrics.items():
+            assert interval.high - interval.low > 1 / (5 * n + 2), (kind, name)
+            assert interval.low <= interval.value <= interval.high, (kind, name)
+
+
+def test_words_of_one_sentence_are_not_taken_for_independent():
+    right, wrong = (["O"] * 20, ["O"] * 20), (["O"] * 20, ["B-X"] * 20)
+    whole = [*[right] * 90, *[wrong] * 10]  # a tenth of the sentences
+    parts = [(["O"] * 20, ["B-X"] * 2 + ["O"] * 18)] * 100  # a tenth of each
+    widths = []
+    for sentences in (whole, parts):
+        interval = tagging(*zip(*sentences, strict=True), rng=generator()).metrics["token_accuracy"]
+        assert interval.value == pytest.approx(0.9)
+        widths.append(interval.high - interval.low)
+    assert widths[0] > 3 * widths[1]
+
+
+@pytest.mark.parametrize(("n", "truth"), [(8, 0.0), (8, 0.95), (120, 0.6)])
+@pytest.mark.parametrize("metric", ["pearson", "spearman"])
+def test_95_percent_intervals_of_a_correlation_hold_the_truth_about_95_times_in_100(n, truth, metric):
+    def interval(random):
+        golds, noise = random.standard_normal((2, n))
+        predicted = truth * golds + np.sqrt(1 - truth**2) * noise
+        return regression(golds, predicted, rng=random, resamples=200).metrics[metric]
+
+    expected = truth if metric == "pearson" else 6 / np.pi * np.arcsin(truth / 2)
+    assert coverage(interval, expected, 200) >= 0.91
+
+
+def test_the_interval_of_a_mean_error_holds_the_truth_for_few_examples():
+    def interval(random):
+        found = regression(random.standard_normal(5), [0.0] * 5, rng=random, resamples=100).metrics
+        return found["mean_absolute_error"]
+
+    assert 0.91 <= coverage(interval, np.sqrt(2 / np.pi)) <= 0.99
+
+
+def test_few_numbers_in_order_are_no_proof_of_a_correlation():
+    for n, most in ((2, -0.9), (3, -0.9), (5, 0.5), (10, 0.97)):
+        golds = np.arange(n, dtype=float)
+        scores = regression(golds, golds**2, rng=generator()).metrics
+        assert scores["spearman"].value == pytest.approx(1)
+        assert scores["spearman"].low < most
+    constant = regression([1.0, 2.0, 3.0] * 10, [2.0] * 30, rng=generator()).metrics
+    assert constant["pearson"].low < -0.2 < 0.2 < constant["pearson"].high
+    assert constant["r2"].value == pytest.approx(0)
 
 
 def test_counted_and_row_by_row_resamples_follow_the_same_law():
     from bothways.metrics import _resamples
 
-    rows = np.repeat([0, 1, 2], [6, 3, 1])
-    counted = np.concatenate(list(_resamples(np.array([6, 3, 1]), generator(), 20_000)))
-    one_by_one = np.concatenate(list(_resamples(np.ones(10, dtype=np.int64), generator(1), 20_000)))
+    rows = np.repeat([0, 1, 2], [36, 18, 6])
+    one_by_one = np.concatenate([drawn for drawn, _ in _resamples(np.ones(60, np.int64), generator(1), 20_000)])
     gathered = one_by_one @ np.eye(3)[rows]
-    np.testing.assert_allclose(counted.mean(axis=0), gathered.mean(axis=0), atol=0.05)
-    np.testing.assert_allclose(np.cov(counted.T), np.cov(gathered.T), atol=0.06)
+    for weights in ([36, 18, 6], [36, 18, 5]):
+        chunks = list(_resamples(np.array(weights), generator(), 20_000, 60 - sum(weights)))
+        counted = np.concatenate([np.concatenate(chunk, axis=1) for chunk in chunks])
+        counted = np.column_stack([counted[:, :2], counted[:, 2:].sum(axis=1)])
+        np.testing.assert_allclose(counted.mean(axis=0), gathered.mean(axis=0), atol=0.15)
+        np.testing.assert_allclose(np.cov(counted.T), np.cov(gathered.T), atol=0.4)
 
 
 @pytest.mark.parametrize(
@@ -164,13 +350,107 @@ def test_mcnemar_is_the_exact_binomial_test(only_first, only_second, p):
     assert p is None or mcnemar(first, second) == pytest.approx(p)
 
 
+def two_systems(random, n, first_accuracy, second_accuracy):
+    """The scores of two systems on the same examples, some harder for both."""
+    golds, ease = random.choice(["a", "b"], size=n), random.random(n)
+    other = np.where(golds == "a", "b", "a")
+    found = []
+    for accuracy in (first_accuracy, second_accuracy):
+        right = np.where(random.random(n) < 0.5, ease, random.random(n)) < accuracy
+        predicted = np.where(right, golds, other)
+        found.append(single_label(golds, predicted, "ab", confidences=None, rng=random, resamples=2))
+    return found
+
+
 def test_a_paired_difference_is_first_minus_second_and_narrower_than_two_intervals():
     random = generator()
-    first = random.random(500) < 0.9
-    second = first & (random.random(500) < 0.95)
-    difference = paired_difference(first.tolist(), second.tolist(), rng=random)
-    assert difference.value == pytest.approx(first.mean() - second.mean())
-    assert 0 < difference.low < difference.value < difference.high < 0.08
+    golds = random.choice(["a", "b"], size=500)
+    first = np.where(random.random(500) < 0.9, golds, "c")
+    second = np.where(random.random(500) < 0.95, first, "c")
+    scores = [single_label(golds, one, "ab", confidences=None, rng=random) for one in (first, second)]
+    for metric in ("accuracy", "macro_f1", "micro_f1", "matthews"):
+        difference = paired_difference(*scores, metric, rng=random)
+        values = [one.metrics[metric].value for one in scores]
+        assert difference.value == pytest.approx(values[0] - values[1])
+        assert 0 < difference.low < difference.value < difference.high
+        apart = scores[0].metrics[metric].low - scores[1].metrics[metric].high
+        assert difference.low > apart
+    back = paired_difference(*scores[::-1], "accuracy", rng=generator())
+    assert back.value == pytest.approx(-paired_difference(*scores, "accuracy", rng=generator()).value)
+
+
+@pytest.mark.parametrize(("n", "first", "second"), [(15, 0.95, 0.95), (100, 0.9, 0.9), (100, 0.9, 0.8)])
+def test_intervals_of_a_paired_difference_hold_the_truth_about_95_times_in_100(n, first, second):
+    def interval(random):
+        return paired_difference(*two_systems(random, n, first, second), "accuracy", rng=random, resamples=200)
+
+    assert coverage(interval, first - second) >= 0.92
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_two_systems_on_a_handful_of_examples_are_not_shown_to_differ(n):
+    best = single_label(["a"] * n, ["a"] * n, "ab", confidences=None, rng=generator())
+    worst = single_label(["a"] * n, ["b"] * n, "ab", confidences=None, rng=generator())
+    difference = paired_difference(best, worst, "accuracy", rng=generator())
+    assert difference.low <= 0 < difference.high
+
+
+def test_every_kind_of_scores_has_paired_differences():
+    rng = generator()
+    tags, none = [["B-X", "O"], ["O", "B-Y"]] * 30, [["O", "O"], ["O", "B-Y"]] * 30
+    golds = np.arange(60.0)
+    kinds = {
+        "entity_f1": [tagging(tags, found, rng=rng, resamples=2) for found in (tags, none)],
+        "f1": [answering(found, [["x"], ["y"]] * 30, rng=rng, resamples=2) for found in (["x", "y"] * 30, ["x"] * 60)],
+        "micro_f1": [multi_label([("a",)] * 60, [found] * 60, "ab", rng=rng, resamples=2) for found in (("a",), "ab")],
+        "spearman": [regression(golds, found, rng=rng, resamples=2) for found in (golds, golds % 7)],
+    }
+    for metric, (first, second) in kinds.items():
+        difference = paired_difference(first, second, metric, rng=rng, resamples=200)
+        assert difference.value == pytest.approx(first.metrics[metric].value - second.metrics[metric].value)
+        assert 0 < difference.low < difference.high <= 2
+    with pytest.raises(ValueError, match="not scored on the same examples"):
+        paired_difference(kinds["f1"][0], answering(["x"], [["x"]], rng=rng), "f1", rng=rng)
+
+
+def test_ten_thousand_labels_take_little_memory_and_no_matrix():
+    labels = [f"label {k}" for k in range(10_000)]
+    random = generator()
+    golds, other = random.integers(10_000, size=(2, 6_000))
+    predicted = np.where(random.random(6_000) < 0.6, golds, other)
+    named = [[labels[k] for k in column] for column in (golds, predicted)]
+    tracemalloc.start()
+    began = time.process_time()
+    scores = single_label(*named, labels, confidences=random.random(6_000), rng=random)
+    several = multi_label(*[[[label, "label 0"] for label in column] for column in named], labels, rng=random)
+    paired_difference(scores, scores, "accuracy", rng=random)
+    assert time.process_time() - began < 60
+    assert tracemalloc.get_traced_memory()[1] < 300e6
+    tracemalloc.stop()
+    assert scores.confusion is None
+    assert len(scores.confused) == 1000
+    assert len(several.per_class) == len(scores.per_class) == 10_000
+    assert scores.metrics["macro_f1"].value == pytest.approx(
+        reference.f1_score(golds, predicted, average="macro", zero_division=0)
+    )
+
+
+def test_the_most_frequent_confusions_come_first():
+    golds = ["a"] * 6 + ["b"] * 3
+    scores = single_label(
+        golds, ["b"] * 2 + ["c"] * 3 + ["a"] + ["b", "a", "c"], "abc", confidences=None, rng=generator()
+    )
+    assert scores.confused == (("a", "c", 3), ("a", "b", 2), ("b", "a", 1), ("b", "c", 1))
+    assert scores.confusion.sum() == 9
+    many = [str(k) for k in range(MOST_IN_MATRIX + 1)]
+    assert single_label(many, many, many, confidences=None, rng=generator(), resamples=2).confusion is None
+
+
+def test_scores_can_be_pickled():
+    scores = single_label(["a", "b"], ["a", "a"], "ab", confidences=None, rng=generator())
+    again = pickle.loads(pickle.dumps(scores))
+    assert again.metrics == scores.metrics
+    assert paired_difference(again, scores, "accuracy", rng=generator()).value == 0
 
 
 def test_the_same_seed_gives_the_same_intervals_and_another_seed_others():
@@ -187,7 +467,8 @@ def test_the_same_seed_gives_the_same_intervals_and_another_seed_others():
 
 def test_an_interval_is_one_json_object():
     scores = single_label(["a", "b"], ["a", "a"], "ab", confidences=None, rng=generator())
-    assert scores.metrics["accuracy"].as_json() == {"value": 0.5, "low": 0.0, "high": 1.0}
+    accuracy = scores.metrics["accuracy"]
+    assert accuracy.as_json() == {"value": 0.5, "low": accuracy.low, "high": accuracy.high}
 
 
 def test_no_answer_and_unlisted_labels_become_classes_of_their_own():

@@ -1,18 +1,24 @@
-"""How good are the answers, and how sure can we be: scores of lists, each with its bootstrap interval.
+"""How good are the answers, and how sure can we be: scores of lists, each with its 95 % interval.
 
-Every interval is the 2.5 to 97.5 % range of the score over resamples of the EXAMPLES (Efron and Tibshirani,
-*An Introduction to the Bootstrap*, chapter 13). A score depends only on how often each row occurs in a
-resample, so resamples are drawn as counts (R, P): R resamples, P distinct rows.
+Proportions (accuracy, exact match) have Wilson's interval. The other scores are bootstrapped over the EXAMPLES (Efron
+and Tibshirani, *An Introduction to the Bootstrap*, chapter 13), and so is the difference of two systems, whose answers
+to the same examples are drawn together. Where a bootstrap sees no errors or no successes, it has an interval without
+width; so F1 is also held against Wilson's interval for as many trials as its units are worth, and what has no such
+number is drawn with four imaginary examples, two right and two wrong (the bootstrap's form of Agresti and Coull, 1998).
+
+Resamples are drawn as counts (R, P): R resamples, P distinct rows.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import string
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +27,19 @@ from bothways.errors import DataError
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
-Score = Callable[[Floats], Floats]  # (R, P) counts -> (R, number of metrics)
+Z = 1.959963984540054  # 97.5 % of a normal distribution lie below
+FEW = 30  # examples; below, a reader is told so
 CALIBRATION_BINS = 15
+MOST_IN_MATRIX = 200  # labels; of more, only the confused pairs are kept
+MOST_PAIRS = 1000
 CELLS_AT_ONCE = 1_000_000  # 8 MB of float64 a step, whatever the number of examples
+MOST_CELLS, FEWEST_RESAMPLES = 20_000_000, 400  # many examples or labels are drawn less often
 ROUNDING = 1e-24  # a product of two spreads below this is a constant's rounding error
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A score and the ends of its 95 % bootstrap interval."""
+    """A score and the ends of its 95 % interval."""
 
     value: float
     low: float
@@ -42,7 +52,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """How one label fared; `support` is how many examples have it as gold."""
+    """The scores of one label; `support` is how many examples have it as gold."""
 
     label: str
     precision: float
@@ -53,12 +63,20 @@ class ClassScore:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a model scored; `confusion` counts (gold, predicted) in the order of `labels`, for single labels only."""
+    """What a model scored.
+
+    For single labels, `confusion` counts (gold, predicted) in the order of `labels`, unless there are more than
+    `MOST_IN_MATRIX`, `confused` holds the most frequent wrong pairs (gold, predicted, examples), and `reliability`
+    the bins of the calibration error that are not empty: (mean confidence, accuracy, examples).
+    """
 
     metrics: dict[str, Interval]
     per_class: tuple[ClassScore, ...] = ()
-    confusion: NDArray[np.int64] | None = None
+    confusion: Counts | None = None
     labels: tuple[str, ...] = ()
+    confused: tuple[tuple[str, str, int], ...] = ()
+    reliability: tuple[tuple[float, float, int], ...] = ()
+    rows: Rows | None = field(default=None, compare=False, repr=False)
 
 
 def single_label(
@@ -72,26 +90,38 @@ def single_label(
 ) -> Scores:
     """Score one label an example: accuracy, macro_f1, micro_f1, matthews and, with confidences, calibration_error.
 
-    Macro-F1 is the mean over the labels that occur in gold or predictions, as in scikit-learn; a label that
-    does not occur has an F1 of 0. A label outside `labels` ("" for no answer) becomes a class of its own, behind
-    them. `matthews` is the correlation of Gorodkin (2004), 0 when all golds or all predictions are one label.
-    `calibration_error` is that of Guo et al. (2017) over 15 bins of equal width, for the confidence in [0, 1]
-    that the predicted label had. Raises DataError when there are no examples.
+    Macro-F1 is the mean over the labels that occur in gold or predictions, as in scikit-learn. A label outside
+    `labels` ("" for no answer) becomes a class of its own, after them. `matthews` is the correlation of Gorodkin
+    (2004), 0 when all golds or all predictions are one label. `calibration_error` is that of Guo et al. (2017) over 15
+    bins of equal width, for the confidence in [0, 1] that the predicted label had; examples whose confidence is NaN
+    (they could not be answered) are left out of it. Raises DataError when there are no examples.
     """
     _check(golds, predicted)
     labels = _all_labels(labels, golds, predicted)
-    position = {label: index for index, label in enumerate(labels)}
-    K = len(labels)
-    cells = np.array([position[g] * K + position[p] for g, p in zip(golds, predicted, strict=True)])
-    confusion = np.bincount(cells, minlength=K * K)
-    occupied = np.flatnonzero(confusion)
-    marks = np.eye(K)[[occupied // K, occupied % K]]  # (2, P, K)
-    metrics, per_class = _label_scores(labels, marks, confusion[occupied], rng, resamples)
+    K, position = len(labels), {label: index for index, label in enumerate(labels)}
+    gold = np.array([position[label] for label in golds])
+    guess = np.array([position[label] for label in predicted])
+    cells, pattern, counts = np.unique(gold * K + guess, return_inverse=True, return_counts=True)
+    places = np.arange(len(cells))
+    rows = LabelRows.of(pattern, K, (places, cells // K), (places, cells % K))
+    metrics = _intervals(rows, rng, resamples)
+    right = int((gold == guess).sum())
+    metrics["accuracy"] = metrics["micro_f1"] = wilson(right, len(gold))
+    wrong = [(-int(n), int(cell)) for cell, n in zip(cells, counts, strict=True) if cell // K != cell % K]
+    confused = tuple((labels[cell // K], labels[cell % K], -n) for n, cell in sorted(wrong)[:MOST_PAIRS])
+    matrix = None
+    if K <= MOST_IN_MATRIX:
+        matrix = np.zeros((K, K), dtype=np.int64)
+        matrix.flat[cells] = counts
+    reliability: tuple[tuple[float, float, int], ...] = ()
     if confidences is not None:
         _check(golds, confidences)
-        right = cells // K == cells % K
-        metrics["calibration_error"] = _calibration_error(right, confidences, rng, resamples)
-    return Scores(metrics, per_class, confusion.reshape(K, K), labels)
+        confidence = np.asarray(confidences, dtype=np.float64)
+        answered = ~np.isnan(confidence)
+        if answered.any():
+            interval, reliability = _calibration((gold == guess)[answered], confidence[answered], rng, resamples)
+            metrics["calibration_error"] = interval
+    return Scores(metrics, rows.per_class(labels), matrix, labels, confused, reliability, rows)
 
 
 def multi_label(
@@ -102,23 +132,35 @@ def multi_label(
     rng: np.random.Generator,
     resamples: int = 2000,
 ) -> Scores:
-    """Score sets of labels: accuracy (the whole set is right), macro_f1 (as in `single_label`) and micro_f1.
+    """Score sets of labels: accuracy (the whole set is right), macro_f1 and micro_f1.
 
-    Raises DataError when there are no examples.
+    Macro-F1 is the mean over the labels that occur in gold or predictions (scikit-learn counts the others, too, with an
+    F1 of 0). Raises DataError when there are no examples.
     """
     _check(golds, predicted)
     labels = _all_labels(labels, *golds, *predicted)
-    rows = [[[label in row for label in labels] for row in pair] for pair in zip(golds, predicted, strict=True)]
-    patterns, counts = np.unique(np.array(rows, dtype=np.float64), axis=0, return_counts=True)  # (P, 2, K)
-    metrics, per_class = _label_scores(labels, patterns.transpose(1, 0, 2), counts, rng, resamples)
+    position = {label: index for index, label in enumerate(labels)}
+    kinds: dict[tuple[frozenset[str], frozenset[str]], int] = {}
+    pairs = [(frozenset(gold), frozenset(guess)) for gold, guess in zip(golds, predicted, strict=True)]
+    pattern = np.array([kinds.setdefault(pair, len(kinds)) for pair in pairs])
+
+    def entries(side: int) -> tuple[Counts, Counts]:
+        cells = [(place, position[label]) for pair, place in kinds.items() for label in pair[side]]
+        found = np.array(cells, dtype=np.int64).reshape(-1, 2)
+        return found[:, 0], found[:, 1]
+
+    rows = LabelRows.of(pattern, len(labels), entries(0), entries(1))
+    metrics = _intervals(rows, rng, resamples)
+    metrics["accuracy"] = wilson(sum(gold == guess for gold, guess in pairs), len(pairs))
     del metrics["matthews"]
-    return Scores(metrics, per_class, labels=labels)
+    return Scores(metrics, rows.per_class(labels), labels=labels, rows=rows)
 
 
 def regression(
     golds: Sequence[float], predicted: Sequence[float], *, rng: np.random.Generator, resamples: int = 2000
 ) -> Scores:
-    """Score numbers: pearson, spearman (ties share their average rank) and mean_absolute_error.
+    """Score numbers: pearson, spearman (ties share their average rank), mean_absolute_error,
+    root_mean_squared_error and r2.
 
     A correlation with a constant is 0: it shows no relation. Raises DataError when there are no examples or
     a number is not finite.
@@ -127,14 +169,17 @@ def regression(
     gold, guess = np.asarray(golds, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
     if not (np.isfinite(gold).all() and np.isfinite(guess).all()):
         raise DataError("found a gold or predicted number that is not finite; correct the row or the model")
-
-    def score(counts: Floats) -> Floats:  # (R, N) -> (R, 3)
-        pearson = _correlation(_centred(gold), _centred(guess), counts)
-        spearman = _correlation(_ranks(gold, counts), _ranks(guess, counts), counts)
-        return np.stack([pearson, spearman, counts @ np.abs(gold - guess) / len(gold)], axis=1)
-
-    intervals = _intervals(score, np.ones(len(gold), dtype=np.int64), rng, resamples)
-    return Scores(dict(zip(("pearson", "spearman", "mean_absolute_error"), intervals, strict=True)))
+    rows = NumberRows(np.arange(len(gold)), gold, guess)
+    metrics = _intervals(rows, rng, resamples)
+    for name, spread in (("pearson", 1.0), ("spearman", None)):
+        metrics[name] = _joined(metrics[name], _fisher(metrics[name].value, len(gold), spread))
+    errors = np.abs(gold - guess)
+    if len(gold) > 1:
+        half = _student(len(gold) - 1) * float(errors.std(ddof=1)) / math.sqrt(len(gold))
+        middle = metrics["mean_absolute_error"]
+        around = Interval(middle.value, max(0.0, middle.value - half), middle.value + half)
+        metrics["mean_absolute_error"] = _joined(middle, around)
+    return Scores(metrics, rows=rows)
 
 
 def entity_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
@@ -173,26 +218,22 @@ def tagging(
     pairs = [(set(entity_spans(gold)), set(entity_spans(guess))) for gold, guess in zip(golds, predicted, strict=True)]
     types = sorted({kind for pair in pairs for spans in pair for kind, _, _ in spans})
     column = {kind: place for place, kind in enumerate(types)}
-    counts = np.zeros((len(pairs), 3, len(types)))  # right, gold, predicted
-    words = np.zeros((len(pairs), 2))
+    totals = np.zeros((3, len(types)))  # right, gold, predicted
+    found = np.zeros((len(pairs), 5))  # the same of each sentence, and the words with the right tag, and all words
     for row, (gold, guess) in enumerate(pairs):
         for layer, spans in enumerate((gold & guess, gold, guess)):
+            found[row, layer] = len(spans)
             for kind, _, _ in spans:
-                counts[row, layer, column[kind]] += 1
-        words[row] = sum(a == b for a, b in zip(golds[row], predicted[row], strict=True)), len(golds[row])
-    together = np.concatenate([counts.sum(2), words], axis=1)  # (N, 5)
-
-    def score(drawn: Floats) -> Floats:  # (R, N) -> (R, 4)
-        right, gold, guessed, same, total = (drawn @ together).T
-        ratios = (_ratio(2 * right, gold + guessed), _ratio(right, guessed), _ratio(right, gold), _ratio(same, total))
-        return np.stack(ratios, axis=1)
-
-    intervals = _intervals(score, np.ones(len(pairs), dtype=np.int64), rng, resamples)
-    right, gold, guessed = counts.sum(0)
-    columns = (_ratio(right, guessed), _ratio(right, gold), _ratio(2 * right, gold + guessed), gold.astype(int))
-    per_class = zip(types, *(column.tolist() for column in columns), strict=True)
-    names = ("entity_f1", "entity_precision", "entity_recall", "token_accuracy")
-    return Scores(dict(zip(names, intervals, strict=True)), tuple(ClassScore(*row) for row in per_class))
+                totals[layer, column[kind]] += 1
+        found[row, 3:] = sum(a == b for a, b in zip(golds[row], predicted[row], strict=True)), len(golds[row])
+    right, wanted, guessed, same, words = found.T
+    rows = RatioRows.of(
+        ("entity_f1", "entity_precision", "entity_recall", "token_accuracy"),
+        (2 * right, right, right, same),
+        (wanted + guessed, guessed, wanted, words),
+    )
+    metrics = _intervals(rows, rng, resamples)
+    return Scores(metrics, _class_scores(types, *totals), rows=rows)
 
 
 def answer_scores(predicted: str, golds: Sequence[str]) -> tuple[float, float]:
@@ -218,23 +259,25 @@ def answering(
 ) -> Scores:
     """Score answers: exact_match and f1 (as `answer_scores`), the mean over questions.
 
-    Where some questions have no answer: has_answer_exact_match, has_answer_f1 and no_answer_accuracy too.
+    If some questions have no answer: no_answer_accuracy, and has_answer_exact_match and has_answer_f1 of the others.
     """
     _check(golds, predicted)
-    values = np.array([answer_scores(guess, gold) for guess, gold in zip(predicted, golds, strict=True)])  # (N, 2)
-    has = np.array([[float(len(gold) > 0)] for gold in golds])
-    parts = np.concatenate([values, values * has, values[:, :1] * (1 - has), has, 1 - has], axis=1)
-
-    def score(drawn: Floats) -> Floats:  # (R, N) -> (R, 5)
-        exact, f1, has_exact, has_f1, silent, answerable, rest = (drawn @ parts).T
-        N = answerable + rest
-        return np.stack(
-            [exact / N, f1 / N, _ratio(has_exact, answerable), _ratio(has_f1, answerable), _ratio(silent, rest)], axis=1
-        )
-
-    intervals = _intervals(score, np.ones(len(values), dtype=np.int64), rng, resamples)
-    names = ("exact_match", "f1", "has_answer_exact_match", "has_answer_f1", "no_answer_accuracy")
-    return Scores(dict(list(zip(names, intervals, strict=True))[: 2 if has.all() else 5]))
+    exact, f1 = np.array([answer_scores(guess, gold) for guess, gold in zip(predicted, golds, strict=True)]).T
+    has = np.array([float(len(gold) > 0) for gold in golds])
+    names = ["exact_match", "f1"]
+    parts, wholes = [exact, f1], [np.ones(len(has)), np.ones(len(has))]
+    if not has.all():
+        if has.any():
+            names += ["has_answer_exact_match", "has_answer_f1"]
+            parts, wholes = [*parts, exact * has, f1 * has], [*wholes, has, has]
+        names.append("no_answer_accuracy")
+        parts, wholes = [*parts, exact * (1 - has)], [*wholes, 1 - has]
+    rows = RatioRows.of(names, parts, wholes)
+    metrics = _intervals(rows, rng, resamples)
+    for name, part, whole in zip(names, parts, wholes, strict=True):
+        if not name.endswith("f1"):
+            metrics[name] = wilson(float(part.sum()), float(whole.sum()))
+    return Scores(metrics, rows=rows)
 
 
 def _answer_words(text: str) -> list[str]:
@@ -259,16 +302,218 @@ def mcnemar(first_right: Sequence[bool], second_right: Sequence[bool]) -> float:
 
 
 def paired_difference(
-    first_right: Sequence[bool], second_right: Sequence[bool], *, rng: np.random.Generator, resamples: int = 2000
+    first: Scores, second: Scores, metric: str, *, rng: np.random.Generator, resamples: int = 2000
 ) -> Interval:
-    """The accuracy of the first system minus that of the second on the same examples.
+    """A metric of the first system minus that of the second on the same examples, drawn together.
 
-    Raises DataError when there are no examples.
+    The imaginary examples are one that both have right, one that both have wrong, and one for each that it alone has
+    right (Agresti and Min, 2005). Raises ValueError for scores of different numbers of examples.
     """
-    _check(first_right, second_right)
-    gains = np.asarray(first_right, dtype=np.int64) - np.asarray(second_right, dtype=np.int64)
-    values, counts = np.unique(gains, return_counts=True)
-    return _intervals(lambda drawn: drawn @ values[:, None] / len(gains), counts, rng, resamples)[0]
+    if first.rows is None or second.rows is None or len(first.rows.pattern) != len(second.rows.pattern):
+        raise ValueError("the two systems were not scored on the same examples")
+    size, place = len(second.rows.weights()), first.rows.names.index(metric)
+    other = second.rows.names.index(metric)
+    joint, counts = np.unique(first.rows.pattern * size + second.rows.pattern, return_counts=True)
+    own = _Entries.of(np.arange(len(joint)), joint // size, len(first.rows.weights()))
+    theirs = _Entries.of(np.arange(len(joint)), joint % size, size)
+    half = first.rows.imaginary // 2
+
+    def differences(drawn: Floats, imaginary: Floats) -> Floats:
+        both = imaginary.reshape(len(imaginary), 4, half).sum(axis=2)  # both right, both wrong, first alone, second
+        ours = np.stack([both[:, 0] + both[:, 2], both[:, 1] + both[:, 3]], axis=1)
+        others = np.stack([both[:, 0] + both[:, 3], both[:, 1] + both[:, 2]], axis=1)
+        assert first.rows is not None
+        assert second.rows is not None
+        ahead = first.rows.score(own.sums(drawn), ours)[:, place]
+        return ahead - second.rows.score(theirs.sums(drawn), others)[:, other]
+
+    value = float(differences(counts[None].astype(np.float64), np.zeros((1, 4 * half)))[0])
+    width = max(len(joint), first.rows.width, second.rows.width)
+    drawn = np.concatenate([differences(*chunk) for chunk in _resamples(counts, rng, resamples, 4 * half, width)])
+    low, high = np.percentile(drawn, (2.5, 97.5)).tolist()
+    return Interval(value, min(low, value), max(high, value))
+
+
+def wilson(right: float, total: float) -> Interval:
+    """A proportion with the interval of Wilson (1927); of no trials, 0 and anything from 0 to 1."""
+    if total <= 0:
+        return Interval(0.0, 0.0, 1.0)
+    share = min(max(right / total, 0.0), 1.0)
+    middle = (share + Z * Z / (2 * total)) / (1 + Z * Z / total)
+    half = Z * math.sqrt(share * (1 - share) / total + Z * Z / (4 * total * total)) / (1 + Z * Z / total)
+    return Interval(share, max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share)))
+
+
+class Rows(ABC):
+    """What each example adds to some scores, so that the examples can be drawn again.
+
+    `pattern` (N,) says which of P different rows each example is.
+    """
+
+    imaginary: ClassVar[int] = 2  # right ones, and as many wrong ones
+    pattern: Counts
+    names: tuple[str, ...]
+
+    @property
+    def width(self) -> int:
+        """How many numbers a resample takes."""
+        return len(self.weights())
+
+    def weights(self) -> Counts:
+        """(P,) how many examples are each row."""
+        return np.bincount(self.pattern)
+
+    @abstractmethod
+    def score(self, drawn: Floats, imaginary: Floats) -> Floats:
+        """(R, P) counts of rows and (R, 2) of imaginary right and wrong examples -> (R, number of names)."""
+
+    def trials(self) -> dict[str, tuple[float, float]]:
+        """By name, how many trials that are each right or wrong a score is worth, and its value if all are wrong."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RatioRows(Rows):
+    """Scores that are sums of `parts` (P, M) over sums of `wholes` (P, M)."""
+
+    pattern: Counts
+    names: tuple[str, ...]
+    parts: Floats
+    wholes: Floats
+    sizes: Floats  # (M,) of an imaginary example
+
+    @classmethod
+    def of(cls, names: Sequence[str], parts: Sequence[Floats], wholes: Sequence[Floats]) -> RatioRows:
+        """From M columns of N numbers."""
+        once = np.ones(len(parts[0]))
+        sizes = [_imaginary_size(part, whole, once) for part, whole in zip(parts, wholes, strict=True)]
+        columns = (np.stack(parts, axis=1), np.stack(wholes, axis=1), np.array(sizes))
+        return cls(np.arange(len(once)), tuple(names), *columns)
+
+    def score(self, drawn: Floats, imaginary: Floats) -> Floats:
+        """(R, P) counts -> (R, M)."""
+        part = drawn @ self.parts + imaginary[:, :1] * self.sizes
+        return _ratio(part, drawn @ self.wholes + imaginary.sum(axis=1, keepdims=True) * self.sizes)
+
+    def trials(self) -> dict[str, tuple[float, float]]:
+        """Units over the units of an imaginary example."""
+        trials = (self.wholes.sum(axis=0) / self.sizes).tolist()
+        return {name: (number, 0.0) for name, number in zip(self.names, trials, strict=True)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Entries:
+    """Which labels each of some rows has: a sparse matrix, by label."""
+
+    rows: Counts
+    labels: Counts
+    starts: Counts
+    width: int
+
+    @classmethod
+    def of(cls, rows: Counts, labels: Counts, width: int) -> _Entries:
+        order = np.argsort(labels, kind="stable")
+        present, starts = np.unique(labels[order], return_index=True)
+        return cls(rows[order], present, starts, width)
+
+    def sums(self, drawn: Floats) -> Floats:
+        """(R, P) counts of rows -> (R, K) counts of labels."""
+        sums = np.zeros((len(drawn), self.width))
+        if len(self.rows):
+            sums[:, self.labels] = np.add.reduceat(drawn[:, self.rows], self.starts, axis=1)
+        return sums
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelRows(Rows):
+    """Rows of gold and predicted labels, of the K labels that occur at all: numbers `occurring`, of `among`."""
+
+    names = ("accuracy", "macro_f1", "micro_f1", "matthews")
+    pattern: Counts
+    occurring: Counts
+    among: int
+    gold: _Entries
+    guess: _Entries
+    right: _Entries
+    exact: Floats  # (P,) 1 if all labels are right
+    share: Floats  # (K,) of an imaginary example, in each label
+
+    @classmethod
+    def of(cls, pattern: Counts, among: int, gold: tuple[Counts, Counts], guess: tuple[Counts, Counts]) -> LabelRows:
+        """From the entries (row, label) of the golds and of the predictions, each once."""
+        occurring = np.unique(np.concatenate([gold[1], guess[1], [0]]))
+        P, K = int(pattern.max()) + 1, len(occurring)
+        golds, guesses = (rows * K + np.searchsorted(occurring, labels) for rows, labels in (gold, guess))
+        cells = (golds, guesses, np.intersect1d(golds, guesses))
+        wanted, guessed, right = (_Entries.of(each // K, each % K, K) for each in cells)
+        sizes = [np.bincount(each // K, minlength=P) for each in cells]
+        counts = np.bincount(pattern)[None].astype(np.float64)
+        frequency = wanted.sums(counts)[0] + guessed.sums(counts)[0]
+        share = frequency / frequency.sum() if frequency.any() else np.full(K, 1 / K)
+        doubled = (2 * sizes[2]).astype(np.float64), (sizes[0] + sizes[1]).astype(np.float64)
+        share = share * _imaginary_size(*doubled, counts[0]) / 2
+        exact = ((sizes[0] == sizes[2]) & (sizes[1] == sizes[2])).astype(np.float64)
+        return cls(pattern, occurring, among, wanted, guessed, right, exact, share)
+
+    @property
+    def width(self) -> int:
+        """How many numbers a resample takes."""
+        return max(len(self.exact), len(self.share), len(self.gold.rows), len(self.guess.rows))
+
+    def score(self, drawn: Floats, imaginary: Floats) -> Floats:
+        """(R, P) counts -> (R, 4)."""
+        right, gold, guessed = (entries.sums(drawn) for entries in (self.right, self.gold, self.guess))  # (R, K)
+        all_imaginary = imaginary.sum(axis=1, keepdims=True)
+        right += imaginary[:, :1] * self.share
+        gold += all_imaginary * self.share
+        guessed += all_imaginary * self.share
+        N, occurs = drawn.sum(axis=1) + all_imaginary[:, 0], gold + guessed > 0
+        macro = _ratio(_ratio(2 * right, gold + guessed).sum(axis=1), occurs.sum(axis=1))
+        micro = _ratio(2 * right.sum(axis=1), (gold + guessed).sum(axis=1))
+        together = N * right.sum(axis=1) - (gold * guessed).sum(axis=1)
+        apart = (N**2 - (gold**2).sum(axis=1)) * (N**2 - (guessed**2).sum(axis=1))
+        matthews = _ratio(np.where(apart > 1e-9 * N**4, together, 0.0), np.sqrt(np.maximum(apart, 0)))
+        return np.stack([(drawn @ self.exact + imaginary[:, 0]) / N, macro, micro, matthews], axis=1)
+
+    def trials(self) -> dict[str, tuple[float, float]]:
+        """The gold and predicted labels over those of an imaginary example."""
+        counts = self.weights()[None].astype(np.float64)
+        units = float(self.gold.sums(counts).sum() + self.guess.sums(counts).sum()) / 2
+        trials, worst = units / float(self.share.sum()), -1 / max(1, len(self.share) - 1)
+        return {"macro_f1": (trials, 0.0), "micro_f1": (trials, 0.0), "matthews": (trials, worst)}
+
+    def per_class(self, labels: Sequence[str]) -> tuple[ClassScore, ...]:
+        """The scores of all labels."""
+        counts = self.weights()[None].astype(np.float64)
+        totals = np.zeros((3, self.among))
+        for total, entries in zip(totals, (self.right, self.gold, self.guess), strict=True):
+            total[self.occurring] = entries.sums(counts)[0]
+        return _class_scores(labels, *totals)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NumberRows(Rows):
+    """A gold and a predicted number an example."""
+
+    imaginary = 0
+    names = ("pearson", "spearman", "mean_absolute_error", "root_mean_squared_error", "r2")
+    pattern: Counts
+    gold: Floats
+    guess: Floats
+
+    def score(self, drawn: Floats, imaginary: Floats) -> Floats:  # noqa: ARG002 - there are none
+        """(R, P) counts -> (R, 5)."""
+        N = drawn.sum(axis=1)
+        pearson = _correlation(_centred(self.gold), _centred(self.guess), drawn)
+        spearman = _correlation(_ranks(self.gold, drawn), _ranks(self.guess, drawn), drawn)
+        errors = self.gold - self.guess
+        squared = drawn @ errors**2 / N
+        shifted = self.gold - self.gold.mean()
+        variance = drawn @ shifted**2 / N - (drawn @ shifted / N) ** 2
+        constant = variance <= 1e-12 * max(float(np.square(shifted).max()), np.finfo(np.float64).tiny)
+        unexplained = np.where(constant, squared > 0, _ratio(squared, np.where(constant, 0.0, variance)))
+        figures = (pearson, spearman, drawn @ np.abs(errors) / N, np.sqrt(squared), 1 - unexplained)
+        return np.stack(figures, axis=1)
 
 
 def _check(first: Sequence[Any], second: Sequence[Any]) -> None:
@@ -282,69 +527,125 @@ def _all_labels(labels: Sequence[str], *seen: Collection[str]) -> tuple[str, ...
     return (*labels, *sorted(set().union(*seen).difference(labels)))
 
 
-def _intervals(score: Score, counts: Counts, rng: np.random.Generator, resamples: int) -> list[Interval]:
-    """One interval a metric, from the P rows as counted and as drawn again."""
-    values = score(counts[None].astype(np.float64))[0]
-    drawn = np.concatenate([score(chunk) for chunk in _resamples(counts, rng, resamples)])
-    ends = np.percentile(drawn, (2.5, 97.5), axis=0)
-    return [Interval(*row) for row in np.stack([values, *ends], axis=1).tolist()]
+def _class_scores(labels: Sequence[str], right: Floats, gold: Floats, guessed: Floats) -> tuple[ClassScore, ...]:
+    columns = (_ratio(right, guessed), _ratio(right, gold), _ratio(2 * right, gold + guessed), gold.astype(int))
+    return tuple(ClassScore(*row) for row in zip(labels, *(column.tolist() for column in columns), strict=True))
 
 
-def _resamples(counts: Counts, rng: np.random.Generator, resamples: int) -> Iterator[Floats]:
-    """Yield (R, P) counts of N rows drawn with replacement, a few resamples at a time."""
-    N, P = int(counts.sum()), len(counts)
-    at_once = max(1, CELLS_AT_ONCE // P)
+def _imaginary_size(part: Floats, whole: Floats, counts: NDArray[Any]) -> float:
+    """How many units an imaginary example has: as many as are right or wrong together, at most the mean of all.
+
+    That is the design effect: how much larger the variance is than it would be if each unit were right or wrong for
+    itself. It is worth as much as examples with a right and a wrong unit were seen; before that it is the mean.
+    """
+    total = float(counts @ whole)
+    if total <= 0:
+        return 1.0
+    share, mean = float(counts @ part) / total, total / float(counts @ (whole > 0))
+    seen = min(float(counts @ (part < whole)), float(counts @ (part > 0)))
+    spread = share * (1 - share) * total
+    effect = float(counts @ (part - share * whole) ** 2) / spread if seen and spread > 0 else mean
+    return float(np.clip((effect * seen + mean) / (seen + 1), min(1.0, mean), max(1.0, mean)))
+
+
+def _intervals(rows: Rows, rng: np.random.Generator, resamples: int) -> dict[str, Interval]:
+    """One interval a metric, from the rows as counted and as drawn again."""
+    weights, once = rows.weights(), np.ones((1, 2))
+    counts = weights[None].astype(np.float64)
+    values = rows.score(counts, 0 * once)[0]
+    added = 2 * rows.imaginary
+
+    def scored(drawn: Floats, imaginary: Floats) -> Floats:
+        return rows.score(drawn, imaginary.reshape(len(imaginary), 2, rows.imaginary).sum(axis=2))
+
+    drawn = np.concatenate([scored(*chunk) for chunk in _resamples(weights, rng, resamples, added, rows.width)])
+    if added:  # a mean over rare labels falls in each resample; the value has fallen as much below the truth
+        drawn -= 2 * (drawn.mean(axis=0) - rows.score(counts, rows.imaginary * once)[0])
+    low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
+    ends = np.stack([values, np.minimum(low, values), np.maximum(high, values)], axis=1)
+    found = {name: Interval(*row) for name, row in zip(rows.names, ends.tolist(), strict=True)}
+    for name, (trials, least) in rows.trials().items():
+        share = wilson((found[name].value - least) / (1 - least) * trials, trials)
+        low, high = (least + (1 - least) * end for end in (share.low, share.high))
+        one = _joined(found[name], Interval(found[name].value, low, high))
+        found[name] = Interval(one.value, max(least, one.low), min(1.0, one.high))
+    return found
+
+
+def _resamples(
+    counts: Counts, rng: np.random.Generator, resamples: int, imaginary: int = 0, width: int = 0
+) -> Iterator[tuple[Floats, Floats]]:
+    """Yield (R, P) counts of N rows drawn with replacement, and (R, `imaginary`) of as many more, a few resamples at a
+    time.
+    """
+    N, P = int(counts.sum()) + imaginary, len(counts) + imaginary
+    at_once = max(1, CELLS_AT_ONCE // max(P, width))
+    resamples = min(resamples, max(FEWEST_RESAMPLES, MOST_CELLS // max(P, width)))
+    weights = np.concatenate([counts, np.ones(imaginary, dtype=np.int64)])
+    owners = np.repeat(np.arange(P), weights)
     for start in range(0, resamples, at_once):
         R = min(at_once, resamples - start)
-        if P < N:
-            yield rng.multinomial(N, counts / N, size=R).astype(np.float64)
-        else:  # the same law, several times faster where every row is its own
-            drawn = rng.integers(N, size=(R, N)) + N * np.arange(R)[:, None]
-            yield np.bincount(drawn.ravel(), minlength=R * N).reshape(R, N).astype(np.float64)
+        if 4 * P < N:
+            drawn = rng.multinomial(N, weights / N, size=R).astype(np.float64)
+        else:  # the same law, several times faster if most rows are of one example
+            places = owners[rng.integers(N, size=(R, N))] + P * np.arange(R)[:, None]
+            drawn = np.bincount(places.ravel(), minlength=R * P).reshape(R, P).astype(np.float64)
+        yield drawn[:, : len(counts)], drawn[:, len(counts) :]
 
 
-def _label_scores(
-    labels: tuple[str, ...], marks: Floats, counts: Counts, rng: np.random.Generator, resamples: int
-) -> tuple[dict[str, Interval], tuple[ClassScore, ...]]:
-    """Headline figures and classes from marks (2, P, K): 1 where the gold, the prediction of a row has the label."""
-    gold_marks, predicted_marks = marks
-    hits = gold_marks * predicted_marks
-    exact = (gold_marks == predicted_marks).all(axis=1)
+def _calibration(
+    right: NDArray[np.bool_], confidence: Floats, rng: np.random.Generator, resamples: int
+) -> tuple[Interval, tuple[tuple[float, float, int], ...]]:
+    """The calibration error, and the bins that it is the mean of.
 
-    def score(drawn: Floats) -> Floats:  # (R, P) -> (R, 4)
-        right, gold, guessed = drawn @ hits, drawn @ gold_marks, drawn @ predicted_marks  # (R, K)
-        N, occurs = drawn.sum(axis=1), gold + guessed > 0
-        macro = _ratio(_ratio(2 * right, gold + guessed).sum(axis=1), occurs.sum(axis=1))
-        micro = _ratio(2 * right.sum(axis=1), (gold + guessed).sum(axis=1))
-        together = N * right.sum(axis=1) - (gold * guessed).sum(axis=1)
-        apart = (N**2 - (gold**2).sum(axis=1)) * (N**2 - (guessed**2).sum(axis=1))
-        matthews = _ratio(together, np.sqrt(np.maximum(apart, 0)))
-        return np.stack([drawn @ exact / N, macro, micro, matthews], axis=1)
-
-    intervals = _intervals(score, counts, rng, resamples)
-    right, gold, guessed = counts @ hits, counts @ gold_marks, counts @ predicted_marks
-    columns = (_ratio(right, guessed), _ratio(right, gold), _ratio(2 * right, gold + guessed), gold.astype(int))
-    per_class = zip(labels, *(column.tolist() for column in columns), strict=True)
-    names = ("accuracy", "macro_f1", "micro_f1", "matthews")
-    return dict(zip(names, intervals, strict=True)), tuple(ClassScore(*row) for row in per_class)
-
-
-def _calibration_error(
-    right: NDArray[np.bool_], confidences: Sequence[float], rng: np.random.Generator, resamples: int
-) -> Interval:
-    confidence = np.asarray(confidences, dtype=np.float64)
+    Noise can only widen the gaps between confidence and accuracy, so the figure lies above the truth, by 3 points for
+    1,000 examples and a model without any error. The interval is therefore found by inversion: it holds all errors
+    that would, with the noise of each bin, give a figure like the one seen; the gaps are in proportion to those seen,
+    or all alike.
+    """
     if not ((confidence >= 0) & (confidence <= 1 + 1e-6)).all():
         raise ValueError("found a confidence that is no probability; a number in [0, 1] is expected")
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    gaps = np.eye(CALIBRATION_BINS)[bins] * (right - confidence)[:, None]  # (N, bins)
-    once_each = np.ones(len(gaps), dtype=np.int64)
-    drawn = _intervals(
-        lambda counts: np.abs(counts @ gaps).sum(axis=1, keepdims=True) / len(gaps), once_each, rng, resamples
-    )[0]
-    # Resampling adds noise, which can only widen gaps, so the draws lie too high by about as much as the value
-    # does; reflected at the value they correct it (Davison and Hinkley, 1997, section 5.2: the basic interval).
-    low, high = 2 * drawn.value - drawn.high, 2 * drawn.value - drawn.low
-    return Interval(drawn.value, max(0.0, low), max(drawn.value, high))
+    sizes = np.bincount(bins, minlength=CALIBRATION_BINS).astype(np.float64)
+    hits, sums = (np.bincount(bins, x, CALIBRATION_BINS) for x in (right.astype(np.float64), confidence))
+    full = sizes > 0
+    sizes, hits, sums = sizes[full], hits[full], sums[full]
+    shares, gaps = sizes / sizes.sum(), (hits - sums) / sizes
+    value = float(shares @ np.abs(gaps))
+    likely = (hits + 2 * sums / sizes) / (sizes + 2)  # two imaginary examples that are right as often as they say
+    noise = np.sqrt(likely * (1 - likely) / sizes) * rng.standard_normal((resamples, len(sizes)))  # (R, bins)
+    held = [value]
+    for true in np.linspace(0, min(1.0, 2 * value + 0.1), 81):
+        for shape in (gaps / max(value, 1e-9), np.sign(gaps)):
+            low, high = np.percentile(np.abs(true * shape + noise) @ shares, (2.5, 97.5))
+            held += [float(true)] if low <= value <= high else []
+    reliability = zip((sums / sizes).tolist(), (hits / sizes).tolist(), sizes.astype(int).tolist(), strict=True)
+    return Interval(value, min(held), max(held)), tuple(reliability)
+
+
+def _joined(first: Interval, second: Interval) -> Interval:
+    return Interval(first.value, min(first.low, second.low), max(first.high, second.high))
+
+
+def _fisher(r: float, n: int, spread: float | None) -> Interval:
+    """A correlation with Fisher's interval; for ranks (`spread` None) with the variance of Bonett and Wright (2000).
+
+    Ranks in perfect order are taken for half an exchange of two neighbours less than perfect.
+    """
+    if n < 4:
+        return Interval(r, -1.0, 1.0)
+    least = 6 / (n * (n * n - 1))
+    z = math.atanh(min(max(r, least - 1), 1 - least))
+    half = Z * math.sqrt((1 + r * r / 2 if spread is None else spread) / (n - 3))
+    return Interval(r, min(r, math.tanh(z - half)), max(r, math.tanh(z + half)))
+
+
+def _student(degrees: int) -> float:
+    """The 97.5 % quantile of Student's distribution (Fisher and Cornish's expansion; exact for one degree and two)."""
+    if degrees < 3:
+        return (12.7062, 4.3027)[degrees - 1]
+    terms = ((Z**3 + Z) / 4, (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96, (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384)
+    return Z + sum(term / degrees**power for power, term in enumerate(terms, start=1))
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:

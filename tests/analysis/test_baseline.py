@@ -2,6 +2,8 @@
 
 import csv
 import sys
+import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -113,14 +115,104 @@ def test_the_same_seed_fits_the_same_weights():
             r"data\.csv:3: label 'grand' is not one of",
         ),
         ([Example(("a",), None, "data.csv:2")], r"data\.csv:2: the label None does not suit"),
-        (examples(good=["..."], bad=["!"]), "found no words in 2 examples"),
-        ([], "found no words in 0 examples"),
+        (examples(good=[""], bad=[""]), "found no words in 2 examples"),
+        ([], "found no examples to fit the baseline to"),
         ([Example(("a",), "good"), Example(("b", "c"), "bad", "data.csv:3")], r"data\.csv:3: found 2 text\(s\); 1 exp"),
     ],
 )
 def test_data_that_cannot_be_fitted_is_refused_with_its_place(data, message):
     with pytest.raises(DataError, match=message):
         fit_baseline(data, kind="single", labels=("good", "bad"), seed=0)
+
+
+def test_three_labels_score_as_one_against_the_rest_in_scikit_learn():
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.pipeline import make_pipeline
+
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+")
+    pipeline = make_pipeline(vectorizer, OneVsRestClassifier(LogisticRegression(C=30.0, solver="liblinear")))
+    pipeline.fit(GOOD + BAD + ODD, ["good"] * 4 + ["bad"] * 4 + ["odd"] * len(ODD))
+    expected = pipeline.predict_proba(["a lovely story", "nothing known"])
+    fitted = fit_baseline(examples(good=GOOD, bad=BAD, odd=ODD), kind="single", labels=("bad", "good", "odd"), seed=0)
+    found = [
+        list(one.scores.values()) for one in fitted.predict([Example(("a lovely story",)), Example(("nothing known",))])
+    ]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_balanced_gives_a_rare_label_more_weight_as_in_scikit_learn():
+    from sklearn.linear_model import LogisticRegression
+
+    data = examples(good=[f"{text} {number}" for number in range(5) for text in GOOD], bad=BAD[:1])
+    plain, balanced = (
+        fit_baseline(data, kind="single", labels=("good", "bad"), seed=0, balanced=way).predict([Example(("a film",))])[
+            0
+        ]
+        for way in (False, True)
+    )
+    assert balanced.scores["bad"] > plain.scores["bad"]
+    fitted = fit_baseline(data, kind="single", labels=("good", "bad"), seed=0, balanced=True)
+    features = fitted.vectoriser.transform([example.texts[0] for example in data])
+    reference = LogisticRegression(C=30.0, solver="liblinear", class_weight="balanced").fit(
+        features, [x.gold == "bad" for x in data]
+    )
+    np.testing.assert_allclose(fitted.weights, reference.coef_, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        (["👍👍", "👍 🎉", "🎉"], ["👎", "👎👎 💩", "💩"]),
+        (["!!!", ":)", ":-) !"], ["...", ":(", ":-( ."]),
+        (
+            ["この映画は素晴らしいです", "素晴らしい物語でした", "とても素晴らしい"],
+            ["この映画は退屈です", "退屈な物語でした", "とても退屈"],
+        ),
+        (["หนังดีมาก", "เรื่องนี้ดีมาก", "ดีมากจริง"], ["หนังแย่มาก", "เรื่องนี้แย่มาก", "แย่มากจริง"]),
+    ],
+    ids=["emoji", "punctuation", "japanese", "thai"],
+)
+def test_texts_without_words_or_spaces_are_read_by_characters(good, bad):
+    fitted = fit_baseline(examples(good=good, bad=bad), kind="single", labels=("bad", "good"), seed=0)
+    assert fitted.vectoriser.analyzer == "char"
+    new = [Example((good[0][:-1] + good[-1],)), Example((bad[0][:-1] + bad[-1],))]
+    assert [prediction.label for prediction in fitted.predict(new)] == ["good", "bad"]
+
+
+@pytest.mark.parametrize("kind", ["single", "multi"])
+def test_ten_thousand_labels_take_bounded_time_and_memory(kind):
+    labels = [f"label {k}" for k in range(10_000)]
+    words = np.random.default_rng(0).integers(30_000, size=(10_000, 4))
+    texts = [" ".join(f"w{word}" for word in row) for row in words]
+    data = [
+        Example((f"{text} {number % 7}",), label if kind == "single" else (label,))
+        for number in range(2)
+        for text, label in zip(texts, labels, strict=True)
+    ]
+    tracemalloc.start()
+    began = time.process_time()
+    fitted = fit_baseline(data, kind=kind, labels=labels, seed=0)
+    found = fitted.predict([Example((text,)) for text in texts[:2000]])
+    assert time.process_time() - began < 60
+    assert tracemalloc.get_traced_memory()[1] < 500e6
+    tracemalloc.stop()
+    assert fitted.parameters < 1_000_000
+    assert [prediction.label for prediction in found] == labels[:2000]
+    assert all(len(prediction.scores) == 20 for prediction in found)
+    assert all(0 <= prediction.score <= 1 for prediction in found)
+    if kind == "multi":
+        assert np.mean([prediction.labels == (label,) for prediction, label in zip(found, labels, strict=False)]) > 0.9
+
+
+def test_the_features_of_many_labels_are_as_many_as_their_weights_may_be(monkeypatch):
+    monkeypatch.setattr("bothways.analysis.baseline.MOST_WEIGHTS", 60_000)
+    words = np.random.default_rng(0).integers(10**6, size=(300, 100))
+    data = [Example((" ".join(map(str, row)),), f"label {number % 3}") for number, row in enumerate(words)]
+    fitted = fit_baseline(data, kind="single", labels=[f"label {k}" for k in range(3)], seed=0)
+    assert fitted.weights.shape == (3, 20_000)
+    assert fitted.weights.dtype == np.float32
 
 
 def test_another_number_of_texts_is_refused():

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bothways.analysis.report import Lengths, Mistake, Report, Row, write_report
+from bothways.analysis.report import Lengths, Mistake, Report, Row, _axis, write_report
 from bothways.errors import MissingDependencyError
-from bothways.metrics import Interval, Scores, multi_label, regression, single_label
+from bothways.metrics import ClassScore, Interval, Scores, multi_label, regression, single_label
+from bothways.tasks.picture import Mark, Picture
 
 EVIL = "<script>alert('x')</script>"
 VOID = {"meta", "img", "source", "wbr"}
@@ -73,6 +74,7 @@ def full(K: int = 2) -> Report:
         scores=scores,
         mistakes=[Mistake("a text\nof two lines", "label_0", "label_1", 0.987), Mistake("long " * 200, "a", "", 0.5)],
         lengths=Lengths([3, 9, 600], 512, windowed=1, truncated=88),
+        notes=["The checkpoint was chosen on these texts."],
     )
 
 
@@ -88,7 +90,10 @@ def test_everything_given_is_shown(tmp_path):
     expected = [
         "It is better than the baseline.",
         "91.3 % (90.1 – 92.4)",
-        "exact test against baseline",
+        "McNemar’s exact test (accuracy) against baseline",
+        "The checkpoint was chosen on these texts.",
+        "85.0 % 95.0 %",
+        "Reliability diagram",
         "< 0.001",
         "22,713,986",
         "90.9 MB",
@@ -96,9 +101,9 @@ def test_everything_given_is_shown(tmp_path):
         "best 90.0 % at step 60",
         "Calibration error",
         "98.7 %",
-        "(680 more characters)",
-        "1 of 3 texts do not fit into one window of 512 pieces",
-        "88 pieces were not read",
+        "(700 more characters)",
+        "1 of 3 texts are longer than one window of 512 tokens",
+        "88 tokens were truncated",
     ]
     assert [words for words in expected if words not in page.text] == []
 
@@ -131,19 +136,84 @@ def test_few_labels_are_counted_in_cells(tmp_path):
     for row in scores.confusion:
         for n in row:
             assert f"{n} {100 * n / row.sum():.1f} %" in page.text
-    assert page.count("img") == 0
+    assert [of["alt"][:19] for tag, of in page.elements if tag == "img"] == ["Reliability diagram"]
 
 
 def test_many_labels_are_drawn_and_their_worst_pairs_named(tmp_path):
     confusion = np.diag(np.full(77, 5))
     confusion[30, 4], confusion[4, 30] = 15, 1
-    report = Report("many", scores=Scores({}, confusion=confusion, labels=tuple(f"label_{k}" for k in range(77))))
+    labels = tuple(f"label_{k}" for k in range(77))
+    confused = ((labels[30], labels[4], 15), (labels[4], labels[30], 1))
+    support = tuple(ClassScore(label, 1, 1, 1, int(n)) for label, n in zip(labels, confusion.sum(axis=1), strict=True))
+    report = Report("many", scores=Scores({}, support, confusion, labels, confused))
     _, page = written(tmp_path, report)
     assert [of["alt"] for tag, of in page.elements if tag == "img"] == [
-        "Heat map of 77 gold labels by 77 predicted ones; right answers lie on the diagonal."
+        "Heat map of 77 gold labels by 77 predicted ones; correct answers are on the diagonal."
     ]
     pairs = page.text.split("The most confused pairs")[1]
     assert pairs.index("label_30 label_4 15 75.0 %") < pairs.index("label_4 label_30 1 16.7 %")
+
+
+def test_ten_thousand_labels_have_a_small_report(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = [f"label_{k}" for k in range(10_000)]
+    golds, predicted = (np.array(labels)[rng.integers(10_000, size=3_000)].tolist() for _ in range(2))
+    scores = single_label(golds, predicted, labels, confidences=None, rng=rng, resamples=10)
+    text, page = written(tmp_path, Report("very many", scores=scores))
+    assert len(text) < 300_000
+    assert "9,800 more labels are left out" in page.text
+    assert "The most confused pairs" in page.text
+    assert page.count("img") == 0
+
+
+@pytest.mark.parametrize(
+    ("intervals", "ends"),
+    [
+        ([(0.912, 0.903, 0.921)], (0.85, 0.95)),
+        ([(0.5, 0.0, 1.0)], (0.0, 1.0)),
+        ([(1.0, 0.98, 1.0)], (0.9, 1.0)),
+        ([(0.0, 0.0, 0.03)], (0.0, 0.1)),
+        ([(-0.2, -0.31, 0.1), (0.6, 0.52, 0.7)], (-0.35, 0.7)),
+        ([], (0.0, 1.0)),
+    ],
+)
+def test_the_axis_of_the_intervals_has_round_ends_and_is_never_shorter_than_a_tenth(intervals, ends):
+    assert _axis([Interval(*one) for one in intervals]) == pytest.approx(ends)
+
+
+def test_half_a_point_does_not_fill_the_axis(tmp_path):
+    text, _ = written(tmp_path, Report("t", rows=[Row("one", {"accuracy": Interval(0.912, 0.9095, 0.9145)})]))
+    low, high = (float(re.search(rf"--{end}: ([\d.]+)", text).group(1)) for end in ("low", "high"))
+    assert high - low < 10
+
+
+def test_what_a_model_found_is_marked_in_its_text(tmp_path):
+    text = "x" * 1000 + " Ann Lee " + "y" * 1000
+    entity = Picture((("", text),), (Mark(1001, 1008, "PER", 0.9),))
+    answer = Picture((("question", "Who <b>?"), ("passage", "It was Ann.")), (Mark(7, 10, "", 0.8),))
+    mistakes = [
+        Mistake(text, "Ann (PER)", "Ann Lee (PER)", 0.9, entity),
+        Mistake("Who / It", "Lee", "Ann", 0.8, answer),
+    ]
+    page, parsed = written(tmp_path, Report("t", mistakes=mistakes))
+    assert "<mark>Ann Lee<b>PER</b></mark>" in page
+    assert "x" * 149 + " <mark>" in page
+    assert "x" * 200 not in page
+    assert "It was <mark>Ann</mark>." in page
+    assert "Who <b>?" in parsed.text
+    assert "word for word" in parsed.text
+
+
+def test_a_report_loads_nothing_even_if_told_to(tmp_path):
+    _, page = written(tmp_path, full())
+    policies = [of["content"] for tag, of in page.elements if of.get("http-equiv") == "Content-Security-Policy"]
+    assert policies == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+
+
+def test_a_row_is_called_by_its_name_and_its_path_is_a_title(tmp_path):
+    _, page = written(tmp_path, Report("t", rows=[Row("best", {"f1": Interval(0.5, 0.4, 0.6)}, path="runs/a/best")]))
+    assert [of["title"] for tag, of in page.elements if of.get("title")] == ["runs/a/best"]
+    assert "runs/a/best" not in page.text
 
 
 def test_a_report_of_only_a_title_has_no_sections(tmp_path):
@@ -173,8 +243,8 @@ def test_other_kinds_of_scores_have_reports_too(tmp_path):
     rng = np.random.default_rng(0)
     several = multi_label([("a",), ("b",)], [("a", "b"), ()], "ab", rng=rng)
     _, page = written(tmp_path, Report("several", scores=several))
-    assert "Micro-F1" in page.text
-    assert "What is taken for what" not in page.text
+    assert "Micro F1" in page.text
+    assert "Confusion matrix" not in page.text
     _, page = written(tmp_path, Report("numbers", scores=regression([1.0, 2.0, 3.0], [1.5, 2.0, 2.5], rng=rng)))
     assert "Spearman correlation 1.000 (" in page.text
 
@@ -183,7 +253,7 @@ def test_one_point_and_equal_lengths_are_drawn_without_a_warning(tmp_path):
     report = Report("short", losses=[(1, 0.7)], dev={"accuracy": [(1, 0.5)]}, lengths=Lengths([4, 4], 8))
     _, page = written(tmp_path, report)
     assert page.count("img") == 3
-    assert "No piece was left unread." in page.text
+    assert "Nothing was truncated." in page.text
 
 
 def test_texts_that_are_no_unicode_are_written_all_the_same(tmp_path):

@@ -1,4 +1,4 @@
-"""Models side by side on the same texts, for classes behind the TF-IDF baseline: quality, speed, size, memory.
+"""Models side by side on the same texts, classifiers with the TF-IDF baseline: quality, speed, size, memory.
 
 Each one is measured in a process of its own, so that its memory and its speed are its own too.
 """
@@ -11,17 +11,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bothways.analysis.verdicts import Contender, cautions, caveat, collapsed, verdict
 from bothways.errors import BothwaysError, OptionError
-from bothways.metrics import Interval, Scores, mcnemar, paired_difference
+from bothways.metrics import mcnemar
 from bothways.runtime.artifact import Artifact
+from bothways.runtime.exports import FOLDER
 from bothways.tasks import Trainable, scored
-from bothways.tasks.task import Example, Gold, Prediction
+from bothways.tasks.task import Example
 from bothways.terminal import Reporter
 
 BASELINE = "TF-IDF + linear model"
@@ -30,64 +32,58 @@ WARM_TEXTS = 64  # predicted once before the clock starts
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
-    """One row of the table: what a model scored and what it costs.
-
-    `p` is McNemar's against the first row (None there, and for numbers), `memory` the peak in bytes of a
-    process that loads the model and predicts (fits and predicts, for the baseline).
-    """
-
-    name: str
-    scores: Scores
-    predictions: tuple[Prediction, ...]
-    p: float | None
-    texts_per_second: float
-    parameters: int
-    disk: int
-    memory: int
-
-    @property
-    def metrics(self) -> dict[str, Interval]:
-        """The headline figures."""
-        return self.scores.metrics
-
-    def as_json(self) -> dict[str, Any]:
-        """The row without its predictions."""
-        metrics = {name: interval.as_json() for name, interval in self.metrics.items()}
-        costs = ("p", "texts_per_second", "parameters", "disk", "memory")
-        return {"name": self.name, "metrics": metrics} | {name: getattr(self, name) for name in costs}
-
-
-@dataclass(frozen=True, slots=True)
 class Comparison:
-    """All rows, and for each model after the baseline whether it is better, in a sentence."""
+    """All rows, the row that the others are held against, for each of these whether it is better, in a sentence, and
+    what a reader should know of the figures.
+    """
 
     task: Trainable
     rows: tuple[Contender, ...]
     verdicts: tuple[str, ...]
+    reference: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def against(self) -> Contender:
+        """The row that p and the verdicts are about besides their own."""
+        return self.rows[self.reference]
+
+    @property
+    def tested(self) -> str | None:
+        """The metric that McNemar's p is about, if there is a p."""
+        named = {"single": "accuracy", "spans": "exact_match"}
+        return named.get(self.task.loss) if any(row.p is not None for row in self.rows) else None
 
     def as_json(self) -> dict[str, Any]:
         """The table and the sentences."""
-        n = len(self.rows[0].predictions)
         return {
             "task": self.task.name,
-            "n": n,
+            "n": len(self.rows[0].predictions),
+            "against": self.against.name,
+            "p_is_of": self.tested,
             "rows": [row.as_json() for row in self.rows],
             "verdicts": list(self.verdicts),
+            "notes": list(self.notes),
         }
 
 
 def compare(
     test: Sequence[Example],
     directories: Sequence[Path],
-    train: Sequence[Example],
+    train: Sequence[Example] = (),
     *,
+    against: str | None = None,
+    dev: bool = False,
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Comparison:
-    """Measure the baseline, fitted on `train` (for classes and numbers), and the models in `directories` on `test`.
+    """Measure the models in `directories` on `test`, and if there is `train` and they give classes or numbers, first of
+    all the baseline, fitted on it.
 
-    Raises `OptionError` where the models do not answer the same question.
+    Each is held against the first row, or against the one called `against`: "baseline", a directory or its last part;
+    without it, also against the first model. `dev` says that `test` also chose their checkpoints.
+
+    Raises `OptionError` if the models do not answer the same question, or there is nothing to compare a model with.
     """
     reporter = reporter or Reporter(quiet=True)
     if not directories:
@@ -98,85 +94,82 @@ def compare(
         if _question(scored(artifact.task)) != _question(task):
             raise OptionError(
                 f"{artifact.directory} and {artifacts[0].directory} answer different questions "
-                "(task, kind or labels differ), so they cannot stand in one table"
+                "(task, kind or labels differ), so they cannot be compared"
             )
+    fits = task.loss in ("single", "multi", "regression")
+    if fits and not train and len(directories) == 1:
+        raise OptionError("one model needs a baseline, fitted on the texts that it was trained on: give --train FILE")
     task.check(test)
-    task.check(train)
     golds = [example.gold for example in test if example.gold is not None]
-    rows: list[Contender] = []
-    if task.loss in ("single", "multi", "regression"):
-        if not train:
-            raise OptionError("the baseline is fitted on the texts that the models were trained on: give --train FILE")
-        reporter.note(f"measuring {BASELINE}")
-        baseline = {"train": train, "kind": task.loss, "labels": task.labels, "seed": seed}
-        rows.append(_row(BASELINE, in_process({"baseline": baseline}, test), task, golds, None, seed))
-    for directory in directories:
-        reporter.note(f"measuring {directory}")
-        measured = in_process({"model": str(directory)}, test)
-        rows.append(_row(str(directory), measured, task, golds, rows[0] if rows else None, seed))
-    return Comparison(task, tuple(rows), tuple(verdict(task, rows[0], row, golds, seed) for row in rows[1:]))
+    names = [*([BASELINE] if fits and train else []), *map(str, directories)]
+    titles = [*([BASELINE] if fits and train else []), *short_names(directories)]
+    reference = _reference(against, names, titles)
+    requests: list[dict[str, Any]] = [{"model": name} for name in names]
+    if fits and train:
+        task.check(train)
+        weights = artifacts[0].facts.get("recipe", {}).get("class_weights", "none")
+        settings = {"train": train, "kind": task.loss, "labels": task.labels, "seed": seed}
+        requests[0] = {"baseline": settings | {"balanced": weights == "balanced"}}
+    measured = []
+    for title, request in zip(titles, requests, strict=True):
+        reporter.say(f"measuring {title}")
+        measured.append(in_process(request, test))
+    right = [[task.right(one, gold) for one, gold in zip(each["predictions"], golds, strict=True)] for each in measured]
+    facts = [*([{}] if len(names) > len(artifacts) else []), *(artifact.facts for artifact in artifacts)]
+    rows = []
+    for place, (name, title, found) in enumerate(zip(names, titles, measured, strict=True)):
+        predictions = tuple(found.pop("predictions"))
+        scores = task.score(predictions, golds, rng=np.random.default_rng(seed))
+        p = mcnemar(right[place], right[reference]) if task.loss in ("single", "spans") and place != reference else None
+        rows.append(Contender(name, title, scores, predictions, p, **found, facts=facts[place]))
+    pairs = [(reference, place) for place in range(len(rows)) if place != reference]
+    first_model = len(names) - len(directories)
+    if against is None and first_model:
+        pairs += [(first_model, place) for place in range(first_model + 1, len(rows))]
+    verdicts = []
+    for first, second in pairs:
+        row = rows[second]
+        if first != reference and row.p is not None:
+            row = replace(row, p=mcnemar(right[second], right[first]))
+        verdicts.append(verdict(task, rows[first], row, golds, seed, dev=dev))
+    notes = cautions(task, rows[-1].predictions, golds)
+    nothing = collapsed(task, rows[reference].predictions, golds)
+    notes += [f"{rows[reference].title} {nothing}."] if nothing else []
+    if dev:
+        notes.insert(0, caveat(task, rows, exported=(directories[-1] / FOLDER).is_dir()))
+    for note in notes:
+        reporter.note(note)
+    return Comparison(task, tuple(rows), tuple(verdicts), reference, tuple(notes))
+
+
+def short_names(directories: Sequence[Path]) -> list[str]:
+    """The last parts of paths, as many as tell different ones apart.
+
+    >>> short_names([Path("runs/a/best"), Path("runs/b/best")])
+    ['a/best', 'b/best']
+    """
+    parts = [directory.resolve().parts[1:] or ("/",) for directory in directories]
+    for length in range(1, max(map(len, parts)) + 1):
+        tails = ["/".join(each[-length:]) for each in parts]
+        if len(set(tails)) == len(set(parts)):
+            break
+    return tails
+
+
+def _reference(against: str | None, names: Sequence[str], titles: Sequence[str]) -> int:
+    if against is None:
+        return 0
+    if against == "baseline" and names[0] == BASELINE:
+        return 0
+    found = [place for place, pair in enumerate(zip(names, titles, strict=True)) if against in pair]
+    found = found or [place for place, name in enumerate(names) if Path(name).resolve() == Path(against).resolve()]
+    if not found:
+        raise OptionError(f"{against!r} is not one of the compared models: {', '.join(names)}")
+    return found[0]
 
 
 def _question(task: Trainable) -> tuple[str, str, frozenset[str]]:
     return task.name, task.loss, frozenset(task.labels)
-
-
-def _row(
-    name: str, measured: dict[str, Any], task: Trainable, golds: Sequence[Gold], first: Contender | None, seed: int
-) -> Contender:
-    predictions = tuple(measured.pop("predictions"))
-    p = None
-    if first is not None and task.loss != "regression":
-        p = mcnemar(_right(task, predictions, golds), _right(task, first.predictions, golds))
-    scores = task.score(predictions, golds, rng=np.random.default_rng(seed))
-    return Contender(name, scores, predictions, p, **measured)
-
-
-def verdict(task: Trainable, first: Contender, row: Contender, golds: Sequence[Gold], seed: int) -> str:
-    """Whether a model is better than the baseline, in one sentence with the difference and its interval."""
-    if task.loss != "single":
-        return _interval_verdict(first, row, task.headline)
-    rng = np.random.default_rng(seed)
-    gain = paired_difference(_right(task, row.predictions, golds), _right(task, first.predictions, golds), rng=rng)
-    ours, theirs = row.scores.metrics["accuracy"].value, first.scores.metrics["accuracy"].value
-    figures = (
-        f"accuracy {_percent(ours)} against {_percent(theirs)} of {first.name}; difference {100 * gain.value:+.1f} "
-        f"points, 95 % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f}; McNemar {_p(row.p)}"
-    )
-    if row.p is not None and row.p < 0.05 and gain.value > 0:
-        return f"{row.name} is better than the baseline: {figures}."
-    if row.p is not None and row.p < 0.05:
-        return f"{row.name} is WORSE than the baseline: {figures}. Use the baseline."
-    return (
-        f"{row.name} is not shown to be better than the baseline: {figures}. "
-        "The baseline is smaller and faster; more texts, or more labels, would tell."
-    )
-
-
-def _interval_verdict(first: Contender, row: Contender, metric: str) -> str:
-    ours, theirs = row.scores.metrics[metric], first.scores.metrics[metric]
-    figures = f"{metric} {_spread(ours)} against {_spread(theirs)} of {first.name}"
-    if ours.low > theirs.high:
-        return f"{row.name} is better than the baseline: {figures}."
-    if ours.high < theirs.low:
-        return f"{row.name} is WORSE than the baseline: {figures}. Use the baseline."
-    return f"{row.name} is not shown to be better than the baseline: {figures}; the intervals overlap."
-
-
-def _right(task: Trainable, predictions: Sequence[Prediction], golds: Sequence[Gold]) -> list[bool]:
-    return [task.right(prediction, gold) for prediction, gold in zip(predictions, golds, strict=True)]
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
-def _spread(interval: Interval) -> str:
-    return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
-
-
-def _p(p: float | None) -> str:
-    return "p < 0.001" if p is not None and p < 0.001 else f"p = {p:.3f}"
 
 
 def in_process(what: dict[str, Any], test: Sequence[Example]) -> dict[str, Any]:
@@ -209,16 +202,16 @@ def measure(what: dict[str, Any]) -> dict[str, Any]:
 
         settings = what["baseline"]
         model = fit_baseline(settings.pop("train"), **settings)
-        parameters, disk, predict = model.parameters, model.size_bytes, model.predict
+        parameters, disk, predict, engine = model.parameters, model.size_bytes, model.predict, "scikit-learn"
     else:
         from bothways.predictor import load
 
         predictor = load(what["model"], task=what.get("task"), plan=what.get("plan"))
-        artifact, engine = predictor.artifact, predictor.engine
+        artifact, weights = predictor.artifact, predictor.engine.weights
         assert artifact is not None
-        files = [*artifact.files(), *([] if engine.weights is None else [engine.weights])]
-        parameters, disk = engine.parameters, sum(path.stat().st_size for path in files)
-        predict = predictor.predict_examples
+        files = [*artifact.files(), *([] if weights is None else [weights])]
+        parameters, disk = predictor.engine.parameters, sum(path.stat().st_size for path in files)
+        predict, engine = predictor.predict_examples, predictor.engine.describe()
     predict(test[:WARM_TEXTS])
     times: list[float] = []
     while not times or (len(times) < what.get("passes", 1) and sum(times) < ENOUGH_SECONDS):
@@ -232,6 +225,7 @@ def measure(what: dict[str, Any]) -> dict[str, Any]:
         "parameters": parameters,
         "disk": disk,
         "memory": peak_memory(),
+        "engine": engine,
     }
 
 

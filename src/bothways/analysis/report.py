@@ -1,8 +1,9 @@
-"""One HTML file that says how good a model is: no network, no script, readable on paper and on a phone."""
+"""One HTML file that tells how good a model is: no network, no script, readable on paper and on a phone."""
 
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,40 +17,46 @@ from bothways import __version__
 from bothways.errors import MissingDependencyError
 from bothways.metrics import Counts, Interval, Scores
 from bothways.storage import replacing, write_text
+from bothways.tasks.picture import Picture
 
 METRIC_TITLES = {
     "accuracy": "Accuracy",
-    "macro_f1": "Macro-F1",
-    "micro_f1": "Micro-F1",
+    "macro_f1": "Macro F1",
+    "micro_f1": "Micro F1",
     "matthews": "Matthews correlation",
     "calibration_error": "Calibration error",
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
     "mean_absolute_error": "Mean absolute error",
+    "root_mean_squared_error": "Root mean squared error",
+    "r2": "R²",
     "entity_f1": "Entity F1",
     "entity_precision": "Entity precision",
     "entity_recall": "Entity recall",
-    "token_accuracy": "Word accuracy",
+    "token_accuracy": "Tag accuracy",
     "exact_match": "Exact match",
     "f1": "F1",
-    "has_answer_exact_match": "Exact match where there is an answer",
-    "has_answer_f1": "F1 where there is an answer",
-    "no_answer_accuracy": "Accuracy where there is none",
-    "mlm_accuracy": "Hidden pieces guessed",
-    "nsp_accuracy": "Next sentences told",
-    "perplexity": "Perplexity of hidden pieces",
-    "mlm_loss": "Loss of hidden pieces",
-    "nsp_loss": "Loss of next sentences",
+    "has_answer_exact_match": "Exact match, answerable questions",
+    "has_answer_f1": "F1, answerable questions",
+    "no_answer_accuracy": "Accuracy, unanswerable questions",
+    "mlm_accuracy": "Masked-token accuracy",
+    "nsp_accuracy": "Next-sentence accuracy",
+    "perplexity": "Perplexity of masked tokens",
+    "mlm_loss": "MLM loss",
+    "nsp_loss": "NSP loss",
 }
-LOWER_IS_BETTER = {"mean_absolute_error", "perplexity", "mlm_loss", "nsp_loss"}
-PERCENT = set(METRIC_TITLES) - LOWER_IS_BETTER - {"matthews", "pearson", "spearman"}
+LOWER_IS_BETTER = {"mean_absolute_error", "root_mean_squared_error", "perplexity", "mlm_loss", "nsp_loss"}
+PERCENT = set(METRIC_TITLES) - LOWER_IS_BETTER - {"matthews", "pearson", "spearman", "r2"}
 MOST_CELLS = 12  # labels; a larger confusion matrix is drawn without numbers
 MOST_PAIRS = 12
+MOST_CLASSES = 200  # labels in the table of labels, the weakest
+LEAST_AXIS = 0.1  # the shortest axis of the intervals, so that a difference of half a point does not fill it
+AROUND = 150  # characters of a text that are shown before and after a mark
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One system in the comparison: p is McNemar's against the first row; sizes are in bytes."""
+    """One system in the comparison: p is McNemar's against the reference; sizes are in bytes."""
 
     name: str
     metrics: dict[str, Interval]
@@ -58,21 +65,23 @@ class Row:
     parameters: int | None = None
     disk: int | None = None
     memory: int | None = None
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """A wrong answer, with the probability that the model gave it."""
+    """A wrong answer, with the probability that the model gave it, and what is marked in the text, if anything."""
 
     text: str
     gold: str
     predicted: str
     score: float
+    picture: Picture | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Pieces per text, the window's limit in pieces, texts read in several windows, pieces not read at all."""
+    """Tokens per text, the window's limit in tokens, texts read in several windows, tokens not read at all."""
 
     pieces: Sequence[int]
     limit: int
@@ -84,8 +93,9 @@ class Lengths:
 class Report:
     """What a report shows; a part that is empty or None is left out.
 
-    `losses` are (step, value) pairs, `dev` those of each metric on development data; `scores` are those of
-    the model that the report is about, `mistakes` its most confident ones.
+    `notes` limit what the figures show, `against` names the row of the reference. `losses` are (step, value) pairs,
+    `dev` those of each metric on development data; `scores` are those of the model that the report is about,
+    `mistakes` its most confident ones.
     """
 
     title: str
@@ -97,6 +107,8 @@ class Report:
     scores: Scores = field(default_factory=lambda: Scores({}))
     mistakes: Sequence[Mistake] = ()
     lengths: Lengths | None = None
+    notes: Sequence[str] = ()
+    against: str = ""
 
 
 class Theme(NamedTuple):
@@ -134,7 +146,7 @@ def write_report(path: Path, report: Report) -> None:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"figure": _figure, "label": _label, "titled": _titled}
+    environment.filters |= {"figure": _figure, "label": _label, "titled": titled, "marked": _marked}
     template = environment.from_string(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
     page = template.render(report=report, version=__version__, percent=PERCENT, **_parts(report))
     write_text(path, page.encode("utf-8", "replace").decode())
@@ -143,42 +155,81 @@ def write_report(path: Path, report: Report) -> None:
 def _parts(report: Report) -> dict[str, Any]:
     """What the template needs besides the report itself."""
     confusion, lengths = report.scores.confusion, report.lengths
-    many = confusion is not None and len(confusion) > MOST_CELLS
+    many = len(report.scores.labels) > MOST_CELLS
     metrics = list(dict.fromkeys(name for row in report.rows for name in _telling(row.metrics)))
     curves = [_plot(*_drawn_loss(report.losses))] if report.losses else []
     curves += [_plot(*_drawn_dev(points, metric)) for metric, points in report.dev.items() if points]
+    classes = sorted(report.scores.per_class, key=lambda row: row.f1)
+    headline = metrics[0] if metrics else ""
+    axis = _axis([row.metrics[headline] for row in report.rows if headline in row.metrics])
     return {
         "tiles": _telling(report.scores.metrics),
         "metrics": metrics,
-        "place": _places([row.metrics[metrics[0]] for row in report.rows if metrics and metrics[0] in row.metrics]),
+        "axis": [_figure(end, headline) for end in axis],
+        "place": lambda value: round(100 * (value - axis[0]) / (axis[1] - axis[0]), 1),
         "curves": curves,
-        "classes": sorted(report.scores.per_class, key=lambda row: row.f1),
+        "classes": classes[:MOST_CLASSES],
+        "more_classes": max(0, len(classes) - MOST_CLASSES),
         "matrix": confusion.tolist() if confusion is not None and not many else [],
         "heat_map": _heat_map(confusion) if confusion is not None and many else None,
-        "pairs": _confused_pairs(confusion, report.scores.labels) if confusion is not None and many else [],
+        "pairs": _confused_pairs(report.scores) if many else [],
+        "reliability": _reliability(report.scores.reliability) if report.scores.reliability else None,
         "histogram": _histogram(lengths) if lengths is not None and len(lengths.pieces) else None,
     }
 
 
 def _telling(metrics: dict[str, Interval]) -> list[str]:
-    """The names of the metrics, without a micro-F1 that repeats the accuracy (as it does with one label each)."""
+    """The names of the metrics, without a micro F1 that repeats the accuracy (as it does with one label each)."""
     repeated = metrics.get("micro_f1") == metrics.get("accuracy")
     return [name for name in metrics if not (repeated and name == "micro_f1")]
 
 
-def _places(intervals: Sequence[Interval]) -> Callable[[float], float]:
-    """Map a value to its place, 0 to 100, between the lowest and the highest end."""
-    low = min((interval.low for interval in intervals), default=0.0)
-    width = max((interval.high - low for interval in intervals), default=0.0)
-    return lambda value: round(100 * (value - low) / width, 1) if width > 0 else 50.0
+def _axis(intervals: Sequence[Interval]) -> tuple[float, float]:
+    """Where an axis begins and ends that holds all intervals: multiples of a twentieth, a tenth apart at least.
+
+    >>> _axis([Interval(0.912, 0.903, 0.921)])
+    (0.85, 0.95)
+    """
+    low = math.floor(20 * min((one.low for one in intervals), default=0.0) + 1e-9) / 20
+    high = math.ceil(20 * max((one.high for one in intervals), default=1.0) - 1e-9) / 20
+    if high - low < LEAST_AXIS - 1e-9:
+        low, high = (low, round(low + LEAST_AXIS, 2)) if 0 <= low < LEAST_AXIS else (round(high - LEAST_AXIS, 2), high)
+    return low, high
 
 
-def _confused_pairs(confusion: Counts, labels: Sequence[str]) -> list[tuple[str, str, int, float]]:
+def _confused_pairs(scores: Scores) -> list[tuple[str, str, int, float]]:
     """(gold, predicted, texts, share of the gold label's texts), the most frequent first."""
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    wrong = [(int(confusion[g, p]), float(shares[g, p]), g, p) for g, p in np.argwhere(confusion) if g != p]
-    most = sorted(wrong, key=lambda pair: pair[:2], reverse=True)[:MOST_PAIRS]
-    return [(labels[g], labels[p], n, share) for n, share, g, p in most]
+    support = {row.label: row.support for row in scores.per_class}
+    return [(gold, guess, n, n / max(1, support.get(gold, n))) for gold, guess, n in scores.confused[:MOST_PAIRS]]
+
+
+def _marked(mistake: Mistake) -> Any:
+    """The text of a mistake; of a long one its beginning, or what is around its marks."""
+    from markupsafe import Markup, escape
+
+    if mistake.picture is None or not mistake.picture.marks:
+        left = len(mistake.text) - 2 * AROUND
+        more = f" … ({left:,} more characters)" if left > 0 else ""
+        return escape(mistake.text[: 2 * AROUND] + more)
+    captions = [text for _, text in mistake.picture.texts]
+    parts, place, text = [escape(f"{caption}\n") for caption in captions[:-1]], 0, captions[-1]
+    for mark in sorted(mistake.picture.marks, key=lambda mark: mark.start):
+        if mark.start < place:
+            continue
+        parts.append(escape(_shortened(text[place : mark.start], first=place == 0)))
+        label = Markup("<b>{}</b>").format(mark.label) if mark.label else ""
+        parts.append(Markup("<mark>{}{}</mark>").format(text[mark.start : mark.end], label))
+        place = mark.end
+    rest = text[place:]
+    parts.append(escape(rest if len(rest) <= 2 * AROUND else rest[:AROUND] + " …"))
+    return Markup("").join(parts)
+
+
+def _shortened(text: str, *, first: bool) -> str:
+    """The text before a mark, without its middle (or its beginning, if it is before the first)."""
+    if len(text) <= 2 * AROUND:
+        return text
+    return ("" if first else text[:AROUND]) + "… " + text[-AROUND:]
 
 
 def _styled(axes: Any, theme: Theme) -> Any:
@@ -241,7 +292,7 @@ def _drawn_loss(losses: Sequence[tuple[int, float]]) -> Drawn:
 def _drawn_dev(dev: Sequence[tuple[int, float]], metric: str) -> Drawn:
     steps, values = np.array(dev, dtype=np.float64).T
     best = int(values.argmin() if metric in LOWER_IS_BETTER else values.argmax())
-    title, peak = f"{_titled(metric)} on development data", _figure(values[best], metric)
+    title, peak = f"{titled(metric)} on development data", _figure(values[best], metric)
 
     def draw(axes: Any, theme: Theme) -> None:
         from matplotlib.ticker import NullFormatter
@@ -275,7 +326,25 @@ def _heat_map(confusion: Counts) -> Plot:
 
     K = len(confusion)
     return _plot(
-        f"Heat map of {K} gold labels by {K} predicted ones; right answers lie on the diagonal.", draw, (5.4, 5.4)
+        f"Heat map of {K} gold labels by {K} predicted ones; correct answers are on the diagonal.", draw, (5.4, 5.4)
+    )
+
+
+def _reliability(bins: Sequence[tuple[float, float, int]]) -> Plot:
+    confidence, accuracy, sizes = np.array(bins).T
+
+    def draw(axes: Any, theme: Theme) -> None:
+        axes.plot([0, 1], [0, 1], color=theme.ink, linestyle="--", linewidth=1)
+        axes.plot(confidence, accuracy, color=theme.accent, linewidth=1.2)
+        axes.scatter(confidence, accuracy, s=8 + 120 * sizes / sizes.max(), color=theme.accent, alpha=0.8)
+        axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(-0.02, 1.02))
+
+    below = sizes[accuracy < confidence].sum() / sizes.sum()
+    return _plot(
+        f"Reliability diagram: accuracy by confidence, in {len(bins)} bins; {100 * below:.0f} % of the examples are in "
+        "bins where the model is more confident than it is right.",
+        draw,
+        (4.6, 3.6),
     )
 
 
@@ -285,10 +354,10 @@ def _histogram(lengths: Lengths) -> Plot:
     def draw(axes: Any, theme: Theme) -> None:
         axes.hist(pieces, bins=min(40, int(np.ptp(pieces)) + 1), color=theme.accent, alpha=0.8)
         axes.axvline(lengths.limit, color=theme.ink, linestyle="--", linewidth=1)
-        axes.set(xlabel="pieces in a text", ylabel="texts")
+        axes.set(xlabel="tokens in a text", ylabel="texts")
 
     middle, most = np.median(pieces), pieces.max()
-    return _plot(f"Histogram of text lengths: median {middle:,.0f} pieces, longest {most:,}.", draw, (6.4, 2.7))
+    return _plot(f"Histogram of text lengths: median {middle:,.0f} tokens, longest {most:,}.", draw, (6.4, 2.7))
 
 
 def _figure(value: float, metric: str) -> str:
@@ -297,7 +366,8 @@ def _figure(value: float, metric: str) -> str:
     return f"{100 * value:.1f} %" if metric in PERCENT else f"{value:.3f}"
 
 
-def _titled(metric: str) -> str:
+def titled(metric: str) -> str:
+    """A metric as a reader calls it."""
     return METRIC_TITLES.get(metric, metric)
 
 

@@ -1,40 +1,50 @@
-"""Scoring models on files with gold: one alone, or several in the honest table."""
+"""Scoring models on labelled files: one alone, or several side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from bothways import __version__
 from bothways.analysis.compare import Comparison, compare
 from bothways.analysis.report import write_report
-from bothways.analysis.summary import machine, report_of
-from bothways.errors import OptionError
-from bothways.jobs.sources import columns_for, named
+from bothways.analysis.summary import machine, report_of, versions
+from bothways.analysis.verdicts import cautions, collapsed
+from bothways.errors import DataError, OptionError
+from bothways.jobs.sources import columns_for, named, seen_in_training
 from bothways.metrics import Scores
 from bothways.model.catalogue import find_model
 from bothways.predictor import Predictor, load
 from bothways.runtime.artifact import Artifact
-from bothways.tasks import Trainable, scored
-from bothways.tasks.task import Example, Prediction
+from bothways.tasks import Trainable, ZeroShot, scored
+from bothways.tasks.classify import shortened
+from bothways.tasks.task import Example, Prediction, labels_of
 from bothways.terminal import Reporter
 from bothways.text.files import Columns, Source
+
+Unknown = Literal["error", "wrong"]
+MOST_IN_JSON = 100  # labels with a whole confusion matrix; of more, the confused pairs
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a model scored on a file."""
+    """What a model scored on a file; `facts` tell what was measured: model, engine, file, versions, date."""
 
     task: Trainable
     examples: tuple[Example, ...]
     predictions: tuple[Prediction, ...]
     scores: Scores
+    facts: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Task, n, the metrics with their 95 % intervals, each class, and the confusion counts."""
+        """Task, n, the metrics with their 95 % intervals, each class, the confusions, and what was measured."""
         answer: dict[str, Any] = {
             "task": self.task.name,
             "n": len(self.examples),
@@ -45,9 +55,32 @@ class Evaluation:
                 row.label: {"precision": row.precision, "recall": row.recall, "f1": row.f1, "support": row.support}
                 for row in self.scores.per_class
             }
-        if self.scores.confusion is not None:
+        if self.scores.confusion is not None and len(self.scores.labels) <= MOST_IN_JSON:
             answer["confusion"] = {"labels": list(self.scores.labels), "counts": self.scores.confusion.tolist()}
-        return answer
+        if self.scores.confused:
+            answer["confused"] = [
+                {"gold": gold, "predicted": guess, "n": n} for gold, guess, n in self.scores.confused[:MOST_IN_JSON]
+            ]
+        return answer | {"notes": list(self.notes)} | self.facts
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Each example as one JSON object: its number, texts and gold, the prediction, and whether it is correct.
+
+        Numbers have the `difference` of the prediction from the gold instead.
+        """
+        names = ("question", "context") if self.task.loss == "spans" else ("text", "text_pair")
+        for example, prediction in zip(self.examples, self.predictions, strict=True):
+            gold: Any = example.gold
+            if isinstance(gold, tuple):
+                gold = [one if isinstance(one, str) else one.text for one in gold]
+            row: dict[str, Any] = {"number": example.number, "where": example.where}
+            row |= dict(zip(names, example.texts, strict=False)) | {"gold": gold}
+            row |= prediction.as_json(every_score=self.task.loss == "tokens")
+            if self.task.loss == "regression":
+                row["difference"] = None if prediction.error is not None else row["score"] - gold
+            else:
+                row["correct"] = example.gold is not None and self.task.right(prediction, example.gold)
+            yield row
 
 
 def evaluate(
@@ -57,21 +90,54 @@ def evaluate(
     task: str | None = None,
     columns: Columns | None = None,
     seed: int = 0,
+    unknown_labels: Unknown = "error",
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> Evaluation:
-    """Score a model on a file with gold: the predictions are those that it would serve.
+    """Score a model on a labelled file: the predictions are those that it would serve.
 
-    `task` and `settings` as in `load`. Raises `DataError` for a file that does not suit the model.
+    `task` and `settings` as in `load`, for a model that is not loaded yet. Labels that the model does not know are an
+    error, or with `unknown_labels` "wrong" count as examples that it has wrong. Raises `DataError` for a file that does
+    not suit the model, `OptionError` for options that do not.
     """
-    predictor = model if isinstance(model, Predictor) else load(model, task=task, reporter=reporter, **settings)
+    if unknown_labels not in ("error", "wrong"):
+        raise OptionError(f"found unknown_labels={unknown_labels!r}, expected error or wrong")
+    reporter = reporter or Reporter(quiet=True)
+    predictor = _loaded(model, task, settings, reporter)
     made = scored(predictor.task)
+    if isinstance(made, ZeroShot):
+        if not made.labels:
+            raise OptionError("zero-shot needs labels to choose from: give labels=[...] (--labels a,b,c)")
+        if len(set(made.labels)) < len(made.labels):
+            twice = next(label for label, n in Counter(made.labels).items() if n > 1)
+            raise OptionError(f"the label {twice!r} is given twice; give each label once")
     examples = made.read(data, columns_for(predictor.artifact, columns))
-    made.check(examples)
-    predictions = predictor.predict_examples(examples, reporter)
+    unknown = _unknown(made, examples, unknown_labels)
+    made.check([example for example, strange in zip(examples, unknown, strict=True) if not strange])
+    asked = [replace(one, gold=None) if strange else one for one, strange in zip(examples, unknown, strict=True)]
+    predictions = predictor.predict_examples(asked, reporter)
     golds = [example.gold for example in examples if example.gold is not None]
     scores = made.score(predictions, golds, rng=np.random.default_rng(seed))
-    return Evaluation(made, tuple(examples), tuple(predictions), scores)
+    notes = cautions(made, predictions, golds)
+    nothing = collapsed(made, predictions, golds)
+    notes += [f"The model {nothing}, so it does not tell the examples apart."] if nothing else []
+    if any(unknown):
+        notes.append(f"{sum(unknown)} of {len(examples)} examples have a label that the model does not know: wrong.")
+    facts = {} if predictor.artifact is None else predictor.artifact.facts
+    familiar = seen_in_training(facts, data)
+    notes += [familiar] if familiar else []
+    for note in notes:
+        reporter.note(note)
+    about = {
+        "model": None if predictor.artifact is None else str(predictor.artifact.directory),
+        "settings": {name: value for name, value in made.as_json().items() if name not in ("labels", "nli")},
+        "engine": predictor.engine.describe(),
+        "file": named(data),
+        "seed": seed,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"bothways": __version__} | versions(),
+    }
+    return Evaluation(made, tuple(examples), tuple(predictions), scores, about, tuple(notes))
 
 
 def compare_models(
@@ -79,25 +145,70 @@ def compare_models(
     models: Sequence[str | Path],
     train: Source | None = None,
     *,
+    against: str | None = None,
     columns: Columns | None = None,
     report: str | Path | None = None,
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Comparison:
-    """The table of models on a test file; of those that give classes or numbers, the TF-IDF baseline, fitted on
-    `train`, is the first row.
+    """The table of models on a test file; if they give classes or numbers, and with `train`, the TF-IDF baseline,
+    fitted on it, is the first row.
 
-    `report` is where to write it as HTML, with the last model's confusions and mistakes.
+    Each model is held against the first row, or against the one called `against`: a model, or "baseline". `report` is
+    where to write it as HTML, with the last model's confusions and mistakes.
     """
     directories = [find_model(model) for model in models]
     if not directories:
         raise OptionError("no model to compare; give at least one directory")
+    reporter = reporter or Reporter(quiet=True)
     artifact = Artifact.read(directories[0])
     task, columns = scored(artifact.task), columns_for(artifact, columns)
     examples = task.read(test, columns)
+    _unknown(task, examples, "error")
     known = [] if train is None else task.read(train, columns)
-    comparison = compare(examples, directories, known, seed=seed, reporter=reporter)
+    comparison = compare(examples, directories, known, against=against, seed=seed, reporter=reporter)
+    familiar = [seen_in_training(row.facts, test) for row in comparison.rows]
+    notes = dict.fromkeys(note for note in familiar if note)
+    for note in notes:
+        reporter.note(note)
+    comparison = replace(comparison, notes=(*comparison.notes, *notes))
     if report is not None:
-        facts = [("Test texts", f"{len(examples):,} ({named(test)})"), ("Machine", machine())]
+        facts = [("Test examples", f"{len(examples):,} ({named(test)})"), ("Machine", machine())]
         write_report(Path(report), report_of(f"Comparison: {task.name}", comparison, examples, facts))
     return comparison
+
+
+def _loaded(model: str | Path | Predictor, task: str | None, settings: dict[str, Any], reporter: Reporter) -> Predictor:
+    if not isinstance(model, Predictor):
+        return load(model, task=task, reporter=reporter, **settings)
+    if task is not None and task != model.task.name:
+        raise OptionError(f"found task={task!r} for a loaded model that does {model.task.name}; give its directory")
+    if settings:
+        raise OptionError(f"found {next(iter(settings))}= for a model that is loaded already; give it to load()")
+    return model
+
+
+def _unknown(task: Trainable, examples: Sequence[Example], how: Unknown) -> list[bool]:
+    """Which examples have a label that is not one of the task's.
+
+    Raises `DataError` with all of these labels if they are an error.
+    """
+    if task.loss not in ("single", "multi"):
+        return [False] * len(examples)
+    known = set(task.labels)
+    counts: Counter[str] = Counter()
+    found = []
+    for example in examples:
+        strange = [label for label in labels_of(example.gold) if label not in known]
+        counts.update(strange)
+        found.append(bool(strange))
+    if counts and how == "error":
+        first = examples[found.index(True)]
+        label = next(label for label in labels_of(first.gold) if label not in known)
+        all_of_them = [f"{one!r} ({n})" for one, n in counts.most_common()]
+        raise DataError(
+            f"{first.where}: label {label!r} is not one of the {len(known)} known: {shortened(task.labels)}; unknown "
+            f"labels and their examples: {shortened(all_of_them, 20)}; correct them, or count them as wrong with "
+            'unknown_labels="wrong"'
+        )
+    return found

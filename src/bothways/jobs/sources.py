@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from bothways.runtime.artifact import Artifact
+from bothways.tasks import TRAINED
 from bothways.text.files import Columns, Source
 
 
 def columns_for(artifact: Artifact | None, columns: Columns | None) -> Columns:
-    """Columns for a trained model: how its labels were written holds unless said otherwise."""
+    """Columns for a trained model: how the labels of its training file were written holds for others, too.
+
+    Not if the model does another task than it was trained for (zero-shot): then the file has other labels.
+    """
     columns = columns or Columns()
     if artifact is None:
         return columns
-    before = artifact.facts.get("columns", {})
+    before = artifact.facts.get("columns", {}) if artifact.task.name in TRAINED else {}
     return replace(
         columns,
         kind=columns.kind or getattr(artifact.task, "kind", None),
@@ -24,5 +30,21 @@ def columns_for(artifact: Artifact | None, columns: Columns | None) -> Columns:
 
 
 def named(source: Source) -> str:
-    """What a report calls it."""
-    return str(source) if isinstance(source, str | Path) else "rows in memory"
+    """What a report calls it: a path as it was given, of an absolute one the last part."""
+    if not isinstance(source, str | Path):
+        return "rows in memory"
+    return Path(source).name if Path(source).is_absolute() else str(source)
+
+
+def seen_in_training(facts: Mapping[str, Any], source: Source) -> str | None:
+    """A sentence for figures on a file that the model may have been trained or chosen on, by its name."""
+    if not isinstance(source, str | Path):
+        return None
+    name = named(source)
+    if facts.get("train") == name:
+        return (
+            f"{name} has the name of the training file; on texts that the model was trained on, figures are too good."
+        )
+    if facts.get("dev") == name:
+        return f"{name} has the name of the dev file that chose the checkpoint: on it, figures are slightly too good."
+    return None
