@@ -273,7 +273,7 @@ def test_the_suffix_chooses_the_format(model, tmp_path, capsys):
 
 def test_what_was_computed_before_a_failure_is_kept_beside_the_output(model, tmp_path, capsys):
     write(tmp_path / "a.jsonl", '{"text": "great film", "id": 1}\n' * 5)
-    write(tmp_path / "b.csv", "body,nr\ndull film,1\n")
+    write(tmp_path / "b.csv", "phrase,nr\ndull film,1\n")
     arguments = ["predict", model, "--input", tmp_path / "a.jsonl", "--input", tmp_path / "b.csv"]
     for suffix in ("jsonl", "csv", "parquet", "json"):
         out = tmp_path / f"out.{suffix}"
