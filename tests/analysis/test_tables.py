@@ -55,6 +55,7 @@ def test_a_comparison_fits_and_has_every_figure(width, models, name):
         Contender(
             **{
                 "name": f"{name}{number}",
+                "title": f"{name}{number}",
                 "scores": scores,
                 "p": 0.0123,
                 "predictions": (None,) * 3702,

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich import box
 from rich.cells import cell_len
 from rich.markup import escape
@@ -110,17 +109,22 @@ def comparison_tables(comparison: Comparison, width: int) -> Iterator[Table]:
     p_values = any(row.p is not None for row in rows)
     quality = [
         [
-            row.name,
+            row.title,
             *(_figure(row.scores.metrics[name]) for name in names),
             *([("" if row.p is None else f"{row.p:.2g}")] if p_values else []),
         ]
         for row in rows
     ]
-    header = ["model", *(name.replace("_", " ") for name in names), *(["McNemar p"] if p_values else [])]
-    yield laid_out(f"{len(rows[0].predictions):,} texts, 95 % intervals", header, quality, width)
+    header = [
+        "model",
+        *(name.replace("_", " ") for name in names),
+        *([f"p ({comparison.tested})".replace("_", " ")] if p_values else []),
+    ]
+    against = f"; p against {comparison.against.title}" if p_values else ""
+    yield laid_out(f"{len(rows[0].predictions):,} texts, 95 % intervals{against}", header, quality, width)
     costs = [
         [
-            row.name,
+            row.title,
             f"{row.texts_per_second:,.0f}",
             f"{row.parameters:,}",
             f"{row.disk / 1e6:,.0f} MB",
@@ -194,8 +198,7 @@ def _texts(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, 
 
 def evaluation_tables(scores: Scores, width: int) -> Iterator[Table]:
     """Which labels are confused, how good each label is, and last, to be seen first, the headline figures."""
-    if scores.confusion is not None:
-        yield _confusion(scores, width)
+    yield from _confusion(scores, width)
     if scores.per_class:
         ranked = sorted(scores.per_class, key=lambda row: row.f1)
         shown = scores.per_class if len(ranked) <= MOST_CLASSES else ranked[:MOST_CLASSES]
@@ -214,28 +217,24 @@ def evaluation_tables(scores: Scores, width: int) -> Iterator[Table]:
     yield laid_out("Metrics", ["metric", "value", "95 % interval"], headline, width)
 
 
-def _confusion(scores: Scores, width: int) -> Table:
+def _confusion(scores: Scores, width: int) -> Iterator[Table]:
     """The matrix if it fits, else the most frequent confusions."""
-    counts = scores.confusion
-    assert counts is not None
-    cells = [["gold \\ predicted", *map(one_line, scores.labels)]]
-    if len(scores.labels) < width:
-        for label, row in zip(scores.labels, counts, strict=True):
+    if scores.confusion is not None and len(scores.labels) < width:
+        cells = [["gold \\ predicted", *map(one_line, scores.labels)]]
+        for label, row in zip(scores.labels, scores.confusion, strict=True):
             cells.append([one_line(label), *(f"{count:,}" for count in row)])
         if _fits(cells, width):
-            return _table("Confusion", cells, width)
-    wrong = counts - np.diag(np.diag(counts))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSED]
-    pairs = [divmod(int(place), len(scores.labels)) for place in order]
-    table = _empty("Most frequent confusions (--json has all)")
+            yield _table("Confusion", cells, width)
+            return
+    if not scores.confused:
+        return
+    table = _empty("Most frequent confusions (--json has more)")
     table.add_column("gold", overflow="fold")
     table.add_column("predicted", overflow="fold")
     table.add_column("texts", justify="right", no_wrap=True)
-    for gold, predicted in pairs:
-        if wrong[gold, predicted]:
-            names = (one_line(scores.labels[gold]), one_line(scores.labels[predicted]))
-            table.add_row(*map(escape, names), f"{wrong[gold, predicted]:,}")
-    return table
+    for gold, predicted, count in scores.confused[:MOST_CONFUSED]:
+        table.add_row(escape(one_line(gold)), escape(one_line(predicted)), f"{count:,}")
+    yield table
 
 
 def _figure(interval: Interval) -> str:

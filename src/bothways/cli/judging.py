@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,6 +30,10 @@ from bothways.cli.parts import (
 from bothways.options import with_options
 from bothways.terminal import Reporter
 from bothways.text.files import Columns
+
+if TYPE_CHECKING:
+    from bothways.cli.output import Answer
+    from bothways.tasks import Trainable
 
 TestFile = Annotated[Path, typer.Argument(help="Labelled file (CSV, TSV, JSONL, Parquet; CoNLL columns; SQuAD JSON).")]
 
@@ -80,9 +84,7 @@ def evaluate_command(
         )
         more: dict[str, Callable[[Answer], Any]] = {
             "gold": lambda answer: made.written(answer.example),
-            "correct": lambda answer: (
-                answer.prediction.error is None and made.right(answer.prediction, answer.example.gold)
-            ),
+            "correct": lambda answer: _correct(made, answer),
         }
         numbered = any(example.number is not None for example in evaluation.examples)
         destination.write(answers, Layout(made, str(file), number="row" if numbered else "", more=more), reporter)
@@ -92,6 +94,11 @@ def evaluate_command(
     from bothways.analysis.tables import evaluation_tables
 
     print_tables(lambda width: evaluation_tables(evaluation.scores, width))
+
+
+def _correct(task: Trainable, answer: Answer) -> bool:
+    gold = answer.example.gold
+    return answer.prediction.error is None and gold is not None and task.right(answer.prediction, gold)
 
 
 @with_options(annotate, Columns)
