@@ -94,7 +94,7 @@ def labels_given(values: Sequence[str] | None, option: str = "--labels") -> tupl
             raise OptionError(
                 f'{option} {labels[0]!r}: {problem}; quote a label that holds a comma: "a, b",c'
             ) from None
-        labels = rows[0] if rows else [""]
+        labels = rows[0] if rows and rows[0] else [""]
     labels = [label.strip() for label in labels]
     for label in labels:
         if not label:

@@ -60,7 +60,8 @@ def finetune_command(
     from bothways.tasks import task_name
 
     reporter = Reporter()
-    if time_budget is not None and recipe.epochs != Recipe().epochs:
+    seconds = None if time_budget is None else parse_seconds(time_budget)
+    if seconds is not None and recipe.epochs != Recipe().epochs:
         reporter.note(f"--time-budget {time_budget} decides when training ends; --epochs {recipe.epochs:g} is not used")
     run = finetune(
         task_name(task),
@@ -70,7 +71,7 @@ def finetune_command(
         base=base,
         recipe=recipe,
         columns=columns,
-        time_budget=None if time_budget is None else parse_seconds(time_budget),
+        time_budget=seconds,
         resume=resume,
         overwrite=overwrite,
         tensorboard=tensorboard,
@@ -140,7 +141,8 @@ def pretrain_command(
     from bothways.jobs.pretrain import REPORT, pretrain
 
     reporter = Reporter()
-    if time_budget is not None and recipe.steps != PretrainRecipe().steps:
+    seconds = None if time_budget is None else parse_seconds(time_budget)
+    if seconds is not None and recipe.steps != PretrainRecipe().steps:
         reporter.note(f"--time-budget {time_budget} decides when training ends; --steps {recipe.steps} is not used")
     run = pretrain(
         corpus,
@@ -150,7 +152,7 @@ def pretrain_command(
         base=base,
         shards=shards,
         recipe=recipe,
-        time_budget=None if time_budget is None else parse_seconds(time_budget),
+        time_budget=seconds,
         resume=resume,
         overwrite=overwrite,
         reporter=reporter,
