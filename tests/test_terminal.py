@@ -33,7 +33,8 @@ def test_in_python_a_note_is_a_warning_and_progress_is_information(caplog):
 
 def test_a_plain_script_sees_warnings_and_nothing_else():
     code = (
-        "from bothways.terminal import Reporter\nreporter = Reporter()\nreporter.note('slower'); reporter.say('step 3')\n"
+        "from bothways.terminal import Reporter\nreporter = Reporter()\n"
+        "reporter.note('slower'); reporter.say('step 3')\n"
         "with reporter.bar('training', 10) as bar: bar.update(5)"
     )
     done = script(code)
