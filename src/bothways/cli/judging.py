@@ -64,6 +64,7 @@ def evaluate_command(
 ) -> None:
     """Evaluate a model on a labelled file, with 95 % confidence intervals."""
     from bothways.cli.output import Answer, Destination, Layout
+    from bothways.cli.predicting import number_of
 
     destination = Destination.of(predictions, None, [str(file)], overwrite=overwrite) if predictions else None
 
@@ -86,8 +87,8 @@ def evaluate_command(
             "gold": lambda answer: made.written(answer.example),
             "correct": lambda answer: _correct(made, answer),
         }
-        numbered = any(example.number is not None for example in evaluation.examples)
-        destination.write(answers, Layout(made, str(file), number="row" if numbered else "", more=more), reporter)
+        layout = Layout(made, str(file), number=number_of([str(file)], columns), more=more)
+        destination.write(answers, layout, reporter)
     if as_json:
         print_json(evaluation.as_json())
         return

@@ -168,7 +168,7 @@ def predict_command(
         title=f"{Path(model).name}: {made.name}",
         keep=_columns(keep),
         texts=_text_columns(made, columns),
-        number=_number(names, columns),
+        number=number_of(names, columns),
         files=len(names) > 1,
         every_score=every_score,
         top_k=top_k,
@@ -243,7 +243,7 @@ def _is_piped() -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
 
-def _number(names: Sequence[str], columns: Columns) -> Literal["line", "row", ""]:
+def number_of(names: Sequence[str], columns: Columns) -> Literal["line", "row", ""]:
     """What rows are counted by."""
     forms = {format_of(name, columns.format) for name in names}
     return "" if not forms else "row" if forms & BY_ROW else "line"
