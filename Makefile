@@ -9,7 +9,7 @@ DEMO := runs/demo
 demo: $(VENV)/train-installed
 	$(BIN)/bothways finetune classify examples/banking77/train.csv --base minilm-l6 --out $(DEMO) \
 	  --epochs 3 --lr 1e-3 --layer-decay 0.7 --overwrite
-	$(BIN)/bothways compare examples/banking77/test.csv --models $(DEMO) --train examples/banking77/train.csv
+	$(BIN)/bothways compare examples/banking77/test.csv $(DEMO) --train examples/banking77/train.csv
 	$(BIN)/bothways predict $(DEMO) "Where is my new card?" "I was charged twice for one coffee" \
 	  "How do I change my PIN?" "The exchange rate you used is wrong"
 	@echo "The report is $(DEMO)/report.html; open it in a browser."

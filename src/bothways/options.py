@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import field, fields
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import Field, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from bothways.errors import OptionError
@@ -27,23 +27,24 @@ def check_options(record: Any, limits: dict[str, tuple[float, float]]) -> None:
 
 
 def with_options(
-    annotate: Callable[[Any, str, str], Any], *records: type
+    annotate: Callable[[Field[Any], Any, str], Any], *records: type, only: Collection[str] | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A command whose parameters of the types `records` become one option for each of their fields.
+    """A command whose parameters of the types `records` become one option for each of their fields (or of `only`).
 
-    `annotate` makes of a field's type, name and help the annotation that the command-line library wants.
+    `annotate` makes of a field, its type and the name of its record the annotation that the command-line library wants.
     """
 
     def change(command: Callable[..., Any]) -> Callable[..., Any]:
         hints = get_type_hints(command, include_extras=True)
         own = [item for name, item in inspect.signature(command).parameters.items() if hints[name] not in records]
-        own = [item.replace(annotation=hints[item.name]) for item in own]
-        places = {name: kind for name, kind in hints.items() if kind in records}
+        own = [item.replace(annotation=hints[item.name], kind=inspect.Parameter.KEYWORD_ONLY) for item in own]
+        places = {name: kind for name, kind in hints.items() if kind in records and name != "return"}
+        chosen = {record: [item for item in fields(record) if only is None or item.name in only] for record in records}
         added = []
-        for record in records:
+        for record, items in chosen.items():
             types = get_type_hints(record)
-            for item in fields(record):
-                annotation = annotate(item.metadata["kind"] or types[item.name], item.name, item.metadata["help"])
+            for item in items:
+                annotation = annotate(item, item.metadata["kind"] or types[item.name], record.__name__)
                 added.append(
                     inspect.Parameter(
                         item.name, inspect.Parameter.KEYWORD_ONLY, default=item.default, annotation=annotation
@@ -52,13 +53,19 @@ def with_options(
 
         def run(**given: Any) -> Any:
             for name, record in places.items():
-                given[name] = record(**{item.name: given.pop(item.name) for item in fields(record)})
+                given[name] = record(**{item.name: given.pop(item.name) for item in chosen[record]})
             return command(**given)
 
-        own = [item.replace(kind=inspect.Parameter.KEYWORD_ONLY) for item in own]
-        run.__name__, run.__doc__ = command.__name__, command.__doc__
-        run.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
-        run.__annotations__ = {item.name: item.annotation for item in (*own, *added)}
-        return run
+        return with_signature(run, command, [*own, *added])
 
     return change
+
+
+def with_signature(
+    run: Callable[..., Any], command: Callable[..., Any], parameters: Sequence[inspect.Parameter]
+) -> Callable[..., Any]:
+    """`run` under the name and help of `command`, with these parameters."""
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {item.name: item.annotation for item in parameters}
+    return run

@@ -1,18 +1,16 @@
 """Predictions to look at: entities coloured in their text, answers in their passage, scores as bars.
 
-As one HTML page that needs no script and no network, on a terminal, or as a table.
+As one HTML page that needs no script and no network, or on a terminal.
 """
 
 from __future__ import annotations
 
-import csv
 import io
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
-from typing import Any
 
 from bothways.tasks.picture import Mark, Picture
+from bothways.terminal import printable
 
 LONG = 3000  # characters; of a longer text with marks, only what stands around them is drawn
 AROUND = 200
@@ -21,8 +19,6 @@ MOST_BARS = 10
 # Okabe and Ito's colours, which the colour-blind can tell apart, and four between them; light ground, dark ground.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8a100", "#56b4e9", "#e69f00", "#7a5cc9", "#8c564b", "#5d7183")
 _TERMINAL = ("blue", "red", "green", "magenta", "yellow", "cyan")
-# Control characters would break a page or command a terminal; half surrogates cannot be written.
-_UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 _HEAD = """<!doctype html>
 <html lang="en">
@@ -72,11 +68,11 @@ footer mark {{ margin-inline-end: .5em; }}
 def html_page(title: str, pictures: Iterable[Picture]) -> Iterator[str]:
     """One self-contained page, part by part; the labels get their colours in the order in which they come."""
     classes = "\n".join(f".c{number} {{ --hue: {colour}; }}" for number, colour in enumerate(COLOURS))
-    yield _HEAD.format(title=escape(_seen(title)), classes=classes)
+    yield _HEAD.format(title=escape(printable(title)), classes=classes)
     labels: dict[str, int] = {}
     for picture in pictures:
         yield "".join(_article(picture, labels))
-    legend = "".join(f'<mark class="c{number}">{escape(_seen(label))}</mark>' for label, number in labels.items())
+    legend = "".join(f'<mark class="c{number}">{escape(printable(label))}</mark>' for label, number in labels.items())
     yield f"<footer>{legend}</footer>\n</body>\n</html>\n"
 
 
@@ -84,16 +80,16 @@ def _article(picture: Picture, labels: dict[str, int]) -> Iterator[str]:
     yield "<article>\n"
     for number, (caption, text) in enumerate(picture.texts, start=1):
         if caption:
-            yield f"<h2>{escape(_seen(caption))}</h2>\n"
+            yield f"<h2>{escape(printable(caption))}</h2>\n"
         marks = picture.marks if number == len(picture.texts) else ()
         parts = []
         for piece, mark in _parts(text, marks):
-            inside = escape(_seen(piece))
+            inside = escape(printable(piece))
             if mark is None:
                 parts.append(inside)
             elif mark.label:
                 colour = labels.setdefault(mark.label, len(labels) % len(COLOURS))
-                label = escape(_seen(mark.label))
+                label = escape(printable(mark.label))
                 parts.append(
                     f'<mark dir="auto" class="c{colour}" title="{mark.score:.3f}">{inside}<b>{label}</b></mark>'
                 )
@@ -104,14 +100,14 @@ def _article(picture: Picture, labels: dict[str, int]) -> Iterator[str]:
         yield "<dl>\n"
         for label, score in picture.bars[:MOST_BARS]:
             bar = f'<i style="width: {100 * min(max(score, 0.0), 1.0):.1f}%"></i>'
-            yield f"<dt>{escape(_seen(label))}</dt><dd>{bar}</dd><dd>{100 * score:.1f} %</dd>\n"
+            yield f"<dt>{escape(printable(label))}</dt><dd>{bar}</dd><dd>{100 * score:.1f} %</dd>\n"
         yield "</dl>\n"
     if len(picture.bars) > MOST_BARS:
         yield f'<p class="note">{len(picture.bars) - MOST_BARS} more labels</p>\n'
     if picture.note:
-        yield f'<p class="note">{escape(_seen(picture.note))}</p>\n'
+        yield f'<p class="note">{escape(printable(picture.note))}</p>\n'
     if picture.error is not None:
-        yield f'<p class="error">{escape(_seen(picture.error))}</p>\n'
+        yield f'<p class="error">{escape(printable(picture.error))}</p>\n'
     yield "</article>\n"
 
 
@@ -129,43 +125,24 @@ def ansi(picture: Picture, *, width: int = 100, colour: bool = True) -> str:
     )
     labels: dict[str, int] = {}
     for number, (caption, text) in enumerate(picture.texts, start=1):
-        line = Text(f"{_seen(caption)}: " if caption else "", style="dim")
+        line = Text(f"{printable(caption)}: " if caption else "", style="dim")
         for piece, mark in _parts(text, picture.marks if number == len(picture.texts) else ()):
             if mark is None:
-                line.append(_seen(piece), style="not dim")
+                line.append(printable(piece), style="not dim")
                 continue
             hue = _TERMINAL[labels.setdefault(mark.label, len(labels) % len(_TERMINAL))] if mark.label else "yellow"
-            line.append(_seen(piece) if colour else f"[{_seen(piece)}]", style=f"not dim bold reverse {hue}")
-            line.append(f"({_seen(mark.label)} {mark.score:.2f})".replace("( ", "("), style=f"not dim {hue}")
+            line.append(printable(piece) if colour else f"[{printable(piece)}]", style=f"not dim bold reverse {hue}")
+            line.append(f"({printable(mark.label)} {mark.score:.2f})".replace("( ", "("), style=f"not dim {hue}")
         console.print(line, soft_wrap=False)
     for label, score in picture.bars[:MOST_BARS]:
         blocks = "█" * round(20 * min(max(score, 0.0), 1.0))
-        console.print(Text(f"  {blocks:<20} {100 * score:5.1f} %  {_seen(label)}"))
+        console.print(Text(f"  {blocks:<20} {100 * score:5.1f} %  {printable(label)}"))
     for extra, style in ((picture.note, "dim"), (picture.error or "", "red")):
         if extra:
-            console.print(Text(f"  {_seen(extra)}", style=style))
+            console.print(Text(f"  {printable(extra)}", style=style))
     written = console.file
     assert isinstance(written, io.StringIO)
     return written.getvalue()
-
-
-def csv_lines(pairs: Iterable[tuple[Any, Any]]) -> Iterator[str]:
-    """A table of (example, prediction): the texts, the answer in a few words, its score, how the text was read."""
-    yield _row(["text", "second_text", "answer", "score", "windows", "truncated", "error"])
-    for example, prediction in pairs:
-        answer, score = ("", "") if prediction.error is not None else prediction.said()
-        texts = [*example.texts, ""][:2]
-        yield _row([*texts, answer, score, prediction.windows, prediction.truncated, prediction.error or ""])
-
-
-def _row(cells: Sequence[Any]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
-    return line.getvalue()
-
-
-def _seen(text: str) -> str:
-    return _UNSEEN.sub("\ufffd", text)
 
 
 def _parts(text: str, marks: Sequence[Mark]) -> Iterator[tuple[str, Mark | None]]:

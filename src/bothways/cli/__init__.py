@@ -1,23 +1,33 @@
-"""The command line: thin commands. Results go to stdout, messages to stderr; 2 means the user can mend it."""
+"""The command line: thin commands. Results go to stdout, messages to stderr; 2 means that the user can fix it."""
 
 from __future__ import annotations
 
 import gc
 import importlib
+import inspect
+import io
+import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import typer
 
 from bothways.errors import BothwaysError
+from bothways.options import with_signature
+from bothways.terminal import messages_on_stderr, one_line
 
 # Each command, as users see them in --help, and the module that has it.
 COMMANDS = {
     "finetune": "training",
-    "evaluate": "answering",
-    "compare": "answering",
-    "predict": "answering",
+    "evaluate": "judging",
+    "compare": "judging",
+    "predict": "predicting",
+    "info": "models",
     "vocab": "training",
     "pretrain": "training",
     "export": "models",
@@ -25,50 +35,151 @@ COMMANDS = {
     "models": "models",
     "tokenize": "models",
 }
+_MESSAGES = "Messages"
+# Options of every command.
+_COMMON: dict[str, Any] = {
+    "quiet": Annotated[
+        bool, typer.Option("--quiet", "-q", help="Warnings and errors only.", rich_help_panel=_MESSAGES)
+    ],
+    "verbose": Annotated[
+        bool, typer.Option("--verbose", "-v", help="More messages, with their time.", rich_help_panel=_MESSAGES)
+    ],
+    "debug": Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=_MESSAGES)
+    ],
+}
 
 
 def command_line(words: Sequence[str]) -> typer.Typer:
-    """All commands, or where the first of the `words` names one those of its module: it takes time to build them."""
+    """All commands, or if the first of the `words` names one, those of its module: it takes time to build them."""
     app = typer.Typer(
-        help="BERT and its family: text file in, trustworthy model out.",
-        add_completion=False,
+        help="Fine-tune, evaluate and run BERT-family models.",
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    app.callback()(_start)
     asked = COMMANDS.get(words[0]) if words else None
     for name, module in COMMANDS.items():
         if asked in (None, module):
-            app.command(name)(getattr(importlib.import_module(f"bothways.cli.{module}"), f"{name}_command"))
+            app.command(name)(_with_messages(name, importlib.import_module(f"bothways.cli.{module}")))
     return app
 
 
-def _command() -> None:
-    words = sys.argv[1:] or ["--help"]
-    if command_line(words)(words, standalone_mode=False) == 130:  # what the library makes of Ctrl-C
-        raise KeyboardInterrupt
+def _version(wanted: bool) -> None:
+    if wanted:
+        from bothways import __version__
+
+        typer.echo(f"bothways {__version__}")
+        raise typer.Exit
+
+
+def _start(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def _with_messages(name: str, module: Any) -> Callable[..., Any]:
+    """The command `name` with the options for messages."""
+    command = getattr(module, f"{name}_command")
+
+    def run(*, quiet: bool, verbose: bool, debug: bool, **options: Any) -> Any:
+        del debug  # `run` looks for it, because options that are wrong have no traceback either
+        level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+        if name in ("finetune", "pretrain") and not _speaks():
+            level = logging.CRITICAL
+        with messages_on_stderr(level, times=verbose):
+            try:
+                return command(**options)
+            except BrokenPipeError:  # the reader of stdout has what it wanted
+                return 0
+
+    hints = inspect.get_annotations(command, eval_str=True)
+    own = [
+        item.replace(annotation=hints[item.name], kind=inspect.Parameter.KEYWORD_ONLY)
+        for item in inspect.signature(command).parameters.values()
+    ]
+    more = [
+        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+        for key, annotation in _COMMON.items()
+    ]
+    return with_signature(run, command, [*own, *more])
+
+
+def _speaks() -> bool:
+    """Whether this process is alone or the first of those that torchrun started to train together."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
+def run(words: Sequence[str]) -> int:
+    """Run a command and return its exit status: 0 done, 2 a mistake of the user in one line, 130 interrupted."""
+    from bothways.errors import InterruptedRunError
+
+    words = list(words) or ["--help"]
+    try:
+        status = command_line(words)(words, standalone_mode=False)  # 130 is what the library makes of Ctrl-C
+        sys.stdout.flush()  # so that what cannot be written is an error here, not after the end
+    except typer.TyperException as error:
+        text = error.format_message()
+        advice = "bothways --help lists what there is"
+        if text.startswith("No such option") and words[0] in ("predict", "tokenize"):
+            advice = "put -- before a text that begins with -"
+        return _failed(f"{text} ({advice})", words)
+    except InterruptedRunError as error:
+        _say(str(error))
+        return 130
+    except (BothwaysError, OSError) as error:  # what the system refuses (space, permission) is the user's to fix
+        return _failed(str(error), words)
+    except (KeyboardInterrupt, typer.Abort):
+        _say("interrupted")
+        return 130
+    finally:
+        _flush_stdout()
+    if status == 130:
+        _say("interrupted")
+    return status if isinstance(status, int) else 0
+
+
+def _failed(text: str, words: Sequence[str]) -> int:
+    options = list(words)[: list(words).index("--")] if "--" in words else words
+    if "--debug" in options:
+        traceback.print_exc()
+    if words[0] not in ("finetune", "pretrain") or _speaks():
+        _say(f"error: {text}")
+    return 2
+
+
+def _say(text: str) -> None:
+    typer.echo(one_line(text), err=True)
+
+
+def _flush_stdout() -> None:
+    """Write what is left; if nobody takes it, let it go, because Python would complain at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def main() -> None:
-    """Run a command; the user's mistakes end with one line and status 2, an interrupt with 130."""
-    from bothways.errors import InterruptedRunError
-
-    try:
-        _command()
-    except typer.TyperException as error:
-        typer.echo(f"error: {error.format_message()} (bothways --help lists what there is)", err=True)
-        sys.exit(2)
-    except InterruptedRunError as error:
-        typer.echo(str(error), err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
-    except (BothwaysError, OSError) as error:  # what the system refuses (space, permission) is the user's to mend
-        if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started one speaks
-            typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
-    except (KeyboardInterrupt, typer.Abort):
-        typer.echo("interrupted", err=True)
-        sys.exit(130)
-    finally:
-        gc.freeze()  # or ending looks through every object several times, which takes 30 ms
+    """The console script."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the caller: what is printed must not end up in the other one
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a console that cannot show a character is no error
+    signal.signal(signal.SIGTERM, _interrupt)
+    status = run(sys.argv[1:])
+    if any(thread.daemon for thread in threading.enumerate()):  # one waits for standard input, and would crash the end
+        sys.stderr.flush()
+        os._exit(status)
+    gc.freeze()  # or ending looks through every object several times, which takes 30 ms
+    if status:
+        sys.exit(status)

@@ -1,13 +1,23 @@
-"""The commands about models themselves: their graphs, their speed, their shapes, their pieces."""
+"""The commands about models themselves: what they are, their export, their speed, their tokens."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from bothways.cli.parts import Json, MaxFall, Model, Task, annotate, print_json, print_table
+from bothways.cli.parts import (
+    Json,
+    MaxFall,
+    Model,
+    Task,
+    annotate,
+    argument_text,
+    print_json,
+    print_line,
+    print_tables,
+)
 from bothways.errors import OptionError
 from bothways.options import with_options
 from bothways.terminal import Reporter
@@ -18,23 +28,27 @@ from bothways.text.files import Columns
 def export_command(
     model: Model,
     columns: Columns,
-    precision: Annotated[str, typer.Option(help="int8, int8-static (for OpenVINO) or fp32.")] = "int8",
+    precision: Annotated[
+        Literal["int8", "int8-static", "fp32"],
+        typer.Option(help="int8 (ONNX Runtime), int8-static (OpenVINO) or fp32."),
+    ] = "int8",
     calibrate: Annotated[
-        Path | None, typer.Option(help="Dev texts with gold that say whether 8 bits answer as well.")
+        Path | None,
+        typer.Option(help="Validation file: used to calibrate and to check int8 accuracy (not the test file)."),
     ] = None,
     max_fall: MaxFall = 0.5,
     task: Task = None,
     as_json: Json = False,
 ) -> None:
-    """Write a model as one ONNX graph, which runs without PyTorch."""
+    """Export a model to ONNX so that it runs without PyTorch."""
     from bothways.jobs.export import export
+    from bothways.tasks import task_name
 
-    form: Any = precision
     made = export(
         model,
-        precision=form,
+        precision=precision,
         calibrate=calibrate,
-        task=task,
+        task=task and task_name(task),
         columns=columns,
         most_fall=max_fall / 100,
         reporter=Reporter(),
@@ -42,38 +56,55 @@ def export_command(
     if as_json:
         print_json(made.as_json())
         return
-    graph = made.graphs[form]
-    typer.echo(f"{made.file(form)}: {f'rejected: {graph.rejected}' if graph.rejected else graph.measured()}")
+    graph = made.graphs[precision]
+    print_line(f"{made.file(precision)}: {f'rejected: {graph.rejected}' if graph.rejected else graph.measured()}")
 
 
 @with_options(annotate, Columns)
 def tune_command(
     model: Model,
-    file: Annotated[Path, typer.Argument(help="Texts like those that the model will read.")],
+    file: Annotated[Path, typer.Argument(help="Sample of typical input texts (labels optional).")],
     columns: Columns,
     max_fall: MaxFall = 0.5,
     task: Task = None,
     as_json: Json = False,
 ) -> None:
-    """Measure what runs a model fastest on this machine, and remember it."""
+    """Benchmark engines and settings on this machine and save the fastest for this model."""
     from bothways.jobs.export import tune_model
+    from bothways.tasks import task_name
 
-    trials = tune_model(model, file, task=task, columns=columns, most_fall=max_fall / 100, reporter=Reporter())
+    trials = tune_model(
+        model, file, task=task and task_name(task), columns=columns, most_fall=max_fall / 100, reporter=Reporter()
+    )
     if as_json:
         print_json({"model": model, "trials": [trial.as_json() for trial in trials]})
         return
-    from bothways.analysis.tables import trials_table
+    from bothways.analysis.tables import trials_tables
 
-    print_table(trials_table(trials))
+    print_tables(lambda width: trials_tables(trials, width))
+
+
+def info_command(model: Model, task: Task = None, as_json: Json = False) -> None:
+    """Show what a model is: task, labels, windows, exports, tuned settings, base, versions."""
+    from bothways.jobs.info import describe_model
+    from bothways.tasks import task_name
+
+    facts = describe_model(model, task and task_name(task))
+    if as_json:
+        print_json(facts)
+        return
+    from bothways.analysis.tables import facts_table
+
+    print_tables(lambda _: [facts_table(model, facts)])
 
 
 def models_command(as_json: Json = False) -> None:
-    """The base models by name, with their shapes."""
-    from bothways.analysis.tables import models_table
+    """List the base models that can be given by name."""
+    from bothways.analysis.tables import models_tables
     from bothways.model.catalogue import CATALOGUE
 
     if not as_json:
-        print_table(models_table())
+        print_tables(models_tables)
         return
     print_json(
         {
@@ -92,12 +123,12 @@ def models_command(as_json: Json = False) -> None:
 
 
 def tokenize_command(
-    text: Annotated[str, typer.Argument(help="The text to cut into pieces.")],
+    text: Annotated[str, typer.Argument(help="The text.", metavar="TEXT")],
     pair: Annotated[str | None, typer.Option(help="A second text.")] = None,
     model: Annotated[str, typer.Option(help="A base model's name, or a directory.")] = "bert-base-uncased",
     as_json: Json = False,
 ) -> None:
-    """Cut a text into the pieces that a model sees."""
+    """Show how a text is tokenized."""
     from bothways.model.catalogue import CATALOGUE
     from bothways.text.tokenizer import Tokenizer
 
@@ -108,18 +139,17 @@ def tokenize_command(
         tokenizer = Tokenizer.from_directory(directory)
     else:
         raise OptionError(f"no model {model!r}: not a directory, and not one of {', '.join(CATALOGUE)}")
-    encoded = tokenizer.encode(text, pair)
+    encoded = tokenizer.encode(argument_text(text), None if pair is None else argument_text(pair))
     pieces = tokenizer.pieces(encoded.ids)
     if as_json:
-        print_json(
-            {
-                "ids": encoded.ids.tolist(),
-                "type_ids": encoded.type_ids.tolist(),
-                "pieces": pieces,
-                "offsets": encoded.offsets.tolist(),
-            }
-        )
+        found: dict[str, Any] = {
+            "ids": encoded.ids.tolist(),
+            "type_ids": encoded.type_ids.tolist(),
+            "pieces": pieces,
+            "offsets": encoded.offsets.tolist(),
+        }
+        print_json(found)
         return
-    typer.echo(f"pieces   {' '.join(pieces)}")
-    typer.echo(f"ids      {' '.join(map(str, encoded.ids))}")
-    typer.echo(f"type ids {' '.join(map(str, encoded.type_ids))}")
+    print_line(f"pieces   {' '.join(pieces)}")
+    print_line(f"ids      {' '.join(map(str, encoded.ids))}")
+    print_line(f"type ids {' '.join(map(str, encoded.type_ids))}")

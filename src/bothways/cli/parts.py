@@ -2,58 +2,196 @@
 
 from __future__ import annotations
 
+import codecs
+import csv
+import io
 import json
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import Field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Seed = Annotated[int, typer.Option(help="Seed of the bootstrap.", min=0)]
+from bothways.errors import OptionError
+from bothways.terminal import one_line
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Seed = Annotated[int, typer.Option(help="Random seed of the bootstrap intervals.", min=0)]
 Task = Annotated[
     str | None,
-    typer.Option(help="What the model shall do, where it could do several things: pairs, zero_shot, embed, fill ..."),
+    typer.Option(help="Task, if the model supports several: pairs, zero_shot, embed, fill, next_sentence."),
 ]
-Labels = Annotated[str | None, typer.Option(help="zero_shot: the classes to choose from, with commas between.")]
-MaxFall = Annotated[float, typer.Option(help="Points that the metric may fall against fp32.", min=0, max=100)]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="zero_shot: candidate labels, comma-separated; a label that holds a comma in double quotes, or one "
+        "--labels for each label."
+    ),
+]
+MaxFall = Annotated[
+    float,
+    typer.Option(
+        help="Accuracy check: largest allowed drop from fp32, in percentage points; 100 = no check.", min=0, max=100
+    ),
+]
 Template = Annotated[str | None, typer.Option(help="zero_shot: the hypothesis, with {} for the label.")]
-Engine = Annotated[str | None, typer.Option(help="onnxruntime, openvino or torch; without it the best there is.")]
-Precision = Annotated[str | None, typer.Option(help="int8, int8-static, bf16 or fp32; without it the best there is.")]
-Model = Annotated[str, typer.Argument(help="Directory of a fine-tuned model.", metavar="MODEL")]
-Out = Annotated[Path, typer.Option(help="Directory to write to.")]
-TimeBudget = Annotated[
-    str | None, typer.Option(help="Train so long, for example 5m or 1.5h, instead of --epochs or --steps.")
+# The choices of `load`; written out here so that --help needs no engine. A test holds them against each other.
+Engine = Annotated[
+    Literal["onnxruntime", "openvino", "torch"] | None,
+    typer.Option(help="Default: the tuned plan, else the best available."),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands in the directory.")]
+Precision = Annotated[
+    Literal["int8", "int8-static", "bf16", "fp32"] | None,
+    typer.Option(help="Default: the tuned plan, else the best available."),
+]
+Threads = Annotated[int | None, typer.Option(help="CPU threads. Default: all that this process may use.", min=1)]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"] | None, typer.Option(help="cuda runs PyTorch on the GPU. Default: auto.")
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
+Model = Annotated[str, typer.Argument(help="Model directory, or a name listed by `bothways models`.", metavar="MODEL")]
+Out = Annotated[
+    Path, typer.Option(help="Output directory; must be new or empty unless --resume or --overwrite is given.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run from its last checkpoint.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in OUT.")]
+
+Form = Literal["jsonl", "csv", "tsv", "parquet", "html", "text", "json", "squad"]
+
+_PANELS = {"Columns": "Data", "Recipe": "Training", "PretrainRecipe": "Training"}
+_FLAGS = {"format": "input-format"}  # fields whose option has another name
 
 
-def annotate(kind: Any, name: str, text: str) -> Any:
-    """The option for a field of a record, by its type, name and help; `Columns` and the recipes become options so."""
-    flag = "--" + name.replace("_", "-")
-    both = kind is bool and name in ("header", "nsp")
-    return Annotated[kind, typer.Option(f"{flag}/--no-{flag[2:]}" if both else flag, help=text)]
+def annotate(field: Field[Any], kind: Any, record: str) -> Any:
+    """The option for a field of a record; `Columns` and the recipes become options in this way."""
+    flag = _FLAGS.get(field.name, field.name.replace("_", "-"))
+    names = f"--{flag}/--no-{flag}" if kind is bool and field.default is True else f"--{flag}"
+    return Annotated[kind, typer.Option(names, help=field.metadata["help"], rich_help_panel=_PANELS.get(record))]
 
 
-def names_in(text: str) -> tuple[str, ...]:
-    """The names of a list with commas between."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def labels_given(values: Sequence[str] | None, option: str = "--labels") -> tuple[str, ...] | None:
+    """The labels of an option: one list with commas between, quoted as in CSV, or several options with one label each.
+
+    Raises `OptionError` for a label that is empty or given twice.
+
+    >>> labels_given(['"arts, culture",sport']), labels_given(["arts, culture", "sport"])
+    (('arts, culture', 'sport'), ('arts, culture', 'sport'))
+    """
+    if not values:
+        return None
+    labels = list(values)
+    if len(labels) == 1:
+        try:
+            rows = list(csv.reader([labels[0]], skipinitialspace=True, strict=True))
+        except csv.Error as problem:
+            raise OptionError(
+                f'{option} {labels[0]!r}: {problem}; quote a label that holds a comma: "a, b",c'
+            ) from None
+        labels = rows[0] if rows and rows[0] else [""]
+    labels = [label.strip() for label in labels]
+    for label in labels:
+        if not label:
+            raise OptionError(f"{option}: found an empty label in {', '.join(map(repr, values))}; name each label")
+        if labels.count(label) > 1:
+            raise OptionError(f"{option}: the label {label!r} is given twice; name each label once")
+    return tuple(labels)
 
 
 def given(**settings: Any) -> dict[str, Any]:
-    """The settings that somebody gave."""
-    return {name: value for name, value in settings.items() if value is not None}
+    """The settings that were given."""
+    return {name: value for name, value in settings.items() if value is not None and value is not False}
+
+
+# JSON. Control characters that JSON does not escape by itself, and bidirectional ones, as \uXXXX.
+_ESCAPED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufffe\uffff]")
+
+
+def json_text(value: Any, *, ascii_only: bool = False) -> str:
+    """A value as one line of standard JSON: NaN and infinity as null, half surrogates as U+FFFD.
+
+    >>> json_text({"score": float("nan"), "word": "a\\u202eb"})
+    '{"score": null, "word": "a\\\\u202eb"}'
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
+    except ValueError:
+        text = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, default=_plain)
+    text = _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", encodable(text))
+    return json.dumps(json.loads(text)) if ascii_only and not text.isascii() else text
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _plain(value: Any) -> Any:
+    """What of a Parquet file or of numpy JSON has no form for: dates in ISO 8601, arrays as lists, bytes as text."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    for method in ("isoformat", "tolist"):
+        if hasattr(value, method):
+            return _finite(getattr(value, method)())
+    return str(value)
+
+
+def encodable(text: str) -> str:
+    """Text that can be written as UTF-8: half surrogates become U+FFFD."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def argument_text(text: str) -> str:
+    """A text of the command line, whose bytes are UTF-8 whatever the locale is.
+
+    >>> argument_text("caf\\udcc3\\udca9")
+    'café'
+    """
+    if any("\udc80" <= character <= "\udcff" for character in text):
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return encodable(text)
+
+
+def is_utf8(stream: TextIO) -> bool:
+    """Whether a stream takes every character."""
+    return codecs.lookup(getattr(stream, "encoding", None) or "utf-8").name == "utf-8"
+
+
+def write_utf8() -> None:
+    """Let stdout take every character where it is a pipe or a file; a terminal shows what it can."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty() and not is_utf8(sys.stdout):
+        sys.stdout.reconfigure(encoding="utf-8")
 
 
 def print_json(value: Any) -> None:
     """One object, on stdout."""
-    typer.echo(json.dumps(value, ensure_ascii=False))
+    typer.echo(json_text(value, ascii_only=not is_utf8(sys.stdout)))
 
 
-def print_table(table: Any) -> None:
-    """A table of rich, on stdout."""
+def print_line(text: str) -> None:
+    """One printable line, on stdout."""
+    write_utf8()
+    typer.echo(one_line(text))
+
+
+def print_tables(make: Callable[[int], Iterable[Table]]) -> None:
+    """Tables of rich for the width of the terminal (80 columns in a pipe, or COLUMNS), on stdout; plain in a pipe."""
     from rich.console import Console
 
+    write_utf8()
     console = Console()
-    # A file or a pipe has no width of its own: let the table have the width it needs.
-    console.print(table) if console.is_terminal else Console(width=200).print(table)
+    for number, table in enumerate(make(console.width)):
+        if number:
+            console.print()
+        if not console.is_terminal:
+            table.title_style = ""
+        console.print(table)

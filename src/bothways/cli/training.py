@@ -3,50 +3,80 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import typer
 
-from bothways.cli.parts import Json, Out, Overwrite, Resume, TimeBudget, annotate, print_json, print_table
+from bothways.cli.parts import (
+    Json,
+    Out,
+    Overwrite,
+    Resume,
+    annotate,
+    print_json,
+    print_line,
+    print_tables,
+)
 from bothways.options import with_options
 from bothways.terminal import Reporter
 from bothways.text.files import Columns
 from bothways.training.recipe import PretrainRecipe, Recipe, parse_seconds
 
+Corpus = Annotated[list[Path], typer.Argument(help="Plain text files; .gz and .xz too.", metavar="FILE...")]
+
 
 @with_options(annotate, Recipe, Columns)
 def finetune_command(
-    task: Annotated[str, typer.Argument(help="classify, pairs, tag or answer.")],
-    train: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL, Parquet; CoNLL columns; SQuAD JSON.")],
+    task: Annotated[
+        str, typer.Argument(help="classify, pairs, tag or answer (or ner, question-answering ...).", metavar="TASK")
+    ],
+    train: Annotated[
+        Path,
+        typer.Argument(help="Training file (CSV, TSV, JSONL, Parquet; CoNLL columns; SQuAD JSON).", metavar="TRAIN"),
+    ],
     recipe: Recipe,
     columns: Columns,
     out: Out,
-    dev: Annotated[Path | None, typer.Option(help="The dev file; without it a tenth of TRAIN is set aside.")] = None,
-    base: Annotated[str, typer.Option(help="A name that `bothways models` lists, or a directory.")] = "minilm-l6",
-    time_budget: TimeBudget = None,
+    dev: Annotated[
+        Path | None, typer.Option(help="Validation file. Default: 10 % of TRAIN, stratified by label.")
+    ] = None,
+    base: Annotated[
+        str,
+        typer.Option(
+            help="Base model: a name from `bothways models`, a directory, or hf:OWNER/NAME on the Hugging Face hub."
+        ),
+    ] = "minilm-l6",
+    time_budget: Annotated[
+        str | None, typer.Option(help="Stop training after this time (90s, 5m, 1.5h) instead of after --epochs.")
+    ] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard files too.")] = False,
-    export: Annotated[bool, typer.Option(help="Write a graph in 8 bits, if its answers hold on dev.")] = True,
+    export: Annotated[bool, typer.Option(help="Also export an int8 ONNX model if its dev score holds.")] = True,
     as_json: Json = False,
 ) -> None:
-    """Fit a pretrained encoder to labelled texts, and compare it with a simple baseline."""
+    """Fine-tune a pretrained model on labelled texts and compare it with a TF-IDF baseline."""
     from bothways.jobs.finetune import REPORT, finetune
+    from bothways.tasks import task_name
 
+    reporter = Reporter()
+    seconds = None if time_budget is None else parse_seconds(time_budget)
+    if seconds is not None and recipe.epochs != Recipe().epochs:
+        reporter.note(f"--time-budget {time_budget} decides when training ends; --epochs {recipe.epochs:g} is not used")
     run = finetune(
-        task,
+        task_name(task),
         train,
         dev,
         out=out,
         base=base,
         recipe=recipe,
         columns=columns,
-        time_budget=None if time_budget is None else parse_seconds(time_budget),
+        time_budget=seconds,
         resume=resume,
         overwrite=overwrite,
         tensorboard=tensorboard,
         export="int8" if export else "none",
-        reporter=Reporter(),
+        reporter=reporter,
     )
     if not run.first:  # the first process tells
         return
@@ -57,52 +87,67 @@ def finetune_command(
     if as_json:
         print_json(run.comparison.as_json() | {"directory": str(out), "seconds": run.seconds})
         return
-    from bothways.analysis.tables import comparison_table
+    from bothways.analysis.tables import comparison_tables
 
-    print_table(comparison_table(run.comparison))
-    typer.echo(f"model: {out}   report: {out / REPORT}", err=True)
+    comparison = run.comparison
+    print_tables(lambda width: comparison_tables(comparison, width))
+    reporter.say(f"model: {out}   report: {out / REPORT}")
 
 
 def vocab_command(
-    corpus: Annotated[list[Path], typer.Argument(help="Plain text files; .gz and .xz too.")],
+    corpus: Corpus,
     out: Out,
-    kind: Annotated[str, typer.Option(help="wordpiece (as BERT), bpe (RoBERTa) or unigram (ALBERT).")] = "wordpiece",
-    size: Annotated[int, typer.Option(help="How many pieces.", min=1)] = 30522,
+    kind: Annotated[
+        Literal["wordpiece", "bpe", "unigram"],
+        typer.Option(help="wordpiece (as BERT), bpe (RoBERTa) or unigram (ALBERT)."),
+    ] = "wordpiece",
+    size: Annotated[int, typer.Option(help="Vocabulary size.", min=1)] = 30522,
     cased: Annotated[
-        bool | None, typer.Option("--cased/--uncased", help="Whether A and a differ; without it as usual for the kind.")
+        bool | None,
+        typer.Option(
+            "--cased/--uncased", help="Keep upper case. Default: uncased for wordpiece and unigram, cased for bpe."
+        ),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Learn a vocabulary from plain text."""
+    """Train a tokenizer vocabulary on plain text."""
     from bothways.text.learn import learn_vocabulary
 
-    chosen: Any = kind
-    learn_vocabulary(corpus, out, kind=chosen, size=size, cased=cased, overwrite=overwrite, reporter=Reporter())
+    learn_vocabulary(corpus, out, kind=kind, size=size, cased=cased, overwrite=overwrite, reporter=Reporter())
 
 
 @with_options(annotate, PretrainRecipe)
 def pretrain_command(
-    corpus: Annotated[list[Path], typer.Argument(help="Plain text files; .gz and .xz too.")],
+    corpus: Corpus,
     recipe: PretrainRecipe,
     out: Out,
     vocab: Annotated[
         str | None, typer.Option(help="Directory of a vocabulary, or a name that `bothways models` lists.")
     ] = None,
     size: Annotated[
-        str | None, typer.Option(help="tiny, mini (as without it), small, medium, base, large, or a config.json.")
+        str | None, typer.Option(help="tiny, mini (the default), small, medium, base, large, or a config.json.")
     ] = None,
     base: Annotated[
-        str | None, typer.Option("--from", help="Go on from this model: a directory, or a name of `bothways models`.")
+        str | None,
+        typer.Option("--from", help="Continue from this model: a directory, or a name from `bothways models`."),
     ] = None,
-    shards: Annotated[Path | None, typer.Option(help="Where the corpus is kept in pieces, to be used again.")] = None,
-    time_budget: TimeBudget = None,
+    shards: Annotated[
+        Path | None, typer.Option(help="Directory for the tokenized corpus (reused by later runs).")
+    ] = None,
+    time_budget: Annotated[
+        str | None, typer.Option(help="Stop training after this time (90s, 5m, 1.5h) instead of after --steps.")
+    ] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Pretrain a model on plain text: guess hidden pieces, tell next sentences. torchrun starts it on many devices."""
+    """Pretrain with masked-language modelling and next-sentence prediction (on several devices with torchrun)."""
     from bothways.jobs.pretrain import REPORT, pretrain
 
+    reporter = Reporter()
+    seconds = None if time_budget is None else parse_seconds(time_budget)
+    if seconds is not None and recipe.steps != PretrainRecipe().steps:
+        reporter.note(f"--time-budget {time_budget} decides when training ends; --steps {recipe.steps} is not used")
     run = pretrain(
         corpus,
         out=out,
@@ -111,10 +156,10 @@ def pretrain_command(
         base=base,
         shards=shards,
         recipe=recipe,
-        time_budget=None if time_budget is None else parse_seconds(time_budget),
+        time_budget=seconds,
         resume=resume,
         overwrite=overwrite,
-        reporter=Reporter(),
+        reporter=reporter,
     )
     if not run.first:
         return
@@ -122,5 +167,5 @@ def pretrain_command(
         print_json(run.as_json())
         return
     for name, value in run.dev.items():
-        typer.echo(f"held-out {name.replace('_', ' ')}: {value:.4f}")
-    typer.echo(f"model: {out}   report: {out / REPORT}", err=True)
+        print_line(f"held-out {name.replace('_', ' ')}: {value:.4f}")
+    reporter.say(f"model: {out}   report: {out / REPORT}")

@@ -15,6 +15,30 @@ TRAINED: dict[str, type[Trainable]] = {task.name: task for task in (Classify, Pa
 TASKS: dict[str, type[Task]] = TRAINED | {task.name: task for task in (ZeroShot, Fill, NextSentence, Embed)}
 """Every task by its name."""
 
+# What transformers calls them.
+_PIPELINES = {
+    "text_classification": "classify",
+    "sentiment_analysis": "classify",
+    "token_classification": "tag",
+    "ner": "tag",
+    "question_answering": "answer",
+    "zero_shot_classification": "zero_shot",
+    "fill_mask": "fill",
+    "feature_extraction": "embed",
+    "sentence_similarity": "embed",
+    "next_sentence_prediction": "next_sentence",
+}
+
+
+def task_name(name: str) -> str:
+    """Our name of a task that may be called as the pipelines of transformers are; an unknown one as it is.
+
+    >>> task_name("ner"), task_name("zero-shot"), task_name("classify")
+    ('tag', 'zero_shot', 'classify')
+    """
+    plain = name.casefold().replace("-", "_")
+    return _PIPELINES.get(plain, plain if plain in TASKS else name)
+
 
 def scored(task: Task) -> Trainable:
     """A task that has golds to be held against; raises `OptionError` for one that has none."""
@@ -37,4 +61,5 @@ __all__ = [
     "Trainable",
     "ZeroShot",
     "scored",
+    "task_name",
 ]

@@ -1,0 +1,140 @@
+"""The commands that score models on labelled files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bothways.cli.parts import (
+    Device,
+    Engine,
+    Json,
+    Labels,
+    Model,
+    Offline,
+    Precision,
+    Seed,
+    Task,
+    Template,
+    Threads,
+    annotate,
+    given,
+    labels_given,
+    print_json,
+    print_line,
+    print_tables,
+)
+from bothways.options import with_options
+from bothways.terminal import Reporter
+from bothways.text.files import Columns
+
+if TYPE_CHECKING:
+    from bothways.cli.output import Answer
+    from bothways.tasks import Trainable
+
+TestFile = Annotated[Path, typer.Argument(help="Labelled file (CSV, TSV, JSONL, Parquet; CoNLL columns; SQuAD JSON).")]
+
+
+@with_options(annotate, Columns)
+def evaluate_command(
+    model: Model,
+    file: TestFile,
+    columns: Columns,
+    predictions: Annotated[
+        str | None,
+        typer.Option(
+            help="Write each prediction with its gold label to this file (.jsonl, .csv, .tsv, .parquet).",
+            metavar="FILE",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of predictions.")] = False,
+    task: Task = None,
+    labels: Labels = None,
+    template: Template = None,
+    engine: Engine = None,
+    precision: Precision = None,
+    threads: Threads = None,
+    device: Device = None,
+    offline: Offline = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Evaluate a model on a labelled file, with 95 % confidence intervals."""
+    from bothways.cli.output import Answer, Destination, Layout
+    from bothways.cli.predicting import number_of
+
+    destination = Destination.of(predictions, None, [str(file)], overwrite=overwrite) if predictions else None
+
+    from bothways.jobs.judge import evaluate
+    from bothways.tasks import task_name
+
+    settings = given(labels=labels_given(labels), template=template, engine=engine, precision=precision)
+    settings |= given(threads=threads, device=device, offline=offline)
+    reporter = Reporter()
+    evaluation = evaluate(
+        model, file, task=task and task_name(task), columns=columns, seed=seed, reporter=reporter, **settings
+    )
+    if destination is not None:
+        made = evaluation.task
+        answers = (
+            Answer(example, prediction, str(file))
+            for example, prediction in zip(evaluation.examples, evaluation.predictions, strict=True)
+        )
+        more: dict[str, Callable[[Answer], Any]] = {
+            "gold": lambda answer: made.written(answer.example),
+            "correct": lambda answer: _correct(made, answer),
+        }
+        layout = Layout(made, str(file), number=number_of([str(file)], columns), more=more)
+        destination.write(answers, layout, reporter)
+    if as_json:
+        print_json(evaluation.as_json())
+        return
+    from bothways.analysis.tables import evaluation_tables
+
+    print_tables(lambda width: evaluation_tables(evaluation.scores, width))
+
+
+def _correct(task: Trainable, answer: Answer) -> bool:
+    gold = answer.example.gold
+    return answer.prediction.error is None and gold is not None and task.right(answer.prediction, gold)
+
+
+@with_options(annotate, Columns)
+def compare_command(
+    test: TestFile,
+    columns: Columns,
+    models: Annotated[list[str], typer.Argument(help="Model directories.", metavar="MODEL...")],
+    train: Annotated[
+        Path | None, typer.Option(help="Training file for the TF-IDF baseline (required for classifiers).")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Model that the others are compared with. Default: the first row.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Also write an HTML report.")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Compare models on the same test file; classifiers also with a TF-IDF baseline."""
+    from bothways.jobs.judge import compare_models
+
+    comparison = compare_models(
+        test,
+        models,
+        train,
+        columns=columns,
+        report=report,
+        seed=seed,
+        reporter=Reporter(),
+        **given(against=against),
+    )
+    if as_json:
+        print_json(comparison.as_json())
+        return
+    from bothways.analysis.tables import comparison_tables
+
+    print_tables(lambda width: comparison_tables(comparison, width))
+    for verdict in comparison.verdicts:
+        print_line(verdict)

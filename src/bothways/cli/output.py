@@ -1,0 +1,398 @@
+"""How answers are written: JSON lines, tables, pages; to stdout or to a file that is never half a file.
+
+An answer is an example, its prediction and the name of the file that it came from. Rows come as they are ready; only
+Parquet collects some thousands of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import lzma
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from bothways import show
+from bothways.cli.parts import Form, encodable, is_utf8, json_text, write_utf8
+from bothways.errors import BothwaysError, DataError, MissingDependencyError, OptionError
+from bothways.storage import replacing
+from bothways.tasks.task import Example, Prediction, Task
+from bothways.terminal import Reporter, printable
+
+SUFFIXES: dict[str, Form] = {
+    **{".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".tab": "tsv"},
+    **{".parquet": "parquet", ".html": "html", ".htm": "html", ".txt": "text"},
+}
+PACK: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
+ROWS_PER_GROUP = 4096
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes a cell that begins with one of these
+STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+
+
+class Answer(NamedTuple):
+    """A prediction with its example and its file."""
+
+    example: Example
+    prediction: Prediction
+    file: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was written, counted as it goes by."""
+
+    rows: int = 0
+    errors: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)  # columns that are not those of the first row
+    twice: int = 0  # ids that had occurred before
+
+    def notes(self) -> Iterator[str]:
+        """What the user must know of it."""
+        if self.errors:
+            have = "has" if self.errors == 1 else "have"
+            yield f"{self.errors:,} of {self.rows:,} row{'s' * (self.rows != 1)} {have} an error"
+        if self.left_out:
+            names = ", ".join(map(repr, self.left_out))
+            yield f"columns that the first row does not have are not written: {names}; JSON lines hold all of them"
+        if self.twice:
+            yield f"{self.twice:,} ids occur more than once; a reader of the JSON object sees the last answer of each"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What is written with each answer.
+
+    `keep` names columns of the input ("all": each one), `texts` those columns that hold the texts themselves, `number`
+    is what the number of a row is called ("" for none), `files` whether rows name their file; `more` makes further
+    keys of a row.
+    """
+
+    task: Task
+    title: str = ""
+    keep: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    number: Literal["line", "row", ""] = ""
+    files: bool = False
+    every_score: bool = False
+    top_k: int | None = None
+    escape_formulas: bool = False
+    more: Mapping[str, Callable[[Answer], Any]] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
+
+    def origin(self, answer: Answer) -> dict[str, Any]:
+        """Where a row comes from."""
+        origin: dict[str, Any] = {"file": answer.file} if self.files else {}
+        return origin | ({self.number: answer.example.number} if self.number else {})
+
+    def kept(self, row: Mapping[str, Any], taken: Iterable[str]) -> dict[str, str]:
+        """The name of each kept column of a row -> its name beside the keys `taken`, which are ours.
+
+        >>> Layout(Classify(("a", "b")), keep=("id", "label")).kept({"id": 1, "label": "a"}, ["label", "score"])
+        {'id': 'id', 'label': 'input_label'}
+        """
+        names = list(row) if "all" in self.keep else [name for name in self.keep if name in row]
+        if self.task.name == "answer" and "id" in row and "id" not in names:
+            names.insert(0, "id")
+        used, found = {*taken, "file", "line", "row", "error"}, {}
+        for name in names:
+            new = name
+            while new in used or (new != name and new in row):
+                new = f"input_{new}"
+            used.add(new)
+            found[name] = new
+        return found
+
+    def answer(self, answer: Answer) -> dict[str, Any]:
+        """The answer and how its text was read, as JSON."""
+        prediction = answer.prediction
+        scores: Mapping[str, float] | None = getattr(prediction, "scores", None)
+        best = self.top_k is not None and isinstance(scores, Mapping)
+        every = self.every_score or (self.top_k is not None and not best)
+        found = prediction.as_json(every_score=every)
+        if best and not self.every_score and "label" in found and prediction.error is None:
+            assert scores is not None
+            found["scores"] = dict(sorted(scores.items(), key=lambda item: -item[1])[: self.top_k])
+        return {name: make(answer) for name, make in self.more.items()} | found
+
+    def record(self, answer: Answer) -> dict[str, Any]:
+        """The whole row as JSON."""
+        found, row = self.answer(answer), answer.example.row or {}
+        return self.origin(answer) | {new: row[name] for name, new in self.kept(row, found).items()} | found
+
+
+def json_lines(answers: Iterable[Answer], layout: Layout, *, ascii_only: bool) -> Iterator[str]:
+    """One object a line."""
+    for answer in answers:
+        yield json_text(layout.record(answer), ascii_only=ascii_only) + "\n"
+
+
+def json_list(answers: Iterable[Answer], layout: Layout, *, ascii_only: bool) -> Iterator[str]:
+    """The same objects as one list."""
+    before = "[\n"
+    for answer in answers:
+        yield before + json_text(layout.record(answer), ascii_only=ascii_only)
+        before = ",\n"
+    yield "\n]\n" if before == ",\n" else "[]\n"
+
+
+def squad(answers: Iterable[Answer], layout: Layout, *, ascii_only: bool) -> Iterator[str]:
+    """One object {id: answer}, "" for no answer: what the evaluation script of SQuAD reads."""
+    seen: set[str] = set()
+    before = "{\n"
+    for answer in answers:
+        row = answer.example.row or {}
+        if row.get("id") is None:
+            raise DataError(f"{answer.example.where}: no id, which the squad format needs; write jsonl instead")
+        name = str(row["id"])
+        layout.tally.twice += name in seen
+        seen.add(name)
+        text = getattr(answer.prediction, "best", "")
+        yield f"{before}{json_text(name, ascii_only=ascii_only)}: {json_text(text, ascii_only=ascii_only)}"
+        before = ",\n"
+    yield "\n}\n" if before == ",\n" else "{}\n"
+
+
+def table(answers: Iterable[Answer], layout: Layout, *, form: Form, to_terminal: bool) -> Iterator[str]:
+    """A header and a row for each answer: origin, kept columns, texts, the answer in a few words, its score."""
+    own = ["text", "second_text", *layout.more, "answer", "score", "windows", "truncated", "error"]
+    # The column "text" of the input is written already, unless another column holds the texts.
+    is_text = "text" in layout.texts
+    kept: dict[str, str] | None = None
+    waiting: list[Answer] = []
+    for answer in answers:
+        waiting.append(answer)
+        if kept is None:
+            if not answer.example.row and "all" in layout.keep:
+                continue  # a row that cannot be read does not say what columns there are
+            row = dict.fromkeys(layout.keep) if answer.example.row is None else answer.example.row
+            names = [name for name in own if name != "text" or not is_text]
+            kept = {name: new for name, new in layout.kept(row, names).items() if not (is_text and name == "text")}
+            yield _line([*layout.origin(answer), *kept.values(), *own], form)
+        for one in waiting:
+            yield _line(_cells(one, layout, kept, to_terminal=to_terminal), form)
+        waiting.clear()
+    if kept is None:
+        if not waiting:
+            yield _line([*(name for name in layout.keep if name != "all"), *own], form)
+            return
+        yield _line([*layout.origin(waiting[0]), *own], form)
+        for one in waiting:
+            yield _line(_cells(one, layout, {}, to_terminal=to_terminal), form)
+
+
+def _cells(answer: Answer, layout: Layout, kept: Mapping[str, str], *, to_terminal: bool) -> list[Any]:
+    example, prediction, row = answer.example, answer.prediction, answer.example.row or {}
+    said, score = ("", "") if prediction.error is not None else prediction.said()
+    if "all" in layout.keep:
+        layout.tally.left_out.update(name for name in row if name not in kept and name not in layout.texts)
+    cells = [
+        *layout.origin(answer).values(),
+        *(row.get(name, "") for name in kept),
+        *[*example.texts, "", ""][:2],
+        *(make(answer) for make in layout.more.values()),
+        *(said, score, prediction.windows, prediction.truncated, prediction.error or ""),
+    ]
+    return [_cell(cell, layout, to_terminal=to_terminal) for cell in cells]
+
+
+def _cell(value: Any, layout: Layout, *, to_terminal: bool) -> Any:
+    if value is None or value != value:  # NaN
+        return ""
+    if isinstance(value, bool | int | float):
+        return value
+    text = value if isinstance(value, str) else json_text(value).strip('"')
+    if to_terminal:
+        text = printable(text)
+    return f"'{text}" if layout.escape_formulas and text.startswith(FORMULA) else text
+
+
+def _line(cells: Sequence[Any], form: Form) -> str:
+    if form == "tsv":  # which has no quotes: a tab or a line end inside a cell becomes a space
+        return "\t".join(" ".join(str(cell).splitlines()).replace("\t", " ") for cell in cells) + "\n"
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()
+
+
+def write_parquet(answers: Iterable[Answer], layout: Layout, file: Any, name: str) -> None:
+    """The objects of JSON lines as a Parquet file, whose types are those of the first thousands of rows."""
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+    except ImportError as problem:
+        raise MissingDependencyError(f"{name}: needs pyarrow: pip install pyarrow") from problem
+    schema: Any = None
+    writer: Any = None
+    group: list[dict[str, Any]] = []
+
+    def flush() -> None:
+        nonlocal writer, schema
+        try:
+            if schema is None:
+                schema = _schema(group, arrow)
+                writer = parquet.ParquetWriter(file, schema)
+            writer.write_table(arrow.Table.from_pylist(group, schema))
+        except (arrow.ArrowException, TypeError) as problem:
+            reason = str(problem).partition("\n")[0]
+            raise DataError(
+                f"{name}: a row after row {layout.tally.rows - len(group):,} does not have the types of the first rows "
+                f"({reason}); keep fewer columns, or write jsonl"
+            ) from problem
+        group.clear()
+
+    try:
+        for answer in answers:
+            record = layout.record(answer) | {"error": answer.prediction.error}
+            if schema is not None:
+                layout.tally.left_out.update(key for key in record if key not in schema.names)
+            group.append(record)
+            if len(group) == ROWS_PER_GROUP:
+                flush()
+        if group or schema is None:
+            flush()
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _schema(rows: Sequence[Mapping[str, Any]], arrow: Any) -> Any:
+    """The columns of all keys of the rows; those without a value are numbers or strings by their name."""
+    names = list(dict.fromkeys(key for row in rows for key in row)) or ["error"]
+    known = {"score": arrow.float64(), "start": arrow.int64(), "end": arrow.int64()}
+    schema = arrow.Table.from_pylist([{name: row.get(name) for name in names} for row in rows] or [{}]).schema
+    found = {item.name: item.type for item in schema if not arrow.types.is_null(item.type)}
+    return arrow.schema([(name, found.get(name, known.get(name, arrow.string()))) for name in names])
+
+
+# Where it goes
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where answers are written, and how; no path is stdout."""
+
+    form: Form
+    path: Path | None = None
+
+    @classmethod
+    def of(cls, output: str | None, form: Form | None, sources: Sequence[str], *, overwrite: bool) -> Destination:
+        """Check what was asked for, before anything is computed.
+
+        Raises `OptionError` for a suffix that names no format, for an output that is one of the inputs, and for a
+        file that exists, unless it may be overwritten.
+        """
+        if output is None or output in STDOUT:
+            if form == "parquet":
+                raise OptionError("Parquet is not written to stdout; give --output FILE.parquet")
+            return cls(form or "jsonl")
+        path = Path(output)
+        suffix = (path.with_suffix("") if path.suffix.lower() in PACK else path).suffix.lower()
+        if form is None and suffix and suffix not in SUFFIXES and not _is_device(path):
+            known = ", ".join(dict.fromkeys(SUFFIXES))
+            raise OptionError(f"{output}: unknown suffix {suffix!r}, expected one of {known}; or give --format")
+        if path.is_dir():
+            raise OptionError(f"{output} is a directory, expected a file to write the answers to")
+        for source in sources:
+            if path.exists() and Path(source).exists() and path.samefile(source) and not _is_device(path):
+                raise OptionError(f"{output} is also an input; choose another file for the answers")
+        if path.exists() and not _is_device(path) and not overwrite:
+            raise OptionError(f"{output} exists already; choose another file, or give --overwrite to replace it")
+        return cls(form or SUFFIXES.get(suffix, "jsonl"), path)
+
+    def shows(self) -> bool:
+        """Whether answers appear on the terminal, where a bar would be drawn between them."""
+        return self.path is None and sys.stdout.isatty()
+
+    def write(self, answers: Iterable[Answer], layout: Layout, reporter: Reporter) -> None:
+        """Write all answers. If their source fails or the user stops, those that came are kept, beside the file."""
+        guarded = _Guarded(answers, layout.tally)
+        if self.path is None or _is_device(self.path):
+            self._stream(guarded, layout)
+            guarded.check()
+            return
+        partial = self.path.with_name(self.path.name + ".partial")
+        with replacing(self.path) as temporary:
+            try:
+                self._file(guarded, layout, temporary)
+                guarded.check()
+            except BaseException:
+                if layout.tally.rows:
+                    temporary.replace(partial)
+                    reporter.note(f"the answers so far are in {partial}")
+                raise
+
+    def _stream(self, answers: _Guarded, layout: Layout) -> None:
+        """Every part at once, for whoever waits for it at the other end."""
+        if self.path is not None:
+            with self.path.open("w", encoding="utf-8", newline="") as file:
+                for part in self._parts(answers, layout, ascii_only=False):
+                    file.write(encodable(part))
+                    file.flush()
+            return
+        ascii_only = not is_utf8(sys.stdout)
+        if self.form not in ("jsonl", "json", "squad"):
+            write_utf8()
+        for part in self._parts(answers, layout, ascii_only=ascii_only, to_terminal=sys.stdout.isatty()):
+            sys.stdout.write(encodable(part))
+            sys.stdout.flush()
+
+    def _file(self, answers: _Guarded, layout: Layout, temporary: Path) -> None:
+        assert self.path is not None
+        pack = PACK.get(self.path.suffix.lower(), open)
+        if self.form == "parquet":
+            with temporary.open("wb") as file:
+                write_parquet(answers, layout, file, str(self.path))
+            return
+        with pack(temporary, "wt", encoding="utf-8", newline="") as file:
+            file.writelines(encodable(part) for part in self._parts(answers, layout, ascii_only=False))
+
+    def _parts(
+        self, answers: Iterable[Answer], layout: Layout, *, ascii_only: bool, to_terminal: bool = False
+    ) -> Iterator[str]:
+        """The output, part by part."""
+        if self.form == "jsonl":
+            return json_lines(answers, layout, ascii_only=ascii_only)
+        if self.form == "json":
+            return json_list(answers, layout, ascii_only=ascii_only)
+        if self.form == "squad":
+            return squad(answers, layout, ascii_only=ascii_only)
+        if self.form in ("csv", "tsv"):
+            return table(answers, layout, form=self.form, to_terminal=to_terminal)
+        if self.form == "parquet":
+            raise OptionError("Parquet is written to a file only; give --output FILE.parquet")
+        pictures = (answer.prediction.picture(answer.example) for answer in answers)
+        if self.form == "html":
+            return show.html_page(layout.title, pictures)
+        return (show.ansi(picture, colour=to_terminal) + "\n" for picture in pictures)
+
+
+class _Guarded:
+    """Answers, counted, that end where their source fails, so that what is written of them is a whole file."""
+
+    def __init__(self, answers: Iterable[Answer], tally: Tally) -> None:
+        self.answers, self.tally = answers, tally
+        self.failure: BaseException | None = None
+
+    def __iter__(self) -> Iterator[Answer]:
+        try:
+            for answer in self.answers:
+                self.tally.rows += 1
+                self.tally.errors += answer.prediction.error is not None
+                yield answer
+        except (KeyboardInterrupt, BothwaysError, OSError) as failure:
+            self.failure = failure
+
+    def check(self) -> None:
+        """Raise what the source raised."""
+        if self.failure is not None:
+            raise self.failure
+
+
+def _is_device(path: Path) -> bool:
+    """Whether a path is something other than a file: a pipe, a terminal, /dev/null."""
+    return path.exists() and not path.is_file()

@@ -1,0 +1,296 @@
+"""The command that predicts: texts of the command line, of files or of standard input; one answer a row, in order."""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from bothways.cli.parts import (
+    Device,
+    Engine,
+    Form,
+    Labels,
+    Model,
+    Offline,
+    Precision,
+    Task,
+    Template,
+    Threads,
+    annotate,
+    argument_text,
+    given,
+    labels_given,
+)
+from bothways.errors import OptionError
+from bothways.options import with_options
+from bothways.terminal import Reporter
+from bothways.text.files import Columns, format_of
+
+if TYPE_CHECKING:
+    from bothways.cli.output import Answer
+    from bothways.tasks.task import Example, Prediction
+    from bothways.tasks.task import Task as AnyTask
+
+STDIN = "-"
+BY_ROW = {"parquet", "json", "squad"}  # formats without lines
+
+
+@with_options(annotate, Columns, only=("text_column", "pair_column", "header", "format", "delimiter"))
+def predict_command(
+    model: Model,
+    columns: Columns,
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(help="Texts (for answer, questions), or - for standard input.", metavar="TEXT"),
+    ] = None,
+    pair: Annotated[str | None, typer.Option(help="Second text of a pair; for answer, the passage.")] = None,
+    sources: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            help="Input file (CSV, TSV, JSONL, JSON, Parquet, TXT), pattern such as 'data/*.csv', or - for standard "
+            "input. Can be repeated.",
+            metavar="FILE",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            help="Output file; its suffix (.jsonl, .csv, .tsv, .parquet, .html, .json, .txt) chooses the format. "
+            "Default: stdout.",
+            metavar="FILE",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    form: Annotated[
+        Form | None,
+        typer.Option(
+            "--format",
+            help="Output format; squad writes {id: answer}. Default: by the suffix of --output, else jsonl.",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Input columns to write with each answer: names, comma-separated, or all.",
+            metavar="COLUMNS",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the output file if it exists.", rich_help_panel="Data")
+    ] = False,
+    escape_formulas: Annotated[
+        bool,
+        typer.Option(
+            "--escape-formulas",
+            help="csv, tsv: put ' before a cell that a spreadsheet would compute (=, +, -, @).",
+            rich_help_panel="Data",
+        ),
+    ] = False,
+    every_score: Annotated[bool, typer.Option("--all", help="Include all scores, tags and n-best answers.")] = False,
+    task: Task = None,
+    labels: Labels = None,
+    template: Template = None,
+    top_k: Annotated[int | None, typer.Option(help="Number of labels or answers to give.", min=1)] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Multi-label: minimum score of a label. answer: margin by which 'no answer' must win.",
+        ),
+    ] = None,
+    aggregation_strategy: Annotated[
+        Literal["none", "simple", "first", "average", "max"] | None,
+        typer.Option(help="tag: how tokens become entities, as in transformers."),
+    ] = None,
+    pooling: Annotated[
+        Literal["mean", "cls", "pooler", "none"] | None, typer.Option(help="embed: what becomes the vector of a text.")
+    ] = None,
+    normalize: Annotated[
+        bool | None, typer.Option("--normalize/--no-normalize", help="embed: scale vectors to length 1.")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="Window length in tokens. Default: that of the model.", min=4)
+    ] = None,
+    stride: Annotated[int | None, typer.Option(help="Overlap of neighbouring windows in tokens.", min=0)] = None,
+    truncate: Annotated[
+        bool, typer.Option("--truncate", help="Read only the first window of a long text, and report what is cut.")
+    ] = False,
+    engine: Engine = None,
+    precision: Precision = None,
+    threads: Threads = None,
+    device: Device = None,
+    offline: Offline = False,
+) -> None:
+    """Run a model on texts; one JSON line per text, in input order (or CSV, Parquet, HTML, terminal)."""
+    from bothways.cli.output import Destination, Layout
+
+    names = _sources(sources or [], texts or [])
+    if names and pair is not None:
+        raise OptionError("--pair goes with a text on the command line; a file has a column for it (--pair-column)")
+    if keep and not names:
+        raise OptionError("--keep is for columns of files; texts of the command line have none")
+    destination = Destination.of(output, form, names, overwrite=overwrite)
+
+    from bothways.predictor import load
+    from bothways.tasks import task_name
+
+    settings = given(labels=labels_given(labels), template=template, threshold=threshold, pooling=pooling)
+    settings |= given(strategy=aggregation_strategy, max_pieces=max_length, overlap=stride)
+    settings |= given(engine=engine, precision=precision, threads=threads, device=device, offline=offline)
+    settings |= {"normalise": normalize} if normalize is not None else {}
+    settings |= {"long": "cut"} if truncate else {}
+    if max_length is not None and stride is None:
+        settings["overlap"] = max_length // 4
+    predictor = load(model, task=task and task_name(task), reporter=Reporter(), **settings)
+    made = predictor.task
+    if made.name == "zero_shot" and not getattr(made, "labels", ()):
+        raise OptionError("zero_shot needs candidate labels: give --labels 'sport,politics'")
+    if top_k is not None and any(item.name == "top_k" for item in fields(made)):  # type: ignore[arg-type]
+        predictor.task = made = made.changed(top_k=top_k)
+    if form is None and destination.form == "json" and made.name == "answer":
+        destination = replace(destination, form="squad")
+    if destination.form == "squad" and made.name != "answer":
+        raise OptionError(f"the squad format is for the task answer, found {made.name}; write json or jsonl")
+    layout = Layout(
+        made,
+        title=f"{Path(model).name}: {made.name}",
+        keep=_columns(keep),
+        texts=_text_columns(made, columns),
+        number=number_of(names, columns),
+        files=len(names) > 1,
+        every_score=every_score,
+        top_k=top_k,
+        escape_formulas=escape_formulas,
+    )
+    waiting: deque[tuple[Example, str]] = deque()
+    examples: Iterable[Example] = _examples(made, names, columns, layout.keep, waiting)
+    if not names:
+        examples = _typed(made, texts or [], pair, waiting)
+    reporter = Reporter()
+    answers = _answers(predictor.stream(examples), waiting, Reporter(quiet=destination.shows()))
+    try:
+        destination.write(answers, layout, reporter)
+    finally:
+        for line in layout.tally.notes():
+            reporter.note(line)
+
+
+def _answers(
+    predictions: Iterable[Prediction], waiting: deque[tuple[Example, str]], reporter: Reporter
+) -> Iterator[Answer]:
+    """Each prediction with what it is a prediction of; how many there are is not known before the end."""
+    from bothways.cli.output import Answer
+
+    with reporter.bar("predicting", None) as bar:
+        for number, prediction in enumerate(predictions, start=1):
+            example, name = waiting.popleft()
+            yield Answer(example, prediction, name)
+            bar.update(number)
+
+
+def _sources(patterns: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """The input files, patterns replaced by what they match; none if there are texts instead.
+
+    Files that a shell made of a pattern come as texts behind the first. Raises `OptionError` where it is not clear
+    what to read.
+    """
+    patterns = list(patterns)
+    if patterns and texts:
+        if not all(os.path.exists(text) for text in texts):  # noqa: PTH110
+            raise OptionError("expected either texts on the command line or --input FILE, found both")
+        patterns += texts
+    elif list(texts) == [STDIN] or (not texts and not patterns and _is_piped()):
+        patterns = [STDIN]
+    elif not texts and not patterns:
+        raise OptionError("expected texts on the command line, --input FILE, or - for standard input")
+    found: list[str] = []
+    for pattern in patterns:
+        if pattern == STDIN or Path(pattern).exists() or not glob.has_magic(pattern):
+            found.append(pattern)
+            continue
+        matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
+        if not matches:
+            raise OptionError(f"--input {pattern}: no file matches, seen from {Path.cwd()}")
+        found += matches
+    for name in found:
+        if name != STDIN and not Path(name).exists():
+            raise OptionError(f"{name}: No such file or directory; expected a readable file, seen from {Path.cwd()}")
+        if Path(name).is_dir():
+            raise OptionError(f"{name} is a directory; give its files, for example --input '{name}/*.csv'")
+    if found.count(STDIN) > 1:
+        raise OptionError("standard input (-) is given twice; it can be read once")
+    return found
+
+
+def _is_piped() -> bool:
+    """Whether something was put into standard input: a pipe or a file, not a terminal or /dev/null."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError, AttributeError):  # there is none
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
+
+
+def number_of(names: Sequence[str], columns: Columns) -> Literal["line", "row", ""]:
+    """What rows are counted by."""
+    forms = {format_of(name, columns.format) for name in names}
+    return "" if not forms else "row" if forms & BY_ROW else "line"
+
+
+def _columns(keep: Sequence[str] | None) -> tuple[str, ...]:
+    """The columns to keep.
+
+    >>> _columns(["id, date", "author"]), _columns(["all"])
+    (('id', 'date', 'author'), ('all',))
+    """
+    names = [name for part in keep or () for name in labels_given([part], "--keep") or ()]
+    return tuple(dict.fromkeys(names))
+
+
+def _text_columns(task: AnyTask, columns: Columns) -> tuple[str, ...]:
+    """Names of the column that holds the text, as a table of answers names it already."""
+    if columns.text_column is not None:
+        return (columns.text_column,)
+    return ("text",) if task.name != "answer" and "text" in task.texts[0] else ()
+
+
+def _examples(
+    task: AnyTask,
+    names: Sequence[str],
+    columns: Columns,
+    keep: Sequence[str],
+    waiting: deque[tuple[Example, str]],
+) -> Iterator[Example]:
+    """The examples of all files, each put into `waiting` with its file until its answer comes."""
+    for name in names:
+        first = True
+        for example in task.inputs(name, columns):
+            if first and example.row:
+                first = False
+                missing = [column for column in keep if column != "all" and column not in example.row]
+                if missing:
+                    has = ", ".join(map(repr, example.row))
+                    raise OptionError(f"{example.where}: no column {missing[0]!r} to keep; choose from {has}")
+            waiting.append((example, name))
+            yield example
+
+
+def _typed(task: AnyTask, texts: Sequence[str], pair: str | None, waiting: deque[tuple[Example, str]]) -> list[Example]:
+    """The examples of texts on the command line."""
+    clean = [argument_text(text) for text in texts]
+    given: list[Any] = list(clean) if pair is None else [(text, argument_text(pair)) for text in clean]
+    examples = [task.example(one) for one in given]
+    waiting.extend((example, "") for example in examples)
+    return examples
