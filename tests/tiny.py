@@ -30,6 +30,8 @@ def write_base(directory: Path, config: EncoderConfig = TINY) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     model = TaskModel(config, "pooled" if config.rules.pooler else "hidden", 0)
     initialise(model, config, torch.Generator().manual_seed(1))
+    if model.encoder.pooler is not None:  # one whose bias is zero counts as never trained
+        torch.nn.init.constant_(model.encoder.pooler.bias, 0.01)
     write_safetensors(directory / "model.safetensors", model_tensors(model), {"format": "pt"})
     (directory / "config.json").write_text(json.dumps(config.to_json()))
     Tokenizer.packaged("bert-base-uncased").save(directory)

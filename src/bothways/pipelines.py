@@ -326,7 +326,7 @@ def _fill_shape(prediction: Any, given: Any, options: Mapping[str, Any]) -> Any:
 
 
 def _embed_settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {"pooling": options.get("pooling", "none"), "normalise": bool(options.get("normalise", False))}
+    return {"pooling": options.get("pooling", "none"), "normalize": bool(options.get("normalize", False))}
 
 
 def _embed_shape(prediction: Any, given: Any, options: Mapping[str, Any]) -> Any:
@@ -350,7 +350,7 @@ def _similarity(predictor: Predictor, given: Any) -> Any:
 
 
 def _similarity_settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {"pooling": options.get("pooling", "mean"), "normalise": True}
+    return {"normalize": True} | ({"pooling": options["pooling"]} if "pooling" in options else {})
 
 
 KINDS: dict[str, Kind] = {
@@ -376,7 +376,7 @@ KINDS: dict[str, Kind] = {
         "zero_shot", ("candidate_labels", "hypothesis_template", "multi_label"), _zero_shot_settings, _zero_shot_shape
     ),
     "fill-mask": Kind("fill", ("top_k", "targets"), _fill_settings, _fill_shape),
-    "feature-extraction": Kind("embed", ("pooling", "normalise"), _embed_settings, _embed_shape, "minilm-l6"),
+    "feature-extraction": Kind("embed", ("pooling", "normalize"), _embed_settings, _embed_shape, "minilm-l6"),
     "next-sentence-prediction": Kind("next_sentence", ("top_k",), _best, _classify_shape),
     "sentence-similarity": Kind("embed", ("pooling",), _similarity_settings, _embed_shape, "minilm-l6"),
 }

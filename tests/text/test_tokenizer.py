@@ -5,6 +5,7 @@ import pickle
 import shutil
 import unicodedata
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -489,6 +490,33 @@ def test_a_tokenizer_survives_pickling() -> None:
     assert same(again.encode(HARD[12], "x"), packaged("albert-base-v2").encode(HARD[12], "x"))
 
 
+def test_a_long_question_is_truncated_no_further_than_needed() -> None:
+    bert = packaged("bert-base-uncased")
+    (window,) = bert.windows([("who " * 300, "paris " * 100)], max_pieces=384, overlap=128, sliding=1)
+    assert len(window.ids) == 384
+    assert window.truncated == 300 + 100 - 381
+    assert (window.texts == 1).sum() == 100
+
+
+@pytest.mark.parametrize("sliding", [None, 0, 1])
+@pytest.mark.parametrize("question", [1, 15, 180, 600])
+@pytest.mark.parametrize("overlap", [0, 128, 200, 379])
+def test_any_stride_below_the_room_reads_the_whole_passage(question: int, overlap: int, sliding: Any) -> None:
+    bert = packaged("bert-base-uncased")
+    texts = ("who " * question, "paris " * 700)
+    windows = bert.windows([texts], max_pieces=384, overlap=overlap, sliding=sliding)
+    slides = 1 if sliding is None else sliding
+    seen = set()
+    for window in windows:
+        assert len(window.ids) == 384 or len(windows) == 1
+        own = int((window.texts == slides).sum())
+        assert 1 <= own <= 381
+        seen |= set(range(window.skipped, window.skipped + own))
+    assert seen == set(range((question, 700)[slides]))
+    steps = {b.skipped - a.skipped for a, b in pairwise(windows[:-1])}
+    assert len(steps) <= 1
+
+
 # --- other people's files ----------------------------------------------------------------------------------
 
 
@@ -771,6 +799,26 @@ def test_an_interrupt_is_not_taken_for_a_broken_file() -> None:
         raise KeyboardInterrupt
 
 
+def test_words_that_the_vocabulary_cannot_spell_are_counted() -> None:
+    bert = packaged("bert-base-uncased")
+    assert bert.unknown_words([]) == (0, 0)
+    assert bert.unknown_words(["", "  ", "[CLS] a cat"]) == (0, 3)
+    assert bert.unknown_words(["\u0e01" * 120, "https://" + "a" * 200, "ᚠᚢᚦ. ok ᚠᚢᚦ"]) == (4, 5)
+    assert packaged("roberta-base").unknown_words(["ᚠᚢᚦ " + "x" * 200]) == (0, 2)
+
+
+@pytest.mark.parametrize("name", ["bert-base-uncased", "roberta-base", "albert-base-v2"])
+@pytest.mark.parametrize(
+    "text", ["\ud83d", "a\udc00b", "\x00", "a\x00b", "[PAD][PAD]", "<s><pad></s>", "[SEP] a [CLS]", "\ufeff"]
+)
+def test_odd_characters_and_written_specials_are_read(name: str, text: str) -> None:
+    tokenizer = packaged(name)
+    for window in tokenizer.windows([(text,), (text, "b"), ("b", text)], max_pieces=16, overlap=2):
+        assert (window.offsets >= 0).all()
+        assert window.offsets.max() <= max(len(text), 1)
+        assert window.ids.max() < tokenizer.vocab_size
+
+
 # --- identity ----------------------------------------------------------------------------------------------
 
 
@@ -892,7 +940,7 @@ def test_an_id_outside_the_vocabulary_is_refused() -> None:
         (("a", "b"), 4, 0, r"max_pieces=4 leaves no room; the least is 5"),
         (("a",), 10, 8, r"overlap=8 must be from 0 to 7 if max_pieces=10"),
         (("a",), 10, -1, r"overlap=-1 must be"),
-        (("a", "b"), 10, 4, r"overlap=4 must be from 0 to 3 if max_pieces=10"),
+        (("a", "b"), 10, 6, r"overlap=6 must be from 0 to 5 if max_pieces=10"),
     ],
 )
 def test_options_without_room_are_refused(texts: tuple[str, ...], max_pieces: int, overlap: int, message: str) -> None:

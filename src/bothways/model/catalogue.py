@@ -8,21 +8,33 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from bothways.errors import CheckpointError, ModelNotFoundError
 from bothways.model.config import EncoderConfig
+from bothways.terminal import Reporter
 
-HUB_FILES = (
+HUB = "hf:"  # how the name of a model on the hub begins: hf:owner/name, or hf:owner/name@revision
+HUB_FILES = (  # no code, no pickles
     "config.json",
     "model.safetensors",
+    "model.safetensors.index.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
     "vocab.txt",
+    "bpe.codes",  # belongs to tokenizers that are refused
     "vocab.json",
     "merges.txt",
     "spiece.model",
+    "modules.json",
+    "*_Pooling/config.json",
+    "sentence_*_config.json",
+    "config_sentence_transformers.json",
 )
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]*\w")
+_SNAPSHOT = re.compile(r"models--.+?/snapshots/([0-9a-f]{40})(/|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +102,24 @@ CATALOGUE: dict[str, BaseModel] = {
 }
 
 
-def find_model(name: str | Path) -> Path:
-    """The directory that holds a model: `name` itself, an installed package, or a copy from the hub.
+def find_model(name: str | Path, *, offline: bool = False, reporter: Reporter | None = None) -> Path:
+    """The directory that holds a model: `name` itself, an installed package, or a copy from the Hugging Face hub.
 
-    Raises `ModelNotFoundError` that lists what was tried, `CheckpointError` where a known hash differs.
+    The hub is asked for a model of the catalogue that is not installed, and for `hf:owner/name`, or
+    `hf:owner/name@revision`; a line says so, with the revision (`hub_revision`). With `offline` it is not asked, and
+    its cache is used. A path that is not there never becomes a download.
+
+    Raises `ModelNotFoundError` that lists what was tried, `CheckpointError` if a known hash differs.
     """
+    reporter, asked = reporter or Reporter(quiet=True), str(name)
+    if asked.startswith(HUB):
+        hub, _, revision = asked.removeprefix(HUB).removeprefix("//").partition("@")
+        if not _HUB_NAME.fullmatch(hub):
+            raise ModelNotFoundError(f"no model {asked!r}: expected hf:owner/name, or hf:owner/name@revision")
+        found, reason = _announced(hub, revision, offline, reporter)
+        if found is None:
+            raise ModelNotFoundError(f"model {asked!r} not found; tried: hub {hub}: {reason}")
+        return found
     directory = Path(name)
     if directory.is_dir():
         return directory
@@ -102,24 +127,30 @@ def find_model(name: str | Path) -> Path:
         raise ModelNotFoundError(
             f"{name} is a file, expected the directory of a model (config.json beside its weights)"
         )
-    known = CATALOGUE.get(str(name))
-    if known is None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]*\w", str(name)):  # no owner/name of the hub
-        raise ModelNotFoundError(f"no model {str(name)!r}: not a directory here, and not one of {', '.join(CATALOGUE)}")
+    known = CATALOGUE.get(asked)
+    if known is None:
+        advice = f"; for a model on the Hugging Face hub write {HUB}{asked}" if _HUB_NAME.fullmatch(asked) else ""
+        raise ModelNotFoundError(
+            f"no model {asked!r}: not a directory here, and not one of {', '.join(CATALOGUE)}{advice}"
+        )
     tried = [f"directory {name}: not there"]
-    for package in known.packages if known else ():
+    for package in known.packages:
         found = _in_package(package)
         if found is not None:
-            return _verified(found, str(name), known)
-        tried.append(
-            f"package {package.split('/', maxsplit=1)[0]}: not installed"
-            + (f" ({known.install})" if known and known.install else "")
-        )
-    hub = known.hub if known else str(name)
-    found, reason = _from_hub(hub)
+            return _verified(found, asked, known)
+        install = f" ({known.install})" if known.install else ""
+        tried.append(f"package {package.split('/', maxsplit=1)[0]}: not installed{install}")
+    found, reason = _announced(known.hub, "", offline, reporter)
     if found is not None:
-        return _verified(found, str(name), known)
-    tried.append(f"hub {hub}: {reason}")
-    raise ModelNotFoundError(f"model {str(name)!r} not found; tried: " + "; ".join(tried))
+        return _verified(found, asked, known)
+    tried.append(f"hub {known.hub}: {reason}")
+    raise ModelNotFoundError(f"model {asked!r} not found; tried: " + "; ".join(tried))
+
+
+def hub_revision(directory: Path) -> str | None:
+    """The commit of the hub that a directory in its cache is a copy of, None for any other directory."""
+    found = _SNAPSHOT.search(directory.as_posix())
+    return None if found is None else found[1]
 
 
 def _in_package(package: str) -> Path | None:
@@ -129,23 +160,40 @@ def _in_package(package: str) -> Path | None:
     return next((Path(place) / folder for place in places if (Path(place) / folder).is_dir()), None)
 
 
-def _from_hub(name: str) -> tuple[Path | None, str]:
+def _announced(hub: str, revision: str, offline: bool, reporter: Reporter) -> tuple[Path | None, str]:
+    """`_from_hub`, and lines that say what is fetched and which revision it is."""
+    wanted: dict[str, Any] = {"revision": revision} if revision else {}
+    if offline:
+        wanted["local_files_only"] = True
+    else:
+        reporter.note(f"{hub}: fetching from the Hugging Face hub (huggingface.co) what is not in its cache here")
+    found, reason = _from_hub(hub, **wanted)
+    if found is not None:
+        reporter.note(f"{hub}: revision {hub_revision(found) or 'unknown'}, in {found}")
+    return found, reason
+
+
+def _from_hub(name: str, **wanted: Any) -> tuple[Path | None, str]:
     """A copy of the model's files from the hub or its cache, else the reason in a few words."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    # That of requests or of httpx, by the version of huggingface_hub.
+    http_error = cast("type[Exception]", HfHubHTTPError.__bases__[0])
     try:
-        return Path(snapshot_download(name, allow_patterns=list(HUB_FILES), etag_timeout=5)), ""
+        return Path(snapshot_download(name, allow_patterns=list(HUB_FILES), etag_timeout=5, **wanted)), ""
     except LocalEntryNotFoundError:
-        return None, "not reachable and not in the cache"
+        return None, "not in the cache" if "local_files_only" in wanted else "not reachable and not in the cache"
     except HfHubHTTPError as error:
         return None, str(error).splitlines()[0]
-    except OSError as error:
+    except HFValidationError as error:
+        return None, f"not a name of the hub ({str(error).splitlines()[0]})"
+    except (OSError, http_error) as error:
         return None, f"not reachable ({type(error).__name__})"
 
 
-def _verified(directory: Path, name: str, known: BaseModel | None) -> Path:
-    if known is None or known.sha256 is None:
+def _verified(directory: Path, name: str, known: BaseModel) -> Path:
+    if known.sha256 is None:
         return directory
     path = directory / "model.safetensors"
     if not path.is_file():

@@ -238,7 +238,9 @@ class EncoderConfig:
         """The config in a model directory, the raw JSON it came from, and the keys not understood."""
         path = directory / "config.json"
         if not path.is_file():
-            raise CheckpointError(f"{directory}: no config.json there; expected a model directory")
+            inside = [place.parent.name for place in sorted(directory.glob("*_Transformer/config.json"))]
+            advice = f"the encoder is in {directory / inside[0]}, give that" if inside else "expected a model directory"
+            raise CheckpointError(f"{directory}: no config.json there; {advice}")
         raw = read_json(path)
         config, unknown = cls.from_json(raw, where=str(path))
         return config, raw, unknown

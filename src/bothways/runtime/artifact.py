@@ -15,6 +15,7 @@ from bothways.model.families import ARCHITECTURES
 from bothways.runtime.exports import EXPORT, FOLDER, Export, header_of, sample_of, stamp_of
 from bothways.storage import write_text
 from bothways.tasks import TASKS, TRAINED, Task, Trainable, scored
+from bothways.text.sentence_transformers import SENTENCE_FILES
 from bothways.text.tokenizer import Tokenizer
 
 SETTINGS = "bothways.json"
@@ -59,7 +60,9 @@ class Artifact:
         own, facts = _own(directory, raw, tokenizer) if (directory / SETTINGS).is_file() else (None, {})
         if own is not None and task in TRAINED and task != own.name:
             raise OptionError(f"{directory} was fine-tuned for {own.name}, not for {task}")
-        made: Task = own if own is not None and task in (None, own.name) else _task_of(raw, config, directory, task)
+        made: Task = (
+            own if own is not None and task in (None, own.name) else _task_of(raw, config, directory, task, changes)
+        )
         made = made.changed(**(changes or {}))
         if made.max_pieces > config.max_pieces:
             raise OptionError(f"found windows of {made.max_pieces} pieces; the model reads at most {config.max_pieces}")
@@ -79,12 +82,12 @@ class Artifact:
     @staticmethod
     def stamps(directory: Path) -> dict[str, tuple[int, ...]]:
         """What changes whenever one of the files that a model is loaded from is written or replaced."""
-        names = ("config.json", SETTINGS, WEIGHTS, *_TOKENIZER, f"{FOLDER}/{EXPORT}")
+        names = ("config.json", SETTINGS, WEIGHTS, *_TOKENIZER, *SENTENCE_FILES, f"{FOLDER}/{EXPORT}")
         return {name: stamp_of(directory / name) for name in names if (directory / name).is_file()}
 
     def files(self) -> list[Path]:
         """The files that predicting needs besides the weights."""
-        names = ("config.json", SETTINGS, "tokenizer.json", "tokenizer_config.json")
+        names = ("config.json", SETTINGS, "tokenizer.json", "tokenizer_config.json", *SENTENCE_FILES)
         return [self.directory / name for name in names if (self.directory / name).is_file()]
 
     def _config_json(self) -> dict[str, Any]:
@@ -166,7 +169,13 @@ def _tokenizer_files(directory: Path) -> str:
     return digest.hexdigest()
 
 
-def _task_of(raw: dict[str, Any], config: EncoderConfig, directory: Path, task: str | None) -> Task:
+def _task_of(
+    raw: dict[str, Any],
+    config: EncoderConfig,
+    directory: Path,
+    task: str | None,
+    changes: Mapping[str, Any] | None = None,
+) -> Task:
     """The task of a directory that `transformers` wrote, from its config; or `task`, if its head can do that."""
     architecture = str((raw.get("architectures") or ["an encoder alone"])[0])
     heads = [head for head, ending in ARCHITECTURES.items() if architecture.endswith(ending) and ending != "Model"]
@@ -183,7 +192,10 @@ def _task_of(raw: dict[str, Any], config: EncoderConfig, directory: Path, task: 
             "finetune TASK TRAIN --base ...)"
         )
     max_pieces = min(512, config.max_pieces)
-    return TASKS[wanted].of_checkpoint(raw, max_pieces=max_pieces, overlap=max_pieces // 4)
+    beside: dict[str, Any] = {}
+    if wanted == "embed":  # a sentence-transformers directory says how its vectors are made
+        beside = {"directory": directory, "limit": config.max_pieces, "pooling": (changes or {}).get("pooling")}
+    return TASKS[wanted].of_checkpoint(raw, max_pieces=max_pieces, overlap=max_pieces // 4, **beside)
 
 
 def _json(value: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -18,6 +19,7 @@ from bothways.tasks.task import (
     how_read,
     owned,
 )
+from bothways.text.sentence_transformers import read_sentence_settings
 from bothways.text.tokenizer import Encoded, Tokenizer
 
 
@@ -42,15 +44,16 @@ class Embedded(Prediction):
 
 @dataclass(frozen=True, slots=True)
 class Embed(Task):
-    """A vector for each text, `pooling`: "mean" over its pieces, special ones included, "cls", the first piece,
-    "pooler", the first piece after the dense layer of pretraining; "none": (T, C), a vector for each piece.
+    """A vector for each text. `pooling`: "mean" over its tokens, special tokens included; "cls", the first token;
+    "pooler", the first token after the dense layer of pretraining; "none": (T, C), a vector for each token.
 
-    A long text's vector is the mean over its windows, each by its number of pieces.
+    `normalize` gives vectors of length 1. A long text is read in windows: the mean is over all of its tokens, each in
+    the window that shows most around it; of "cls" and "pooler", over its windows.
     """
 
     name = "embed"
     pooling: Literal["mean", "cls", "pooler", "none"] = "mean"
-    normalise: bool = False
+    normalize: bool = False
     max_pieces: int = 512
     overlap: int = 0
     long: Literal["window", "cut"] = "window"
@@ -61,25 +64,45 @@ class Embed(Task):
         return "pooled" if self.pooling == "pooler" else "hidden"
 
     @classmethod
-    def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
-        """Every encoder can."""
-        return cls(**(settings | {"overlap": 0}))
+    def of_checkpoint(
+        cls,
+        config: dict[str, Any],
+        *,
+        directory: Path | None = None,
+        limit: int | None = None,
+        pooling: str | None = None,
+        **settings: Any,
+    ) -> Self:
+        """Every encoder can; a `directory` of sentence-transformers says how.
+
+        `limit` is how many tokens the model reads at most, `pooling` what the user chose: tokens and "pooler" are the
+        encoder's own, whatever the directory says. Raises `CheckpointError` if its vectors cannot be computed here.
+        """
+        made = cls(**(settings | {"overlap": 0}))
+        if directory is None or pooling in ("none", "pooler"):
+            return made
+        if (found := read_sentence_settings(directory, pooling)) is None:
+            return made
+        most = limit or made.max_pieces
+        length = min(found.max_length or most, most)
+        return replace(made, pooling=found.pooling, normalize=found.normalize, max_pieces=length, long="cut")
 
     def failure(self, reason: str) -> Embedded:
         """No vector, and why."""
         return Embedded(np.zeros(0, np.float32), error=reason, windows=0)
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
-        """Each example's windows; all pieces are read for the mean, those that no other window shows better for
-        "none", else the first.
+        """Each example's windows. For "mean" and "none" every token is read once, in the window that shows most around
+        it, special tokens at both ends of the text; else the first token of each window.
         """
         windows = self.windows(examples, tokenizer)
-        if self.pooling == "mean":
-            return [replace(window, reads=np.arange(len(window.ids))) for window in windows]
-        if self.pooling != "none":
+        if self.pooling not in ("mean", "none"):
             return windows
         found = []
         for _, group in grouped(windows):
+            if len(group) == 1:
+                found.append(replace(group[0], reads=np.arange(len(group[0].ids))))
+                continue
             for window, own in owned(group, 0):
                 special = np.flatnonzero(window.texts < 0)
                 first = special[special < own.min(initial=len(window.ids))] if window is group[0] else special[:0]
@@ -98,11 +121,11 @@ class Embed(Task):
         windows: Sequence[Encoded],
         pieces: Pieces,
     ) -> Embedded:
-        """(C,) of each window of one example -> its vector; for "none" (K, C) -> (T, C)."""
+        """(C,) of each window of one example -> its vector, by the tokens read; for "none" (K, C) -> (T, C)."""
         if self.pooling == "none":
             vector = np.concatenate(parts)
         else:
-            vector = np.average(parts, axis=0, weights=[len(window.ids) for window in windows]).astype(np.float32)
-        if self.normalise:
+            vector = np.average(parts, axis=0, weights=[len(window.reads) for window in windows]).astype(np.float32)
+        if self.normalize:
             vector = vector / np.maximum(np.linalg.norm(vector, axis=-1, keepdims=True), 1e-12)
         return Embedded(vector, **how_read(windows))

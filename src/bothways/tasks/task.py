@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self, get_type_hints
 
 import numpy as np
 
-from bothways.errors import DataError, OptionError
+from bothways.errors import CheckpointError, DataError, OptionError
 from bothways.metrics import Scores
 from bothways.options import check_options
 from bothways.tasks.picture import Picture
@@ -24,6 +24,7 @@ Gold = str | tuple[Any, ...] | float
 
 LABEL_COLUMNS = ("label", "labels", "category", "class", "intent", "target", "sentiment", "gold_label")
 NUMBER_COLUMNS = ("score", "similarity")
+MOST_LABELS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,9 +292,39 @@ def _suits(value: Any, kind: Any) -> bool:
 
 
 def labels_in(config: dict[str, Any]) -> tuple[str, ...]:
-    """The labels that a `config.json` of `transformers` names, in their order."""
-    names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
-    return tuple(str(names[key]) for key in sorted(names, key=int))
+    """The labels that a `config.json` of `transformers` names, in their order; LABEL_0 ... if it gives their number.
+
+    Raises `CheckpointError` for names that do not belong to the numbers 0, 1, 2, ... one each.
+    """
+    names, number = config.get("id2label"), config.get("num_labels")
+    if not names:
+        number = config.get("_num_labels", 2) if number is None else number
+        if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MOST_LABELS:
+            raise CheckpointError(f"config.json: num_labels is {number!r}, expected a whole number from 1")
+        return tuple(f"LABEL_{place}" for place in range(number))
+    if isinstance(names, list):
+        names = {str(place): name for place, name in enumerate(names)}
+    if not isinstance(names, dict):
+        raise CheckpointError(f"config.json: id2label is {reprlib.repr(names)}, expected names by their numbers")
+    for place in range(len(names)):
+        if str(place) not in names:
+            keys = reprlib.repr(sorted(names))
+            raise CheckpointError(
+                f"config.json: id2label has the keys {keys}, expected 0 to {len(names) - 1}, each once"
+            )
+    found = tuple(names[str(place)] for place in range(len(names)))
+    for name in found:
+        if isinstance(name, list | dict | bool) or name is None:
+            raise CheckpointError(f"config.json: id2label has the name {name!r}, expected a text")
+    labels = tuple(map(str, found))
+    if len(set(labels)) < len(labels):
+        double = next(name for name in labels if labels.count(name) > 1)
+        raise CheckpointError(f"config.json: id2label names two outputs {double!r}; name each differently")
+    if number is not None and number != len(labels):
+        raise CheckpointError(
+            f"config.json: id2label names {len(labels)} labels, num_labels is {number!r}; correct one"
+        )
+    return labels
 
 
 def grouped(windows: Sequence[Encoded]) -> Iterator[tuple[int, list[Encoded]]]:

@@ -16,6 +16,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 from bothways.errors import CheckpointError
 from bothways.text.modelfiles import MOST_BYTES, read_json, read_text, refuse_pointer
+from bothways.text.sentence_transformers import lowercases
 from bothways.text.spiece import UNIGRAM, UNKNOWN, read_spiece
 
 USUAL: Final = {
@@ -109,6 +110,8 @@ def load_backend(directory: Path, config: Mapping[str, Any]) -> tokenizers.Token
             backend = _read_byte_level(path, directory / "merges.txt", config, names)
         else:
             backend = _read_unigram(path, config)
+    if lowercases(directory):
+        backend.normalizer = _lowercasing(backend.normalizer)
     _add_tokens(backend, added, _unnumbered(directory, config), str(directory))
     kept = {token.content for token in backend.get_added_tokens_decoder().values()} | set(chain(*USUAL.values()))
     for word in config.get("never_split") or ():
@@ -238,6 +241,16 @@ def _overrule(backend: tokenizers.Tokenizer, config: Mapping[str, Any]) -> token
     if isinstance(backend.model, models.BPE):
         backend.model.dropout = None  # else the same text gets other tokens at each call
     return backend
+
+
+def _lowercasing(rules: normalizers.Normalizer | None) -> normalizers.Normalizer:
+    """The rules for text that is lowercased before them; accents stay as without."""
+    if isinstance(rules, normalizers.BertNormalizer):
+        if rules.strip_accents is None:
+            rules.strip_accents = rules.lowercase
+        rules.lowercase = True
+        return rules
+    return normalizers.Lowercase() if rules is None else normalizers.Sequence([normalizers.Lowercase(), rules])
 
 
 def _switch(config: Mapping[str, Any], key: str, usual: bool) -> bool:

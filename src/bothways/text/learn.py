@@ -91,14 +91,14 @@ def learn_vocabulary(
     corpus = _survey([Path(file) for file in ([files] if isinstance(files, str | Path) else files)])
     out.mkdir(parents=True, exist_ok=True)  # before the long work: where it fails, nobody has waited for nothing
     text = f"{corpus.lines} lines ({corpus.counts.total()} characters)"
-    reporter.note(f"learning {size} pieces ({kind}, {'cased' if cased else 'uncased'}) from {text}")
+    reporter.say(f"learning {size} tokens ({kind}, {'cased' if cased else 'uncased'}) from {text}")
     names = {f"{role}_token": piece for role, piece in specials.items()}
     backend = learn(corpus, size, specials, names | {"do_lower_case": not cased, "keep_accents": cased})
     learned = Tokenizer(backend, names, where=str(out))
     learned.save(out)
     for name in {*FILES[2:], *OLDER_FILES} - set(older_files):  # of the vocabulary that was replaced
         (out / name).unlink(missing_ok=True)
-    reporter.note(f"{out}: {learned.vocab_size} pieces, learned in {clock(time.monotonic() - began)}")
+    reporter.say(f"{out}: {learned.vocab_size} tokens, learned in {clock(time.monotonic() - began)}")
     if learned.vocab_size < size:
         reporter.note(f"found {learned.vocab_size} pieces, wanted {size}: the corpus holds no more; give it more text")
     return learned

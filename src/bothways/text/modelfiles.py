@@ -43,15 +43,18 @@ def read_text(path: Path, most: int = MOST_BYTES) -> str:
 
 def read_json(path: Path, most: int = MOST_SETTINGS) -> dict[str, Any]:
     """The JSON object in a file, empty if there is no such file. Raises CheckpointError if it is damaged."""
-    if not path.is_file():
-        return {}
+    found = parse_json(path, most) if path.is_file() else {}
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, found a {type(found).__name__}")
+    return found
+
+
+def parse_json(path: Path, most: int = MOST_SETTINGS) -> Any:
+    """What a JSON file holds. Raises CheckpointError if it is damaged."""
     text = read_text(path, most)
     try:
-        found = json.loads(text)
+        return json.loads(text)
     except json.JSONDecodeError as problem:
         raise CheckpointError(f"{path}:{problem.lineno}: broken JSON ({problem.msg}); copy it again") from problem
     except (ValueError, RecursionError) as problem:  # a number of thousands of digits, brackets in brackets
         raise CheckpointError(f"{path}: broken JSON ({problem}); copy it again") from problem
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, found a {type(found).__name__}")
-    return found

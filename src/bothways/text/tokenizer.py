@@ -239,6 +239,21 @@ class Tokenizer:
         texts = (text,) if pair is None else (text, pair)
         return self.windows([texts], max_pieces=NO_LIMIT, overlap=0)[0]
 
+    def unknown_words(self, texts: Sequence[str]) -> tuple[int, int]:
+        """How many words of some texts the vocabulary cannot spell, and how many words there are.
+
+        Many unknown words mean a vocabulary of another language, or of a tokenizer with other rules; a run of more
+        than 100 characters without a space is one too (WordPiece).
+
+        >>> Tokenizer.packaged("bert-base-uncased").unknown_words(["a cat", "ᚠᚢᚦ " + "x" * 101])
+        (2, 4)
+        """
+        unknown = words = 0
+        for window in self.windows([(text,) for text in texts], max_pieces=NO_LIMIT, overlap=0):
+            unknown += len(np.unique(window.words[(window.ids == self.unk_id) & (window.words >= 0)]))
+            words += int(window.words.max(initial=-1)) + 1
+        return unknown, words
+
     def windows(
         self,
         examples: Sequence[Sequence[str]],
@@ -253,7 +268,8 @@ class Tokenizer:
         A window holds at most `max_pieces` pieces, specials included. A longer text is read in windows that
         are all full and share at least `overlap` pieces; the last is shifted back to end with the text. Of a
         pair, the text `sliding`, else the longer (the second, of equals), is windowed; the other stays whole, or
-        is cut to half of the room. `long="cut"` keeps the first window only. What no window shows is counted in
+        is truncated to half of the room, to what the windowed text leaves of it, or to what `overlap` and a step of
+        one token leave, whichever decides. `long="cut"` keeps the first window only. What no window shows is counted in
         `truncated`.
 
         Raises OptionError if `max_pieces` has no room for a piece of each text, or `overlap` leaves no step.
@@ -265,11 +281,10 @@ class Tokenizer:
             chosen[len(texts)].append(n)
         rooms = {size: max_pieces - (len(self._layouts[size]) - size) for size in chosen if chosen[size]}
         for size, room in rooms.items():
-            least = room - room // 2 * (size - 1)  # what is always left for the longer text
             if room < size:
                 raise OptionError(f"max_pieces={max_pieces} leaves no room; the least is {max_pieces - room + size}")
-            if not 0 <= overlap < least:
-                raise OptionError(f"overlap={overlap} must be from 0 to {least - 1} if max_pieces={max_pieces}")
+            if not 0 <= overlap <= room - size:  # there is a step, and a token of the other text
+                raise OptionError(f"overlap={overlap} must be from 0 to {room - size} if max_pieces={max_pieces}")
         if not rooms:
             return []
         number = {text: n for n, text in enumerate(dict.fromkeys(chain.from_iterable(examples)))}
@@ -395,18 +410,20 @@ def _lay(
         longer[:] = min(sliding, S - 1)
     most = count[np.arange(len(count)), longer]
     rest = count.sum(axis=1) - most
-    kept = np.where(most + rest <= room, rest, np.minimum(rest, room // 2))
+    share = min(room // 2, room - overlap - 1) if S > 1 else 0  # of the other text, if both are long
+    kept = np.minimum(rest, np.maximum(share, room - most))
     space = room - kept
     unseen = np.maximum(most - space, 0)
     if cut_long:
         further, truncated = np.zeros_like(unseen), rest - kept + unseen
     else:
-        further, truncated = -(-unseen // (space - overlap)), rest - kept
+        step = np.maximum(space - overlap, 1)
+        further, truncated = -(-unseen // step), rest - kept
     example = np.repeat(np.arange(len(sources)), further + 1)  # (W,)
     window = np.arange(len(example)) - np.repeat(np.cumsum(further + 1) - further - 1, further + 1)
 
     slides = (np.arange(S) == longer[:, None])[example]  # (W, S)
-    skipped = np.minimum(window * (space - overlap)[example], unseen[example])
+    skipped = np.minimum(window * np.maximum(space - overlap, 1)[example], unseen[example])
     first = cut.first[sources][example] + np.where(slides, skipped[:, None], 0)
     shown = np.where(slides, np.minimum(most, space)[example, None], kept[example, None])
 
