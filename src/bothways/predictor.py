@@ -267,6 +267,7 @@ def load(
     device: Device | None = None,
     threads: int | None = None,
     plan: Plan | None = None,
+    offline: bool = False,
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> Predictor:
@@ -277,6 +278,7 @@ def load(
     `engine` (onnxruntime, openvino, torch) and `precision` (int8, int8-static, bf16, fp32) say how to run it; without
     them, as `bothways tune` found best, else as `open_engine` says; `plan` says streams and batches too. `threads` is
     the number of cores to use (else all that this process may use), `device` "cuda" runs PyTorch on the GPU.
+    `offline` downloads nothing.
     `settings` change those of the task, such as `strategy`, `top_k` or `threshold`.
 
     Raises `CheckpointError` for a directory without a trained model, or one that is being replaced, `OptionError` for
@@ -284,12 +286,13 @@ def load(
     """
     from bothways.model.catalogue import find_model
 
-    found = find_model(directory)
+    reporter = reporter or Reporter(quiet=True)
+    found = find_model(directory, offline=offline, reporter=reporter)
     before = Artifact.stamps(found)
     artifact = Artifact.read(found, task, settings)
     opened = open_engine(
         artifact,
-        reporter or Reporter(quiet=True),
+        reporter,
         engine=engine,
         precision=precision,
         plan=plan,

@@ -60,8 +60,9 @@ class Artifact:
         own, facts = _own(directory, raw, tokenizer) if (directory / SETTINGS).is_file() else (None, {})
         if own is not None and task in TRAINED and task != own.name:
             raise OptionError(f"{directory} was fine-tuned for {own.name}, not for {task}")
-        fitted = own is not None and task in (None, own.name)
-        made: Task = own if own is not None and fitted else _task_of(raw, config, directory, task, changes)
+        made: Task = (
+            own if own is not None and task in (None, own.name) else _task_of(raw, config, directory, task, changes)
+        )
         made = made.changed(**(changes or {}))
         if made.max_pieces > config.max_pieces:
             raise OptionError(f"found windows of {made.max_pieces} pieces; the model reads at most {config.max_pieces}")
@@ -81,7 +82,7 @@ class Artifact:
     @staticmethod
     def stamps(directory: Path) -> dict[str, tuple[int, ...]]:
         """What changes whenever one of the files that a model is loaded from is written or replaced."""
-        names = ("config.json", SETTINGS, WEIGHTS, *_TOKENIZER, f"{FOLDER}/{EXPORT}")
+        names = ("config.json", SETTINGS, WEIGHTS, *_TOKENIZER, *SENTENCE_FILES, f"{FOLDER}/{EXPORT}")
         return {name: stamp_of(directory / name) for name in names if (directory / name).is_file()}
 
     def files(self) -> list[Path]:
