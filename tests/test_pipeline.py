@@ -729,7 +729,7 @@ def test_a_text_of_numpy_or_pyarrow_is_one_text(models, inputs):
 @pytest.mark.parametrize("inputs", [None, 5, b"text", float("nan"), object()])
 def test_what_is_no_text_is_refused(models, inputs):
     for name, model in (("ner", "tag"), ("fill-mask", "fill")):
-        with pytest.raises(OptionError, match=f"found .* as the input of .*, expected texts"):
+        with pytest.raises(OptionError, match=r"found .* as the input of .*, expected texts"):
             pipeline(name, models[model])(inputs)
 
 
@@ -870,7 +870,7 @@ def test_what_chooses_the_engine_is_refused_for_a_loaded_model_and_its_reporter_
 def test_a_model_object_of_transformers_is_refused_with_what_to_do(models):
     model = transformers.BertForTokenClassification.from_pretrained(models["tag"])
     with pytest.raises(
-        OptionError, match="model is a BertForTokenClassification, expected a directory.*save_pretrained"
+        OptionError, match=r"model is a BertForTokenClassification, expected a directory.*save_pretrained"
     ):
         pipeline("ner", model)
 
