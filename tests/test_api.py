@@ -31,12 +31,13 @@ def test_type_checkers_see_the_same_names():
     tree = ast.parse(Path(bothways.__file__).read_text(encoding="utf-8"))
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
     seen = {
-        alias.asname: (node.module, alias.name)
+        alias.asname or alias.name: (node.module, alias.name)
         for node in block.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
     assert seen == bothways._PLACES
+    assert bothways.__all__ == sorted(bothways._PLACES)
 
 
 def test_a_name_that_is_not_there_is_said():

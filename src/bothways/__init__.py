@@ -6,22 +6,36 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bothways.jobs.export import export as export
+    from bothways.jobs.export import export
     from bothways.jobs.export import tune_model as tune
-    from bothways.jobs.finetune import finetune as finetune
+    from bothways.jobs.finetune import finetune
     from bothways.jobs.judge import compare_models as compare
-    from bothways.jobs.judge import evaluate as evaluate
-    from bothways.jobs.pretrain import pretrain as pretrain
-    from bothways.pipelines import pipeline as pipeline
-    from bothways.predictor import Predictor as Predictor
-    from bothways.predictor import load as load
-    from bothways.runtime.exports import Plan as Plan
-    from bothways.text.files import Columns as Columns
-    from bothways.text.learn import learn_vocabulary as learn_vocabulary
-    from bothways.training.recipe import PretrainRecipe as PretrainRecipe
-    from bothways.training.recipe import Recipe as Recipe
+    from bothways.jobs.judge import evaluate
+    from bothways.jobs.pretrain import pretrain
+    from bothways.pipelines import pipeline
+    from bothways.predictor import Predictor, load
+    from bothways.runtime.exports import Plan
+    from bothways.text.files import Columns
+    from bothways.text.learn import learn_vocabulary
+    from bothways.training.recipe import PretrainRecipe, Recipe
 
 __version__ = "0.1.0"
+__all__ = [  # written out for type checkers; a test holds it against _PLACES
+    "Columns",
+    "Plan",
+    "Predictor",
+    "PretrainRecipe",
+    "Recipe",
+    "compare",
+    "evaluate",
+    "export",
+    "finetune",
+    "learn_vocabulary",
+    "load",
+    "pipeline",
+    "pretrain",
+    "tune",
+]
 _PLACES = {  # each public name, its module and its name there
     "Columns": ("bothways.text.files", "Columns"),
     "Plan": ("bothways.runtime.exports", "Plan"),
@@ -38,7 +52,6 @@ _PLACES = {  # each public name, its module and its name there
     "pretrain": ("bothways.jobs.pretrain", "pretrain"),
     "tune": ("bothways.jobs.export", "tune_model"),
 }
-__all__ = list(_PLACES)
 
 
 def __getattr__(name: str) -> Any:

@@ -394,9 +394,9 @@ def _whole(options: Options, name: str, least: int, usual: int | None = None) ->
     return number
 
 
-def _yes(options: Options, name: str) -> bool:
+def _yes(options: Options, name: str, usual: bool = False) -> bool:
     """An option that is True or False."""
-    value = options[name]
+    value = options.get(name, usual)
     if not isinstance(value, bool | np.bool_):
         raise OptionError(f"{name} is {value!r}, expected True or False")
     return bool(value)
@@ -405,11 +405,10 @@ def _yes(options: Options, name: str) -> bool:
 def _choice(options: Options, name: str, choices: Iterable[str], usual: str) -> str:
     """An option that is one of a few words, or the enum of transformers for it."""
     value = options.get(name, usual)
-    word = getattr(value, "value", value)
-    word = word.lower() if isinstance(word, str) else word
+    word = str(getattr(value, "value", value)).lower()
     if word not in choices:
         raise OptionError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
-    return str(word)
+    return word
 
 
 def _several(name: str, value: Any) -> list[Any]:
@@ -471,7 +470,7 @@ def _tag_shape(prediction: Any, given: Any, options: Options) -> Any:
 
 def _answer_settings(options: Options, task: Task) -> dict[str, Any]:
     settings = {"top_k": _whole(options, "top_k", 1, 1), "longest": _whole(options, "max_answer_len", 1, 15)}
-    settings["align"] = _yes({"align_to_words": True} | options, "align_to_words")
+    settings["align"] = _yes(options, "align_to_words", True)
     if "handle_impossible_answer" in options:
         settings["empty"] = _yes(options, "handle_impossible_answer")
     return settings
@@ -587,7 +586,7 @@ def _embed_settings(options: Options, task: Any) -> dict[str, Any]:
     pooling = options.get("pooling", "none")
     settings = _cut(options) | {"pooling": pooling}
     if "normalize" in options or pooling == "none":
-        settings["normalize"] = _yes({"normalize": False} | options, "normalize")
+        settings["normalize"] = _yes(options, "normalize")
     return settings
 
 
