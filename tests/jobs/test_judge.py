@@ -5,7 +5,6 @@ import re
 
 import numpy as np
 import pytest
-from tests.tiny import GOOD, ROWS, write_csv, write_trained
 
 from bothways.errors import DataError, OptionError
 from bothways.jobs.judge import compare_models, evaluate
@@ -17,6 +16,7 @@ from bothways.tasks.answer import Answered
 from bothways.tasks.classify import Labelled
 from bothways.tasks.tag import Tagged
 from bothways.text.files import Columns
+from tests.tiny import GOOD, ROWS, write_csv, write_trained
 
 
 @pytest.fixture(scope="module")
