@@ -425,7 +425,9 @@ def test_sentences_of_a_column_file_carry_the_line_of_their_first_word(tmp_path)
 def test_standard_input_with_words_and_tags_is_not_running_text(monkeypatch, first):
     content = f"{first}slept O\n\nvitamin B-12\n"
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
-    with pytest.raises(DataError, match=r"standard input:1: found .* looks like a word with its tag; .*--format conll"):
+    with pytest.raises(
+        DataError, match=r"standard input:1: found .* looks like a word with its tag; .*--input-format conll"
+    ):
         list(Tag.inputs("-", Columns()))
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
     found = [one.texts[0] for one in Tag.inputs("-", Columns(format="txt"))]

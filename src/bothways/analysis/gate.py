@@ -60,7 +60,8 @@ def export_judged(
     export = export.with_graph(form, graph)
     export.write()
     state = "accepted" if graph.rejected is None else f"REJECTED: {graph.rejected}"
-    reporter.note(f"{form} graph {state} ({graph.measured()})")
+    tell = reporter.say if graph.rejected is None else reporter.note
+    tell(f"{form} graph {state} ({graph.measured()})")
     return export
 
 

@@ -92,6 +92,7 @@ class Layout:
     def kept(self, row: Mapping[str, Any], taken: Iterable[str]) -> dict[str, str]:
         """The name of each kept column of a row -> its name beside the keys `taken`, which are ours.
 
+        >>> from bothways.tasks import Classify
         >>> Layout(Classify(("a", "b")), keep=("id", "label")).kept({"id": 1, "label": "a"}, ["label", "score"])
         {'id': 'id', 'label': 'input_label'}
         """
@@ -225,7 +226,7 @@ def write_parquet(answers: Iterable[Answer], layout: Layout, file: Any, name: st
         import pyarrow as arrow
         import pyarrow.parquet as parquet
     except ImportError as problem:
-        raise MissingDependencyError(f"{name}: needs pyarrow: pip install pyarrow") from problem
+        raise MissingDependencyError(f"{name}: needs pyarrow: pip install 'bothways[parquet]'") from problem
     schema: Any = None
     writer: Any = None
     group: list[dict[str, Any]] = []

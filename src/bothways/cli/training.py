@@ -61,8 +61,6 @@ def finetune_command(
 
     reporter = Reporter()
     seconds = None if time_budget is None else parse_seconds(time_budget)
-    if seconds is not None and recipe.epochs != Recipe().epochs:
-        reporter.note(f"--time-budget {time_budget} decides when training ends; --epochs {recipe.epochs:g} is not used")
     run = finetune(
         task_name(task),
         train,
@@ -146,8 +144,6 @@ def pretrain_command(
 
     reporter = Reporter()
     seconds = None if time_budget is None else parse_seconds(time_budget)
-    if seconds is not None and recipe.steps != PretrainRecipe().steps:
-        reporter.note(f"--time-budget {time_budget} decides when training ends; --steps {recipe.steps} is not used")
     run = pretrain(
         corpus,
         out=out,

@@ -96,7 +96,7 @@ def finetune(
     recipe, columns = options_from(options, recipe or Recipe(), columns or Columns(), also=also)
     assert isinstance(recipe, Recipe)
     assert isinstance(columns, Columns)
-    reporter, out = reporter or Reporter(quiet=True), Path(out)
+    reporter, out = reporter or Reporter(), Path(out)
     _check_extras()
     if task not in TRAINED:
         raise OptionError(f"task {task!r} is not one of {', '.join(TRAINED)}")

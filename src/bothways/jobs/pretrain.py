@@ -92,7 +92,7 @@ def pretrain(
     also = ("out", "vocab", "size", "base", "shards", "time_budget", "resume", "overwrite", "reporter")
     (recipe,) = options_from(options, recipe or PretrainRecipe(), also=also)
     assert isinstance(recipe, PretrainRecipe)
-    reporter, out = reporter or Reporter(quiet=True), Path(out)
+    reporter, out = reporter or Reporter(), Path(out)
     for name in ("torch", "matplotlib", "jinja2"):
         if importlib.util.find_spec(name) is None:
             raise MissingDependencyError(f"pretraining needs {name}, which is not here: pip install 'bothways[train]'")

@@ -191,7 +191,7 @@ def open_engine(
     if best.engine == "torch":
         from bothways.model.engine import open_torch_engine
 
-        return open_torch_engine(
+        opened = open_torch_engine(
             artifact.directory,
             artifact.task.head,
             artifact.task.outputs,
@@ -200,6 +200,11 @@ def open_engine(
             device=device or "auto",
             threads=threads,
         )
+        if export is None and wanted == (None, None):  # said when the weights are known to be good
+            reporter.note(
+                f"no ONNX model for {artifact.task.name} in {artifact.directory}: PyTorch runs it, more slowly"
+            )
+        return opened
     assert export is not None
     pad_id = artifact.config.pad_token_id
     numbers: dict[str, Any] = {"streams": best.streams, "max_tokens": best.max_tokens, "threads": threads}
@@ -219,8 +224,6 @@ def choose(
     plans = _plans(artifact, export, reporter, engine, precision)
     if not plans:
         raise _nothing_fits(artifact, export, reason, engine, precision)
-    if plans[0].engine == "torch" and export is None and engine is None and precision is None:
-        reporter.note(f"no graph for {artifact.task.name} in {artifact.directory}, so PyTorch runs it, more slowly")
     return export, plans[0]
 
 

@@ -204,7 +204,7 @@ def format_of(name: str, wanted: Format | None = None) -> Format:
     known = ", ".join([*TABLES, *RECORDS])
     raise DataError(
         f"{name}: unknown suffix {suffix!r}; expected one of {known}, or one of them with .gz or .xz; "
-        "or name the format (--format, Columns(format=...))"
+        "or name the format (--input-format, Columns(format=...))"
     )
 
 
@@ -417,8 +417,8 @@ def _told_apart(lines: Iterator[Line], settings: _Settings) -> Iterator[Line]:
     if kind:
         found = reprlib.repr(without_end(first.text))
         raise DataError(
-            f"{settings.name}:1: found {found}, which looks like {kind}; name the format (--format {kind}, or "
-            "--format txt for a text a line)"
+            f"{settings.name}:1: found {found}, which looks like {kind}; name the format (--input-format {kind}, or "
+            "--input-format txt for a text a line)"
         )
     yield from chain([first], lines)
 
@@ -514,7 +514,7 @@ def _tsv_records(lines: Iterator[Line], settings: _Settings) -> Iterator[Record]
             told = True
             _LOG.warning(
                 "%s:%d: a cell is in quotes, with doubled quotes inside; in TSV quotes are part of the text: if "
-                "Excel or pandas wrote this file, give --format csv --delimiter '\\t'",
+                "Excel or pandas wrote this file, give --input-format csv --delimiter '\\t'",
                 settings.name,
                 line.number,
             )
@@ -678,7 +678,7 @@ def _parquet_rows(file: IO[bytes], settings: _Settings) -> Iterator[Row]:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
     except ImportError as problem:
-        raise MissingDependencyError(f"{settings.name}: needs pyarrow: pip install 'bothways[train]'") from problem
+        raise MissingDependencyError(f"{settings.name}: needs pyarrow: pip install 'bothways[parquet]'") from problem
     number = 0
     # Parquet is read from its end, which a pipe or a packed file cannot give without reading it all.
     whole = not isinstance(file, io.BufferedReader) or isinstance(file.raw, _Bounded) or not file.seekable()

@@ -80,7 +80,7 @@ def learn_vocabulary(
     alphabet exceed, for an `out` that holds something, and for bpe without case. Sources: Schuster and Nakajima 2012,
     Wu et al. 2016 (WordPiece); Sennrich et al. 2016, Radford et al. 2019 (byte-level BPE); Kudo 2018 (Unigram).
     """
-    reporter, out, began = reporter or Reporter(quiet=True), Path(out), time.monotonic()
+    reporter, out, began = reporter or Reporter(), Path(out), time.monotonic()
     if kind not in KINDS:
         raise OptionError(f"kind {kind!r} is not one of {', '.join(KINDS)}")
     learn, specials, usual, older_files = KINDS[kind]

@@ -157,7 +157,7 @@ class PretrainRecipe:
 def schedule(share: float, warmup: float) -> float:
     """The factor on the peak learning rate after a share of the run: up to 1 in `warmup`, then down to 0.
 
-    >>> [schedule(share, 0.1) for share in (0.05, 0.1, 0.55, 1.0)]
+    >>> [round(schedule(share, 0.1), 6) for share in (0.05, 0.1, 0.55, 1.0)]
     [0.5, 1.0, 0.5, 0.0]
     """
     if share < warmup:
