@@ -107,8 +107,8 @@ def _not_columns(rows: Iterator[Row]) -> Iterator[Row]:
         text = str(row.values.get("text", ""))
         if number == 0 and begins_columns(text):
             raise DataError(
-                f"{row.where}: found {text!r}, which looks like a word with its tag; name the format (--input-format conll, "
-                "or --input-format txt for a text a line)"
+                f"{row.where}: found {text!r}, which looks like a word with its tag; name the format "
+                "(--input-format conll, or --input-format txt for a text a line)"
             )
         yield row
 
