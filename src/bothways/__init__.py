@@ -1,4 +1,4 @@
-"""BERT and its family: text file in, trustworthy model out, answers served."""
+"""Fine-tune, evaluate and run BERT-family models."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bothways.errors import BothwaysError, CheckpointError, DataError, OptionError
     from bothways.jobs.export import export
     from bothways.jobs.export import tune_model as tune
     from bothways.jobs.finetune import finetune
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [  # written out for type checkers; a test holds it against _PLACES
+    "BothwaysError",
+    "CheckpointError",
     "Columns",
+    "DataError",
+    "OptionError",
     "Plan",
     "Predictor",
     "PretrainRecipe",
@@ -37,7 +42,11 @@ __all__ = [  # written out for type checkers; a test holds it against _PLACES
     "tune",
 ]
 _PLACES = {  # each public name, its module and its name there
+    "BothwaysError": ("bothways.errors", "BothwaysError"),
+    "CheckpointError": ("bothways.errors", "CheckpointError"),
     "Columns": ("bothways.text.files", "Columns"),
+    "DataError": ("bothways.errors", "DataError"),
+    "OptionError": ("bothways.errors", "OptionError"),
     "Plan": ("bothways.runtime.exports", "Plan"),
     "Predictor": ("bothways.predictor", "Predictor"),
     "PretrainRecipe": ("bothways.training.recipe", "PretrainRecipe"),
@@ -64,4 +73,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """The public names, for completion, though they are not imported yet."""
-    return sorted([*_PLACES, *(name for name in globals() if not name.startswith("_") or name.endswith("__"))])
+    return sorted([*__all__, *(name for name in globals() if name.endswith("__"))])
