@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from bothways.tasks import Classify, Pairs
+from bothways.tasks import Answer, Classify, Pairs, Tag
 from bothways.text.files import RECORDS, TABLES, Columns
 
 PAGE = (Path(__file__).parents[1] / "docs" / "input.md").read_text(encoding="utf-8")
-FILES = dict(re.findall(r"^```\w+ (\S+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
+BLOCK = re.compile(r'^```\w+ title="(.*?)"(?: columns="(\d),(\d)")?\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 TEXTS = ("great film, well acted", "dull")
 NO = 'She said "no".'
 TOPICS = [("arts, culture", "news"), ()]
@@ -24,10 +24,23 @@ EXPECTED = {
     "topics.jsonl": (Classify, {}, ("The museum reopens", "Hello"), TOPICS),
     "topics.csv": (Classify, {"separator": ","}, ("The museum reopens", "Hello"), TOPICS),
 }
+TAGS = {("B-PER", "I-PER", "O"), ("B-ORG", "I-ORG", "O"), ("B-PER", "O")}
+
+
+def blocks(heading: str) -> list[tuple[str, str, str, str]]:
+    """(name, word column, tag column, content) of the examples under a heading."""
+    return BLOCK.findall(PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0])
+
+
+WORDS_AND_TAGS = blocks("Words and tags")
+QUESTIONS = blocks("Questions and answers")
+FILES = {name: content for name, _, _, content in BLOCK.findall(PAGE)}
 
 
 def test_every_example_of_the_page_is_expected_here():
-    assert set(FILES) == {*EXPECTED, "texts.txt", "sources.py"}
+    assert len(WORDS_AND_TAGS) >= 10
+    assert len(QUESTIONS) >= 4
+    assert set(FILES) - {name for name, *_ in WORDS_AND_TAGS + QUESTIONS} == {*EXPECTED, "texts.txt", "sources.py"}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -52,6 +65,26 @@ def test_sources_in_memory_are_read_as_the_page_says():
     for name in ("rows", "frame", "table", "dataset", "generator"):
         found = Classify.read(names[name], Columns())
         assert [(one.texts[0], one.gold) for one in found] == [("great film", "good"), ("dull", "bad")]
+
+
+@pytest.mark.parametrize(("name", "word", "tag", "content"), WORDS_AND_TAGS)
+def test_examples_of_words_and_tags_are_read(tmp_path, name, word, tag, content):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    columns = Columns(text_column=word or None, label_column=tag or None)
+    examples = Tag.read(str(tmp_path / name), columns)
+    assert examples[0].gold in TAGS
+    inputs = list(Tag.inputs(str(tmp_path / name), columns))
+    assert [(one.texts, one.error) for one in inputs] == [(one.texts, None) for one in examples]
+
+
+@pytest.mark.parametrize(("name", "word", "tag", "content"), QUESTIONS)
+def test_examples_of_questions_are_read(tmp_path, name, word, tag, content):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    first, second = Answer.read(str(tmp_path / name), Columns())
+    assert [(one.text, one.start) for one in first.gold] == [("Ann", 0)]
+    assert second.gold == ()
+    inputs = list(Answer.inputs(str(tmp_path / name), Columns()))
+    assert [one.texts for one in inputs] == [first.texts, second.texts]
 
 
 def test_every_suffix_and_usual_name_is_on_the_page():
