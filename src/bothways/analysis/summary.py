@@ -34,10 +34,15 @@ def report_of(
     """A report about the last row of a comparison."""
     task, model = comparison.task, comparison.rows[-1]
     wrong = [
-        Mistake(" / ".join(example.texts), task.written(example), *prediction.said(), prediction.picture(example))
+        (example, prediction)
         for example, prediction in zip(examples, model.predictions, strict=True)
         if task.loss != "regression" and example.gold is not None and prediction.error is None
         if not task.right(prediction, example.gold)
+    ]
+    wrong = sorted(wrong, key=lambda pair: -pair[1].said()[1])[:MOST_MISTAKES]  # a picture may hold thousands of bars
+    mistakes = [
+        Mistake(" / ".join(example.texts), task.written(example), *prediction.said(), prediction.picture(example))
+        for example, prediction in wrong
     ]
     measured = [("Measured with", model.engine)] if model.engine else []
     return Report(
@@ -62,7 +67,7 @@ def report_of(
         losses=losses,
         dev={task.headline: dev},
         scores=model.scores,
-        mistakes=sorted(wrong, key=lambda mistake: -mistake.score)[:MOST_MISTAKES],
+        mistakes=mistakes,
         lengths=lengths,
     )
 
