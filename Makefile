@@ -15,7 +15,7 @@ demo: $(VENV)/train-installed
 	@echo "The report is $(DEMO)/report.html; open it in a browser."
 
 test: $(VENV)/dev-installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # What production installs: no PyTorch. A model that the other environment trained predicts there.
 core: $(VENV)/dev-installed
