@@ -850,7 +850,11 @@ def test_old_options_of_transformers_4_keep_their_meaning(models, caplog):
     ner = pipeline("ner", models["tag"], precision="fp32")
     same(ner(RAW, grouped_entities=True), ner(RAW, aggregation_strategy="simple"))
     ask = pipeline("question-answering", models["answer"], topk=2)
-    assert len(ask("Who?", "Elon Musk founded Tesla")) == 2
+    question = {"question": "Who?", "context": "Elon Musk founded Tesla"}
+    same(ask(data=question), ask(X=question))
+    assert len(ask(data=question)) == 2
+    choose = pipeline("zero-shot-classification", models["nli"], precision="fp32")
+    same(choose(RAW[0], ["a", "b"], multi_class=True), choose(RAW[0], ["a", "b"], multi_label=True))
     assert {line.partition("=")[0] for line in notes(caplog)} == set(_OLD)
 
 

@@ -12,6 +12,8 @@ import pytest
 
 import bothways
 from bothways import cli
+from bothways.cli.predicting import number_of
+from bothways.text.files import Columns
 from tests.cli.conftest import process, worker
 from tests.tiny import ROWS
 
@@ -91,6 +93,12 @@ def test_a_blank_line_is_a_row_with_an_error_and_the_status_is_0(model, tmp_path
     assert "1 of 3 rows has an error" in captured.err
 
 
+def test_rows_are_counted_by_lines_where_there_are_lines():
+    for names, counted in ((["a.conll"], "line"), (["a"], "line"), (["a.csv", "b.json"], "row"), ([], "")):
+        assert number_of(names, Columns()) == counted
+    assert number_of(["a"], Columns(format="parquet")) == "row"
+
+
 def test_a_broken_row_is_an_error_in_its_place(model, tmp_path, capsys):
     source = write(tmp_path / "in.jsonl", '{"text": "great film"}\n{"text": \n{"text": "dull film"}\n')
     answers = predicted(capsys, ["predict", model, "--input", source, "--keep", "all"])
@@ -103,7 +111,7 @@ def test_a_file_without_rows_gives_an_output_without_rows(model, tmp_path, capsy
     source = write(tmp_path / "in.csv", "id,text\n")
     assert predicted(capsys, ["predict", model, "--input", source]) == []
     assert run(["predict", model, "--input", source, "--keep", "id", "--output", tmp_path / "out.csv"]) == 0
-    assert (tmp_path / "out.csv").read_text().startswith("id,text,second_text,answer")
+    assert (tmp_path / "out.csv").read_text().startswith("line,id,text,second_text,answer")
 
 
 # What ties an answer to its input
@@ -366,6 +374,10 @@ def test_settings_of_the_task_can_be_given(model, capsys):
     options = ["--task", "feature-extraction", "--pooling", "cls", "--normalize"]
     (vector,) = predicted(capsys, ["predict", model, "great film", *options])
     assert sum(number * number for number in vector["embedding"]) == pytest.approx(1.0)
+
+
+def test_a_threshold_without_effect_is_refused(model, capsys):
+    assert "--threshold is for multi-label" in refused(capsys, ["predict", model, "a", "--threshold", "0.3"])
 
 
 def test_several_answers_are_given_if_asked_for(answerer, capsys):

@@ -412,7 +412,7 @@ def test_damaged_parquet_pages_are_an_error(write):
 def test_parquet_without_pyarrow_names_the_command(write, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(MissingDependencyError, match=r"^a\.parquet: needs pyarrow: pip install 'bothways\[train\]'"):
+    with pytest.raises(MissingDependencyError, match=r"^a\.parquet: needs pyarrow: pip install 'bothways\[parquet\]'"):
         values(write("a.parquet", "PAR1"))
 
 

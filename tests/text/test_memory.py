@@ -68,7 +68,9 @@ def test_a_data_frame_is_read_row_by_row():
 
 def test_a_table_of_pyarrow_is_read_row_by_row():
     arrow = pytest.importorskip("pyarrow")
-    assert values(arrow.Table.from_pylist(ROWS)) == ROWS
+    assert values(arrow.Table.from_pylist(ROWS)) == values(arrow.RecordBatch.from_pylist(ROWS)) == ROWS
+    for texts in (arrow.array(["a"]), arrow.chunked_array([["a"]])):
+        assert answers(texts) == [(1, {"text": "a"}, None)]
 
 
 def test_a_data_set_is_the_same_in_every_format():

@@ -179,7 +179,8 @@ def table(answers: Iterable[Answer], layout: Layout, *, form: Form, to_terminal:
         waiting.clear()
     if kept is None:
         if not waiting:
-            yield _line([*(name for name in layout.keep if name != "all"), *own], form)
+            origin = [*(["file"] if layout.files else []), *filter(None, [layout.number])]
+            yield _line([*origin, *(name for name in layout.keep if name != "all"), *own], form)
             return
         yield _line([*layout.origin(waiting[0]), *own], form)
         for one in waiting:
