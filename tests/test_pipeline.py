@@ -304,7 +304,7 @@ def test_streams_give_what_lists_give_and_read_no_more_than_they_need(models, na
     same(list(stream), pipe(inputs), 1e-2)
 
 
-HOSTILE = ["", "   ", "👩‍👩‍👧", "x" * 100_000, "שלום עולם", "a\0b", "\ud800", "word " * 20_000]
+HOSTILE = ["", "   ", "👩‍👩‍👧", "x" * 100_000, "שלום עולם", "a\0b", "\ud800", "word " * 3_000]
 
 
 @pytest.mark.parametrize("name", ["classify", "tag", "answer", "fill", "nli", "embed", "next"])
@@ -320,7 +320,7 @@ def test_no_text_stops_the_others(models, name):
     assert errors[2:] == [None] * 6
     if name != "next":  # of a pair, one text may be empty
         assert all("empty" in error for error in errors[:2])
-    assert found[-1].windows > 100
+    assert found[-1].windows > 20
     assert found[-1].truncated == 0
     for one in found:
         written = json.loads(json.dumps(one.as_json(every_score=True)))
@@ -380,7 +380,7 @@ def test_an_untrained_head_does_not_answer(tmp_path):
         pipeline("ner", write_base(tmp_path / "base"))
 
 
-LONG = "word " * 20_000
+LONG = "word " * 3_000
 PIPELINES = {
     "text-classification": ("classify", {}, [LONG, "", "a"]),
     "token-classification": ("tag", {}, [LONG, "", "a"]),
@@ -401,7 +401,7 @@ PIPELINES = {
 def test_results_say_how_much_was_read_and_why_nothing_was(models, name):
     model, options, inputs = PIPELINES[name]
     long, empty, short = pipeline(name, models[model])(inputs, **options)
-    assert (long.windows > 100, long.truncated, long.error) == (True, 0, None)
+    assert (long.windows > 20, long.truncated, long.error) == (True, 0, None)
     assert "empty" in empty.error or "no mask" in empty.error
     assert (short.windows, short.error) == (1, None)
 

@@ -149,7 +149,7 @@ def predict_command(
     settings = given(labels=labels_given(labels), template=template, threshold=threshold, pooling=pooling)
     settings |= given(strategy=aggregation_strategy, max_pieces=max_length, overlap=stride)
     settings |= given(engine=engine, precision=precision, threads=threads, device=device, offline=offline)
-    settings |= {"normalise": normalize} if normalize is not None else {}
+    settings |= {"normalize": normalize} if normalize is not None else {}
     settings |= {"long": "cut"} if truncate else {}
     if max_length is not None and stride is None:
         settings["overlap"] = max_length // 4
