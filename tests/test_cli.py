@@ -474,7 +474,8 @@ def test_a_model_of_pairs_that_transformers_wrote_needs_to_be_called_one(model, 
     (copy / "bothways.json").unlink()
     (answer,) = predicted(capsys, ["predict", copy, "a film", "--pair", "great", "--task", "pairs"])
     assert answer["label"] in ("bad", "good")
-    assert "expected a text for the task classify (the task pairs reads two)" in refused(capsys, ["predict", copy, "a film", "--pair", "great", "--engine", "torch"])
+    refusal = refused(capsys, ["predict", copy, "a film", "--pair", "great", "--engine", "torch"])
+    assert "expected a text for the task classify (the task pairs reads two)" in refusal
     assert "was fine-tuned for classify, not for pairs" in refused(capsys, ["predict", model, "a", "--task", "pairs"])
 
 

@@ -113,7 +113,9 @@ def test_what_is_no_label_is_refused(label, message):
 
 @pytest.mark.parametrize("labels", [("3,5", "4"), ("27", "4,27"), ("1", "1,000"), ("1,5", "2,0")])
 def test_numbers_with_a_comma_are_neither_classes_nor_guessed(labels):
-    refused(r"^row \d: the label '.*,.*' in column 'label' is a number with a comma.*--separator.*--kind single", *labels)
+    refused(
+        r"^row \d: the label '.*,.*' in column 'label' is a number with a comma.*--separator.*--kind single", *labels
+    )
     assert golds(*labels, kind="single") == [*labels]
     assert all(isinstance(gold, tuple) for gold in golds(*labels, separator=","))
 

@@ -60,7 +60,7 @@ class Tally:
             names = ", ".join(map(repr, self.left_out))
             yield f"columns that the first row does not have are not written: {names}; JSON lines hold all of them"
         if self.twice:
-            yield f"answers whose id occurred before: {self.twice:,}; a reader of the JSON object sees the last of each id"
+            yield f"answers whose id occurred before: {self.twice:,}; readers of JSON objects see the last of each id"
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,14 +33,13 @@ from bothways.cli.parts import (
 from bothways.errors import OptionError
 from bothways.options import with_options
 from bothways.terminal import Reporter
-from bothways.text.files import RECORDS, Columns, suffix_of
+from bothways.text.files import RECORDS, STDIN, Columns, suffix_of
 
 if TYPE_CHECKING:
     from bothways.cli.output import Answer
     from bothways.tasks.task import Example, Prediction
     from bothways.tasks.task import Task as AnyTask
 
-STDIN = "-"
 BY_ROW = {"parquet", "json", "squad"}  # formats without lines
 
 

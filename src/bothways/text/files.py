@@ -185,6 +185,11 @@ def read_rows(
     return _checked(rows, shown(name)) if strict else rows
 
 
+def rows_of(source: Source, columns: Columns, *, strict: bool) -> Iterator[Row]:
+    """As `read_rows`, with the settings of `columns`."""
+    return read_rows(source, header=columns.header, format=columns.format, delimiter=columns.delimiter, strict=strict)
+
+
 def format_of(name: str, wanted: Format | None = None) -> Format:
     """The format of a file: `wanted`, else as its suffix tells; standard input and pipes hold plain text.
 

@@ -96,7 +96,7 @@ def _items(source: Any) -> Iterable[Any]:
     if columns is not None and callable(getattr(source, "to_batches", None)):  # pyarrow
         return (row for batch in source.to_batches() for row in batch.to_pylist())
     if columns is not None and callable(getattr(source, "to_pylist", None)):  # a RecordBatch of pyarrow
-        return source.to_pylist()  # type: ignore[no-any-return]
+        return source.to_pylist()
     form = getattr(source, "format", None)  # of a data set: how it hands out its values
     if isinstance(form, dict) and form.get("type") not in (None, "custom") and hasattr(source, "with_format"):
         return source.with_format(None, columns=form.get("columns"))
