@@ -581,7 +581,7 @@ def _wrong_width(cells: Sequence[str], columns: Sequence[str], delimiter: str) -
 
 def _check_columns(columns: Sequence[str], where: str) -> None:
     if not all(column.strip() for column in columns):
-        advice = "name it or drop it (pandas: to_csv(..., index=False))"
+        advice = "name it or drop it (pandas: to_csv(..., index=False)), or give --no-header if there is none"
         raise DataError(f"{where}: a column without a name in the header ({_listed(columns)}); {advice}")
     if len({clean_label(column) for column in columns}) < len(columns):
         raise DataError(f"{where}: two columns of the same name in the header ({_listed(columns)}); rename one")
