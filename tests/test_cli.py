@@ -314,16 +314,6 @@ def test_a_directory_that_transformers_wrote_predicts_here(model, tmp_path):
     assert [answer.scores for answer in ours] == [answer.scores for answer in again]
 
 
-def test_empty_texts_are_said_to_be_empty_and_the_rest_goes_on(model, tmp_path, capsys):
-    rows = [{"text": "a great film"}, {"text": "  "}, {"text": "a dull film"}]
-    source = write(tmp_path / "texts.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    answers = predicted(capsys, ["predict", model, "--input", source])
-    nothing = {"line": 2, "label": None, "score": None, "windows": 0, "truncated": 0}
-    assert answers[1] == nothing | {"error": "the text is empty"}
-    assert answers[0]["label"]
-    assert answers[2]["label"]
-
-
 def test_a_long_text_is_read_in_windows_and_a_cut_one_says_how_much(model, tmp_path):
     long = "a great film " * 40
     answer = bothways.load(model)([long])[0]

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -358,6 +359,14 @@ def test_a_page_or_table_of_formulas_and_escapes_is_harmless(model, tmp_path, ca
     with out.open(newline="") as file:
         cells = [row["text"] for row in csv.DictReader(file)]
     assert cells == ["'=1+1", "'+5", "'-5 degrees", "'@a", "plain", "\x1b[2J"]
+
+
+def test_text_on_a_terminal_has_its_width(model, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert run(["predict", model, "a great film " * 20, "--format", "text"]) == 0
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in capsys.readouterr().out.splitlines()]
+    assert 30 < max(map(len, lines)) <= 40
 
 
 # Options

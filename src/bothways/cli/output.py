@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import lzma
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -370,7 +371,8 @@ class Destination:
         pictures = (answer.prediction.picture(answer.example) for answer in answers)
         if self.form == "html":
             return show.html_page(layout.title, pictures)
-        return (show.ansi(picture, colour=to_terminal) + "\n" for picture in pictures)
+        width = shutil.get_terminal_size().columns if to_terminal else 100
+        return (show.ansi(picture, width=width, colour=to_terminal) + "\n" for picture in pictures)
 
 
 class _Guarded:
