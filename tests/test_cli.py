@@ -314,16 +314,6 @@ def test_a_directory_that_transformers_wrote_predicts_here(model, tmp_path):
     assert [answer.scores for answer in ours] == [answer.scores for answer in again]
 
 
-def test_empty_texts_are_said_to_be_empty_and_the_rest_goes_on(model, tmp_path, capsys):
-    rows = [{"text": "a great film"}, {"text": "  "}, {"text": "a dull film"}]
-    source = write(tmp_path / "texts.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    answers = predicted(capsys, ["predict", model, "--input", source])
-    nothing = {"line": 2, "label": None, "score": None, "windows": 0, "truncated": 0}
-    assert answers[1] == nothing | {"error": "the text is empty"}
-    assert answers[0]["label"]
-    assert answers[2]["label"]
-
-
 def test_a_long_text_is_read_in_windows_and_a_cut_one_says_how_much(model, tmp_path):
     long = "a great film " * 40
     answer = bothways.load(model)([long])[0]
@@ -474,7 +464,8 @@ def test_a_model_of_pairs_that_transformers_wrote_needs_to_be_called_one(model, 
     (copy / "bothways.json").unlink()
     (answer,) = predicted(capsys, ["predict", copy, "a film", "--pair", "great", "--task", "pairs"])
     assert answer["label"] in ("bad", "good")
-    assert "expected 1 text(s)" in refused(capsys, ["predict", copy, "a film", "--pair", "great", "--engine", "torch"])
+    refusal = refused(capsys, ["predict", copy, "a film", "--pair", "great", "--engine", "torch"])
+    assert "expected a text for the task classify (the task pairs reads two)" in refusal
     assert "was fine-tuned for classify, not for pairs" in refused(capsys, ["predict", model, "a", "--task", "pairs"])
 
 

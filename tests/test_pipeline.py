@@ -1,6 +1,7 @@
 """pipeline() against that of `transformers` where it still has the task, on tiny random models; and what it refuses."""
 
 import inspect
+import io
 import json
 import math
 import re
@@ -304,7 +305,7 @@ def test_streams_give_what_lists_give_and_read_no_more_than_they_need(models, na
     same(list(stream), pipe(inputs), 1e-2)
 
 
-HOSTILE = ["", "   ", "👩‍👩‍👧", "x" * 100_000, "שלום עולם", "a\0b", "\ud800", "word " * 20_000]
+HOSTILE = ["", "   ", "👩‍👩‍👧", "x" * 100_000, "שלום עולם", "a\0b", "\ud800", "word " * 3_000]
 
 
 @pytest.mark.parametrize("name", ["classify", "tag", "answer", "fill", "nli", "embed", "next"])
@@ -320,7 +321,7 @@ def test_no_text_stops_the_others(models, name):
     assert errors[2:] == [None] * 6
     if name != "next":  # of a pair, one text may be empty
         assert all("empty" in error for error in errors[:2])
-    assert found[-1].windows > 100
+    assert found[-1].windows > 20
     assert found[-1].truncated == 0
     for one in found:
         written = json.loads(json.dumps(one.as_json(every_score=True)))
@@ -380,7 +381,7 @@ def test_an_untrained_head_does_not_answer(tmp_path):
         pipeline("ner", write_base(tmp_path / "base"))
 
 
-LONG = "word " * 20_000
+LONG = "word " * 3_000
 PIPELINES = {
     "text-classification": ("classify", {}, [LONG, "", "a"]),
     "token-classification": ("tag", {}, [LONG, "", "a"]),
@@ -401,7 +402,7 @@ PIPELINES = {
 def test_results_say_how_much_was_read_and_why_nothing_was(models, name):
     model, options, inputs = PIPELINES[name]
     long, empty, short = pipeline(name, models[model])(inputs, **options)
-    assert (long.windows > 100, long.truncated, long.error) == (True, 0, None)
+    assert (long.windows > 20, long.truncated, long.error) == (True, 0, None)
     assert "empty" in empty.error or "no mask" in empty.error
     assert (short.windows, short.error) == (1, None)
 
@@ -489,7 +490,7 @@ def test_texts_and_pairs_may_be_mixed_for_a_checkpoint_of_transformers(models):
     same(ours(inputs), [theirs(inputs[0]), *theirs(["a", "a", "a"])])
     pairs = pipeline("text-classification", load(models["classify"], task="pairs", precision="fp32"))
     same(pairs(inputs), ours(inputs))
-    with pytest.raises(DataError, match=r"input 0 \(from 0\): found \['a', 'b'\], expected 1 text"):
+    with pytest.raises(DataError, match=r"input 0 \(from 0\): found \['a', 'b'\], expected a text"):
         ours([["a", "b"]])
 
 
@@ -798,7 +799,7 @@ HINTS = {
 
 
 def notes(caplog):
-    return [line for line in caplog.messages if not line.startswith("no graph")]
+    return [line for line in caplog.messages if not line.startswith("no ONNX model")]
 
 
 @pytest.mark.parametrize("option", HINTS)
@@ -849,8 +850,12 @@ def test_old_options_of_transformers_4_keep_their_meaning(models, caplog):
     same(classify(RAW[0], return_all_scores=False), classify(RAW[0]))
     ner = pipeline("ner", models["tag"], precision="fp32")
     same(ner(RAW, grouped_entities=True), ner(RAW, aggregation_strategy="simple"))
-    ask = pipeline("question-answering", models["answer"], topk=2)
-    assert len(ask("Who?", "Elon Musk founded Tesla")) == 2
+    ask = pipeline("question-answering", models["answer"], topk=2, precision="fp32")
+    question = {"question": "Who?", "context": "Elon Musk founded Tesla"}
+    same(ask(data=question), ask(X=question))
+    assert len(ask(data=question)) == 2
+    choose = pipeline("zero-shot-classification", models["nli"], precision="fp32")
+    same(choose(RAW[0], ["a", "b"], multi_class=True), choose(RAW[0], ["a", "b"], multi_label=True))
     assert {line.partition("=")[0] for line in notes(caplog)} == set(_OLD)
 
 
@@ -861,15 +866,16 @@ def test_options_inside_tokenize_kwargs_are_options(models):
         pipeline("fill-mask", models["fill"], tokenizer_kwargs={"add_special_tokens": False})
 
 
-def test_what_chooses_the_engine_is_refused_for_a_loaded_model_and_its_reporter_is_used(models, capsys):
+def test_what_chooses_the_engine_is_refused_for_a_loaded_model_and_its_reporter_is_used(models):
     from bothways.terminal import Reporter
 
     loaded = load(models["tag"])
     for option in ({"engine": "openvino"}, {"precision": "int8"}, {"engine": "torch"}):
         with pytest.raises(OptionError, match=r"engine and precision choose how a model is loaded.*give them to load"):
             pipeline("ner", loaded, **option)
-    pipeline("ner", loaded, batch_size=2, reporter=Reporter())
-    assert "batch_size=2 has no effect" in capsys.readouterr().err
+    stream = io.StringIO()
+    pipeline("ner", loaded, batch_size=2, reporter=Reporter(stream=stream))
+    assert "batch_size=2 has no effect" in stream.getvalue()
 
 
 def test_a_model_object_of_transformers_is_refused_with_what_to_do(models):

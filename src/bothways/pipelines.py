@@ -126,6 +126,7 @@ class Pipeline:
             if len(more) == 1 and "candidate_labels" not in options:
                 options["candidate_labels"], more = more[0], ()
         if self.name == "question-answering":
+            inputs = options.pop("data", options.pop("X", inputs))  # their names in older versions
             if more and isinstance(inputs, Mapping) and all(isinstance(one, Mapping) for one in more):
                 inputs, more = [inputs, *more], ()
             elif len(more) == 1 and "question" not in options and "context" not in options:
@@ -677,6 +678,7 @@ _HINTS = {
 _OLD: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "topk": ("top_k", lambda value: value),
     "return_all_scores": ("top_k", lambda value: _ALL_IN_ORDER if value else None),
+    "multi_class": ("multi_label", lambda value: value),
     "grouped_entities": ("aggregation_strategy", lambda value: "simple" if value else "none"),
 }
 _REFUSED = {

@@ -2,8 +2,10 @@
 
 import csv
 import gzip
+import io
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 
 import bothways
 from bothways import cli
+from bothways.cli.predicting import number_of
+from bothways.text.files import Columns
 from tests.cli.conftest import process, worker
 from tests.tiny import ROWS
 
@@ -91,6 +95,12 @@ def test_a_blank_line_is_a_row_with_an_error_and_the_status_is_0(model, tmp_path
     assert "1 of 3 rows has an error" in captured.err
 
 
+def test_rows_are_counted_by_lines_where_there_are_lines():
+    for names, counted in ((["a.conll"], "line"), (["a"], "line"), (["a.csv", "b.json"], "row"), ([], "")):
+        assert number_of(names, Columns()) == counted
+    assert number_of(["a"], Columns(format="parquet")) == "row"
+
+
 def test_a_broken_row_is_an_error_in_its_place(model, tmp_path, capsys):
     source = write(tmp_path / "in.jsonl", '{"text": "great film"}\n{"text": \n{"text": "dull film"}\n')
     answers = predicted(capsys, ["predict", model, "--input", source, "--keep", "all"])
@@ -103,7 +113,7 @@ def test_a_file_without_rows_gives_an_output_without_rows(model, tmp_path, capsy
     source = write(tmp_path / "in.csv", "id,text\n")
     assert predicted(capsys, ["predict", model, "--input", source]) == []
     assert run(["predict", model, "--input", source, "--keep", "id", "--output", tmp_path / "out.csv"]) == 0
-    assert (tmp_path / "out.csv").read_text().startswith("id,text,second_text,answer")
+    assert (tmp_path / "out.csv").read_text().startswith("line,id,text,second_text,answer")
 
 
 # What ties an answer to its input
@@ -316,21 +326,22 @@ def test_a_run_that_is_stopped_keeps_its_answers_and_says_so(model, tmp_path, nu
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
-@pytest.mark.parametrize("form", ["jsonl", "json", "csv", "tsv", "text", "html"])
-def test_a_console_of_another_encoding_is_no_traceback(model, tmp_path, encoding, form):
+def test_a_console_of_another_encoding_is_no_traceback(model, tmp_path, encoding, monkeypatch):
     source = write(tmp_path / "in.jsonl", json.dumps({"text": "東京 😀 ≥ é", "id": "№ 5"}, ensure_ascii=False) + "\n")
+    for form in ("jsonl", "json", "csv", "tsv", "text", "html"):
+        written = io.BytesIO()
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding=encoding))
+        assert run(["predict", model, "--input", source, "--keep", "all", "--format", form]) == 0
+        text = written.getvalue().decode("utf-8")
+        if form in ("jsonl", "json"):
+            found = json.loads(text)
+            found = found[0] if form == "json" else found
+            assert (found["text"], found["id"]) == ("東京 😀 ≥ é", "№ 5")
+            assert json.loads(written.getvalue().decode(encoding)) == json.loads(text)
+        else:
+            assert "東京" in text
     environment = os.environ | {"PYTHONIOENCODING": encoding}
-    done = process(["predict", model, "--input", source, "--keep", "all", "--format", form], env=environment)
-    assert done.returncode == 0, done.stderr
-    assert b"Traceback" not in done.stderr
-    text = done.stdout.decode("utf-8")
-    if form in ("jsonl", "json"):
-        found = json.loads(text)
-        found = found[0] if form == "json" else found
-        assert (found["text"], found["id"]) == ("東京 😀 ≥ é", "№ 5")
-        assert json.loads(done.stdout.decode(encoding)) == json.loads(text)
-    else:
-        assert "東京" in text
+    assert "東京" in process(["predict", model, "東京", "--format", "csv"], env=environment).stdout.decode("utf-8")
 
 
 def test_texts_of_the_command_line_are_utf8_in_every_locale(model):
@@ -350,6 +361,14 @@ def test_a_page_or_table_of_formulas_and_escapes_is_harmless(model, tmp_path, ca
     assert cells == ["'=1+1", "'+5", "'-5 degrees", "'@a", "plain", "\x1b[2J"]
 
 
+def test_text_on_a_terminal_has_its_width(model, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert run(["predict", model, "a great film " * 20, "--format", "text"]) == 0
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in capsys.readouterr().out.splitlines()]
+    assert 30 < max(map(len, lines)) <= 40
+
+
 # Options
 
 
@@ -366,6 +385,10 @@ def test_settings_of_the_task_can_be_given(model, capsys):
     options = ["--task", "feature-extraction", "--pooling", "cls", "--normalize"]
     (vector,) = predicted(capsys, ["predict", model, "great film", *options])
     assert sum(number * number for number in vector["embedding"]) == pytest.approx(1.0)
+
+
+def test_a_threshold_without_effect_is_refused(model, capsys):
+    assert "--threshold is for multi-label" in refused(capsys, ["predict", model, "a", "--threshold", "0.3"])
 
 
 def test_several_answers_are_given_if_asked_for(answerer, capsys):

@@ -430,11 +430,6 @@ def test_scores_are_those_of_the_official_script(found, golds):
     assert answer_scores(found, golds) == pytest.approx(expected)
 
 
-def test_the_layout_of_datasets_is_read_too():
-    (example,) = read(answers={"text": ["Eiffel", "Tower"], "answer_start": [4, 11]})
-    assert [(one.text, one.start) for one in example.gold] == [("Eiffel", 4), ("Tower", 11)]
-
-
 def test_answers_are_widened_to_whole_words_if_asked():
     def rows(window):
         return pointing("unaffable man", "una")(window)

@@ -61,11 +61,6 @@ def test_a_number_beyond_the_label_names_is_refused():
         read([{"text": "a", "label": "3"}], label_names="x,y")
 
 
-def test_a_score_column_means_regression():
-    task = Classify.learn(read([{"text": "a", "score": "1.5"}, {"text": "b", "score": 2}]))
-    assert (task.kind, task.labels) == ("regression", ("score",))
-
-
 def test_labels_stand_in_natural_order_and_keep_their_names():
     rows = [{"text": "a", "label": label} for label in ("10", "9", "1", "b", "a")]
     assert Classify.learn(read(rows)).labels == ("1", "9", "10", "a", "b")

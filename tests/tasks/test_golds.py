@@ -69,7 +69,13 @@ def test_numbers_among_words_are_refused_until_the_kind_is_named():
 
 
 def test_names_that_look_like_nothing_are_names():
-    assert golds("None", "NA", "null", "nan") == ["None", "NA", "null", "nan"]
+    names = ["None", "NA", "null", "nan"]
+    assert golds(*names) == names
+    (note,) = label_notes(names)
+    assert note == "3 rows have the label None or null or nan, learned as a class; leave out rows without a label"
+    assert label_notes(["-1", "1"] * 2) == label_notes(["-", "+"] * 2) == []
+    assert label_notes(["-1", "0", "1"])[0].startswith("1 row has the label -1")
+    assert label_notes(["a", "-", "-"])[0].startswith("2 rows have the label -,")
 
 
 def test_missing_labels_are_refused_with_their_row():
@@ -103,6 +109,21 @@ def test_missing_labels_are_refused_with_their_row():
 )
 def test_what_is_no_label_is_refused(label, message):
     refused(f"^row 1: {message}", label)
+
+
+@pytest.mark.parametrize("labels", [("3,5", "4"), ("27", "4,27"), ("1", "1,000"), ("1,5", "2,0")])
+def test_numbers_with_a_comma_are_neither_classes_nor_guessed(labels):
+    refused(
+        r"^row \d: the label '.*,.*' in column 'label' is a number with a comma.*--separator.*--kind single", *labels
+    )
+    assert golds(*labels, kind="single") == [*labels]
+    assert all(isinstance(gold, tuple) for gold in golds(*labels, separator=","))
+
+
+def test_labels_made_of_other_labels_are_noted():
+    (note,) = label_notes(["joy|love", "joy", "love"])
+    assert note.startswith("1 of 3 labels are made of others, such as 'joy|love'; if they are several labels, give --")
+    assert label_notes(["arts, culture", "arts", "news"]) == []
 
 
 def test_a_label_in_brackets_is_a_label():
@@ -154,6 +175,8 @@ def test_labels_that_differ_only_in_case_or_space_are_noted():
     assert note == "the labels 'Good', 'good' differ only in case, spaces or look, and are different"
     (note,) = label_notes(["very bad", "very\u00a0bad", "good"])
     assert "'very bad', 'very\\xa0bad'" in note
+    (note,) = label_notes(["pos", "p\u043es", "neg"])
+    assert "'pos', 'p\\u043es'" in note
     assert label_notes(["a", "b", ("c"), "a"]) == []
     assert label_notes(["+", "-", "+", "-"]) == []
 

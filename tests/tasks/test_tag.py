@@ -189,15 +189,6 @@ def test_tags_may_be_numbers_of_names():
         Tag.read([{"tokens": ["Ann"], "ner_tags": [3]}], columns)
 
 
-def test_a_file_of_columns_is_no_file_of_texts_where_nothing_is_scored(tmp_path):
-    (tmp_path / "a.txt").write_text("-DOCSTART- -X- O O\n\nAnn NNP I-NP I-PER\nslept VBD I-VP O\n")
-    (tmp_path / "b.txt").write_text("Ann slept.\nBob too.\n")
-    found = [
-        [one.texts[0] for one in Tag.read(str(tmp_path / name), Columns(), gold=False)] for name in ("a.txt", "b.txt")
-    ]
-    assert found == [["Ann slept"], ["Ann slept.", "Bob too."]]
-
-
 def test_spans_are_scored_as_spans_on_words_that_the_gold_does_not_cut():
     """Merkel in "Merkelregierung" cannot be found; neither the whole word nor anything else counts as it."""
     (example,) = Tag.read([{"text": "die Merkelregierung", "spans": [[4, 10, "PER"]]}], Columns())

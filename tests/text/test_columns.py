@@ -76,7 +76,7 @@ def test_words_tags_documents_and_comments(write):
 
 def test_tabs_alone_divide_where_there_are_any(write):
     (found,) = read_sentences(write("\tO\nke s\tB-PER\n# x\n \tO\n"))
-    assert found.words == ("", "ke s", " ")
+    assert found.words == ("", "ke s", "")
 
 
 @pytest.mark.parametrize("head", ["# newdoc\n# sent_id = 1\n", "#\n\n# newpar\n", "-DOCSTART-\n# text = a\n"])
@@ -242,10 +242,12 @@ def test_chunks_are_no_second_layer(write):
         ("Ann 1 B-PER\nslept 2 O\n", 0),
         ("1996 O\n1997 O\n", 0),
         ("E-mail O\nB-52 O\n", 0),
+        ("B-PER\tAnn\nO\tslept\n\nO\tHi\n", 1),
+        ("d/1 0 0 In IN B-X\nd/1 0 1 Bonn NN O\n\nd/1 0 0 We IN O\n", 3),
     ],
 )
 def test_numbers_and_names_before_the_words_are_not_the_words(write, content, column):
-    found = list(read_sentences(write(content)))
+    found = list(read_sentences(write(content), strict=False))
     assert found[0].words[0] == content.split("\n", 1)[0].replace("\t", " ").split(" ")[column]
     assert found[0].note == ("" if column == 0 else f"the words are read from column {column}")
 
@@ -276,6 +278,15 @@ def test_only_spaces_and_tabs_divide_columns(write, space):
         assert found.words == (f"26{space}000", "euros")
 
 
+@pytest.mark.parametrize("lines", [("Ann  NNP\tB-PER", "saw VB\tO"), ("Ann NNP\tB-PER", "saw\tVB\tO", "a\tb O")])
+def test_spaces_divide_columns_beside_tabs_where_every_line_then_has_as_many(write, lines):
+    first, second = read_sentences(write("\n".join(lines) + "\n\nBonn NN\tB-LOC\n"))
+    assert (first.words[:2], first.tags[:2]) == (("Ann", "saw"), ("B-PER", "O"))
+    assert second.words == ("Bonn",)
+    (found,) = read_sentences(write("New York\tB-LOC\nis\tO\nfar away\tO\n"))
+    assert found.words == ("New York", "is", "far away")
+
+
 def test_spaces_around_a_line_are_no_columns(write):
     (found,) = read_sentences(write("  Ann   B-PER  \n slept O\n"))
     assert (found.words, found.tags) == (("Ann", "slept"), ("B-PER", "O"))
@@ -303,6 +314,8 @@ def test_tags_that_look_alike_are_one(write, odd):
         (("E_MAIL", "O"), ("E_MAIL", "O"), "IO"),
         (("S-PER", "S-LOC"), ("S-PER", "S-LOC"), "BIOES"),
         (("O", "O"), ("O", "O"), "BIO"),
+        (("B", "I", "O"), ("B-ENTITY", "I-ENTITY", "O"), "BIO"),
+        (("B", "E", "S"), ("B-ENTITY", "E-ENTITY", "S-ENTITY"), "BIOES"),
     ],
 )
 def test_other_spellings_of_tags_are_read(tags, expected, scheme):

@@ -178,29 +178,6 @@ def test_mappings_in_memory_are_rows():
     assert values([{0: "a", 1: "b"}]) == [{"0": "a", "1": "b"}]
 
 
-class LikeADataset(list):
-    def __init__(self, rows, **features):
-        super().__init__(rows)
-        self.features = features
-
-
-def test_label_numbers_of_a_dataset_become_names():
-    label = SimpleNamespace(names=["neg", "pos"])
-    rows = [{"text": "a", "label": 1, "all": [0, 1], "n": 1}, {"text": "b", "label": -1, "all": [], "n": 0}]
-    source = LikeADataset(rows, label=label, all=SimpleNamespace(feature=label), n=SimpleNamespace())
-    assert values(source) == [
-        {"text": "a", "label": "pos", "all": ["neg", "pos"], "n": 1},
-        {"text": "b", "label": None, "all": [], "n": 0},
-    ]
-    with pytest.raises(DataError, match=r"^row 1: label 2 is not one of 0 to 1; correct it"):
-        values(LikeADataset([{"label": 2}], label=label))
-
-
-def test_rows_in_memory_must_be_mappings():
-    with pytest.raises(DataError, match=r"^row 2: found str, expected a dict of columns$"):
-        values([{"text": "a"}, "b"])
-
-
 # Finding columns
 
 
@@ -412,7 +389,7 @@ def test_damaged_parquet_pages_are_an_error(write):
 def test_parquet_without_pyarrow_names_the_command(write, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(MissingDependencyError, match=r"^a\.parquet: needs pyarrow: pip install 'bothways\[train\]'"):
+    with pytest.raises(MissingDependencyError, match=r"^a\.parquet: needs pyarrow: pip install 'bothways\[parquet\]'"):
         values(write("a.parquet", "PAR1"))
 
 

@@ -2,6 +2,8 @@
 
 import math
 from decimal import Decimal
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -68,7 +70,9 @@ def test_a_data_frame_is_read_row_by_row():
 
 def test_a_table_of_pyarrow_is_read_row_by_row():
     arrow = pytest.importorskip("pyarrow")
-    assert values(arrow.Table.from_pylist(ROWS)) == ROWS
+    assert values(arrow.Table.from_pylist(ROWS)) == values(arrow.RecordBatch.from_pylist(ROWS)) == ROWS
+    for texts in (arrow.array(["a"]), arrow.chunked_array([["a"]])):
+        assert answers(texts) == [(1, {"text": "a"}, None)]
 
 
 def test_a_data_set_is_the_same_in_every_format():
@@ -95,6 +99,17 @@ def test_a_data_set_is_the_same_in_every_format():
         DataError, match=r"^found a DatasetDict, expected rows such as a list of dicts; of a DatasetDict"
     ):
         values(datasets.DatasetDict(train=made))
+
+
+def test_numbers_without_a_name_are_missing_or_refused():
+    class Rows(list):
+        features: ClassVar[dict] = {"label": SimpleNamespace(names=["neg", "pos"])}
+
+    assert values(Rows([{"label": -1}, {"label": 1}])) == [{"label": None}, {"label": "pos"}]
+    with pytest.raises(DataError, match=r"^row 1: label 2 is not one of 0 to 1; correct it"):
+        values(Rows([{"label": 2}]))
+    with pytest.raises(DataError, match=r"^row 2: found str, expected a dict of columns$"):
+        values([{"text": "a"}, "b"])
 
 
 def test_generators_and_texts_are_sources():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bothways.text.schemes import may_follow, split_tag, to_bio
+from bothways.text.schemes import may_follow, split_tag
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,3 @@ def test_a_tag_is_a_prefix_and_a_type(tag, parts):
 )
 def test_which_tag_may_follow_which(before, after, scheme, legal):
     assert may_follow(before, after, scheme) is legal
-
-
-def test_a_type_with_hyphens_stays_one_type():
-    assert to_bio(["B-tax-percent", "I-tax-percent"]) == ("B-tax-percent", "I-tax-percent")

@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import lzma
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -60,7 +61,7 @@ class Tally:
             names = ", ".join(map(repr, self.left_out))
             yield f"columns that the first row does not have are not written: {names}; JSON lines hold all of them"
         if self.twice:
-            yield f"{self.twice:,} ids occur more than once; a reader of the JSON object sees the last answer of each"
+            yield f"answers whose id occurred before: {self.twice:,}; readers of JSON objects see the last of each id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,8 @@ def table(answers: Iterable[Answer], layout: Layout, *, form: Form, to_terminal:
         waiting.clear()
     if kept is None:
         if not waiting:
-            yield _line([*(name for name in layout.keep if name != "all"), *own], form)
+            origin = [*(["file"] if layout.files else []), *filter(None, [layout.number])]
+            yield _line([*origin, *(name for name in layout.keep if name != "all"), *own], form)
             return
         yield _line([*layout.origin(waiting[0]), *own], form)
         for one in waiting:
@@ -369,7 +371,8 @@ class Destination:
         pictures = (answer.prediction.picture(answer.example) for answer in answers)
         if self.form == "html":
             return show.html_page(layout.title, pictures)
-        return (show.ansi(picture, colour=to_terminal) + "\n" for picture in pictures)
+        width = shutil.get_terminal_size().columns if to_terminal else 100
+        return (show.ansi(picture, width=width, colour=to_terminal) + "\n" for picture in pictures)
 
 
 class _Guarded:

@@ -33,14 +33,13 @@ from bothways.cli.parts import (
 from bothways.errors import OptionError
 from bothways.options import with_options
 from bothways.terminal import Reporter
-from bothways.text.files import Columns, format_of
+from bothways.text.files import RECORDS, STDIN, Columns, suffix_of
 
 if TYPE_CHECKING:
     from bothways.cli.output import Answer
     from bothways.tasks.task import Example, Prediction
     from bothways.tasks.task import Task as AnyTask
 
-STDIN = "-"
 BY_ROW = {"parquet", "json", "squad"}  # formats without lines
 
 
@@ -157,6 +156,8 @@ def predict_command(
     made = predictor.task
     if made.name == "zero_shot" and not getattr(made, "labels", ()):
         raise OptionError("zero_shot needs candidate labels: give --labels 'sport,politics'")
+    if threshold is not None and not getattr(made, "tunes", False):
+        raise OptionError("--threshold is for multi-label models and for answer with questions without an answer")
     if top_k is not None and any(item.name == "top_k" for item in fields(made)):  # type: ignore[arg-type]
         predictor.task = made = made.changed(top_k=top_k)
     if form is None and destination.form == "json" and made.name == "answer":
@@ -245,7 +246,7 @@ def _is_piped() -> bool:
 
 def number_of(names: Sequence[str], columns: Columns) -> Literal["line", "row", ""]:
     """What rows are counted by."""
-    forms = {format_of(name, columns.format) for name in names}
+    forms = {columns.format or RECORDS.get(suffix_of(name)) for name in names}
     return "" if not forms else "row" if forms & BY_ROW else "line"
 
 

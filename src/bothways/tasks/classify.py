@@ -206,7 +206,9 @@ class Classify(Trainable):
         """A text, or a tuple of as many texts as the task reads, as an example."""
         texts = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, tuple | list) else ()
         if len(texts) != len(self.texts) or not all(isinstance(text, str) for text in texts):
-            raise DataError(f"found {reprlib.repr(given)}, expected {len(self.texts)} text(s) for the task {self.name}")
+            expected = "a text" if len(self.texts) == 1 else "two texts"
+            hint = " (the task pairs reads two)" if len(texts) == 2 and len(self.texts) == 1 else ""
+            raise DataError(f"found {reprlib.repr(given)}, expected {expected} for the task {self.name}{hint}")
         return Example(texts)
 
     def failure(self, reason: str) -> Labelled:

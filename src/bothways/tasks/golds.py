@@ -26,6 +26,10 @@ _LOG = logging.getLogger("bothways")
 _WHOLE = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.0*)?")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _BOOLEANS = {"true": "True", "false": "False"}
+_JOINED = re.compile(r"\d+(?:,\d+)*")  # a number with a decimal comma, or several numbers
+_NOTHING = {"nan", "null", "<na>", "nat", "n/a", "#n/a"}  # how programs write a missing value, in small letters
+# Cyrillic and Greek letters that look like Latin ones.
+_ALIKE = str.maketrans("аеорсухіјѕԁһкмтвнαοεικνρτυχ", "aeopcyxijsdhkmtbhaoeiknptux")
 
 
 class Cell(NamedTuple):
@@ -53,6 +57,8 @@ def golds_of(cells: Sequence[Cell], column: str, columns: Columns) -> list[Any]:
         kind = "regression"
     if kind == "regression":
         return [None if out else _amount(cell, column) for cell, out in zip(cells, left_out, strict=True)]
+    if kind is None and columns.separator is None:
+        _check_joined(every, column)
     if lists and columns.kind != "single":
         parts = _without_vectors(cells, parts, columns)
     spell = speller([part for some in parts for part in some], columns.names())
@@ -106,6 +112,20 @@ def label_notes(golds: Sequence[Any]) -> list[str]:
         alike.setdefault(skeleton(label), []).append(label)
     for some in [sorted(labels) for labels in alike.values() if len(labels) > 1][:LISTED]:
         notes.append(f"the labels {', '.join(map(ascii, some))} differ only in case, spaces or look, and are different")
+    nothing = [label for label in counts if _means_nothing(label, counts)]
+    if nothing:
+        rows = sum(counts[label] for label in nothing)
+        notes.append(
+            f"{rows:,} {'rows have' if rows > 1 else 'row has'} the label {' or '.join(nothing)}, learned as a class; "
+            "leave out rows without a label"
+        )
+    joined = _joined(counts)
+    if joined:
+        label, separator = joined[0]
+        notes.append(
+            f"{len(joined):,} of {len(counts):,} labels are made of others, such as {label!r}; if they are several "
+            f"labels, give --separator {separator!r}"
+        )
     once = [label for label, count in counts.items() if count == 1]
     if len(once) >= MANY and 3 * len(once) >= len(counts):
         notes.append(
@@ -123,10 +143,41 @@ def label_notes(golds: Sequence[Any]) -> list[str]:
 def skeleton(label: str) -> str:
     """What two labels have in common that a reader may take for the same.
 
-    >>> skeleton("Very  Good") == skeleton("very-good") == skeleton("very_good ")
-    True
+    >>> skeleton("Very  Good") == skeleton("very-good") == skeleton("very_good "), skeleton("-1") == skeleton("1")
+    (True, False)
     """
-    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", label).casefold()) or label
+    plain = unicodedata.normalize("NFKC", label).casefold().translate(_ALIKE)
+    return re.sub(r"(?![-+.,]\d)[\W_]+", "", plain) or label
+
+
+def _means_nothing(label: str, others: Iterable[str]) -> bool:
+    """Whether a label stands for none: as programs write it, or -1 beside numbers from 0 (as in `datasets`)."""
+    if label in ("-", "-1"):
+        return ("0" in others) if label == "-1" else "+" not in others
+    return label.casefold() in _NOTHING or label == "None"
+
+
+def _joined(labels: Iterable[str]) -> list[tuple[str, str]]:
+    """The labels that are other labels with a separator between them, with the separator."""
+    known = set(labels)
+    return [
+        (label, separator)
+        for label in known
+        for separator in ",;|"
+        if separator in label and all(clean_label(part) in known for part in label.split(separator))
+    ]
+
+
+def _check_joined(cells: Sequence[Cell], column: str) -> None:
+    """Raise `DataError` if all labels are numbers, some with a comma: decimals, or several labels."""
+    texts = [_text(cell.value) for cell in cells]
+    place = next((place for place, text in enumerate(texts) if "," in text), None)
+    if place is not None and all(map(_JOINED.fullmatch, texts)):
+        raise DataError(
+            f"{cells[place].where}: the label {texts[place]!r} in column {column!r} is a number with a comma, or "
+            "several numbers; write decimals with a point, or separate labels with --separator ','; --kind single "
+            "takes it as it is"
+        )
 
 
 def _note_unused(labels: Iterable[str], columns: Columns) -> None:

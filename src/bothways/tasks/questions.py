@@ -9,7 +9,7 @@ from unicodedata import normalize
 
 from bothways.errors import DataError
 from bothways.tasks.task import Example
-from bothways.text.files import Columns, Row, Source, find_column, read_rows
+from bothways.text.files import Columns, Row, Source, find_column, rows_of
 from bothways.text.memory import is_missing
 from bothways.text.spans import plain, whole_number
 from bothways.text.squad import is_squad, read_squad
@@ -83,7 +83,7 @@ def _rows(source: Source, columns: Columns, *, strict: bool) -> Iterator[Row]:
         columns.format == "squad" or (columns.format is None and is_squad(str(source)))
     ):
         return read_squad(str(source), strict=strict)
-    return read_rows(source, header=columns.header, format=columns.format, delimiter=columns.delimiter, strict=strict)
+    return rows_of(source, columns, strict=strict)
 
 
 def _names(row: Row, columns: Columns) -> list[str]:

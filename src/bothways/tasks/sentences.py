@@ -12,7 +12,8 @@ import numpy as np
 
 from bothways.errors import DataError, OptionError
 from bothways.metrics import entity_spans
-from bothways.tasks.task import Example, named
+from bothways.tasks.golds import label_name
+from bothways.tasks.task import Example
 from bothways.text.columns import (
     Sentence,
     begins_columns,
@@ -30,7 +31,7 @@ from bothways.text.files import (
     Row,
     Source,
     find_optional_column,
-    read_rows,
+    rows_of,
     suffix_of,
 )
 from bothways.text.memory import is_missing
@@ -67,7 +68,7 @@ def read_tagged(source: Source, columns: Columns) -> list[Example]:
     if _in_columns(source, columns, gold=True):
         found = [(of_words(one), one) for one in read_sentences(str(source), **_numbers(columns))]
     else:
-        found = [_sentence(*one, columns) for one in _sentence_rows(_rows(source, columns, strict=True))]
+        found = [_sentence(*one, columns) for one in _sentence_rows(rows_of(source, columns, strict=True))]
         if len(found) > 1 and all(_is_one_word(example, columns) for example, _ in found):
             raise DataError(f"{found[0][0].where}: every row holds one word; {_ONE_WORD}")
     sentences, renamed = normalized([sentence for _, sentence in found])
@@ -89,7 +90,7 @@ def read_untagged(source: Source, columns: Columns) -> Iterator[Example]:
         for one in read_sentences(str(source), **_numbers(columns), strict=False):
             yield of_words(one)
         return
-    rows = _rows(source, columns, strict=False)
+    rows = rows_of(source, columns, strict=False)
     if isinstance(source, str | Path) and str(source) == STDIN and columns.format is None:
         rows = _not_columns(rows)
     for row, group in _sentence_rows(rows):
@@ -111,10 +112,6 @@ def _not_columns(rows: Iterator[Row]) -> Iterator[Row]:
                 "(--input-format conll, or --input-format txt for a text a line)"
             )
         yield row
-
-
-def _rows(source: Source, columns: Columns, *, strict: bool) -> Iterator[Row]:
-    return read_rows(source, header=columns.header, format=columns.format, delimiter=columns.delimiter, strict=strict)
 
 
 def words_of(example: Example) -> Places:
@@ -262,6 +259,6 @@ def _sentence(row: Row, group: Sequence[Row], columns: Columns) -> tuple[Example
             raise DataError(f"{row.where}: {len(places)} words need a list of as many tags; found {tags!r}")
         if any(is_missing(tag) for tag in tags):
             raise DataError(f"{row.where}: found an empty tag among {tags!r}; write O outside entities")
-        names = tuple(named(row, tag, columns) for tag in tags)
+        names = tuple(label_name(row.where, tag, columns) for tag in tags)
     where = tuple(one.where for one in group) or (row.where,) * len(places)
     return example, Sentence(tuple(text[start:end] for start, end in places), names, where)

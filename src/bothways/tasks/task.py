@@ -17,9 +17,9 @@ import numpy as np
 from bothways.errors import CheckpointError, DataError, OptionError
 from bothways.metrics import Scores
 from bothways.options import check_options
-from bothways.tasks.golds import NUMBER_COLUMNS, Cell, golds_of, label_name
+from bothways.tasks.golds import NUMBER_COLUMNS, Cell, golds_of
 from bothways.tasks.picture import Picture
-from bothways.text.files import Columns, Row, Source, find_column, read_rows
+from bothways.text.files import Columns, Row, Source, find_column, rows_of
 from bothways.text.memory import is_missing, plain
 from bothways.text.tokenizer import Encoded, Tokenizer
 
@@ -371,7 +371,7 @@ def read_examples(source: Source, texts: Sequence[Sequence[str]], columns: Colum
     label = ""
     examples: list[Example] = []
     cells: list[Cell] = []
-    for row in _rows(source, columns, strict=True):
+    for row in rows_of(source, columns, strict=True):
         if not found:
             found, usual = _text_columns(row, texts, columns), (*LABEL_COLUMNS, *NUMBER_COLUMNS)
             label = find_column(
@@ -395,7 +395,7 @@ def input_examples(source: Source, texts: Sequence[Sequence[str]], columns: Colu
 
     Raises `DataError` only if reading cannot go on, or if no column holds a text.
     """
-    return _inputs(_rows(source, columns, strict=False), texts, columns)
+    return _inputs(rows_of(source, columns, strict=False), texts, columns)
 
 
 def _inputs(rows: Iterator[Row], texts: Sequence[Sequence[str]], columns: Columns) -> Iterator[Example]:
@@ -407,10 +407,6 @@ def _inputs(rows: Iterator[Row], texts: Sequence[Sequence[str]], columns: Column
             (("",) * len(texts), row.error) if row.error is not None else _texts(row, found, name_column=len(found) > 1)
         )
         yield Example(words, None, row.where, None, row.values or None, row.number, error)
-
-
-def _rows(source: Source, columns: Columns, *, strict: bool) -> Iterator[Row]:
-    return read_rows(source, header=columns.header, format=columns.format, delimiter=columns.delimiter, strict=strict)
 
 
 def _text_columns(row: Row, texts: Sequence[Sequence[str]], columns: Columns) -> list[str]:
@@ -438,8 +434,3 @@ def _texts(row: Row, names: Sequence[str], *, name_column: bool) -> tuple[tuple[
             errors.append(f"{where} is empty" + ("; fill it in or remove the row" if name_column else ""))
         words.append(text)
     return tuple(words), errors[0] if errors else None
-
-
-def named(row: Row, value: Any, columns: Columns) -> str:
-    """A label as it is written, or the name of its number; raises `DataError` for a number without a name."""
-    return label_name(row.where, value, columns)

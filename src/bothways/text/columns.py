@@ -45,27 +45,31 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How many columns a file has, and which hold the words and the tags (None: none does)."""
+    """How many columns a file has, and which hold the words and the tags (None: none does).
+
+    `mixed`: spaces divide columns also in lines with a tab.
+    """
 
     columns: int
     word: int
     tag: int | None
     tabs: bool = False
+    mixed: bool = False
 
     @classmethod
     def of(cls, lines: Sequence[str], word: int | None = None, tag: int | None = None) -> Layout:
         """The layout of the first lines of a file, with the columns that the user named.
 
-        Words are in the first column, unless it holds numbers, or one value for each whole sentence.
+        Words are in the first column, unless it holds tags, numbers, or one value for each whole sentence.
         """
         blocks = [list(zip(*block, strict=True)) for block in _blocks(lines)]  # columns
         width = len(blocks[0]) if blocks else 0
         tag = width - 1 if tag is None and width > 1 else tag
         if word is None:
-            free = [one for one in range(width) if one != tag or not all(map(is_marked, blocks[0][one]))]
+            free = [one for one in range(width) if not all(is_marked(cell) for block in blocks for cell in block[one])]
             word = next((one for one in free if not _is_name(blocks, one)), 0)
         first = next((line for line in lines if line.strip() and not line.startswith(("#", "-DOCSTART-"))), "")
-        return cls(width, word, tag, "\t" in first)
+        return cls(width, word, tag, "\t" in first, _is_mixed(lines))
 
     @property
     def numbered(self) -> bool:
@@ -126,7 +130,7 @@ def read_sentences(
     found = False
     for line, text, damage in chain(head, lines):
         text, where = without_end(text), f"{shown(name)}:{line}"
-        cells = _cells(text) if damage is None else [""]
+        cells = _cells(text, mixed=layout.mixed) if damage is None else [""]
         if _is_comment(text, cells, layout, begins=not rows):
             continue
         if not cells or "-DOCSTART-" in cells:
@@ -151,11 +155,12 @@ def read_sentences(
 def normalized(sentences: Sequence[Sentence]) -> tuple[list[Sentence], str]:
     """The sentences with tags that are spelled another way (PER-B, B_PER, b-PER) as B-PER; and what was changed.
 
-    In a file without any B- and I- tag, types such as E-MAIL and S-BAHN are not prefixes, but names.
+    In a file without any B- and I- tag, types such as E-MAIL and S-BAHN are not prefixes, but names. Prefixes without
+    a type (B, I) get the type ENTITY.
     """
     tags = {_clean(tag) for one in sentences for tag in one.tags} - {"O"}
-    renamed: dict[str, str] = {}
-    for form in _SPELLINGS:
+    renamed = {tag: f"{tag}-ENTITY" for tag in tags} if tags & {"B", "I"} and tags <= set("BIESLUM") else {}
+    for form in () if renamed else _SPELLINGS:
         matches = {tag: match for tag in tags if (match := form.fullmatch(tag))}
         if tags and len(matches) == len(tags):
             if form is _PREFIXED:
@@ -242,11 +247,22 @@ def _clean(tag: str) -> str:
     return tag.strip() if tag.isascii() else clean_label(tag)
 
 
-def _cells(text: str) -> list[str]:
-    """The cells of a line: between tabs if it has one, else between spaces (no other space divides)."""
+def _cells(text: str, *, mixed: bool = False) -> list[str]:
+    """The cells of a line: between tabs if it has one, else (or if `mixed`) between spaces; no other space divides."""
     if not text.strip():
         return []
-    return text.split("\t") if "\t" in text else re.split(" +", text.strip(" "))
+    if "\t" in text and not mixed:
+        return [cell.strip(" ") for cell in text.split("\t")]
+    return re.split("[ \t]+", text.strip(" \t"))
+
+
+def _is_mixed(lines: Sequence[str]) -> bool:
+    """Whether lines have the same number of columns only if both tabs and spaces divide them."""
+    texts = [text for text in map(without_end, lines) if not _COMMENT.match(text) and "-DOCSTART-" not in text]
+    texts = [text for text in texts if text.strip()]
+    widths = {len(_cells(text, mixed=True)) for text in texts}
+    by_tabs = {len(_cells(text)) for text in texts}
+    return len(texts) > 2 and len(widths) == 1 and by_tabs != widths and max(by_tabs) <= max(widths)
 
 
 def _blocks(lines: Sequence[str]) -> list[list[list[str]]]:
@@ -254,7 +270,8 @@ def _blocks(lines: Sequence[str]) -> list[list[list[str]]]:
     plain = [without_end(line) for line in lines]
     if not all(_COMMENT.match(text) for text in plain if text.strip()):
         plain = [text for text in plain if not _COMMENT.match(text)]
-    rows = [[] if "-DOCSTART-" in text else _cells(text) for text in plain]
+    mixed = _is_mixed(lines)
+    rows = [[] if "-DOCSTART-" in text else _cells(text, mixed=mixed) for text in plain]
     widths = Counter(map(len, filter(None, rows)))
     width = max(widths, key=lambda one: (widths[one], one), default=0)
     groups = groupby(rows, key=bool)
@@ -264,7 +281,7 @@ def _blocks(lines: Sequence[str]) -> list[list[list[str]]]:
 
 def _is_name(blocks: Sequence[Sequence[Sequence[str]]], number: int) -> bool:
     """Whether a column numbers the words, or names the sentence or document that they are in."""
-    long = [block[number] for block in blocks if len(block[number]) > 2]
+    long = [block[number] for block in blocks if len(block[number]) > 1]
     if long and all(len(set(column)) == 1 for column in long):
         return True
     return all(_NUMBER.fullmatch(cell) for block in blocks for cell in block[number])
@@ -297,7 +314,7 @@ def _problem(cells: Sequence[str], layout: Layout, *, named: bool) -> str | None
     if layout.tag is not None and not named and not _is_tag(cells[layout.tag]):
         return (
             f"the last column holds {cells[layout.tag]!r}, which is no tag such as O or B-PER; name the columns that "
-            f"hold the words and the tags, counted from 0, perhaps {_likely_columns(cells)}"
+            f"hold the words and the tags, counted from 0, perhaps {_likely_columns(cells, layout.word)}"
         )
     return None
 
@@ -331,12 +348,10 @@ def _check_layers(name: str, head: Sequence[Line], layout: Layout) -> None:
         )
 
 
-def _likely_columns(cells: Sequence[str]) -> str:
-    """The options for a line whose last column is no tag: its last tag, and its first cell that is no number."""
+def _likely_columns(cells: Sequence[str], word: int) -> str:
+    """The options for a line whose last column is no tag: its last cell that is one."""
     marked = [number for number, cell in enumerate(cells) if cell == "O" or _PREFIXED.fullmatch(cell)]
-    label = marked[-1] if marked else len(cells) - 1
-    word = next((number for number, cell in enumerate(cells) if number != label and not cell.isdecimal()), 0)
-    return f"--text-column {word} --label-column {label}"
+    return f"--text-column {word} --label-column {marked[-1] if marked else len(cells) - 1}"
 
 
 def _check_bioes(sentences: Sequence[Sentence]) -> None:

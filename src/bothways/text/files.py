@@ -185,6 +185,11 @@ def read_rows(
     return _checked(rows, shown(name)) if strict else rows
 
 
+def rows_of(source: Source, columns: Columns, *, strict: bool) -> Iterator[Row]:
+    """As `read_rows`, with the settings of `columns`."""
+    return read_rows(source, header=columns.header, format=columns.format, delimiter=columns.delimiter, strict=strict)
+
+
 def format_of(name: str, wanted: Format | None = None) -> Format:
     """The format of a file: `wanted`, else as its suffix tells; standard input and pipes hold plain text.
 
@@ -576,7 +581,7 @@ def _wrong_width(cells: Sequence[str], columns: Sequence[str], delimiter: str) -
 
 def _check_columns(columns: Sequence[str], where: str) -> None:
     if not all(column.strip() for column in columns):
-        advice = "name it or drop it (pandas: to_csv(..., index=False))"
+        advice = "name it or drop it (pandas: to_csv(..., index=False)), or give --no-header if there is none"
         raise DataError(f"{where}: a column without a name in the header ({_listed(columns)}); {advice}")
     if len({clean_label(column) for column in columns}) < len(columns):
         raise DataError(f"{where}: two columns of the same name in the header ({_listed(columns)}); rename one")

@@ -61,7 +61,7 @@ def memory_rows(source: Any, *, texts: bool) -> Iterator[Found]:
         )
     if isinstance(source, set | frozenset):
         raise DataError("found a set, whose order is not defined; expected a list")
-    readable = isinstance(source, Iterable) or callable(getattr(source, "to_batches", None))
+    readable = isinstance(source, Iterable) or callable(getattr(source, "to_pylist", None))
     if isinstance(source, bytes | bytearray | memoryview) or not readable:
         raise DataError(f"found {type(source).__name__}, expected a path, a list of dicts, a data frame or a data set")
     return _rows(source, texts=texts)
@@ -69,7 +69,7 @@ def memory_rows(source: Any, *, texts: bool) -> Iterator[Found]:
 
 def _rows(source: Any, *, texts: bool) -> Iterator[Found]:
     names = {} if texts else _class_names(source)
-    for item in _items(source):
+    for item in map(plain, _items(source)):
         if isinstance(item, Mapping):
             values = {str(key): plain(value) for key, value in item.items()}
             try:
@@ -95,6 +95,8 @@ def _items(source: Any) -> Iterable[Any]:
         return source.iter_rows(named=True)
     if columns is not None and callable(getattr(source, "to_batches", None)):  # pyarrow
         return (row for batch in source.to_batches() for row in batch.to_pylist())
+    if columns is not None and callable(getattr(source, "to_pylist", None)):  # a RecordBatch of pyarrow
+        return source.to_pylist()
     form = getattr(source, "format", None)  # of a data set: how it hands out its values
     if isinstance(form, dict) and form.get("type") not in (None, "custom") and hasattr(source, "with_format"):
         return source.with_format(None, columns=form.get("columns"))
