@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,8 @@ from bothways.analysis.compare import Comparison, compare
 from bothways.analysis.gate import export_judged
 from bothways.analysis.report import Lengths, write_report
 from bothways.analysis.summary import card_of, facts_of, report_of
-from bothways.errors import BothwaysError, InterruptedRunError, MissingDependencyError, OptionError
+from bothways.analysis.verdicts import FEW_STEPS, collapsed
+from bothways.errors import BothwaysError, MissingDependencyError, OptionError
 from bothways.jobs.directory import (
     check_run_directory,
     claimed,
@@ -27,6 +28,7 @@ from bothways.jobs.directory import (
     guarded,
     publish,
     refuse_if_in_use,
+    resumable,
     terminable,
     work_directory,
 )
@@ -38,14 +40,13 @@ from bothways.runtime.artifact import CHECKPOINT, RUN, Artifact, continued
 from bothways.storage import write_text
 from bothways.tasks import TRAINED, Trainable
 from bothways.tasks.split import set_aside, shared
-from bothways.tasks.task import Example, Gold, labels_of
+from bothways.tasks.task import Example
 from bothways.terminal import Reporter
 from bothways.text.files import Columns, Source
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training.recipe import Recipe
 
 DEV_SHARE = 0.1
-FEW_STEPS = 100  # updates after which a model has hardly begun to learn
 EVALUATION, REPORT = "evaluation.json", "report.html"
 
 
@@ -210,7 +211,7 @@ def finetune(
             state = fit(model, job, reporter, resume=resume, devices=devices)
         if not first:
             return Run(out, None, time.monotonic() - began, state.history, first=False)
-        try:
+        with resumable(out):
             made = made.tuned(predictor.predict_examples(dev_examples, reporter), golds) if made.tunes else made
             tensors = model_tensors(model)
             facts["run"] = run_id(identity | {"task": made.as_json()}, tensors)
@@ -253,45 +254,16 @@ def finetune(
                     )
                     write_report(out / REPORT, page)
                     reporter.say(f"{REPORT} shows dev texts; leave it out if you publish the model")
-        except KeyboardInterrupt:
-            raise InterruptedRunError(
-                f"stopped after the training; all is saved in {work}: the same command with --resume finishes the rest"
-            ) from None
         (out / CHECKPOINT).unlink(missing_ok=True)
-    for line in () if comparison is None else comparison.verdicts:
-        reporter.say(line)
     answers = predictor.predict_examples(dev_examples) if comparison is None else comparison.rows[-1].predictions
-    for line in _answer_notes(made, answers, golds):
-        reporter.note(line)
-    if state.step < FEW_STEPS and time_budget is None:
-        reporter.note(
-            f"the model was trained for only {state.step} step(s); with so few texts, more epochs usually help"
-        )
+    nothing, verdicts = collapsed(made, answers, golds), () if comparison is None else comparison.verdicts
+    for line in verdicts:
+        (reporter.note if nothing else reporter.say)(line)
+    if nothing and comparison is None:
+        reporter.note(f"the model {nothing} on the dev set")
+    if not verdicts and state.step < FEW_STEPS and time_budget is None:
+        reporter.note(f"the model was trained for {state.step} steps only; more epochs usually help")
     return Run(out, comparison, time.monotonic() - began, state.history)
-
-
-def _answer_notes(task: Trainable, predictions: Sequence[Any], golds: Sequence[Gold]) -> Iterator[str]:
-    """Signs that a model has learned nothing but the most frequent answer."""
-    pairs = [(one, gold) for one, gold in zip(predictions, golds, strict=True) if one.error is None]
-    answers, known = [one for one, _ in pairs], [gold for _, gold in pairs]
-    advice = "more epochs, a higher lr or another base may help"
-    if task.loss == "single":
-        labels = {one.label for one in answers}
-        if len(labels) == 1 and len(set(known)) > 1:
-            yield f"every dev text was given the label {labels.pop()!r}; {advice}, or class_weights balanced"
-    elif task.loss == "multi":
-        if any(known) and not any(one.labels for one in answers):
-            yield f"no label reached the threshold of {getattr(task, 'threshold', 0.5):g} in any dev text; {advice}"
-    elif task.loss == "tokens":
-        if any(set(labels_of(gold)) - {"O"} for gold in known) and not any(one.entities for one in answers):
-            yield f"the model finds no entity in any dev text; {advice}"
-    elif task.loss == "spans":
-        if any(known) and not any(one.best for one in answers):
-            yield f"the model finds no answer to any dev question; {advice}"
-    elif task.loss == "regression":
-        spread, gold_spread = (np.std(np.array(values, float)) for values in ([one.score for one in answers], known))
-        if spread < 0.01 * gold_spread:
-            yield f"every dev text was given about the same number, {answers[0].score:.4g}; {advice}"
 
 
 def _graph_for(artifact: Artifact, dev: Sequence[Example], reporter: Reporter) -> str:

@@ -208,7 +208,7 @@ def _unknown(task: Trainable, examples: Sequence[Example], how: Unknown) -> list
         all_of_them = [f"{one!r} ({n})" for one, n in counts.most_common()]
         raise DataError(
             f"{first.where}: label {label!r} is not one of the {len(known)} known: {shortened(task.labels)}; unknown "
-            f"labels and their examples: {shortened(all_of_them, 20)}; correct them, or count them as wrong with "
-            'unknown_labels="wrong"'
+            f"labels and their examples: {shortened(all_of_them, 20)}; correct them, or let "
+            "evaluate count them as wrong (--unknown-labels wrong)"
         )
     return found
