@@ -54,7 +54,10 @@ def check_run_directory(out: Path, *, resume: bool, overwrite: bool, besides: tu
         raise OptionError(f"{out} holds {present[0]} and no run of bothways, so it is not overwritten; choose another")
     if present and not resume and not overwrite:
         state = "a finished model" if _finished(out) and CHECKPOINT not in present else "other files"
-        state = "an unfinished run" if CHECKPOINT in present else state
+        if CHECKPOINT in present:
+            state = "an unfinished run"
+        elif RUN in present and not _finished(out):
+            state = "a run that stopped before its first checkpoint"
         state += " and an unfinished run that was to replace it" if replacing else ""
         advice = "--resume to continue it, or " if begun else ""
         raise OptionError(

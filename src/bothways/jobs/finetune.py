@@ -32,13 +32,13 @@ from bothways.jobs.directory import (
     terminable,
     work_directory,
 )
-from bothways.jobs.settings import circumstances, hash_of, name_of, options_from, revision_of, run_id
+from bothways.jobs.settings import budget, circumstances, hash_of, name_of, options_from, revision_of, run_id
 from bothways.model.catalogue import find_model
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.predictor import Predictor
 from bothways.runtime.artifact import CHECKPOINT, RUN, Artifact, continued
 from bothways.storage import write_text
-from bothways.tasks import TRAINED, Trainable
+from bothways.tasks import TRAINED, Trainable, task_name
 from bothways.tasks.split import set_aside, shared
 from bothways.tasks.task import Example
 from bothways.terminal import Reporter
@@ -74,7 +74,7 @@ def finetune(
     base: str | Path = "minilm-l6",
     recipe: Recipe | None = None,
     columns: Columns | None = None,
-    time_budget: float | None = None,
+    time_budget: float | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     tensorboard: bool = False,
@@ -86,9 +86,9 @@ def finetune(
 
     Fields of `Recipe` and `Columns` can be given as they are: `finetune(..., epochs=3, text_column="body")`; they
     replace those of `recipe` and `columns`. Without `dev`, a tenth of `train` is set aside for it, by label.
-    `time_budget` is in seconds and replaces `epochs`. The directory `out` then holds the model, its evaluation and a
-    report, and unless `export` is "none" an int8 ONNX model that runs without PyTorch, if its accuracy on dev holds;
-    else one in fp32. With `overwrite`, a model in `out` stays until the new one is complete.
+    `time_budget` is in seconds (or "5m") and replaces `epochs`. The directory `out` then holds the model, its
+    evaluation and a report, and unless `export` is "none" an int8 ONNX model that runs without PyTorch, if its
+    accuracy on dev holds; else one in fp32. With `overwrite`, a model in `out` stays until the new one is complete.
 
     Raises `DataError` for the texts, `OptionError` for the options, or if another run is writing to `out`,
     `InterruptedRunError` after Ctrl-C or SIGTERM.
@@ -99,10 +99,12 @@ def finetune(
     assert isinstance(columns, Columns)
     reporter, out = reporter or Reporter(), Path(out)
     _check_extras()
+    task = task_name(task)
     if task not in TRAINED:
         raise OptionError(f"task {task!r} is not one of {', '.join(TRAINED)}")
-    if time_budget is not None and not time_budget > 0:
-        raise OptionError(f"time_budget is {time_budget} seconds, expected more than 0")
+    if export not in ("int8", "none"):
+        raise OptionError(f"export is {export!r}, expected int8 or none; other forms are made by bothways export")
+    time_budget = budget(time_budget)
     refuse_if_in_use(out)
     check_run_directory(out, resume=resume, overwrite=overwrite)
     began = time.monotonic()
@@ -235,7 +237,7 @@ def finetune(
                 artifact.write()
             write_text(work / RUN, json.dumps(facts, indent=2) + "\n")
             publish(work, out, reporter)
-            comparison = None
+            comparison: Comparison | None = None
             with guarded(f"the comparison could not be made; the model is in {out}", reporter):
                 comparison = compare(dev_examples, [out], kept, dev=True, seed=recipe.seed, reporter=reporter)
                 write_text(out / EVALUATION, json.dumps(comparison.as_json(), indent=2) + "\n")
@@ -256,12 +258,11 @@ def finetune(
                     reporter.say(f"{REPORT} shows dev texts; leave it out if you publish the model")
         (out / CHECKPOINT).unlink(missing_ok=True)
     answers = predictor.predict_examples(dev_examples) if comparison is None else comparison.rows[-1].predictions
-    nothing, verdicts = collapsed(made, answers, golds), () if comparison is None else comparison.verdicts
-    for line in verdicts:
+    nothing = collapsed(made, answers, golds)
+    alone = (f"the model {nothing} on the dev set",) if nothing else ()
+    for line in alone if comparison is None else comparison.verdicts:
         (reporter.note if nothing else reporter.say)(line)
-    if nothing and comparison is None:
-        reporter.note(f"the model {nothing} on the dev set")
-    if not verdicts and state.step < FEW_STEPS and time_budget is None:
+    if (comparison is None or not comparison.verdicts) and state.step < FEW_STEPS and time_budget is None:
         reporter.note(f"the model was trained for {state.step} steps only; more epochs usually help")
     return Run(out, comparison, time.monotonic() - began, state.history)
 
