@@ -155,7 +155,7 @@ def test_label_names_of_the_training_file_do_not_hold_for_another_task(tmp_path)
     nli = ("contradiction", "neutral", "entailment")
     trained = Artifact(tmp_path, None, Classify(nli), None, facts)
     assert columns_for(trained, None).label_names == ("entailment", "neutral", "contradiction")
-    assert columns_for(trained, Columns(label_names="a,b")).label_names == "a,b"
+    assert columns_for(trained, Columns(label_names="a,b")).label_names == ("a", "b")
     other = Artifact(tmp_path, None, ZeroShot(labels=("World", "Sports"), nli=nli), None, facts)
     assert columns_for(other, None).label_names is None
     predictor = Told(other.task, labelled(["World", "World"]), other)
