@@ -1,9 +1,13 @@
 """What every test may ask for."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# Tiny models gain nothing from threads, and lose much where two wait for each other on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A machine that is busy with something else is no defect.
 settings.register_profile("bothways", deadline=None)

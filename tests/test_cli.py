@@ -388,7 +388,8 @@ def test_python_m_bothways_is_the_command():
 
 def test_ctrl_c_saves_and_resume_ends_with_the_same_bytes(tmp_path, base):
     train = write_csv(tmp_path / "train.csv")
-    common = ["finetune", "classify", train, "--dev", train, "--base", base, "--epochs", "60", "--eval-every", "3"]
+    common = ["finetune", "classify", train, "--dev", train, "--base", base, "--epochs", "40", "--eval-every", "10"]
+    common.append("--no-export")
     command = [sys.executable, "-m", "bothways", *common, "--out"]
     run([*common, "--out", tmp_path / "whole"])
     stopped = subprocess.Popen([*map(str, command), str(tmp_path / "parts")], stderr=subprocess.PIPE, text=True)
@@ -473,8 +474,8 @@ def test_how_labels_were_written_is_remembered(base, tmp_path):
     lines = "".join(f"{row['text']}\t{'0,1' if row['label'] == 'good' else '1'}\n" for row in ROWS)
     train = write(tmp_path / "train.tsv", lines)
     columns = bothways.Columns(text_column="0", label_column="1", separator=",", label_names="fun,film", header=False)
-    recipe = bothways.Recipe(epochs=1, precision="fp32")
-    bothways.finetune("classify", train, train, out=tmp_path / "run", base=base, columns=columns, recipe=recipe)
+    more = {"epochs": 1, "precision": "fp32", "export": "none"}
+    bothways.finetune("classify", train, train, out=tmp_path / "run", base=base, columns=columns, **more)
     again = bothways.Columns(text_column="0", label_column="1", header=False)
     assert bothways.evaluate(tmp_path / "run", train, columns=again).scores.labels == ("film", "fun")
 
@@ -482,19 +483,11 @@ def test_how_labels_were_written_is_remembered(base, tmp_path):
 def test_labels_that_look_like_markup_are_printed_as_they_are(base, tmp_path, capsys):
     rows = [row | {"label": "[/b]" if row["label"] == "good" else "price [usd]"} for row in ROWS]
     train = write_csv(tmp_path / "train.csv", rows)
-    run(finetune(tmp_path, base, train, "--dev", train))
+    run(finetune(tmp_path, base, train, "--dev", train, "--no-export"))
     run(["evaluate", tmp_path / "out", train])
     printed = capsys.readouterr().out
     assert "[/b]" in printed
     assert "price [usd]" in printed
-
-
-def test_overwriting_a_run_removes_the_run_alone(base, tmp_path):
-    train = write_csv(tmp_path / "train.csv")
-    run(finetune(tmp_path, base, train, "--dev", train))
-    write(tmp_path / "out" / "notes.txt", "mine")
-    run(finetune(tmp_path, base, train, "--dev", train, "--overwrite"))
-    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
 
 
 # Setting dev texts aside
@@ -528,9 +521,9 @@ def test_labels_that_occur_once_stay_in_training():
 
 def test_models_of_different_questions_do_not_share_a_table(model, tmp_path):
     copy = damaged(model, tmp_path)
-    settings = json.loads((copy / "bothways.json").read_text())
-    settings["settings"]["labels"] = ["no", "yes"]
-    (copy / "bothways.json").write_text(json.dumps(settings))
+    text = (copy / "bothways.json").read_text()
+    (copy / "bothways.json").write_text(text.replace('"good"', '"fine"'))
+    (copy / "config.json").write_text((copy / "config.json").read_text().replace('"good"', '"fine"'))
     with pytest.raises(OptionError, match="answer different questions"):
         bothways.compare(ROWS, [model, copy], ROWS)
 

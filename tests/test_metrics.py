@@ -151,6 +151,14 @@ def test_calibration_intervals_hold_the_true_error(n, error):
         assert np.mean(widths) < 0.08
 
 
+def test_a_figure_below_the_noise_has_the_interval_of_the_noise():
+    golds = ["a", "b"] * 2
+    scores = single_label(golds, ["a"] * 4, "ab", confidences=[0.501] * 4, rng=generator())
+    found = scores.metrics["calibration_error"]
+    assert found.low == 0
+    assert found.high > 0.3
+
+
 def test_examples_without_an_answer_do_not_count_for_calibration():
     golds, predicted, confidences = ["a", "b", "a"], ["a", "a", ""], [0.8, 0.6, float("nan")]
     some = single_label(golds, predicted, "ab", confidences=confidences, rng=generator(), resamples=20)

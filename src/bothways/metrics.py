@@ -16,7 +16,7 @@ import re
 import string
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
@@ -48,6 +48,12 @@ class Interval:
     def as_json(self) -> dict[str, float]:
         """The three numbers as one JSON object."""
         return asdict(self)
+
+
+def without_repeats(metrics: Mapping[str, Interval]) -> list[str]:
+    """The names of the metrics, without a micro F1 that repeats the accuracy (as it does with one label each)."""
+    repeated = metrics.get("micro_f1") == metrics.get("accuracy")
+    return [name for name in metrics if not (repeated and name == "micro_f1")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -614,7 +620,8 @@ def _calibration(
     value = float(shares @ np.abs(gaps))
     likely = (hits + 2 * sums / sizes) / (sizes + 2)  # two imaginary examples that are right as often as they say
     noise = np.sqrt(likely * (1 - likely) / sizes) * rng.standard_normal((resamples, len(sizes)))  # (R, bins)
-    held = [value]
+    low, high = np.percentile(np.abs(noise) @ shares, (25, 95))
+    held = [value, 0.0, float(high)] if value < low else [value]  # it fits better than the truth itself would
     for true in np.linspace(0, min(1.0, 2 * value + 0.1), 81):
         for shape in (gaps / max(value, 1e-9), np.sign(gaps)):
             low, high = np.percentile(np.abs(true * shape + noise) @ shares, (2.5, 97.5))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bothways.errors import OptionError
+from bothways.errors import BothwaysError, OptionError
 from bothways.jobs.directory import (
     LOCK,
     NEXT,
@@ -183,6 +183,18 @@ def test_a_directory_that_cannot_be_written_to_is_told(tmp_path, present, option
         (tmp_path / name).touch()
     with pytest.raises(OptionError, match=message):
         check_run_directory(tmp_path, **{"resume": False, "overwrite": False} | options)
+
+
+def test_a_directory_that_cannot_be_made_is_told(tmp_path, monkeypatch):
+    def read_only(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    with (
+        pytest.raises(BothwaysError, match=r"run: cannot be written \(Read-only file system\)"),
+        claimed(tmp_path / "run"),
+    ):
+        pass
 
 
 def test_a_file_in_place_of_the_directory_is_told(tmp_path):

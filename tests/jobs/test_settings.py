@@ -21,7 +21,7 @@ def test_keywords_change_the_fields_of_their_records():
         ({"epoch": 2}, "did you mean 'epochs'"),
         ({"overwritten": True}, "did you mean 'overwrite'"),
         ({"colour": "red"}, "there is no option 'colour'; expected one of epochs, batch_size"),
-        ({"epochs": "many"}, "wrong type: epochs='many'"),
+        ({"epochs": "many"}, "epochs is 'many', expected a value of the type float"),
         ({"epochs": -1}, "epochs is -1, expected a value from"),
         ({"epochs": float("nan")}, "epochs is nan"),
         ({"class_weights": "balance"}, "class_weights is 'balance', expected one of none, balanced"),

@@ -64,14 +64,6 @@ def test_dev_texts_that_are_also_in_train_are_counted():
     assert shared(*swapped) == []
 
 
-def test_labels_without_a_dev_text_are_named():
-    (note,) = shared(rows(a=95, b=5), [Example(("new",), "a")])
-    assert note == "1 of 2 labels have no dev text ('b'), so no score tells of them"
-    (note,) = shared(rows(**{f"l{n}": 1 for n in range(9)}), [Example(("new",), "l0")])
-    assert "'l5', ...)" in note
-    assert shared([Example(("a",), 1.0)], [Example(("b",), 2.0)]) == []
-
-
 def test_texts_with_different_labels_are_counted():
     same = [Example(("Great film",), "good", "a.csv:2"), Example(("great  film",), "bad", "a.csv:9")]
     assert contradictions([*same, *rows(a=3)]) == [

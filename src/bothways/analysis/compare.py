@@ -21,7 +21,7 @@ from bothways.analysis.verdicts import Contender, cautions, caveat, collapsed, v
 from bothways.errors import BothwaysError, OptionError
 from bothways.metrics import mcnemar
 from bothways.runtime.artifact import Artifact
-from bothways.runtime.exports import FOLDER
+from bothways.runtime.exports import EXPORT, FOLDER
 from bothways.tasks import Trainable, scored
 from bothways.tasks.task import Example
 from bothways.terminal import Reporter
@@ -136,7 +136,7 @@ def compare(
     nothing = collapsed(task, rows[reference].predictions, golds)
     notes += [f"{rows[reference].title} {nothing}."] if nothing else []
     if dev:
-        notes.insert(0, caveat(task, rows, exported=(directories[-1] / FOLDER).is_dir()))
+        notes.insert(0, caveat(task, rows, exported=(directories[-1] / FOLDER / EXPORT).is_file()))
     for note in notes:
         reporter.note(note)
     return Comparison(task, tuple(rows), tuple(verdicts), reference, tuple(notes))

@@ -15,7 +15,7 @@ import numpy as np
 
 from bothways import __version__
 from bothways.errors import MissingDependencyError
-from bothways.metrics import Counts, Interval, Scores
+from bothways.metrics import Counts, Interval, Scores, without_repeats
 from bothways.storage import replacing, write_text
 from bothways.tasks.picture import Picture
 
@@ -156,14 +156,14 @@ def _parts(report: Report) -> dict[str, Any]:
     """What the template needs besides the report itself."""
     confusion, lengths = report.scores.confusion, report.lengths
     many = len(report.scores.labels) > MOST_CELLS
-    metrics = list(dict.fromkeys(name for row in report.rows for name in _telling(row.metrics)))
+    metrics = list(dict.fromkeys(name for row in report.rows for name in without_repeats(row.metrics)))
     curves = [_plot(*_drawn_loss(report.losses))] if report.losses else []
     curves += [_plot(*_drawn_dev(points, metric)) for metric, points in report.dev.items() if points]
     classes = sorted(report.scores.per_class, key=lambda row: row.f1)
     headline = metrics[0] if metrics else ""
     axis = _axis([row.metrics[headline] for row in report.rows if headline in row.metrics])
     return {
-        "tiles": _telling(report.scores.metrics),
+        "tiles": without_repeats(report.scores.metrics),
         "metrics": metrics,
         "axis": [_figure(end, headline) for end in axis],
         "place": lambda value: round(100 * (value - axis[0]) / (axis[1] - axis[0]), 1),
@@ -176,12 +176,6 @@ def _parts(report: Report) -> dict[str, Any]:
         "reliability": _reliability(report.scores.reliability) if report.scores.reliability else None,
         "histogram": _histogram(lengths) if lengths is not None and len(lengths.pieces) else None,
     }
-
-
-def _telling(metrics: dict[str, Interval]) -> list[str]:
-    """The names of the metrics, without a micro F1 that repeats the accuracy (as it does with one label each)."""
-    repeated = metrics.get("micro_f1") == metrics.get("accuracy")
-    return [name for name in metrics if not (repeated and name == "micro_f1")]
 
 
 def _axis(intervals: Sequence[Interval]) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from rich.markup import escape
 from rich.table import Table
 
-from bothways.metrics import Interval, Scores
+from bothways.metrics import Interval, Scores, without_repeats
 from bothways.model.catalogue import CATALOGUE
 from bothways.terminal import one_line
 
@@ -105,7 +105,7 @@ def models_tables(width: int) -> Iterator[Table]:
 def comparison_tables(comparison: Comparison, width: int) -> Iterator[Table]:
     """How good each model is, then what it costs."""
     rows = comparison.rows
-    names = list(rows[0].scores.metrics)
+    names = without_repeats(rows[0].scores.metrics)
     p_values = any(row.p is not None for row in rows)
     quality = [
         [
@@ -211,8 +211,8 @@ def evaluation_tables(scores: Scores, width: int) -> Iterator[Table]:
         ]
         yield laid_out(title, ["label", "precision", "recall", "F1", "support"], rows, width)
     headline = [
-        [name.replace("_", " "), f"{interval.value:.4f}", f"{interval.low:.4f} to {interval.high:.4f}"]
-        for name, interval in scores.metrics.items()
+        [name.replace("_", " "), f"{interval.value:z.4f}", f"{interval.low:z.4f} to {interval.high:z.4f}"]
+        for name, interval in ((name, scores.metrics[name]) for name in without_repeats(scores.metrics))
     ]
     yield laid_out("Metrics", ["metric", "value", "95 % interval"], headline, width)
 
@@ -238,4 +238,4 @@ def _confusion(scores: Scores, width: int) -> Iterator[Table]:
 
 
 def _figure(interval: Interval) -> str:
-    return f"{interval.value:.3f} ({interval.low:.3f}-{interval.high:.3f})"
+    return f"{interval.value:z.3f} ({interval.low:z.3f} to {interval.high:z.3f})"

@@ -134,11 +134,12 @@ def verdict(
         if name in row.metrics
     }
     figures = _figures(metric, first, row, gains[metric])
-    place = " on the dev set, which also chose its checkpoint" if dev else ""
+    place = " on the dev set" if dev else ""
     nothing, reference_nothing = (collapsed(task, one.predictions, golds) for one in (row, first))
     against = first.title + (f" (which {reference_nothing})" if reference_nothing else "")
     if nothing:
-        return f"{row.title} {nothing}{place}, so it is of no use yet: {figures}. {_advice(row) or 'Train it longer.'}"
+        longer = _advice(row) or "Train it longer, or with another lr or base."
+        return f"{row.title} {nothing}{place}, so it is of no use yet: {figures}. {longer}"
     sign = _sign(gains[metric]) if metric != "accuracy" or row.p is None or row.p < 0.05 else 0
     if len(golds) < TOO_FEW:
         sign = 0
@@ -168,9 +169,9 @@ def caveat(task: Trainable, rows: Sequence[Contender], *, exported: bool) -> str
     chosen = ["the checkpoint", *(["the threshold"] if task.tunes else []), *(["the ONNX model"] if exported else [])]
     listed = " and ".join([", ".join(chosen[:-1]), chosen[-1]] if len(chosen) > 1 else chosen)
     return (
-        f"These are the dev examples that also chose {listed} of {rows[-1].title}, so its figures are slightly too good"
-        + (f", and those of {rows[0].title} are not" if len(rows) > 1 else "")
-        + "; measure it on a test set that was used for nothing else."
+        f"The dev set also chose {listed} of {rows[-1].title}, so its figures are slightly too good"
+        + (f" (those of {rows[0].title} are not)" if len(rows) > 1 else "")
+        + "; measure it on a test set."
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -51,6 +51,10 @@ def evaluate_command(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of predictions.")] = False,
+    unknown_labels: Annotated[
+        Literal["error", "wrong"],
+        typer.Option(help="Labels that the model does not know: an error, or examples that it has wrong."),
+    ] = "error",
     task: Task = None,
     labels: Labels = None,
     template: Template = None,
@@ -74,9 +78,8 @@ def evaluate_command(
     settings = given(labels=labels_given(labels), template=template, engine=engine, precision=precision)
     settings |= given(threads=threads, device=device, offline=offline)
     reporter = Reporter()
-    evaluation = evaluate(
-        model, file, task=task and task_name(task), columns=columns, seed=seed, reporter=reporter, **settings
-    )
+    settings |= {"unknown_labels": unknown_labels, "seed": seed, "reporter": reporter}
+    evaluation = evaluate(model, file, task=task and task_name(task), columns=columns, **settings)
     if destination is not None:
         made = evaluation.task
         answers = (

@@ -20,7 +20,7 @@ from bothways.cli.parts import (
 from bothways.options import with_options
 from bothways.terminal import Reporter
 from bothways.text.files import Columns
-from bothways.training.recipe import PretrainRecipe, Recipe, parse_seconds
+from bothways.training.recipe import PretrainRecipe, Recipe
 
 Corpus = Annotated[list[Path], typer.Argument(help="Plain text files; .gz and .xz too.", metavar="FILE...")]
 
@@ -57,19 +57,17 @@ def finetune_command(
 ) -> None:
     """Fine-tune a pretrained model on labelled texts and compare it with a TF-IDF baseline."""
     from bothways.jobs.finetune import REPORT, finetune
-    from bothways.tasks import task_name
 
     reporter = Reporter()
-    seconds = None if time_budget is None else parse_seconds(time_budget)
     run = finetune(
-        task_name(task),
+        task,
         train,
         dev,
         out=out,
         base=base,
         recipe=recipe,
         columns=columns,
-        time_budget=seconds,
+        time_budget=time_budget,
         resume=resume,
         overwrite=overwrite,
         tensorboard=tensorboard,
@@ -143,7 +141,6 @@ def pretrain_command(
     from bothways.jobs.pretrain import REPORT, pretrain
 
     reporter = Reporter()
-    seconds = None if time_budget is None else parse_seconds(time_budget)
     run = pretrain(
         corpus,
         out=out,
@@ -152,7 +149,7 @@ def pretrain_command(
         base=base,
         shards=shards,
         recipe=recipe,
-        time_budget=seconds,
+        time_budget=time_budget,
         resume=resume,
         overwrite=overwrite,
         reporter=reporter,

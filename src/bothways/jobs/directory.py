@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from bothways.errors import BothwaysError, CheckpointError, OptionError
+from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError, OptionError
 from bothways.model.config import WEIGHTS
 from bothways.runtime.artifact import CHECKPOINT, EVENTS, RUN, SETTINGS
 from bothways.runtime.exports import EXPORT, FILES, FOLDER, TUNED, Export
@@ -54,7 +54,10 @@ def check_run_directory(out: Path, *, resume: bool, overwrite: bool, besides: tu
         raise OptionError(f"{out} holds {present[0]} and no run of bothways, so it is not overwritten; choose another")
     if present and not resume and not overwrite:
         state = "a finished model" if _finished(out) and CHECKPOINT not in present else "other files"
-        state = "an unfinished run" if CHECKPOINT in present else state
+        if CHECKPOINT in present:
+            state = "an unfinished run"
+        elif RUN in present and not _finished(out):
+            state = "a run that stopped before its first checkpoint"
         state += " and an unfinished run that was to replace it" if replacing else ""
         advice = "--resume to continue it, or " if begun else ""
         raise OptionError(
@@ -113,9 +116,12 @@ def claimed(out: Path) -> Iterator[None]:
     The lock is the system's, so that of a process that was killed does not block.
     """
     new = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / LOCK)
-    _acquire(lock, out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _acquire(lock, out)
+    except OSError as error:
+        raise BothwaysError(f"{out}: cannot be written ({error.strerror}); choose another directory") from error
     try:
         yield
     finally:
@@ -143,6 +149,18 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)  # None: not of Python
+
+
+@contextmanager
+def resumable(out: Path) -> Iterator[None]:
+    """Within, the training is over and saved in `out`: what stops the job says how to finish it."""
+    rest = f"the training is saved in {out}: the same command with --resume finishes the rest"
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedRunError(f"stopped after the training; {rest}") from None
+    except (BothwaysError, OSError) as error:
+        raise BothwaysError(f"{error}; {rest}") from error
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,8 @@ from bothways.analysis.compare import Comparison, compare
 from bothways.analysis.gate import export_judged
 from bothways.analysis.report import Lengths, write_report
 from bothways.analysis.summary import card_of, facts_of, report_of
-from bothways.errors import BothwaysError, InterruptedRunError, MissingDependencyError, OptionError
+from bothways.analysis.verdicts import FEW_STEPS, collapsed
+from bothways.errors import BothwaysError, MissingDependencyError, OptionError
 from bothways.jobs.directory import (
     check_run_directory,
     claimed,
@@ -27,25 +28,25 @@ from bothways.jobs.directory import (
     guarded,
     publish,
     refuse_if_in_use,
+    resumable,
     terminable,
     work_directory,
 )
-from bothways.jobs.settings import circumstances, hash_of, name_of, options_from, revision_of, run_id
+from bothways.jobs.settings import budget, circumstances, hash_of, name_of, options_from, revision_of, run_id
 from bothways.model.catalogue import find_model
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.predictor import Predictor
 from bothways.runtime.artifact import CHECKPOINT, RUN, Artifact, continued
 from bothways.storage import write_text
-from bothways.tasks import TRAINED, Trainable
+from bothways.tasks import TRAINED, Trainable, task_name
 from bothways.tasks.split import set_aside, shared
-from bothways.tasks.task import Example, Gold, labels_of
+from bothways.tasks.task import Example
 from bothways.terminal import Reporter
 from bothways.text.files import Columns, Source
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training.recipe import Recipe
 
 DEV_SHARE = 0.1
-FEW_STEPS = 100  # updates after which a model has hardly begun to learn
 EVALUATION, REPORT = "evaluation.json", "report.html"
 
 
@@ -73,7 +74,7 @@ def finetune(
     base: str | Path = "minilm-l6",
     recipe: Recipe | None = None,
     columns: Columns | None = None,
-    time_budget: float | None = None,
+    time_budget: float | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     tensorboard: bool = False,
@@ -85,9 +86,9 @@ def finetune(
 
     Fields of `Recipe` and `Columns` can be given as they are: `finetune(..., epochs=3, text_column="body")`; they
     replace those of `recipe` and `columns`. Without `dev`, a tenth of `train` is set aside for it, by label.
-    `time_budget` is in seconds and replaces `epochs`. The directory `out` then holds the model, its evaluation and a
-    report, and unless `export` is "none" an int8 ONNX model that runs without PyTorch, if its accuracy on dev holds;
-    else one in fp32. With `overwrite`, a model in `out` stays until the new one is complete.
+    `time_budget` is in seconds (or "5m") and replaces `epochs`. The directory `out` then holds the model, its
+    evaluation and a report, and unless `export` is "none" an int8 ONNX model that runs without PyTorch, if its
+    accuracy on dev holds; else one in fp32. With `overwrite`, a model in `out` stays until the new one is complete.
 
     Raises `DataError` for the texts, `OptionError` for the options, or if another run is writing to `out`,
     `InterruptedRunError` after Ctrl-C or SIGTERM.
@@ -98,10 +99,12 @@ def finetune(
     assert isinstance(columns, Columns)
     reporter, out = reporter or Reporter(), Path(out)
     _check_extras()
+    task = task_name(task)
     if task not in TRAINED:
         raise OptionError(f"task {task!r} is not one of {', '.join(TRAINED)}")
-    if time_budget is not None and not time_budget > 0:
-        raise OptionError(f"time_budget is {time_budget} seconds, expected more than 0")
+    if export not in ("int8", "none"):
+        raise OptionError(f"export is {export!r}, expected int8 or none; other forms are made by bothways export")
+    time_budget = budget(time_budget)
     refuse_if_in_use(out)
     check_run_directory(out, resume=resume, overwrite=overwrite)
     began = time.monotonic()
@@ -210,7 +213,7 @@ def finetune(
             state = fit(model, job, reporter, resume=resume, devices=devices)
         if not first:
             return Run(out, None, time.monotonic() - began, state.history, first=False)
-        try:
+        with resumable(out):
             made = made.tuned(predictor.predict_examples(dev_examples, reporter), golds) if made.tunes else made
             tensors = model_tensors(model)
             facts["run"] = run_id(identity | {"task": made.as_json()}, tensors)
@@ -234,7 +237,7 @@ def finetune(
                 artifact.write()
             write_text(work / RUN, json.dumps(facts, indent=2) + "\n")
             publish(work, out, reporter)
-            comparison = None
+            comparison: Comparison | None = None
             with guarded(f"the comparison could not be made; the model is in {out}", reporter):
                 comparison = compare(dev_examples, [out], kept, dev=True, seed=recipe.seed, reporter=reporter)
                 write_text(out / EVALUATION, json.dumps(comparison.as_json(), indent=2) + "\n")
@@ -253,45 +256,15 @@ def finetune(
                     )
                     write_report(out / REPORT, page)
                     reporter.say(f"{REPORT} shows dev texts; leave it out if you publish the model")
-        except KeyboardInterrupt:
-            raise InterruptedRunError(
-                f"stopped after the training; all is saved in {work}: the same command with --resume finishes the rest"
-            ) from None
         (out / CHECKPOINT).unlink(missing_ok=True)
-    for line in () if comparison is None else comparison.verdicts:
-        reporter.say(line)
     answers = predictor.predict_examples(dev_examples) if comparison is None else comparison.rows[-1].predictions
-    for line in _answer_notes(made, answers, golds):
-        reporter.note(line)
-    if state.step < FEW_STEPS and time_budget is None:
-        reporter.note(
-            f"the model was trained for only {state.step} step(s); with so few texts, more epochs usually help"
-        )
+    nothing = collapsed(made, answers, golds)
+    alone = (f"the model {nothing} on the dev set",) if nothing else ()
+    for line in alone if comparison is None else comparison.verdicts:
+        (reporter.note if nothing else reporter.say)(line)
+    if (comparison is None or not comparison.verdicts) and state.step < FEW_STEPS and time_budget is None:
+        reporter.note(f"the model was trained for {state.step} steps only; more epochs usually help")
     return Run(out, comparison, time.monotonic() - began, state.history)
-
-
-def _answer_notes(task: Trainable, predictions: Sequence[Any], golds: Sequence[Gold]) -> Iterator[str]:
-    """Signs that a model has learned nothing but the most frequent answer."""
-    pairs = [(one, gold) for one, gold in zip(predictions, golds, strict=True) if one.error is None]
-    answers, known = [one for one, _ in pairs], [gold for _, gold in pairs]
-    advice = "more epochs, a higher lr or another base may help"
-    if task.loss == "single":
-        labels = {one.label for one in answers}
-        if len(labels) == 1 and len(set(known)) > 1:
-            yield f"every dev text was given the label {labels.pop()!r}; {advice}, or class_weights balanced"
-    elif task.loss == "multi":
-        if any(known) and not any(one.labels for one in answers):
-            yield f"no label reached the threshold of {getattr(task, 'threshold', 0.5):g} in any dev text; {advice}"
-    elif task.loss == "tokens":
-        if any(set(labels_of(gold)) - {"O"} for gold in known) and not any(one.entities for one in answers):
-            yield f"the model finds no entity in any dev text; {advice}"
-    elif task.loss == "spans":
-        if any(known) and not any(one.best for one in answers):
-            yield f"the model finds no answer to any dev question; {advice}"
-    elif task.loss == "regression":
-        spread, gold_spread = (np.std(np.array(values, float)) for values in ([one.score for one in answers], known))
-        if spread < 0.01 * gold_spread:
-            yield f"every dev text was given about the same number, {answers[0].score:.4g}; {advice}"
 
 
 def _graph_for(artifact: Artifact, dev: Sequence[Example], reporter: Reporter) -> str:

@@ -105,12 +105,8 @@ def evaluate(
     reporter = reporter or Reporter(quiet=True)
     predictor = _loaded(model, task, settings, reporter)
     made = scored(predictor.task)
-    if isinstance(made, ZeroShot):
-        if not made.labels:
-            raise OptionError("zero-shot needs labels to choose from: give labels=[...] (--labels a,b,c)")
-        if len(set(made.labels)) < len(made.labels):
-            twice = next(label for label, n in Counter(made.labels).items() if n > 1)
-            raise OptionError(f"the label {twice!r} is given twice; give each label once")
+    if isinstance(made, ZeroShot) and not made.labels:
+        raise OptionError("zero-shot needs labels to choose from: give labels=[...] (--labels a,b,c)")
     examples = made.read(data, columns_for(predictor.artifact, columns))
     unknown = _unknown(made, examples, unknown_labels)
     made.check([example for example, strange in zip(examples, unknown, strict=True) if not strange])
@@ -142,7 +138,7 @@ def evaluate(
 
 def compare_models(
     test: Source,
-    models: Sequence[str | Path],
+    models: str | Path | Sequence[str | Path],
     train: Source | None = None,
     *,
     against: str | None = None,
@@ -157,7 +153,7 @@ def compare_models(
     Each model is held against the first row, or against the one called `against`: a model, or "baseline". `report` is
     where to write it as HTML, with the last model's confusions and mistakes.
     """
-    directories = [find_model(model) for model in models]
+    directories = [find_model(model) for model in ([models] if isinstance(models, str | Path) else models)]
     if not directories:
         raise OptionError("no model to compare; give at least one directory")
     reporter = reporter or Reporter(quiet=True)
@@ -208,7 +204,7 @@ def _unknown(task: Trainable, examples: Sequence[Example], how: Unknown) -> list
         all_of_them = [f"{one!r} ({n})" for one, n in counts.most_common()]
         raise DataError(
             f"{first.where}: label {label!r} is not one of the {len(known)} known: {shortened(task.labels)}; unknown "
-            f"labels and their examples: {shortened(all_of_them, 20)}; correct them, or count them as wrong with "
-            'unknown_labels="wrong"'
+            f"labels and their examples: {shortened(all_of_them, 20)}; correct them, or let "
+            "evaluate count them as wrong (--unknown-labels wrong)"
         )
     return found

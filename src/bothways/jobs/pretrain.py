@@ -23,7 +23,7 @@ from bothways.jobs.directory import (
     terminable,
     work_directory,
 )
-from bothways.jobs.settings import circumstances, hash_of, name_of, options_from, revision_of, run_id
+from bothways.jobs.settings import budget, circumstances, hash_of, name_of, options_from, revision_of, run_id
 from bothways.model.catalogue import CATALOGUE, find_model
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.runtime.artifact import CHECKPOINT, RUN
@@ -71,7 +71,7 @@ def pretrain(
     base: str | Path | None = None,
     shards: str | Path | None = None,
     recipe: PretrainRecipe | None = None,
-    time_budget: float | None = None,
+    time_budget: float | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     reporter: Reporter | None = None,
@@ -83,8 +83,8 @@ def pretrain(
     config.json ("mini" without it); of `base` both are its own. The corpus is cut into pieces once, into `shards`
     (without it a folder of `out`), and used again where it is there. Under torchrun all processes train one model.
     Fields of `PretrainRecipe` can be given as they are: `pretrain(..., steps=1000)`; they replace those of `recipe`.
-    `time_budget` is in seconds and replaces `steps`. With `overwrite`, a model in `out` stays until the new one is
-    complete.
+    `time_budget` is in seconds (or "5m") and replaces `steps`. With `overwrite`, a model in `out` stays until the new
+    one is complete.
 
     Raises `DataError` for the corpus, `OptionError` for the options, or if another run is writing to `out`,
     `CheckpointError` for parts of different models, `InterruptedRunError` after Ctrl-C or SIGTERM.
@@ -98,8 +98,7 @@ def pretrain(
             raise MissingDependencyError(f"pretraining needs {name}, which is not here: pip install 'bothways[train]'")
     if not corpus:
         raise OptionError("no corpus; give at least one file of plain text")
-    if time_budget is not None and not time_budget > 0:
-        raise OptionError(f"time_budget is {time_budget} seconds, expected more than 0")
+    time_budget = budget(time_budget)
     directory = None if base is None else find_model(base)
     if directory is not None and size is not None:
         raise OptionError(f"--size {size} with --from {base}: a model that exists has its size; leave out one of them")

@@ -11,13 +11,15 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from importlib import metadata
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from bothways.analysis.summary import machine, versions
 from bothways.errors import OptionError
+from bothways.training.recipe import parse_seconds
 
 PACKAGES = ("onnxruntime", "onnx", "openvino", "safetensors")
 # How the options of `transformers` are called here.
@@ -50,18 +52,39 @@ def options_from(given: Mapping[str, Any], *records: Any, also: Collection[str] 
     known = [item.name for record in records for item in fields(record)]
     for name in given:
         if name not in known:
-            near = THEIRS.get(name) or next(iter(get_close_matches(name, [*known, *also], 1)), None)
+            near = THEIRS.get(name) or next((one for one in known if one.startswith(f"{name}_")), None)
+            near = near or next(iter(get_close_matches(name, [*known, *also], 1)), None)
             hint = f"did you mean {near!r}?" if near in {*known, *also} else f"expected one of {', '.join(known)}"
             raise OptionError(f"there is no option {name!r}; {hint}")
     made = []
     for record in records:
         own = {item.name: given[item.name] for item in fields(record) if item.name in given}
-        try:
-            made.append(replace(record, **own))
-        except TypeError as error:
-            values = ", ".join(f"{name}={value!r}" for name, value in own.items())
-            raise OptionError(f"an option has a value of the wrong type: {values} ({error})") from error
+        hints = get_type_hints(type(record))
+        for name, value in own.items():
+            if not _suits(value, hints[name]):
+                wanted = getattr(hints[name], "__name__", hints[name])
+                raise OptionError(f"{name} is {value!r}, expected a value of the type {wanted}")
+        made.append(replace(record, **own))
     return tuple(made)
+
+
+def budget(given: float | str | None) -> float | None:
+    """A time budget in seconds; raises `OptionError` if it is no time."""
+    seconds = parse_seconds(given) if isinstance(given, str) else given
+    if seconds is not None and not seconds > 0:
+        raise OptionError(f"time_budget is {seconds} seconds, expected more than 0")
+    return seconds
+
+
+def _suits(value: Any, hint: Any) -> bool:
+    """Whether a value is of the type that an annotation names; numbers of NumPy count as numbers."""
+    parts = get_args(hint)
+    if get_origin(hint) is Literal or hint is Any:
+        return hint is Any or isinstance(value, str)  # which ones there are, the record says
+    if parts:
+        return any(_suits(value, part) for part in parts)
+    kind = {float: Real, int: Integral}.get(hint, hint)
+    return isinstance(value, kind) and (hint is bool or not isinstance(value, bool))
 
 
 def name_of(source: object) -> str:

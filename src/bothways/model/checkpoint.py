@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +129,7 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
             if len(metadata) > 1:
                 _order_metadata(temporary)
         except SafetensorError as error:
-            raise OSError(None, str(error)) from error
+            raise OSError(errno.EIO, str(error)) from error
 
 
 def _order_metadata(path: Path) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 from bothways.errors import DataError
 from bothways.tasks.task import Example, labels_of
 
-MOST_LISTED = 5  # labels in a message
 _ONCE = object()  # the stratum of the sets of labels that occur once: no gold is equal to it
 
 
@@ -53,21 +52,15 @@ def set_aside(
 
 
 def shared(train: Sequence[Example], dev: Sequence[Example]) -> list[str]:
-    """What a user should know of a dev set: texts that are in train too, labels of train that it lacks."""
+    """What a user should know of a dev set: texts that are in train too."""
     known = {_compared(example, None) for example in train}
     both = sum(_compared(example, None) in known for example in dev)
-    notes = []
-    if both:
-        notes.append(
-            f"{both:,} of {len(dev):,} dev texts are also in train, so the dev scores are too high for new texts; "
-            "remove them from one of the two"
-        )
-    labels = {label for example in train for label in labels_of(example.gold)}
-    missing = sorted(labels - {label for example in dev for label in labels_of(example.gold)})
-    if missing and dev:
-        few = ", ".join(map(repr, missing[:MOST_LISTED])) + (", ..." if len(missing) > MOST_LISTED else "")
-        notes.append(f"{len(missing):,} of {len(labels):,} labels have no dev text ({few}), so no score tells of them")
-    return notes
+    if not both:
+        return []
+    return [
+        f"{both:,} of {len(dev):,} dev texts are also in train, so the dev scores are too high for new texts; "
+        "remove them from one of the two"
+    ]
 
 
 def contradictions(examples: Sequence[Example]) -> list[str]:
