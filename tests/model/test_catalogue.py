@@ -137,3 +137,8 @@ def test_what_decides_ids_and_vectors_is_fetched_and_nothing_that_runs():
     for name in ("added_tokens.json", "modules.json", "special_tokens_map.json", "config_sentence_transformers.json"):
         assert name in HUB_FILES
     assert not any(name.endswith((".py", ".bin", ".pt", ".pkl", ".onnx", ".h5")) for name in HUB_FILES)
+
+
+def test_a_name_that_no_file_can_have_is_not_found():
+    with pytest.raises(ModelNotFoundError, match=r"^x+: cannot be read \(File name too long\)$"):
+        find_model("x" * 5000)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tiny import BAD, GOOD, ROWS, write_trained
+from tests.tiny import BAD, GOOD, ROWS, TINY, write_trained
 
 import bothways
 from bothways.errors import CheckpointError, OptionError
@@ -14,6 +14,7 @@ from bothways.model.checkpoint import read_safetensors, write_safetensors
 from bothways.predictor import load
 from bothways.runtime.artifact import Artifact, continued
 from bothways.tasks import Classify, Tag
+from bothways.text.tokenizer import Tokenizer
 
 WEIGHTS = "model.safetensors"
 
@@ -169,3 +170,21 @@ def test_a_base_with_labels_in_another_order_keeps_what_it_learned(copy, tmp_pat
     found = load(tmp_path / "next", precision="fp32")
     assert found.labels == tuple(names.values())
     assert found.predict([*GOOD, *BAD]) == before
+
+
+def test_a_record_of_brackets_in_brackets_is_said_in_one_line(copy):
+    (copy / "bothways.json").write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match=r"bothways\.json: damaged, or of a newer bothways"):
+        load(copy)
+
+
+@pytest.mark.parametrize("pad", [0, 1, 2, 3, 4])
+def test_robertas_padding_is_a_token_of_no_text(tmp_path, pad):
+    config = TINY.replace(family="roberta", vocab_size=50265, type_vocab_size=1, pad_token_id=pad)
+    (tmp_path / "config.json").write_text(json.dumps(config.to_json()))
+    Tokenizer.packaged("roberta-base").save(tmp_path)
+    if pad in (1, 3):  # <pad>, and <unk>, which byte-level BPE never makes
+        assert Artifact.read(tmp_path, "embed").config.position_offset == pad + 1
+    else:  # <s>, </s>, "."
+        with pytest.raises(CheckpointError, match=f"pad_token_id is {pad}, expected 1 as in the tokenizer"):
+            Artifact.read(tmp_path, "embed")

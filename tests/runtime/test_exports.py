@@ -14,6 +14,7 @@ from bothways.model.config import EncoderConfig
 from bothways.runtime.exports import (
     FOLDER,
     GRAPH_KEYS,
+    TUNED,
     Export,
     Graph,
     GraphFile,
@@ -77,6 +78,10 @@ def test_a_stored_record_of_0_1_is_of_its_model_still(tmp_path):
         {"graphs": {"int8": {"sha256": 5}}},
         {"graphs": {"int8": {"sha256": "0", "rejected": 1}}},
         {"graphs": {"int8": {"more": 1}}},
+        {"graphs": {"int8": {"sha256": "0", "metric": "accuracy", "value": "0.9", "reference": 0.9}}},
+        {"graphs": {"int8": {"sha256": "0", "metric": "accuracy", "value": 0.9}}},
+        {"graphs": {"int8": {"sha256": "0", "agreement": []}}},
+        {"graphs": {"int8": {"sha256": "0", "examples": None}}},
     ],
 )
 def test_a_record_of_the_wrong_types_is_damaged(tmp_path, change):
@@ -163,3 +168,32 @@ def test_what_the_check_found_is_said_in_a_few_words():
     assert Graph("hash").measured() == "not measured"
     graph = Graph("hash", "accuracy", 0.91, 0.9, 0.99, 1200)
     assert graph.measured() == "accuracy 0.9000, in fp32 0.9100, 99.0 % of 1,200 answers the same"
+
+
+@pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"\xff", b"[]", b'{"key": {"plan": {"engine": []}}}'])
+def test_a_damaged_record_of_plans_counts_as_none(tmp_path, content):
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / TUNED).write_bytes(content)
+    assert read_tuned(tmp_path, "key") is None
+
+
+def test_brackets_in_brackets_are_a_damaged_record(tmp_path):
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / "export.json").write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match="damaged, or of a newer bothways"):
+        Export.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"streams": 0}, "streams=0, expected a whole number from 1 to 1,024"),
+        ({"streams": 10**7}, "streams=10000000, expected a whole number from 1 to 1,024"),
+        ({"max_tokens": True}, "max_tokens=True, expected a whole number"),
+        ({"engine": None}, "engine=None, expected its name"),
+        ({"precision": ["int8"]}, r"precision=\['int8'\], expected its name"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused(changes, message):
+    with pytest.raises(OptionError, match=message):
+        Plan(**({"engine": "onnxruntime", "precision": "int8", "streams": 1, "max_tokens": 384} | changes))

@@ -121,9 +121,13 @@ def find_model(name: str | Path, *, offline: bool = False, reporter: Reporter | 
             raise ModelNotFoundError(f"model {asked!r} not found; tried: hub {hub}: {reason}")
         return found
     directory = Path(name)
-    if directory.is_dir():
+    try:
+        is_directory, is_file = directory.is_dir(), directory.is_file()
+    except OSError as error:  # a name that is too long, a folder above that may not be read
+        raise ModelNotFoundError(f"{asked[:200]}: cannot be read ({error.strerror})") from error
+    if is_directory:
         return directory
-    if directory.is_file():
+    if is_file:
         raise ModelNotFoundError(
             f"{name} is a file, expected the directory of a model (config.json beside its weights)"
         )

@@ -15,6 +15,7 @@ from bothways.model.families import ARCHITECTURES
 from bothways.runtime.exports import EXPORT, FOLDER, Export, header_of, sample_of, stamp_of
 from bothways.storage import write_text
 from bothways.tasks import TASKS, TRAINED, Task, Trainable, scored
+from bothways.text.modelfiles import read_json
 from bothways.text.sentence_transformers import SENTENCE_FILES
 from bothways.text.tokenizer import Tokenizer
 
@@ -52,11 +53,17 @@ class Artifact:
         Raises `CheckpointError` where the directory has no trained head for the task, or parts of different
         models, `OptionError` for an unknown task, or a setting that is unknown, wrong or fixed by the weights.
         """
-        if task is not None and task not in TASKS:
+        if task is not None and task not in tuple(TASKS):
             raise OptionError(f"task {task!r} is not one of {', '.join(TASKS)}")
         config, raw, _ = EncoderConfig.read(directory)
         tokenizer = Tokenizer.from_directory(directory)
         config.check_vocabulary(tokenizer.vocab_size, directory)
+        pad = config.pad_token_id
+        if config.rules.position_offset and tokenizer.makes(pad):
+            raise CheckpointError(
+                f"{directory / 'config.json'}: pad_token_id is {pad}, expected {tokenizer.pad_id} as in the tokenizer; "
+                "texts contain that token, and the positions of this family do not count padding"
+            )
         own, facts = _own(directory, raw, tokenizer) if (directory / SETTINGS).is_file() else (None, {})
         if own is not None and task in TRAINED and task != own.name:
             raise OptionError(f"{directory} was fine-tuned for {own.name}, not for {task}")
@@ -102,13 +109,13 @@ def _own(directory: Path, raw: dict[str, Any], tokenizer: Tokenizer) -> tuple[Ta
     """
     path = directory / SETTINGS
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = read_json(path)
         if settings["format"] != FORMAT:
             raise ValueError(f"format {settings['format']!r}, expected {FORMAT}")  # noqa: TRY301
         own = TRAINED[settings["task"]].from_json(settings["settings"])
         facts = dict(settings["facts"])
         known = dict(settings.get("tokenizer") or {})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OptionError) as error:
+    except (CheckpointError, OSError, ValueError, KeyError, TypeError, AttributeError, OptionError) as error:
         raise CheckpointError(f"{path}: damaged, or of a newer bothways ({error!r})") from error
     names, labels = raw.get("id2label"), own.config().get("id2label")
     if labels and names is not None and names != labels:

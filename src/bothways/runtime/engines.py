@@ -186,6 +186,9 @@ def open_engine(
     wanted = (engine, precision) if plan is None else (plan.engine, plan.precision)
     export, best = choose(artifact, reporter, *wanted)
     best = best if plan is None else plan
+    if threads is not None and threads > cores():
+        reporter.note(f"threads is {threads:,}, and this process may use {cores()} core(s): {cores()} are used")
+        threads = cores()
     if threads is not None and best.streams > threads:
         best = replace(best, streams=threads)
     if best.engine == "torch":
@@ -231,6 +234,8 @@ def _check(
     engine: str | None, precision: str | None, plan: Plan | None, threads: int | None, device: str | None
 ) -> None:
     """Raise `OptionError` for options that mean nothing, or contradict each other."""
+    if not isinstance(plan, Plan | None):
+        raise OptionError(f"plan is {plan!r}, expected a Plan(engine, precision, streams, max_tokens)")
     known = list(dict.fromkeys(each for able in ABLE.values() for each in able))
     for name, value, able in (
         ("engine", engine if plan is None else plan.engine, list(ABLE)),

@@ -15,12 +15,14 @@ from bothways.batch import Batch
 from bothways.errors import CheckpointError, OptionError
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.storage import write_text
+from bothways.text.modelfiles import read_json
 
 Form = Literal["fp32", "int8", "int8-static"]
 FORMS: tuple[Form, ...] = get_args(Form)
 FOLDER, EXPORT, TUNED = "onnx", "export.json", "tuned.json"
 FILES: dict[Form, str] = {"fp32": "model.onnx", "int8": "model_int8.onnx", "int8-static": "model_int8_static.onnx"}
 FORMAT = 1
+MOST_STREAMS, MOST_TOKENS = 1024, 10**9  # of a plan
 _BLOCK, _LONGEST_HEADER = 4096, 10**8  # in bytes
 # What a graph is built from; the other settings of a config (dropout, initialization) are for training alone.
 GRAPH_KEYS = (
@@ -48,8 +50,16 @@ class Graph:
     rejected: str | None = None
 
     def __post_init__(self) -> None:
-        if type(self.sha256) is not str or not isinstance(self.rejected, str | None):
-            raise TypeError(f"sha256 is {self.sha256!r}, rejected is {self.rejected!r}")
+        numbers = (self.reference, self.value, self.agreement)
+        texts = (self.metric, self.rejected)
+        if (
+            type(self.sha256) is not str
+            or not all(isinstance(each, str | None) for each in texts)
+            or not all(isinstance(each, float | int | None) for each in numbers)
+            or type(self.examples) is not int
+            or (self.metric is not None and None in (self.reference, self.value))
+        ):
+            raise TypeError(f"found {self!r}")
 
     def measured(self) -> str:
         """What the gate found, in a few words."""
@@ -81,7 +91,7 @@ class Export:
         if not path.is_file():
             return None
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
+            raw = read_json(path)
             if raw["format"] != FORMAT:
                 raise ValueError(f"format {raw['format']!r}, expected {FORMAT}")  # noqa: TRY301
             graphs = {form: Graph(**raw["graphs"][form]) for form in FORMS if form in raw["graphs"].keys()}  # noqa: SIM118
@@ -90,7 +100,7 @@ class Export:
                 if type(value) is not (int if name in ("outputs", "parameters") else str):
                     raise TypeError(f"{name} is {value!r}")  # noqa: TRY301
             return cls(directory, **made, graphs=graphs)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (CheckpointError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
                 f"{path}: damaged, or of a newer bothways ({error!r}); bothways export {directory} writes it anew"
             ) from error
@@ -182,7 +192,7 @@ def graph_inputs(batch: Batch, pad_id: int) -> dict[str, np.ndarray]:
 class Plan:
     """How a model is run: by which engine, in which precision, how many batches at a time and of how many tokens.
 
-    Raises `OptionError` for numbers that are none, or below 1.
+    Raises `OptionError` for a number out of range, or a name that is not a string.
     """
 
     engine: str
@@ -191,10 +201,13 @@ class Plan:
     max_tokens: int
 
     def __post_init__(self) -> None:
-        for name in ("streams", "max_tokens"):
+        for name, most in (("streams", MOST_STREAMS), ("max_tokens", MOST_TOKENS)):
             value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise OptionError(f"a plan with {name}={value!r}, expected a whole number from 1")
+            if type(value) is not int or not 1 <= value <= most:
+                raise OptionError(f"a plan with {name}={value!r}, expected a whole number from 1 to {most:,}")
+        for name in ("engine", "precision"):
+            if type(getattr(self, name)) is not str:
+                raise OptionError(f"a plan with {name}={getattr(self, name)!r}, expected its name")
 
     def __str__(self) -> str:
         return f"{self.engine} {self.precision}, {self.streams} x {self.max_tokens} tokens"
@@ -203,10 +216,9 @@ class Plan:
 def tuned_records(directory: Path) -> dict[str, Any]:
     """The measured plans of a model directory by their keys; a file that cannot be read counts as none."""
     try:
-        known = json.loads((directory / FOLDER / TUNED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(directory / FOLDER / TUNED)
+    except (OSError, CheckpointError):
         return {}
-    return known if isinstance(known, dict) else {}
 
 
 def read_tuned(directory: Path, key: str) -> Plan | None:

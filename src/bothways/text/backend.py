@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
@@ -15,7 +16,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 
 from bothways.errors import CheckpointError
-from bothways.text.modelfiles import MOST_BYTES, read_json, read_text, refuse_pointer
+from bothways.text.modelfiles import MOST_BYTES, read_bytes, read_json, read_text
 from bothways.text.sentence_transformers import lowercases
 from bothways.text.spiece import UNIGRAM, UNKNOWN, read_spiece
 
@@ -99,9 +100,9 @@ def load_backend(directory: Path, config: Mapping[str, Any]) -> tokenizers.Token
     _check_class(path, config)
     added = _added_tokens(directory, config)
     if found == "tokenizer.json":
-        refuse_pointer(path)
         with library_errors(path, "copy it, or upgrade"):
-            backend = _overrule(tokenizers.Tokenizer.from_str(read_text(path, MOST_BYTES)), config)
+            content = read_bytes(path).removeprefix(BOM_UTF8)
+            backend = _overrule(tokenizers.Tokenizer.from_buffer(content), config)
     else:
         names = {token.content: id for id, token in added.items()}
         if found == "vocab.txt":

@@ -217,6 +217,11 @@ class Tokenizer:
         """How special pieces stand around one text, or two."""
         return self._layouts[texts]
 
+    def makes(self, id: int) -> bool:
+        """Whether a token may be in a window: not padding, an id of no token, or what byte-level BPE never needs."""
+        spare = [self.pad_id] + [self.unk_id] * isinstance(self.backend.model, tokenizers.models.BPE)
+        return id not in spare and self.backend.id_to_token(id) is not None
+
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """The pieces as strings, in the vocabulary's own spelling ("##ing", "Ġthe", "▁the").
 
