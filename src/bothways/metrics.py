@@ -84,6 +84,10 @@ class Scores:
     reliability: tuple[tuple[float, float, int], ...] = ()
     rows: Rows | None = field(default=None, compare=False, repr=False)
 
+    def __repr__(self) -> str:
+        figures = (f"{name} {one.value:.3f} ({one.low:.3f} to {one.high:.3f})" for name, one in self.metrics.items())
+        return f"<Scores: {', '.join(figures)}>"
+
 
 def single_label(
     golds: Sequence[str],

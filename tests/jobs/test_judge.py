@@ -16,6 +16,7 @@ from bothways.tasks.answer import Answered
 from bothways.tasks.classify import Labelled
 from bothways.tasks.tag import Tagged
 from bothways.text.files import Columns
+from bothways.text.tokenizer import Tokenizer
 from tests.tiny import GOOD, ROWS, write_csv, write_trained
 
 
@@ -35,7 +36,7 @@ class Told(Predictor):
     """A predictor that answers what it is told."""
 
     def __init__(self, task, predictions, artifact=None):
-        super().__init__(task, None, Fake(), artifact)
+        super().__init__(task, Tokenizer.packaged("bert-base-uncased"), Fake(), artifact)
         self.predictions = predictions
 
     def predict_examples(self, examples, _=None):
@@ -57,6 +58,22 @@ def test_an_evaluation_tells_model_engine_file_versions_and_date(model, tmp_path
     assert answer["settings"]["max_pieces"] == 16
     assert answer["n"] == 12
     assert "12 example(s) are few" in answer["notes"][0]
+
+
+def test_words_that_the_vocabulary_lacks_are_told(model, caplog):
+    rows = [{"text": "ᚠᚢᚦ ᚱᚲ film", "label": "good"}, {"text": "ᚠ" * 101, "label": "bad"}]
+    assert any("75 % of the words are not in the vocabulary" in note for note in evaluate(model, rows).notes)
+    assert "not in the vocabulary" in caplog.text
+    assert not any("vocabulary" in note for note in evaluate(model, ROWS).notes)
+
+
+def test_results_are_shown_in_one_short_line(model):
+    evaluation, comparison = evaluate(model, ROWS), compare_models(ROWS, model, ROWS)
+    for result in (evaluation, evaluation.scores, comparison):
+        assert len(repr(result)) < 400
+        assert "\n" not in repr(result)
+    assert re.search(r"on 12 examples: <Scores: accuracy 1\.000 \(0\.758 to 1\.000\)", repr(evaluation))
+    assert "TF-IDF" in repr(comparison)
 
 
 def test_each_example_has_a_row_with_its_gold_its_answer_and_whether_it_is_correct(model):

@@ -43,6 +43,10 @@ class Comparison:
     reference: int = 0
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        rows = (f"{row.title} {row.metrics[self.task.headline].value:.3f}" for row in self.rows)
+        return f"<Comparison on {len(self.rows[0].predictions):,} examples, {self.task.headline}: {', '.join(rows)}>"
+
     @property
     def against(self) -> Contender:
         """The row that p and the verdicts are about besides their own."""

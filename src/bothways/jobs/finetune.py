@@ -33,6 +33,7 @@ from bothways.jobs.directory import (
     work_directory,
 )
 from bothways.jobs.settings import budget, circumstances, hash_of, name_of, options_from, revision_of, run_id
+from bothways.jobs.sources import unknown_words
 from bothways.model.catalogue import find_model
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.predictor import Predictor
@@ -63,6 +64,9 @@ class Run:
     seconds: float
     history: list[dict[str, Any]] = field(default_factory=list)
     first: bool = True  # of the processes that trained it
+
+    def __repr__(self) -> str:
+        return f"<Run in {self.directory}, {self.seconds:.0f} s: {'not compared' if self.comparison is None else self.comparison}>"
 
 
 def finetune(
@@ -175,6 +179,8 @@ def finetune(
             )
             for line in (*made.noticed(kept), *shared(kept, dev_examples)):
                 reporter.note(line)
+            if unknown := unknown_words(tokenizer, kept):
+                reporter.note(f"{unknown}; the vocabulary of {name_of(base)} may be of another language")
             if max_pieces < wanted:
                 reporter.note(f"{base} reads at most {max_pieces} pieces at once, so windows are no longer than that")
             if time_budget is not None:

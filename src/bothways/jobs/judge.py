@@ -17,7 +17,7 @@ from bothways.analysis.report import write_report
 from bothways.analysis.summary import machine, report_of, versions
 from bothways.analysis.verdicts import cautions, collapsed
 from bothways.errors import DataError, OptionError
-from bothways.jobs.sources import columns_for, named, seen_in_training
+from bothways.jobs.sources import columns_for, named, seen_in_training, unknown_words
 from bothways.metrics import Scores
 from bothways.model.catalogue import find_model
 from bothways.predictor import Predictor, load
@@ -42,6 +42,9 @@ class Evaluation:
     scores: Scores
     facts: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Evaluation of {self.facts.get('model')} on {len(self.examples):,} examples: {self.scores!r}>"
 
     def as_json(self) -> dict[str, Any]:
         """Task, n, the metrics with their 95 % intervals, each class, the confusions, and what was measured."""
@@ -122,6 +125,8 @@ def evaluate(
     facts = {} if predictor.artifact is None else predictor.artifact.facts
     familiar = seen_in_training(facts, data)
     notes += [familiar] if familiar else []
+    unfamiliar = unknown_words(predictor.tokenizer, examples)
+    notes += [f"{unfamiliar}."] if unfamiliar else []
     for note in notes:
         reporter.note(note)
     about = {

@@ -57,6 +57,10 @@ class Pretraining:
     history: list[dict[str, Any]] = field(default_factory=list)
     first: bool = True  # of the processes that trained it
 
+    def __repr__(self) -> str:
+        figures = ", ".join(f"{name} {value:.3f}" for name, value in self.dev.items())
+        return f"<Pretraining in {self.directory}, {self.seconds:.0f} s: {figures or 'not evaluated'}>"
+
     def as_json(self) -> dict[str, Any]:
         """Directory, held-out metrics, seconds."""
         return {"directory": str(self.directory), "dev": self.dev, "seconds": self.seconds}

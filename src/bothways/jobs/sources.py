@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bothways.runtime.artifact import Artifact
 from bothways.tasks import TRAINED
+from bothways.tasks.task import Example
 from bothways.text.files import Columns, Source
+from bothways.text.tokenizer import Tokenizer
+
+MANY_UNKNOWN = 0.1  # of the words
+MOST_COUNTED = 1000  # examples
 
 
 def columns_for(artifact: Artifact | None, columns: Columns | None) -> Columns:
@@ -27,6 +32,15 @@ def columns_for(artifact: Artifact | None, columns: Columns | None) -> Columns:
         separator=columns.separator or before.get("separator"),
         label_names=columns.label_names or before.get("label_names"),
     )
+
+
+def unknown_words(tokenizer: Tokenizer, examples: Sequence[Example]) -> str | None:
+    """A note if a tenth of the words of some examples or more are not in the vocabulary (counted in a sample)."""
+    texts = [text for example in examples[:: -(-len(examples) // MOST_COUNTED) or 1] for text in example.texts]
+    unknown, words = tokenizer.unknown_words(texts)
+    if unknown < MANY_UNKNOWN * words or not unknown:
+        return None
+    return f"{100 * unknown / words:.0f} % of the words are not in the vocabulary, so the model reads them as [UNK]"
 
 
 def named(source: Source) -> str:
