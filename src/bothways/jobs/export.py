@@ -108,7 +108,7 @@ def tune_model(
     except DataError as error:
         examples = artifact.task.read(data, columns, gold=False)
         reporter.note(
-            f"without gold ({error}), so whether a way answers like fp32 alone decides whether it may be used"
+            f"no labels to check accuracy with ({error}): engines are checked by their agreement with fp32 only"
         )
     examples = [example for example in examples if artifact.task.problem(example) is None]
     if not examples:
