@@ -339,7 +339,7 @@ def test_lines_come_one_by_one(tmp_path: Path) -> None:
     [
         ("a.txt", b"a\ncaf\xe9\n", r"a.txt:2: byte 0xe9 is not UTF-8; save the file as UTF-8"),
         ("a.txt", b"a\n\nab\0c\n", r"a.txt:3: a NUL byte, as in binary files; expected plain text, saved as UTF-8"),
-        ("a.txt", "ab\n".encode("utf-16"), r"a.txt:1: byte 0xff is not UTF-8"),
+        ("a.txt", "ab\n".encode("utf-16"), r"a.txt:1: found UTF-16, expected UTF-8"),
         ("a.txt", "ab\n".encode("utf-16-le"), r"a.txt:1: mostly NUL bytes, as in UTF-16; save the file as UTF-8"),
         ("a.gz", gzip.compress(b"a\n" * 100)[:-9], r"a.gz: damaged or cut off .*; fetch or compress it again"),
         ("a.xz", lzma.compress(b"a\n" * 100)[:-9], r"a.xz: damaged or cut off .*; fetch or compress it again"),

@@ -110,7 +110,7 @@ def test_an_answerer_memorises_its_questions_and_those_without_answer(base, tmp_
     assert written["n"] == 8
 
 
-@pytest.mark.parametrize("form", ["html", "ansi", "csv", "jsonl"])
+@pytest.mark.parametrize("form", ["html", "text", "csv", "jsonl"])
 def test_predictions_are_written_in_every_form(base, tmp_path, form, capsys):
     train = squad(tmp_path / "train.json")
     finetune("answer", str(train), str(train), out=tmp_path / "run", base=base, recipe=Recipe(epochs=1, lr=1e-3))
