@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.tiny import TINY, write_base
 
 from bothways.errors import CheckpointError
 from bothways.model.checkpoint import LoadReport, load_model, read_safetensors, read_tensors, write_safetensors
 from bothways.model.engine import open_torch_engine
 from bothways.predictor import load
 from bothways.terminal import Reporter
+from tests.tiny import TINY, write_base
 
 WORDS = "embeddings.word_embeddings.weight"
 

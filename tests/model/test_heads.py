@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tests.model.test_parity import CONFIGS, padded_inputs, ragged
 from torch.nn.functional import cross_entropy
 
 from bothways.batch import make_batch
@@ -17,6 +16,7 @@ from bothways.model.config import EncoderConfig
 from bothways.model.engine import forward
 from bothways.model.families import ARCHITECTURES, FAMILIES
 from bothways.model.heads import LOSSES, TaskModel
+from tests.model.test_parity import CONFIGS, padded_inputs, ragged
 
 HEADS = [(family, head) for family in sorted(FAMILIES) for head in FAMILIES[family].heads if head != "classify"]
 OUTPUTS = {"tokens": 5, "spans": 2, "next": 2}

@@ -6,8 +6,6 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from tests.runtime.test_graph import CASES, config_of, model_of
-from tests.tiny import ROWS, write_trained
 
 import bothways
 from bothways.analysis.compare import in_process
@@ -22,6 +20,8 @@ from bothways.runtime.graph import build
 from bothways.runtime.openvino import why_no_openvino
 from bothways.tasks.task import Example
 from bothways.text.tokenizer import Encoded
+from tests.runtime.test_graph import CASES, config_of, model_of
+from tests.tiny import ROWS, write_trained
 
 MANY = 64
 # Largest difference, in root mean squares of the logits. In fp32 only the order of sums changes; where that moves a

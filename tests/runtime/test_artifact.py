@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tiny import BAD, GOOD, ROWS, TINY, write_trained
 
 import bothways
 from bothways.errors import CheckpointError, OptionError
@@ -15,6 +14,7 @@ from bothways.predictor import load
 from bothways.runtime.artifact import Artifact, continued
 from bothways.tasks import Classify, Tag
 from bothways.text.tokenizer import Tokenizer
+from tests.tiny import BAD, GOOD, ROWS, TINY, write_trained
 
 WEIGHTS = "model.safetensors"
 

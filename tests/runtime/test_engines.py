@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.tiny import BAD, GOOD, ROWS, write_base, write_trained
 
 import bothways
 from bothways.analysis.compare import in_process
@@ -33,6 +32,7 @@ from bothways.runtime.sessions import Sessions
 from bothways.tasks.classify import Classify
 from bothways.tasks.task import Example
 from bothways.terminal import Reporter
+from tests.tiny import BAD, GOOD, ROWS, write_base, write_trained
 
 TEXTS = [*GOOD, *BAD, " ".join(GOOD) * 3]
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.tiny import TINY, write_base
 
 import bothways
 from bothways.errors import CheckpointError, ModelNotFoundError, OptionError
@@ -15,6 +14,7 @@ from bothways.predictor import load
 from bothways.tasks.embed import Embed
 from bothways.tasks.task import Example
 from bothways.text.tokenizer import Tokenizer
+from tests.tiny import TINY, write_base
 
 
 @pytest.fixture(scope="module")

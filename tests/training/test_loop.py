@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.tiny import ROWS, TINY, write_base
 
 from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError
 from bothways.jobs.finetune import finetune
@@ -25,6 +24,7 @@ from bothways.training.finetune import Job, class_weights, dropout_rate, fit, wi
 from bothways.training.loop import CHECKPOINT, State
 from bothways.training.optimizer import Group, MasterAdamW, parameter_groups
 from bothways.training.recipe import Recipe
+from tests.tiny import ROWS, TINY, write_base
 
 QUIET = Reporter(quiet=True)
 RECIPE = Recipe(epochs=4, batch_size=4, lr=1e-3, precision="bf16")

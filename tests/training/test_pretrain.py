@@ -13,9 +13,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.test_cli import refused, run
-from tests.tiny import TINY, write_base, write_csv
-from tests.training.test_corpus import documents, write
 
 import bothways
 from bothways.batch import make_batch
@@ -31,6 +28,9 @@ from bothways.text.tokenizer import Tokenizer
 from bothways.training import loop
 from bothways.training.pretrain import Pretraining
 from bothways.training.recipe import PretrainRecipe
+from tests.test_cli import refused, run
+from tests.tiny import TINY, write_base, write_csv
+from tests.training.test_corpus import documents, write
 
 RECIPE = PretrainRecipe(steps=12, batch_size=8, max_pieces="32", eval_every=5, lr=3e-3, precision="fp32")
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.tiny import TINY, write_base
 
 from bothways.cli import main
 from bothways.jobs.finetune import finetune
 from bothways.jobs.judge import evaluate
 from bothways.predictor import load
 from bothways.training.recipe import Recipe
+from tests.tiny import TINY, write_base
 
 RECIPE = Recipe(epochs=40, batch_size=4, lr=3e-3, dropout=0.0, precision="fp32", eval_every=20)
 CONLL = """-DOCSTART- -X- O
