@@ -88,3 +88,13 @@ def test_bars_notes_and_errors_are_there():
         assert part in written
     assert "left out" not in written
     assert "███████████████ " in ansi(picture)
+
+
+def test_a_label_has_one_colour_in_all_texts_of_a_terminal():
+    first = Picture((("", "Rome"),), (Mark(0, 4, "LOC", 0.9),))
+    both = Picture((("", "Ann Rome"),), (Mark(0, 3, "PER", 0.9), Mark(4, 8, "LOC", 0.9)))
+    labels: dict[str, int] = {}
+    ansi(first, labels)
+    ansi(both, labels)
+    assert labels == {"LOC": 0, "PER": 1}
+    assert ansi(both, labels).count("\x1b[1;7;34m") == 1  # blue, the first colour, is that of LOC

@@ -111,8 +111,11 @@ def _article(picture: Picture, labels: dict[str, int]) -> Iterator[str]:
     yield "</article>\n"
 
 
-def ansi(picture: Picture, *, width: int = 100, colour: bool = True) -> str:
-    """The same for a terminal; without colours, marks stand in brackets."""
+def ansi(picture: Picture, labels: dict[str, int] | None = None, *, width: int = 100, colour: bool = True) -> str:
+    """The same for a terminal; without colours, marks are in brackets.
+
+    Pictures that share `labels` give a label the same colour.
+    """
     from rich.console import Console
     from rich.text import Text
 
@@ -123,7 +126,7 @@ def ansi(picture: Picture, *, width: int = 100, colour: bool = True) -> str:
         color_system="standard" if colour else None,
         no_color=not colour,
     )
-    labels: dict[str, int] = {}
+    labels = {} if labels is None else labels
     for number, (caption, text) in enumerate(picture.texts, start=1):
         line = Text(f"{printable(caption)}: " if caption else "", style="dim")
         for piece, mark in _parts(text, picture.marks if number == len(picture.texts) else ()):

@@ -139,7 +139,7 @@ def verdict(
     against = first.title + (f" (which {reference_nothing})" if reference_nothing else "")
     if nothing:
         longer = _advice(row) or "Train it longer, or with another lr or base."
-        return f"{row.title} {nothing}{place}, so it is of no use yet: {figures}. {longer}"
+        return f"{row.title} {nothing}{place}, so it is of no use yet; compared with {first.title}: {figures}. {longer}"
     sign = _sign(gains[metric]) if metric != "accuracy" or row.p is None or row.p < 0.05 else 0
     if len(golds) < TOO_FEW:
         sign = 0

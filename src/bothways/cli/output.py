@@ -372,7 +372,8 @@ class Destination:
         if self.form == "html":
             return show.html_page(layout.title, pictures)
         width = shutil.get_terminal_size().columns if to_terminal else 100
-        return (show.ansi(picture, width=width, colour=to_terminal) + "\n" for picture in pictures)
+        labels: dict[str, int] = {}
+        return (show.ansi(picture, labels, width=width, colour=to_terminal) + "\n" for picture in pictures)
 
 
 class _Guarded:

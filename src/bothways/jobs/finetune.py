@@ -66,7 +66,8 @@ class Run:
     first: bool = True  # of the processes that trained it
 
     def __repr__(self) -> str:
-        return f"<Run in {self.directory}, {self.seconds:.0f} s: {'not compared' if self.comparison is None else self.comparison}>"
+        found = "not compared" if self.comparison is None else repr(self.comparison)
+        return f"<Run in {self.directory}, {self.seconds:.0f} s: {found}>"
 
 
 def finetune(
