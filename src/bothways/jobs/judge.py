@@ -159,9 +159,6 @@ def compare_models(
     where to write it as HTML, with the last model's confusions and mistakes.
     """
     directories = [find_model(model) for model in ([models] if isinstance(models, str | Path) else models)]
-    twice = [one for one in directories if directories.count(one) > 1]
-    if twice:
-        raise OptionError(f"the model {twice[0]} is given twice; give each model once")
     if not directories:
         raise OptionError("no model to compare; give at least one directory")
     reporter = reporter or Reporter(quiet=True)
