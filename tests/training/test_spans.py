@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bothways.cli import main
+from bothways.cli import run as run_command
 from bothways.jobs.finetune import finetune
 from bothways.jobs.judge import evaluate
 from bothways.predictor import load
@@ -101,10 +101,8 @@ def test_an_answerer_memorises_its_questions_and_those_without_answer(base, tmp_
         found = model([(question, context) for question in questions])
         assert [one.best for one in found] == [answer or "" for answer in questions.values()]
     assert evaluate(model, str(train)).scores.metrics["no_answer_accuracy"].value == 1.0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["bothways", "evaluate", str(tmp_path / "run"), str(train), "--json"])
-        capsys.readouterr()
-        main()
+    capsys.readouterr()
+    assert run_command(["evaluate", str(tmp_path / "run"), str(train), "--json"]) == 0
     written = json.loads(capsys.readouterr().out)
     assert written["metrics"]["exact_match"]["value"] == 1.0
     assert written["n"] == 8
@@ -114,11 +112,9 @@ def test_an_answerer_memorises_its_questions_and_those_without_answer(base, tmp_
 def test_predictions_are_written_in_every_form(base, tmp_path, form, capsys):
     train = squad(tmp_path / "train.json")
     finetune("answer", str(train), str(train), out=tmp_path / "run", base=base, recipe=Recipe(epochs=1, lr=1e-3))
-    with pytest.MonkeyPatch.context() as patch:
-        command = ["predict", str(tmp_path / "run"), "Where?", "", "--pair", "Ann lives in Rome.", "--format", form]
-        patch.setattr("sys.argv", ["bothways", *command])
-        capsys.readouterr()
-        main()
+    capsys.readouterr()
+    command = ["predict", str(tmp_path / "run"), "Where?", "", "--pair", "Ann lives in Rome.", "--format", form]
+    assert run_command(command) == 0
     written = capsys.readouterr().out
     assert "the question is empty" in written
     if form == "jsonl":
