@@ -183,7 +183,7 @@ def finetune(
             if unknown := unknown_words(tokenizer, kept):
                 reporter.note(f"{unknown}; the vocabulary of {name_of(base)} may be of another language")
             if max_pieces < wanted:
-                reporter.note(f"{base} reads at most {max_pieces} pieces at once, so windows are no longer than that")
+                reporter.note(f"{base} has a maximum length of {max_pieces} tokens, so windows are no longer than that")
             if time_budget is not None:
                 reporter.say(
                     f"training for {time_budget:g} s; the time budget replaces epochs ({recipe.epochs:g}), and the "
