@@ -36,7 +36,9 @@ KINDS = {
     "LOC": r"village|town|city|municipality|commune|district|river|lake|mountain|island|suburb|hamlet|county|province",
 }
 BORN = re.compile(r"\((?:[^()]*\bborn\b|[^()]*\b[12]\d{3}\s*[–-]\s*(?:[^()]*\b)?[12]\d{3}\b)")
-ABOUT = {kind: re.compile(rf"\b(?:is|was) (?:an?|the) (?:[\w'-]+ ){{0,5}}?(?:{words})\b") for kind, words in KINDS.items()}
+ABOUT = {
+    kind: re.compile(rf"\b(?:is|was) (?:an?|the) (?:[\w'-]+ ){{0,5}}?(?:{words})\b") for kind, words in KINDS.items()
+}
 WORD = re.compile(r"\w+(?:[-'’.&]\w+)*|[^\w\s]")
 SURE, PER_KIND = 0.8, {"PER": 5000, "ORG": 5000, "LOC": 2500}
 Words = list[tuple[str, str]]  # a sentence: words and their tags
@@ -131,7 +133,9 @@ def silver(found: list[tuple[str, str, str, list[str]]], teacher: Path, rng: ran
     for (text, kind, name), answer in zip(texts, model([text for text, _, _ in texts]), strict=True):
         spans = [(one.start, one.end, one.entity_group) for one in answer.entities]
         short = name.split()[-1] if kind == "PER" else name
-        subjects = [one.span() for form in (name, short) for one in re.finditer(rf"(?<!\w){re.escape(form)}(?!\w)", text)]
+        subjects = [
+            one.span() for form in (name, short) for one in re.finditer(rf"(?<!\w){re.escape(form)}(?!\w)", text)
+        ]
         kept: list[tuple[int, int, str]] = []
         for start, end in subjects:
             if not any(start < other and before < end for before, other, _ in kept):
@@ -144,7 +148,9 @@ def silver(found: list[tuple[str, str, str, list[str]]], teacher: Path, rng: ran
             elif not touching:
                 kept.append((start, end, group))
         doubtful = any(score < SURE for score, tag in zip(answer.scores, answer.tags, strict=True) if tag == "O")
-        doubtful |= any(one.score < SURE for one in answer.entities if not any(one.start < e and s < one.end for s, e in subjects))
+        doubtful |= any(
+            one.score < SURE for one in answer.entities if not any(one.start < e and s < one.end for s, e in subjects)
+        )
         if not clean or doubtful or counts[kind] >= PER_KIND[kind]:
             continue
         counts[kind] += 1

@@ -5,8 +5,9 @@
 DATA is the folder of data sets (docs/models.md lists them). Three kinds of rows, shuffled:
 
 - the NLI training set as it is;
-- sentences of Wikipedia and of Reuters news (CoNLL-2003, train) with topics. A text gets the topic group whose names are nearest to
-  it in the sentence vectors of minilm-l6, if no other group is close. It entails "This example is {name}." for names
+- sentences of Wikipedia and of Reuters news (CoNLL-2003, train) with topics. A text gets the topic group whose names
+  are nearest to it in the sentence vectors of minilm-l6, if no other group is close. It entails "This example is
+  {name}." for names
   of this group and contradicts it for names of groups that are far away. No labelled text is used for these rows;
 - intents, emotions, question types and sentiments of labelled training sets: a text entails its own label and
   contradicts another.
@@ -104,7 +105,7 @@ def news(data: Path, rng: random.Random) -> Iterator[str]:
             documents[-1].append(" ".join(words))
             words = []
     for document in documents:
-        sentences = [one for one in document if len(one) > 30 and one[-1] in ".?!\""]
+        sentences = [one for one in document if len(one) > 30 and one[-1] in '.?!"']
         place = 0
         while place < len(sentences):
             count = rng.choice((1, 1, 2, 3))

@@ -32,7 +32,7 @@ ORDER = (
     "__main__",
 )
 TORCH_ROOMS = ("model", "training")
-TORCH_FREE = {"model/config.py", "model/families.py", "model/catalogue.py", "training/recipe.py"}
+TORCH_FREE = {"model/config.py", "model/families.py", "model/names.py", "model/catalogue.py", "training/recipe.py"}
 
 
 def modules() -> list[Path]:

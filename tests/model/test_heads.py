@@ -11,11 +11,12 @@ from torch.nn.functional import cross_entropy
 
 from bothways.batch import make_batch
 from bothways.errors import CheckpointError
-from bothways.model.checkpoint import load_model, model_tensors, read_safetensors, tensor_names, write_safetensors
+from bothways.model.checkpoint import load_model, model_tensors, read_safetensors, write_safetensors
 from bothways.model.config import EncoderConfig
 from bothways.model.engine import forward
 from bothways.model.families import ARCHITECTURES, FAMILIES
 from bothways.model.heads import LOSSES, TaskModel
+from bothways.model.names import tensor_names
 from tests.model.test_parity import CONFIGS, padded_inputs, ragged
 
 HEADS = [(family, head) for family in sorted(FAMILIES) for head in FAMILIES[family].heads if head != "classify"]

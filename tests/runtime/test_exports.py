@@ -7,7 +7,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from bothways.errors import CheckpointError, OptionError
 from bothways.model.config import EncoderConfig
@@ -19,6 +21,7 @@ from bothways.runtime.exports import (
     Graph,
     GraphFile,
     Plan,
+    mapped,
     read_tuned,
     shape_of,
     tuned_records,
@@ -197,3 +200,27 @@ def test_brackets_in_brackets_are_a_damaged_record(tmp_path):
 def test_a_plan_that_cannot_be_is_refused(changes, message):
     with pytest.raises(OptionError, match=message):
         Plan(**({"engine": "onnxruntime", "precision": "int8", "streams": 1, "max_tokens": 384} | changes))
+
+
+def test_files_that_models_share_are_hashed_and_read_without_a_copy(tmp_path):
+    rows = np.arange(12, dtype=np.int8).reshape(3, 4)
+    save_file({"rows": rows, "scales": np.ones(3, np.float32)}, tmp_path / "words.safetensors")
+    found = mapped(tmp_path / "words.safetensors")
+    assert isinstance(found["rows"], np.memmap)
+    np.testing.assert_array_equal(found["rows"], rows)
+    file = graph_file(tmp_path)
+    shared = tmp_path / "words.safetensors"
+    file.shared.append(GraphFile(shared, hashlib.sha256(shared.read_bytes()).hexdigest(), "copy both again"))
+    assert file.opened(Path.read_bytes) == b"first"
+    shared.write_bytes(b"other")
+    with pytest.raises(CheckpointError, match=r"words\.safetensors: damaged.*copy both again"):
+        file.opened(Path.read_bytes)
+    shared.unlink()
+    with pytest.raises(CheckpointError, match=r"words\.safetensors: cannot be read.*copy both again"):
+        file.opened(Path.read_bytes)
+
+
+@pytest.mark.parametrize("shared", [{"../a.safetensors": "0"}, {"a/b.safetensors": "0"}, {"a.bin": "0"}, {"a": 1}, []])
+def test_a_shared_file_is_a_plain_name_of_weights(shared):
+    with pytest.raises(TypeError):
+        Graph("0", shared=shared)

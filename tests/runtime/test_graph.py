@@ -1,5 +1,7 @@
 """The ONNX graph of every family and head computes what the PyTorch modules compute."""
 
+import hashlib
+import pickle
 import subprocess
 import sys
 
@@ -7,16 +9,19 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from safetensors.numpy import save_file
 from torch import nn
 
 from bothways.batch import Batch, make_batch
+from bothways.errors import CheckpointError
 from bothways.model.config import EncoderConfig
 from bothways.model.engine import forward
 from bothways.model.families import FAMILIES, READ_ONCE
 from bothways.model.heads import TaskModel
+from bothways.runtime.engines import OnnxRuntimeEngine
 from bothways.runtime.export import input_ranges
-from bothways.runtime.exports import Form, graph_inputs
-from bothways.runtime.graph import SHORT, build
+from bothways.runtime.exports import Export, Form, Graph, graph_inputs
+from bothways.runtime.graph import SHORT, WORDS, build, share
 from bothways.runtime.openvino import why_no_openvino
 from bothways.text.tokenizer import Encoded
 
@@ -168,3 +173,29 @@ def test_openvino_computes_what_the_modules_compute_for_every_family_and_head(tm
             found = np.load(tmp_path / f"{family} {head} {form}.npy")
             off = np.square(found - wanted).mean() / np.square(wanted).mean()
             assert off <= max(TOLERANCE[form], 1e-4) ** 2, (family, head, form)
+
+
+def test_graphs_that_share_weights_answer_as_before(tmp_path):
+    """The vocabulary's table of several graphs lies in one file; the masked head reads it too."""
+    for head in ("masked", "next", "tokens"):
+        model, batch = model_of("bert", head), ragged("bert", head=head)
+        weights = {name: value.numpy() for name, value in model.state_dict().items()}
+        expected = run(model, "int8", batch, head)
+        graph = build(model.config, head, weights, "int8")
+        size = len(graph.SerializeToString())
+        taken = share(graph, {"words.safetensors": lambda name: name == f"{WORDS}.rows"})
+        assert [array.shape for array in taken["words.safetensors"].values()] == [(97, 32)]
+        content = graph.SerializeToString()
+        assert len(content) < size - 97 * 32 + 300
+        (tmp_path / head / "onnx").mkdir(parents=True)
+        (tmp_path / head / "onnx" / "model_int8.onnx").write_bytes(content)
+        save_file(taken["words.safetensors"], tmp_path / "words.safetensors")
+        hashes = [hashlib.sha256(each).hexdigest() for each in (content, (tmp_path / "words.safetensors").read_bytes())]
+        record = Graph(hashes[0], shared={"words.safetensors": hashes[1]})
+        export = Export(tmp_path / head, head, 2, "", "", 1, {"int8": record})
+        engine = OnnxRuntimeEngine(export, export.file("int8"), "int8", 0)
+        np.testing.assert_array_equal(engine.run(batch), expected)
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(engine)).run(batch), expected)
+        (tmp_path / "words.safetensors").unlink()
+        with pytest.raises(CheckpointError, match=r"words\.safetensors: cannot be read"):
+            OnnxRuntimeEngine(export, export.file("int8"), "int8", 0)

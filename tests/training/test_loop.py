@@ -72,6 +72,7 @@ def weights(model) -> dict[str, torch.Tensor]:
         {"precision": "bf16"},
         {"precision": "fp32"},
         {"freeze_encoder": True},
+        {"freeze_embeddings": True},
         {"layer_decay": 0.7, "class_weights": "balanced"},
     ],
     ids=str,
@@ -199,6 +200,15 @@ def test_a_frozen_encoder_stays_as_it_was(base, tmp_path, precision):
         assert torch.equal(value, before[name]) == name.startswith("encoder."), name
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     assert trained == 2 * (TINY.hidden_size + 1)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_frozen_word_embeddings_stay_as_they_were(base, tmp_path, precision):
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, freeze_embeddings=True, precision=precision))
+    before = weights(model)
+    fit(model, job, QUIET)
+    same = {name for name, value in weights(model).items() if torch.equal(value, before[name])}
+    assert same == {"encoder.embeddings.word.weight"}
 
 
 @pytest.mark.parametrize("new", [True, False])

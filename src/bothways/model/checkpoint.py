@@ -16,6 +16,7 @@ from bothways.errors import CheckpointError
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.model.encoder import initialise
 from bothways.model.heads import TaskModel
+from bothways.model.names import HEADS, tensor_names
 from bothways.model.pretraining import PretrainModel
 from bothways.storage import replacing
 from bothways.text.modelfiles import read_json, refuse_pointer
@@ -26,7 +27,6 @@ _TIED = (
     *("predictions.decoder.weight", "predictions.decoder.bias", "lm_head.decoder.weight", "lm_head.decoder.bias"),
     *("vocab_projector.weight", "generator_lm_head.weight"),
 )
-HEADS = ("head.", "next.")  # how the names of our modules that are no part of the encoder begin
 _WRAPPERS = ("module.", "_orig_mod.")  # of distributed training and torch.compile, before every name
 _LARGE, _MOST_MISSING = 100_000_000, 4  # parameters; times the size of the file that config.json may describe
 _BUFFERS = ("position_ids", "token_type_ids")  # saved by old versions of transformers, computed by all
@@ -65,26 +65,6 @@ class LoadReport:
 
 def _modules(names: tuple[str, ...]) -> list[str]:
     return sorted({name.rpartition(".")[0] or name for name in names})
-
-
-def tensor_names(config: EncoderConfig, ours: str, head: str = "hidden") -> tuple[str, ...]:
-    """The names in a checkpoint of our tensor `ours`, without the family's prefix; three for qkv.
-
-    `head` says which head the names that begin with "head" belong to; those with "next" are of that head.
-
-    >>> tensor_names(EncoderConfig(), "encoder.layers.0.norm.weight")
-    ('encoder.layer.0.output.LayerNorm.weight',)
-    """
-    if ours.startswith("next."):
-        head, ours = "next", ours.replace("next", "head", 1)
-    stem, _, leaf = ours.rpartition(".")
-    stem = stem.removeprefix("encoder.")
-    layer = ""
-    if stem.startswith("layers."):
-        _, layer, part = stem.split(".", 2)
-        stem = f"layers.{{i}}.{part}"
-    theirs = (config.rules.names | config.rules.heads[head])[stem]
-    return tuple(f"{name.format(i=layer)}.{leaf}" for name in ([theirs] if isinstance(theirs, str) else theirs))
 
 
 def read_tensors(directory: Path) -> dict[str, Tensor]:

@@ -19,9 +19,9 @@ from bothways.runtime.exports import (
     FORMS,
     Export,
     Form,
-    GraphFile,
     Plan,
     graph_inputs,
+    mapped,
     read_tuned,
     tuned_records,
 )
@@ -101,8 +101,7 @@ class OnnxRuntimeEngine:
         self._pad_id = pad_id
         self._threads = max(1, (threads or cores()) // streams)
         self._about = f"ONNX Runtime {onnxruntime.__version__}, {form}, {streams} streams of {self._threads} thread(s)"
-        again = f"bothways export {export.directory} --precision {form} writes it anew"
-        self._file = GraphFile(graph, export.graphs[form].sha256, again)
+        self._file = export.to_open(form, graph)
         self._sessions = Sessions(self._open, streams, MOST_SESSIONS)
         self._sessions.give(self._sessions.take())  # what is wrong with the file is said now
 
@@ -127,9 +126,8 @@ class OnnxRuntimeEngine:
         return logits
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_sessions"} | {
-            "_file": GraphFile(self._file.path.absolute(), self._file.sha256, self._file.advice)
-        }
+        file = replace(self._file, path=self._file.path.absolute(), _seen=None)
+        return {name: value for name, value in self.__dict__.items() if name != "_sessions"} | {"_file": file}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
@@ -144,6 +142,10 @@ class OnnxRuntimeEngine:
         options.log_severity_level = 3
 
         def make(path: Path) -> Any:
+            weights = {name: each for file in self._file.shared for name, each in mapped(file.path).items()}
+            if weights:
+                values = [onnxruntime.OrtValue.ortvalue_from_numpy(each) for each in weights.values()]
+                options.add_external_initializers(list(weights), values)
             try:
                 return onnxruntime.InferenceSession(
                     path,

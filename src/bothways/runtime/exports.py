@@ -37,6 +37,7 @@ Made = TypeVar("Made")
 class Graph:
     """One graph: the hash of its file, and what the gate found (None: it was not asked).
 
+    `shared` are files beside the model directory, with their hashes, that hold weights of several models.
     `reference` and `value` are the metric in fp32 and here, on `examples` examples, `agreement` the share of them
     with the same answer; `rejected` says why the graph is not used.
     """
@@ -48,6 +49,7 @@ class Graph:
     agreement: float | None = None
     examples: int = 0
     rejected: str | None = None
+    shared: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         numbers = (self.reference, self.value, self.agreement)
@@ -58,6 +60,9 @@ class Graph:
             or not all(isinstance(each, float | int | None) for each in numbers)
             or type(self.examples) is not int
             or (self.metric is not None and None in (self.reference, self.value))
+            or not isinstance(self.shared, dict)
+            or not all(type(each) is str for pair in self.shared.items() for each in pair)
+            or any(name != Path(name).name or not name.endswith(".safetensors") for name in self.shared)
         ):
             raise TypeError(f"found {self!r}")
 
@@ -138,6 +143,15 @@ class Export:
             )
         return path
 
+    def to_open(self, form: Form, path: Path | None = None) -> GraphFile:
+        """The file of a graph (`path`, else the one in the folder) and those that it shares, ready to be opened."""
+        advice = f"bothways export {self.directory} --precision {form} writes it anew"
+        beside = [
+            GraphFile(self.directory.absolute().parent / name, sha256, f"{self.directory} needs it; copy both again")
+            for name, sha256 in self.graphs[form].shared.items()
+        ]
+        return GraphFile(path or self.file(form), self.graphs[form].sha256, advice, beside)
+
 
 @dataclass(slots=True)
 class GraphFile:
@@ -150,6 +164,7 @@ class GraphFile:
     path: Path
     sha256: str
     advice: str = "export it again"
+    shared: list[GraphFile] = field(default_factory=list)
     _seen: tuple[int, ...] | None = None
 
     def opened(self, make: Callable[[Path], Made]) -> Made:
@@ -160,7 +175,9 @@ class GraphFile:
         return made
 
     def check(self) -> None:
-        """Raise `CheckpointError` unless the file is the one that was exported."""
+        """Raise `CheckpointError` unless the file, and what it shares, are those that were exported."""
+        for each in self.shared:
+            each.check()
         try:
             stamp = stamp_of(self.path)
             if stamp == self._seen:
@@ -174,6 +191,18 @@ class GraphFile:
                 f"{self.path}: damaged, or not the graph that was exported here (its hash differs); {self.advice}"
             )
         self._seen = stamp
+
+
+def mapped(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file without a copy: the system reads what is used, once for all processes."""
+    with path.open("rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+    kinds = {"I8": np.int8, "F32": np.float32}
+    return {
+        name: np.memmap(path, kinds[each["dtype"]], "r", start + each["data_offsets"][0], tuple(each["shape"]))
+        for name, each in header_of(path).items()
+        if name != "__metadata__"
+    }
 
 
 def stamp_of(path: Path) -> tuple[int, ...]:

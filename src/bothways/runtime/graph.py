@@ -33,6 +33,7 @@ Weights = Mapping[str, np.ndarray]
 Ranges = Mapping[str, tuple[float, float]]  # the least and the largest number that each linear layer is given
 Given = tuple[str, ...]  # what products multiply: a tensor, or 8-bit numbers and the scale of each of their rows
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+WORDS = "encoder.embeddings.word.weight"
 OPSET, CONTRIB = 21, "com.microsoft"
 SHORT = 64  # pieces: below, plain operators are faster than the kernel that keeps scores in cache
 MIDDLE = 128  # the 8-bit number that means 0: activations are scaled to -127 ... 127 around it
@@ -152,13 +153,17 @@ class _Graph:
 
     def pieces(self) -> str:
         """(B, T) -> (B, T, E) rows of the vocabulary's table, which int8 forms keep in 8 bits with a scale a row."""
-        name = "encoder.embeddings.word.weight"
         if self.form == "fp32":
-            return self.add("Gather", self.weight(name), "input_ids")
-        rows, scales = quantised(self.weights[name])
-        row = self.add("Gather", self.constant(rows, f"{name}.rows"), "input_ids")
-        scale = self.add("Gather", self.constant(scales[:, None], f"{name}.scales"), "input_ids")  # (B, T, 1)
+            return self.add("Gather", self.weight(WORDS), "input_ids")
+        rows, scales = self.table()
+        row, scale = self.add("Gather", rows, "input_ids"), self.add("Gather", scales, "input_ids")
+        scale = self.add("Unsqueeze", scale, self.constant([2]))  # (B, T, 1)
         return self.add("Mul", self.add("Cast", row, to=TensorProto.FLOAT), scale)
+
+    def table(self) -> tuple[str, str]:
+        """The vocabulary's table in 8 bits (V, E) and the scale of each row (V,)."""
+        rows, scales = quantised(self.weights[WORDS])
+        return self.constant(rows, f"{WORDS}.rows"), self.constant(scales, f"{WORDS}.scales")
 
     def mask(self) -> tuple[str, str]:
         """What is added to the scores of each key, 0 and `FAR` on padding, (B, 1, 1, T); and for int8 whether a
@@ -263,10 +268,12 @@ class _Graph:
             return rows
         if head == "masked":
             inner = self.activate(self.plain(rows, "head.dense"), rules.masked_activation or config.hidden_act)
-            table, bias = self.weights["encoder.embeddings.word.weight"], self.weights["head.bias"]
+            table, bias = self.weights[WORDS], self.weights["head.bias"]
             inner = self.norm(inner, "head.norm")
             if self.form == "int8":
-                return self.product(self.given(inner, "head.table"), table, bias, "head.table")
+                rows, scales = self.table()
+                matrix = self.add("Transpose", rows, perm=[1, 0])  # once, when a session is opened
+                return self.product_int8(self.given(inner, "head.table"), matrix, scales, bias, "head.table")
             product = self.add("MatMul", inner, self.constant(table.T, "head.table"))
             return self.add("Add", product, self.weight("head.bias"))
         if "head.dense.weight" in self.weights:
@@ -313,14 +320,18 @@ class _Graph:
             rows, row_scales = quantised(weight)
             matrix, scales = self.constant(rows.T, f"{name}.matrix"), self.constant(row_scales, f"{name}.scales")
             if self.form == "int8":
-                numbers, scale = given
-                one, zero = self.constant(np.float32(1), "one"), self.constant(np.uint8(MIDDLE), "middle")
-                product = self.add("MatMulIntegerToFloat", numbers, matrix, one, scales, zero, domain=CONTRIB)
-                product = self.add("Mul", product, scale)
-            else:
-                zeros = self.constant(np.zeros(len(rows), np.int8), f"{name}.zeros")
-                matrix = self.add("DequantizeLinear", matrix, scales, zeros, axis=1)
-                product = self.add("MatMul", *given, matrix)
+                return self.product_int8(given, matrix, scales, bias, name)
+            zeros = self.constant(np.zeros(len(rows), np.int8), f"{name}.zeros")
+            matrix = self.add("DequantizeLinear", matrix, scales, zeros, axis=1)
+            product = self.add("MatMul", *given, matrix)
+        return product if bias is None else self.add("Add", product, self.constant(bias, f"{name}.bias"))
+
+    def product_int8(self, given: Given, matrix: str, scales: str, bias: np.ndarray | None, name: str) -> str:
+        """Of 8-bit numbers with a scale a row and an 8-bit matrix (C, M) with a scale a column (M,)."""
+        numbers, scale = given
+        one, zero = self.constant(np.float32(1), "one"), self.constant(np.uint8(MIDDLE), "middle")
+        product = self.add("MatMulIntegerToFloat", numbers, matrix, one, scales, zero, domain=CONTRIB)
+        product = self.add("Mul", product, scale)
         return product if bias is None else self.add("Add", product, self.constant(bias, f"{name}.bias"))
 
     def plain(self, hidden: str, name: str) -> str:
@@ -349,3 +360,20 @@ def quantised(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     scales = np.maximum(np.abs(weight).max(1), 1e-9).astype(np.float32) / 127
     return np.rint(weight / scales[:, None]).astype(np.int8), scales
+
+
+def share(model: onnx.ModelProto, files: Mapping[str, Callable[[str], bool]]) -> dict[str, dict[str, np.ndarray]]:
+    """Take weights out of a graph that several models have: the first file of `files` whose rule takes an
+    initializer's name will hold it. Returns what each file holds; `Graph.shared` names the files.
+    """
+    taken: dict[str, dict[str, np.ndarray]] = {file: {} for file in files}
+    for tensor in model.graph.initializer:
+        file = next((file for file, rule in files.items() if rule(tensor.name)), None)
+        if file is not None:
+            array = numpy_helper.to_array(tensor)
+            taken[file][tensor.name] = array
+            tensor.ClearField("raw_data")
+            tensor.data_location = TensorProto.EXTERNAL
+            for key, value in (("location", file), ("offset", "0"), ("length", str(array.nbytes))):
+                tensor.external_data.add(key=key, value=value)
+    return taken

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 from bothways.batch import NEVER, Batch
 from bothways.errors import BothwaysError, CheckpointError
 from bothways.processor import cores, multiplies_bf16, processor
-from bothways.runtime.exports import Export, Form, GraphFile, graph_inputs
+from bothways.runtime.exports import Export, Form, graph_inputs
 from bothways.runtime.sessions import Sessions
 from bothways.storage import write_text
 
@@ -64,8 +65,7 @@ class OpenVinoEngine:
         self._hint = "bf16" if quick else "f32"  # always said, for OpenVINO makes bf16 of fp32 by itself
         version = openvino.__version__.split("-")[0]
         self._about = f"OpenVINO {version}, {precision}, {streams} streams of {self._threads // streams} thread(s)"
-        again = f"bothways export {export.directory} --precision {form} writes it anew"
-        self._file = GraphFile(self.weights, export.graphs[form].sha256, again)
+        self._file = export.to_open(form)
         self._compiled: Any = None
         self._requests = Sessions(self._request, streams, streams)
         self._requests.give(self._requests.take())  # what is wrong with the file is said now
@@ -91,7 +91,7 @@ class OpenVinoEngine:
         return logits
 
     def __getstate__(self) -> dict[str, Any]:
-        file = GraphFile(self._file.path.absolute(), self._file.sha256, self._file.advice)
+        file = replace(self._file, path=self._file.path.absolute(), _seen=None)
         return self.__dict__ | {"_file": file, "_compiled": None, "_requests": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -68,6 +68,8 @@ def fit(model: TaskModel, job: Job, reporter: Reporter, *, resume: bool = False,
 
 def _fit(model: TaskModel, job: Job, reporter: Reporter, *, resume: bool, devices: Devices) -> State:
     recipe = job.recipe
+    if recipe.freeze_embeddings:
+        model.encoder.embeddings.word.requires_grad_(False)
     if recipe.freeze_encoder:
         model.encoder.requires_grad_(False)
         if job.pooler_is_new and model.encoder.pooler is not None:

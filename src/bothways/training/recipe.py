@@ -29,6 +29,9 @@ class Recipe:
     dropout: float | None = option(None, "Dropout rate; without it the model's own (0.1 for BERT).")
     layer_decay: float = option(1.0, "Factor on the learning rate from each layer to the one below.")
     freeze_encoder: bool = option(False, "Train the head alone.")
+    freeze_embeddings: bool = option(
+        False, "Keep the word embeddings as they are; models of the same base can then share them."
+    )
     class_weights: Literal["none", "balanced"] = option("none", "balanced: rare classes weigh more.")
     accumulate: int = option(1, "Batches whose gradients are added up for one step.")
     eval_every: int = option(0, "Steps between evaluations on dev; 0: after each epoch.")

@@ -1,0 +1,61 @@
+"""The names of weights: ours, and those in the files of each family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bothways.errors import CheckpointError
+from bothways.model.config import EncoderConfig
+
+HEADS = ("head.", "next.")  # how the names of our modules that are no part of the encoder begin
+
+
+def tensor_names(config: EncoderConfig, ours: str, head: str = "hidden") -> tuple[str, ...]:
+    """The names in a checkpoint of our tensor `ours`, without the family's prefix; three for qkv.
+
+    `head` says which head the names that begin with "head" belong to; those with "next" are of that head.
+
+    >>> tensor_names(EncoderConfig(), "encoder.layers.0.norm.weight")
+    ('encoder.layer.0.output.LayerNorm.weight',)
+    """
+    if ours.startswith("next."):
+        head, ours = "next", ours.replace("next", "head", 1)
+    stem, _, leaf = ours.rpartition(".")
+    stem = stem.removeprefix("encoder.")
+    layer = ""
+    if stem.startswith("layers."):
+        _, layer, part = stem.split(".", 2)
+        stem = f"layers.{{i}}.{part}"
+    theirs = (config.rules.names | config.rules.heads[head])[stem]
+    return tuple(f"{name.format(i=layer)}.{leaf}" for name in ([theirs] if isinstance(theirs, str) else theirs))
+
+
+def own_weights(config: EncoderConfig, head: str, tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The weights of a checkpoint under our names, in fp32, as `TaskModel(config, head, ...)` has them.
+
+    Tensors of other heads are left out, and so is a pooler that the head does not read. Raises `CheckpointError` if
+    one of the encoder or of the head is missing.
+    """
+    rules, prefix = config.rules, config.rules.prefix
+    saved = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    own = dict.fromkeys(f"encoder.{stem}" for stem in rules.names) | dict.fromkeys(rules.heads[head])
+    pooled = head in ("next", "pooled") or (head == "classify" and rules.classify_from_pooler)
+    found: dict[str, np.ndarray] = {}
+    for stem in own:
+        layers = range(config.distinct_layers) if "{i}" in stem else [0]
+        unused = {"encoder.pooler": not pooled, "encoder.embeddings.project": not config.projects}
+        if unused.get(stem) or (stem == "encoder.embeddings.segment" and not config.type_vocab_size):
+            continue
+        for name in (stem.format(i=number) for number in layers):
+            known = len(found)
+            for leaf in ("weight", "bias"):
+                theirs = tensor_names(config, f"{name}.{leaf}", head)
+                if all(each in saved for each in theirs):
+                    parts = [np.asarray(saved[each], np.float32) for each in theirs]
+                    found[f"{name}.{leaf}"] = np.concatenate(parts)
+            if len(found) == known:
+                raise CheckpointError(f"the weights have no {tensor_names(config, f'{name}.weight', head)[0]}")
+    return found
