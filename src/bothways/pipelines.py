@@ -59,7 +59,7 @@ class Kind(NamedTuple):
     settings: Settings
     shape: Shape
     window: tuple[str, str] = ("", "")
-    default: str | None = None
+    default: str = ""  # the model where none is given
 
 
 class Pipeline:
@@ -247,7 +247,8 @@ def pipeline(
 ) -> Pipeline:
     """A pipeline for one of the tasks of transformers 4, or next-sentence-prediction or sentence-similarity.
 
-    `model` is a directory or a name as in `load`, or a `Predictor`; without `task`, the model tells what it does.
+    `model` is a directory or a name as in `load`, or a `Predictor`; without it, an included model answers (package
+    bothways-models). Without `task`, the model tells what it does.
     `engine` and `precision` are as in `load`. `device` "cpu" or -1 keeps PyTorch from a GPU; one of a GPU, like other
     arguments that change no answer, is accepted with a note.
 
@@ -273,12 +274,12 @@ def pipeline(
     if name not in KINDS:
         raise OptionError(f"no pipeline {task!r}; there are {', '.join([*KINDS, *ALIASES])}")
     known, notes = _clean(name, options | {"device": device}, model)
-    model = model or KINDS[name].default
-    if model is None:
-        raise ModelNotFoundError(
-            f"no model was given for {task}; give the directory of one: pipeline({task!r}, model=...). "
-            "`bothways finetune` makes one"
-        )
+    from bothways.model.catalogue import find_model
+
+    try:
+        model = find_model(KINDS[name].default) if model is None else model
+    except ModelNotFoundError as error:
+        raise ModelNotFoundError(f"no model was given for {task!r} (model=...), and {error}") from None
     if not isinstance(model, Predictor):
         own = None if name == "text-classification" else KINDS[name].task  # a classifier tells texts from pairs itself
         settings = {"pooling": known.get("pooling", "none")} if name == "feature-extraction" else {}
@@ -630,7 +631,12 @@ _LONG = ("truncation", "max_length", "stride")
 _WINDOW = ("max_length", "stride")
 KINDS: dict[str, Kind] = {
     "text-classification": Kind(
-        "classify", ("top_k", "function_to_apply", *_LONG), _classify_settings, _classify_shape, _WINDOW
+        "classify",
+        ("top_k", "function_to_apply", *_LONG),
+        _classify_settings,
+        _classify_shape,
+        _WINDOW,
+        "sentiment",
     ),
     "token-classification": Kind(
         "tag",
@@ -638,6 +644,7 @@ KINDS: dict[str, Kind] = {
         _tag_settings,
         _tag_shape,
         ("", "stride"),
+        "ner",
     ),
     "question-answering": Kind(
         "answer",
@@ -645,6 +652,7 @@ KINDS: dict[str, Kind] = {
         _answer_settings,
         _answer_shape,
         ("max_seq_len", "doc_stride"),
+        "question-answering",
     ),
     "zero-shot-classification": Kind(
         "zero_shot",
@@ -652,12 +660,15 @@ KINDS: dict[str, Kind] = {
         _zero_shot_settings,
         _zero_shot_shape,
         _WINDOW,
+        "zero-shot",
     ),
-    "fill-mask": Kind("fill", ("top_k", "targets", *_LONG), _fill_settings, _fill_shape, _WINDOW),
+    "fill-mask": Kind("fill", ("top_k", "targets", *_LONG), _fill_settings, _fill_shape, _WINDOW, "fill-mask"),
     "feature-extraction": Kind(
         "embed", ("pooling", "normalize", *_LONG), _embed_settings, _embed_shape, _WINDOW, "minilm-l6"
     ),
-    "next-sentence-prediction": Kind("next_sentence", ("top_k",), _classify_settings, _classify_shape),
+    "next-sentence-prediction": Kind(
+        "next_sentence", ("top_k",), _classify_settings, _classify_shape, default="next-sentence"
+    ),
     "sentence-similarity": Kind("embed", ("pooling",), _similarity_settings, _embed_shape, default="minilm-l6"),
 }
 _ALSO = {"text-classification": ("pairs",)}

@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from bothways.errors import ModelNotFoundError
-from bothways.model.catalogue import CATALOGUE, HUB_FILES, find_model, hub_revision
+from bothways.model.catalogue import CATALOGUE, HUB_FILES, INCLUDED, find_model, hub_revision
 from bothways.terminal import Reporter
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
@@ -142,3 +142,16 @@ def test_what_decides_ids_and_vectors_is_fetched_and_nothing_that_runs():
 def test_a_name_that_no_file_can_have_is_not_found():
     with pytest.raises(ModelNotFoundError, match=r"^x+: cannot be read \(File name too long\)$"):
         find_model("x" * 5000)
+
+
+@pytest.mark.parametrize("name", INCLUDED)
+def test_an_included_model_is_no_download(hub, name):
+    with pytest.raises(ModelNotFoundError, match=rf"the included model '{name}' is not installed: pip install"):
+        find_model(name)
+    assert hub == []
+
+
+def test_a_base_model_that_is_on_no_hub_says_how_to_get_it(hub):
+    with pytest.raises(ModelNotFoundError, match=r"bothways_base: not installed \(pip install bothways-base"):
+        find_model("bothways-base")
+    assert hub == []

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bothways.metrics import Interval, Scores, without_repeats
-from bothways.model.catalogue import CATALOGUE
+from bothways.model.catalogue import CATALOGUE, INCLUDED
 from bothways.terminal import one_line
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ def _table(title: str, cells: Sequence[Sequence[str]], width: int) -> Table:
 
 
 def models_tables(width: int) -> Iterator[Table]:
-    """The base models and their shapes, from their configs."""
+    """The included models and what they do, then the base models and their shapes, from their configs."""
+    yield laid_out("Included models (bothways-models)", ["model", "answers"], list(map(list, INCLUDED.items())), width)
     rows = []
     for name, base in CATALOGUE.items():
         config = base.config

@@ -99,13 +99,15 @@ def info_command(model: Model, task: Task = None, as_json: Json = False) -> None
 
 
 def models_command(as_json: Json = False) -> None:
-    """List the base models that can be given by name."""
+    """List the models that can be given by name: the included ones, then base models to fine-tune."""
     from bothways.analysis.tables import models_tables
-    from bothways.model.catalogue import CATALOGUE
+    from bothways.model.catalogue import BASE_OF_INCLUDED, CATALOGUE, INCLUDED
 
     if not as_json:
         print_tables(models_tables)
         return
+    included = {name: (CATALOGUE[BASE_OF_INCLUDED], None, answers) for name, answers in INCLUDED.items()}
+    bases = {name: (base, base.hub, None) for name, base in CATALOGUE.items()}
     print_json(
         {
             name: {
@@ -115,9 +117,10 @@ def models_command(as_json: Json = False) -> None:
                 "heads": base.config.num_attention_heads,
                 "parameters": base.config.count_parameters(),
                 "vocabulary": base.config.vocab_size,
-                "hub": base.hub,
+                "hub": hub,
+                "answers": answers,
             }
-            for name, base in CATALOGUE.items()
+            for name, (base, hub, answers) in (included | bases).items()
         }
     )
 

@@ -1,4 +1,4 @@
-"""The base models by name, and where their files are found: a directory, an installed package, the hub."""
+"""Base models and included models by name, and where their files are: a directory, a package, the hub."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _SNAPSHOT = re.compile(r"models--.+?/snapshots/([0-9a-f]{40})(/|$)")
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """A published model: its shape, its hub name, and what is known of its files.
+    """A published model: its shape, its hub name if it has one, and what is known of its files.
 
     `packages` are importable packages that carry the weights, as "module/folder"; `vocabulary` names the
     packaged vocabulary that is the model's own.
     """
 
     config: EncoderConfig
-    hub: str
+    hub: str | None
     vocabulary: str
     packages: tuple[str, ...] = ()
     install: str | None = None
@@ -63,6 +63,14 @@ _ROBERTA = EncoderConfig(
     pad_token_id=1,
 )
 CATALOGUE: dict[str, BaseModel] = {
+    "bothways-base": BaseModel(
+        _BERT.replace(hidden_size=384, num_hidden_layers=6, intermediate_size=1536),
+        hub=None,
+        vocabulary="bert-base-uncased",
+        packages=("bothways_base/model",),
+        install="pip install bothways-base, or pip install ./models/base in a clone",
+        sha256="7359711da667b88ed2ad45f84b7cfb3ac6f6eba05e9e082ee8ee4c7c1bf2083f",
+    ),
     "minilm-l6": BaseModel(
         _BERT.replace(hidden_size=384, num_hidden_layers=6, intermediate_size=1536),
         hub="sentence-transformers/all-MiniLM-L6-v2",
@@ -100,14 +108,24 @@ CATALOGUE: dict[str, BaseModel] = {
         vocabulary="albert-base-v2",
     ),
 }
+BASE_OF_INCLUDED = "bothways-base"
+INCLUDED: dict[str, str] = {  # the models of the package bothways-models, and what they do
+    "sentiment": "reviews: positive or negative",
+    "ner": "named entities: PER, ORG, LOC, MISC",
+    "question-answering": "the part of a passage that answers a question",
+    "zero-shot": "any labels, given with the text; entailment of pairs",
+    "fill-mask": "words in the place of [MASK]",
+    "next-sentence": "whether a sentence follows another",
+}
 
 
 def find_model(name: str | Path, *, offline: bool = False, reporter: Reporter | None = None) -> Path:
     """The directory that holds a model: `name` itself, an installed package, or a copy from the Hugging Face hub.
 
-    The hub is asked for a model of the catalogue that is not installed, and for `hf:owner/name`, or
-    `hf:owner/name@revision`; a line says so, with the revision (`hub_revision`). With `offline` it is not asked, and
-    its cache is used. A path that is not there never becomes a download.
+    `name` is a directory, or the name of a base model or of an included model (package bothways-models). The hub is
+    asked for a base model that is not installed, and for `hf:owner/name`, or `hf:owner/name@revision`; a line says so,
+    with the revision (`hub_revision`). With `offline` it is not asked, and its cache is used. A path that is not there
+    never becomes a download.
 
     Raises `ModelNotFoundError` that lists what was tried, `CheckpointError` if a known hash differs.
     """
@@ -131,11 +149,19 @@ def find_model(name: str | Path, *, offline: bool = False, reporter: Reporter | 
         raise ModelNotFoundError(
             f"{name} is a file, expected the directory of a model (config.json beside its weights)"
         )
+    if asked in INCLUDED:
+        included = _in_package(f"bothways_models/{asked}")
+        if included is None:
+            raise ModelNotFoundError(
+                f"the included model {asked!r} is not installed: pip install bothways-models, or pip install ./models "
+                "in a clone of bothways"
+            )
+        return included
     known = CATALOGUE.get(asked)
     if known is None:
         advice = f"; for a model on the Hugging Face hub write {HUB}{asked}" if _HUB_NAME.fullmatch(asked) else ""
         raise ModelNotFoundError(
-            f"no model {asked!r}: not a directory here, and not one of {', '.join(CATALOGUE)}{advice}"
+            f"no model {asked!r}: not a directory here, and not one of {', '.join([*INCLUDED, *CATALOGUE])}{advice}"
         )
     tried = [f"directory {name}: not there"]
     for package in known.packages:
@@ -144,10 +170,11 @@ def find_model(name: str | Path, *, offline: bool = False, reporter: Reporter | 
             return _verified(found, asked, known)
         install = f" ({known.install})" if known.install else ""
         tried.append(f"package {package.split('/', maxsplit=1)[0]}: not installed{install}")
-    found, reason = _announced(known.hub, "", offline, reporter)
-    if found is not None:
-        return _verified(found, asked, known)
-    tried.append(f"hub {known.hub}: {reason}")
+    if known.hub is not None:
+        found, reason = _announced(known.hub, "", offline, reporter)
+        if found is not None:
+            return _verified(found, asked, known)
+        tried.append(f"hub {known.hub}: {reason}")
     raise ModelNotFoundError(f"model {asked!r} not found; tried: " + "; ".join(tried))
 
 

@@ -34,7 +34,8 @@ _TOKENIZER = (  # what a tokenizer is read from
 class Artifact:
     """What a model directory says about itself; the weights are the engine's business.
 
-    `facts` tell how the model was made: base, data, recipe, versions.
+    `facts` tell how the model was made: base, data, recipe, versions. `usual` is the task where none is asked for, if
+    it is not the one that the model was trained for.
     """
 
     directory: Path
@@ -42,6 +43,7 @@ class Artifact:
     task: Task
     tokenizer: Tokenizer
     facts: dict[str, Any] = field(default_factory=dict)
+    usual: str | None = None
 
     @classmethod
     def read(cls, directory: Path, task: str | None = None, changes: Mapping[str, Any] | None = None) -> Artifact:
@@ -64,7 +66,10 @@ class Artifact:
                 f"{directory / 'config.json'}: pad_token_id is {pad}, expected {tokenizer.pad_id} as in the tokenizer; "
                 "texts contain that token, and the positions of this family do not count padding"
             )
-        own, facts = _own(directory, raw, tokenizer) if (directory / SETTINGS).is_file() else (None, {})
+        own, facts, usual = None, dict[str, Any](), None
+        if (directory / SETTINGS).is_file():
+            own, facts, usual = _own(directory, raw, tokenizer)
+        task = task or usual
         if own is not None and task in TRAINED and task != own.name:
             raise OptionError(f"{directory} was fine-tuned for {own.name}, not for {task}")
         made: Task = (
@@ -73,7 +78,7 @@ class Artifact:
         made = made.changed(**(changes or {}))
         if made.max_pieces > config.max_pieces:
             raise OptionError(f"found windows of {made.max_pieces} pieces; the model reads at most {config.max_pieces}")
-        return cls(directory, config, made, tokenizer, facts)
+        return cls(directory, config, made, tokenizer, facts, usual)
 
     def write(self) -> None:
         """Write everything but the weights; `bothways.json` comes last, so that a whole one means a whole model."""
@@ -81,6 +86,7 @@ class Artifact:
         write_text(self.directory / "config.json", _json(self._config_json()))
         task = scored(self.task)
         settings = {"format": FORMAT, "task": task.name, "settings": task.as_json(), "facts": self.facts}
+        settings |= {"usual": self.usual} if self.usual else {}
         settings["tokenizer"] = {"files": _tokenizer_files(self.directory), "made": self.tokenizer.fingerprint()}
         if (self.directory / WEIGHTS).is_file():
             settings["weights"] = sample_of(self.directory / WEIGHTS)
@@ -102,8 +108,8 @@ class Artifact:
         return self.config.to_json() | {"architectures": [architecture]} | scored(self.task).config()
 
 
-def _own(directory: Path, raw: dict[str, Any], tokenizer: Tokenizer) -> tuple[Task, dict[str, Any]]:
-    """The task that a directory was fine-tuned for and how it was made, from `bothways.json`.
+def _own(directory: Path, raw: dict[str, Any], tokenizer: Tokenizer) -> tuple[Task, dict[str, Any], str | None]:
+    """The task that a directory was fine-tuned for, how it was made, and its usual task, from `bothways.json`.
 
     Raises `CheckpointError` where the file is damaged, or the files beside it are of another model.
     """
@@ -114,7 +120,9 @@ def _own(directory: Path, raw: dict[str, Any], tokenizer: Tokenizer) -> tuple[Ta
             raise ValueError(f"format {settings['format']!r}, expected {FORMAT}")  # noqa: TRY301
         own = TRAINED[settings["task"]].from_json(settings["settings"])
         facts = dict(settings["facts"])
-        known = dict(settings.get("tokenizer") or {})
+        known, usual = dict(settings.get("tokenizer") or {}), settings.get("usual")
+        if usual is not None and usual not in tuple(TASKS):
+            raise ValueError(f"usual task {usual!r}")  # noqa: TRY301
     except (CheckpointError, OSError, ValueError, KeyError, TypeError, AttributeError, OptionError) as error:
         raise CheckpointError(f"{path}: damaged, or of a newer bothways ({error!r})") from error
     names, labels = raw.get("id2label"), own.config().get("id2label")
@@ -142,7 +150,7 @@ def _own(directory: Path, raw: dict[str, Any], tokenizer: Tokenizer) -> tuple[Ta
             raise CheckpointError(
                 f"{directory}: the graphs in {FOLDER} are of other weights than {SETTINGS}; copy the model again"
             )
-    return own, facts
+    return own, facts, usual
 
 
 def continued(task: Trainable, base: Path) -> tuple[Trainable, bool]:
