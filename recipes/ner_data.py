@@ -1,9 +1,10 @@
 """Training data of the entity model: five annotated sets with four types, copies with other names, and Wikipedia.
 
-    python recipes/ner_data.py DATA TEACHER OUT.conll
+    python recipes/ner_data.py DATA TEACHER TRAIN.conll DEV.conll
 
 DATA is the folder of data sets (docs/models.md lists them), TEACHER a model directory with the types PER, ORG, LOC
-and MISC. Three kinds of sentences, shuffled:
+and MISC. DEV.conll holds the dev sets of CoNLL-2003 and WNUT-17, types mapped. TRAIN.conll holds three kinds of
+sentences, shuffled:
 
 - CoNLL-2003, WNUT-17, Broad Twitter Corpus, wikigold and EWT, types mapped to the four;
 - the same sentences once more, half of their names replaced by titles of Wikipedia articles of the same type, so that
@@ -164,8 +165,16 @@ def silver(found: list[tuple[str, str, str, list[str]]], teacher: Path, rng: ran
     return made
 
 
-def main(data: Path, teacher: Path, out: Path) -> None:
-    """Write the sentences of all three kinds."""
+def write(path: Path, every: list[Words]) -> None:
+    """Sentences as a file in columns."""
+    with path.open("w", encoding="utf-8") as file:
+        for rows in every:
+            file.write("".join(f"{word}\t{tag}\n" for word, tag in rows) + "\n")
+
+
+def main(data: Path, teacher: Path, train: Path, dev: Path) -> None:
+    """Write both files."""
+    write(dev, [rows for name in ("conll2003/dev.txt", "wnut17/dev.conll") for rows in sentences(data / name)])
     rng = random.Random(0)
     gold = [rows for name in (*FILES, *TWEETS) for rows in sentences(data / name)]
     found = list(articles(data))
@@ -174,10 +183,8 @@ def main(data: Path, teacher: Path, out: Path) -> None:
     copies = [renamed(rows, names, rng) for rows in gold if any(tag != "O" for _, tag in rows)]
     every = gold + copies + silver(found, teacher, rng)
     rng.shuffle(every)
-    with out.open("w", encoding="utf-8") as file:
-        for rows in every:
-            file.write("".join(f"{word}\t{tag}\n" for word, tag in rows) + "\n")
+    write(train, every)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
+    main(*map(Path, sys.argv[1:5]))

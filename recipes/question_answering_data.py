@@ -1,8 +1,9 @@
 """Training data of the question answering model: SQuAD 1.1 with questions that the paragraph does not answer.
 
-    python recipes/question_answering_data.py DATA OUT.json
+    python recipes/question_answering_data.py DATA TRAIN.json DEV.json
 
-No SQuAD 2.0 training data is used. Questions without an answer are made from answerable ones:
+DEV.json holds 500 questions of the dev set of SQuAD 1.1 and 700 of that of SQuAD 2.0. No training data of SQuAD 2.0 is
+used. Questions without an answer are made from answerable ones:
 
 - a name or a number of the question is replaced by another one of the same article;
 - one word is replaced by its opposite (first, last), or the question is negated;
@@ -81,8 +82,23 @@ def opposed(question: str, rng: random.Random) -> str | None:
     return f"{question[: verb.end()]} not{question[verb.end() :]}"
 
 
-def main(data: Path, out: Path) -> None:
-    """Write the questions in the layout of SQuAD 2.0."""
+def dev_set(data: Path) -> dict[str, Any]:
+    """Questions of both dev sets, each with a paragraph of its own."""
+    rng, made = random.Random(1), list[dict[str, Any]]()
+    for name, count in (("dev-v1.1", 500), ("dev-v2.0", 700)):
+        articles = json.loads((data / f"squad/{name}.json").read_text(encoding="utf-8"))["data"]
+        asked = [
+            (part["context"], one) for article in articles for part in article["paragraphs"] for one in part["qas"]
+        ]
+        for context, question in rng.sample(asked, count):
+            known = {"is_impossible": False} | question | {"id": f"{question['id']}-{len(made)}"}
+            made.append({"title": name, "paragraphs": [{"context": context, "qas": [known]}]})
+    return {"version": "v2.0", "data": made}
+
+
+def main(data: Path, out: Path, dev: Path) -> None:
+    """Write both files in the layout of SQuAD 2.0."""
+    dev.write_text(json.dumps(dev_set(data), ensure_ascii=False), encoding="utf-8")
     rng = random.Random(0)
     with lzma.open(data / "squad/train-v1.1.json.xz", "rt", encoding="utf-8") as file:
         articles = json.load(file)["data"]
@@ -128,4 +144,4 @@ def main(data: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(*map(Path, sys.argv[1:4]))
