@@ -2,8 +2,8 @@
 
     python recipes/check_base.py DATA
 
-DATA is the folder of data sets. Of each of 1,000 sentences of Wikipedia one word is masked; the pairs are 500 sentences
-with the one that follows and 500 with one of another article. Besides the accuracy of both forms, their agreement is noted.
+DATA is the folder of data sets. One word is masked in each of 1,000 sentences of Wikipedia; the pairs are 500 sentences
+with the one that follows and 500 with one of another article. Accuracy and agreement are noted.
 """
 
 from __future__ import annotations
