@@ -211,3 +211,9 @@ def test_scores_do_not_depend_on_the_batch():
     together = bothways.load("sentiment").predict_proba(texts)
     alone = np.concatenate([bothways.load("sentiment").predict_proba([text]) for text in texts])
     np.testing.assert_allclose(together, alone, atol=1e-4)
+
+
+def test_an_included_model_is_no_base_to_train(tmp_path):
+    rows = [{"text": "a good film", "label": "x"}, {"text": "a bad film", "label": "y"}]
+    with pytest.raises(CheckpointError, match=r"no model\.safetensors there; its ONNX models cannot be trained"):
+        bothways.finetune("classify", rows, rows, base="sentiment", out=tmp_path / "run")

@@ -80,6 +80,7 @@ def read_tensors(directory: Path) -> dict[str, Tensor]:
                 f"{directory / pickles[0]}: a pickle can run any code when it is opened, so bothways does not; "
                 f"expected {WEIGHTS} (convert it once, where you trust it, with safetensors)"
             )
+        exported = any(directory.glob("onnx/*.onnx"))
         if (directory / INDEX).is_file():
             shards = read_json(directory / INDEX).get("weight_map")
             files = len(set(map(str, shards.values()))) if isinstance(shards, dict) else "several"
@@ -87,7 +88,8 @@ def read_tensors(directory: Path) -> dict[str, Tensor]:
                 f"{directory}: the weights are sharded into {files} files ({INDEX}), expected one {WEIGHTS}; save them "
                 'with save_pretrained(..., max_shard_size="100GB")'
             )
-        raise CheckpointError(f"{directory}: no {WEIGHTS} there")
+        only = "; its ONNX models cannot be trained, expected a base such as bothways-base" if exported else ""
+        raise CheckpointError(f"{directory}: no {WEIGHTS} there{only}")
     return read_safetensors(path)[0]
 
 
