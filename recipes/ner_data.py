@@ -3,12 +3,13 @@
     python recipes/ner_data.py DATA TEACHER TRAIN.conll DEV.conll
 
 DATA is the folder of data sets (docs/models.md lists them), TEACHER a model directory with the types PER, ORG, LOC
-and MISC. DEV.conll holds the dev sets of CoNLL-2003 and WNUT-17, types mapped. TRAIN.conll holds three kinds of
+and MISC. DEV.conll holds the dev sets of CoNLL-2003 and WNUT-17, types mapped. TRAIN.conll holds four kinds of
 sentences, shuffled:
 
 - CoNLL-2003, WNUT-17, Broad Twitter Corpus, wikigold and EWT, types mapped to the four;
 - the same sentences once more, half of their names replaced by titles of Wikipedia articles of the same type, so that
   the model learns from the context and not from the names of 1996;
+- frames of news about companies, filled with such titles;
 - sentences of Wikipedia articles about a person, an organization or a place: the article's title is an entity of
   that type, all other entities are the teacher's, where it is sure of every word.
 """
@@ -41,6 +42,20 @@ ABOUT = {
     kind: re.compile(rf"\b(?:is|was) (?:an?|the) (?:[\w'-]+ ){{0,5}}?(?:{words})\b") for kind, words in KINDS.items()
 }
 WORD = re.compile(r"\w+(?:[-'’.&]\w+)*|[^\w\s]")
+FRAMES = (  # of news about companies, which the annotated sets have little of; filled with titles of articles
+    "{PER} founded {ORG} in {LOC} .;{PER} founded {ORG} in 1998 .;{PER} , who founded {ORG} , lives in {LOC} .;"
+    "{ORG} was founded by {PER} and {PER} in {LOC} .;{PER} started {ORG} with a loan of $ 5,000 .;"
+    "{ORG} chief executive {PER} resigned on Monday .;{ORG} CEO {PER} spoke at a conference in {LOC} .;"
+    "{PER} , CEO of {ORG} , said sales had doubled .;{PER} , the chairman of {ORG} , was born in {LOC} .;"
+    "{ORG} opened its {LOC} headquarters .;{ORG} will close its plant in {LOC} .;"
+    "The {LOC} headquarters of {ORG} were sold .;"
+    "{ORG} unveiled a new product at its {LOC} office .;{PER} bought a third of {ORG} .;{PER} sold shares of {ORG} .;"
+    "{ORG} hired {PER} from {ORG} .;{PER} left {ORG} to join {ORG} .;{ORG} sued {PER} in a {LOC} court .;"
+    "{ORG} workers in {LOC} went on strike .;{PER} leads the {LOC} branch of {ORG} .;{PER} invested in {ORG} .;"
+    "Employees of {ORG} met {PER} in {LOC} .;{PER} runs {ORG} from {LOC} .;"
+    "{ORG} 's {LOC} campus was designed by {PER} ."
+)
+FILLED = 3000
 SURE, PER_KIND = 0.8, {"PER": 5000, "ORG": 5000, "LOC": 2500}
 Words = list[tuple[str, str]]  # a sentence: words and their tags
 
@@ -119,6 +134,19 @@ def renamed(rows: Words, names: dict[str, list[str]], rng: random.Random) -> Wor
     return made
 
 
+def filled(names: dict[str, list[str]], rng: random.Random) -> Words:
+    """A frame with names in its places."""
+    rows: Words = []
+    for word in rng.choice(FRAMES.split(";")).split():
+        kind = word.strip("{}")
+        words = WORD.findall(rng.choice(names[kind])) if kind in names else [word]
+        words = words[-1:] if kind == "PER" and rng.random() < 0.2 else words
+        rows += [
+            (one, f"{'I' if number else 'B'}-{kind}" if kind in names else "O") for number, one in enumerate(words)
+        ]
+    return rows
+
+
 def silver(found: list[tuple[str, str, str, list[str]]], teacher: Path, rng: random.Random) -> list[Words]:
     """Sentences that name the subject of their article, the other entities by the teacher."""
     model = bothways.load(teacher)
@@ -181,7 +209,7 @@ def main(data: Path, teacher: Path, train: Path, dev: Path) -> None:
     names = {kind: [name for of, _, name, _ in found if of == kind] for kind in PER_KIND}
     print(f"{len(gold):,} annotated; titles: { {kind: len(ones) for kind, ones in names.items()} }", file=sys.stderr)
     copies = [renamed(rows, names, rng) for rows in gold if any(tag != "O" for _, tag in rows)]
-    every = gold + copies + silver(found, teacher, rng)
+    every = gold + copies + [filled(names, rng) for _ in range(FILLED)] + silver(found, teacher, rng)
     rng.shuffle(every)
     write(train, every)
 
