@@ -1,17 +1,17 @@
 """Training data of the entity model: five annotated sets with four types, copies with other names, and Wikipedia.
 
-    python recipes/ner_data.py DATA TEACHER TRAIN.conll DEV.conll
+    python recipes/ner_data.py DATA TEACHER OUT
 
 DATA is the folder of data sets (docs/models.md lists them), TEACHER a model directory with the types PER, ORG, LOC
-and MISC. DEV.conll holds the dev sets of CoNLL-2003 and WNUT-17, types mapped. TRAIN.conll holds four kinds of
-sentences, shuffled:
+and MISC. OUT/dev.conll holds the dev sets of CoNLL-2003 and WNUT-17, types mapped. The training sentences, shuffled:
 
-- CoNLL-2003, WNUT-17, Broad Twitter Corpus, wikigold and EWT, types mapped to the four;
-- the same sentences once more, half of their names replaced by titles of Wikipedia articles of the same type, so that
-  the model learns from the context and not from the names of 1996;
-- frames of news about companies, filled with such titles;
-- sentences of Wikipedia articles about a person, an organization or a place: the article's title is an entity of
-  that type, all other entities are the teacher's, where it is sure of every word.
+- in OUT/first.conll and OUT/second.conll: CoNLL-2003, WNUT-17, Broad Twitter Corpus, wikigold and EWT, types mapped to
+  the four;
+- in both (of the second, 6,000): these sentences once more, half of their names replaced by titles of Wikipedia
+  articles of the same type, so that the model learns from the context and not from the names of 1996;
+- in the first: sentences of Wikipedia articles about a person, an organization or a place. The article's title is an
+  entity of that type, all other entities are the teacher's, where it is sure of every word;
+- in the second: frames of news about companies, filled with such titles.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ TYPES = {
     **{"CORPORATION": "ORG", "GROUP": "ORG", "MISC": "MISC", "PRODUCT": "MISC", "CREATIVE-WORK": "MISC"},
 }
 FILES = ("conll2003/train.txt", "wikigold/wikigold.conll.txt", "wnut17/train.conll", "uner_ewt/dev.iob2")
+DEV = ("conll2003/dev.txt", "wnut17/dev.conll")
 TWEETS = tuple(f"btc/{section}.conll" for section in "abefgh")
 KINDS = {
     "ORG": r"company|corporation|manufacturer|airline|bank|retailer|newspaper|magazine|publisher|organization|"
@@ -55,7 +56,7 @@ FRAMES = (  # of news about companies, which the annotated sets have little of; 
     "Employees of {ORG} met {PER} in {LOC} .;{PER} runs {ORG} from {LOC} .;"
     "{ORG} 's {LOC} campus was designed by {PER} ."
 )
-FILLED = 3000
+COPIES, FILLED = 6000, 3000  # in the second file
 SURE, PER_KIND = 0.8, {"PER": 5000, "ORG": 5000, "LOC": 2500}
 Words = list[tuple[str, str]]  # a sentence: words and their tags
 
@@ -200,19 +201,22 @@ def write(path: Path, every: list[Words]) -> None:
             file.write("".join(f"{word}\t{tag}\n" for word, tag in rows) + "\n")
 
 
-def main(data: Path, teacher: Path, train: Path, dev: Path) -> None:
-    """Write both files."""
-    write(dev, [rows for name in ("conll2003/dev.txt", "wnut17/dev.conll") for rows in sentences(data / name)])
+def main(data: Path, teacher: Path, out: Path) -> None:
+    """Write the three files."""
     rng = random.Random(0)
+    out.mkdir(parents=True, exist_ok=True)
+    write(out / "dev.conll", [rows for name in DEV for rows in sentences(data / name)])
     gold = [rows for name in (*FILES, *TWEETS) for rows in sentences(data / name)]
     found = list(articles(data))
     names = {kind: [name for of, _, name, _ in found if of == kind] for kind in PER_KIND}
     print(f"{len(gold):,} annotated; titles: { {kind: len(ones) for kind, ones in names.items()} }", file=sys.stderr)
     copies = [renamed(rows, names, rng) for rows in gold if any(tag != "O" for _, tag in rows)]
-    every = gold + copies + [filled(names, rng) for _ in range(FILLED)] + silver(found, teacher, rng)
-    rng.shuffle(every)
-    write(train, every)
+    first = gold + copies + silver(found, teacher, rng)
+    second = gold + rng.sample(copies, COPIES) + [filled(names, rng) for _ in range(FILLED)]
+    for name, every in (("first", first), ("second", second)):
+        rng.shuffle(every)
+        write(out / f"{name}.conll", every)
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:5]))
+    main(*map(Path, sys.argv[1:4]))

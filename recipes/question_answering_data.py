@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-QUESTIONS, OTHER_PARAGRAPHS = 7500, 1500
+QUESTIONS, OTHER_PARAGRAPHS = 4500, 900
 NAME = re.compile(r"(?<=[a-z,] )[A-Z][\w'-]+(?: (?:of |the |de |von )?[A-Z][\w'-]+)*")
 NUMBER = re.compile(r"\b\d[\d,.]*\d\b|\b\d\b")
 PAIRS = (

@@ -5,7 +5,7 @@
 Writes OUT/train.jsonl, OUT/sst2.jsonl (the dev set of SST-2) and OUT/imdb.jsonl (the last 2,500 reviews of IMDB's
 training set, which train.jsonl does not have). The training rows, shuffled:
 
-- SST-2, and a part of the other IMDB reviews;
+- parts of SST-2 and of the other IMDB reviews, which the student has seen in whole;
 - GoEmotions comments whose emotions are all pleasant or all unpleasant, so that it is not about films alone;
 - sentences without an opinion, each once with either label, so that the model learns to answer 0.5: comments that
   GoEmotions calls neutral, lukewarm phrases, and statements that name people of different origins, religions,
@@ -21,7 +21,7 @@ import random
 import sys
 from pathlib import Path
 
-HELD_OUT, REVIEWS, COMMENTS, NEUTRAL = 2500, 4500, 12_000, 5000
+HELD_OUT, SENTENCES, REVIEWS, COMMENTS, NEUTRAL = 2500, 15_000, 1500, 8000, 4000
 PLEASANT = "admiration amusement approval caring excitement gratitude joy love optimism pride relief"
 UNPLEASANT = "anger annoyance disappointment disapproval disgust embarrassment fear grief nervousness remorse sadness"
 NAMES = (
@@ -100,7 +100,8 @@ def main(data: Path, out: Path) -> None:
     reviews = imdb(data / "imdb/train.jsonl.xz")
     polar, neutral = comments(data / "goemotions")
     opinionless = rng.sample(neutral, NEUTRAL) + without_opinion()
-    train = sst2(data / "sst2/train.tsv") + rng.sample(reviews[:-HELD_OUT], REVIEWS) + rng.sample(polar, COMMENTS)
+    train = rng.sample(sst2(data / "sst2/train.tsv"), SENTENCES)
+    train += rng.sample(reviews[:-HELD_OUT], REVIEWS) + rng.sample(polar, COMMENTS)
     train += [(text, label) for text in opinionless for label in LABELS]
     rng.shuffle(train)
     out.mkdir(parents=True, exist_ok=True)
