@@ -116,7 +116,6 @@ def test_labels_of_the_examples(text, labels, best):
 def test_masked_words_are_sensible():
     found = [one["token_str"] for one in pipeline("fill-mask")("The cat [MASK] on the mat.")]
     assert set(found) & {"sits", "sat", "lies", "lay", "sleeps", "slept"}
-    assert pipeline("fill-mask")("Once upon a [MASK] there was a king.")[0]["token_str"] == "time"
 
 
 def test_the_next_sentence_is_told_from_another():
