@@ -6,4 +6,5 @@ mkdir -p "$work"
 python "$here/question_answering_data.py" "$data" "$work/train.json" "$work/dev.json"
 bothways finetune answer "$work/train.json" --dev "$work/dev.json" --base "$student" --out "$work/model" \
   --lr 5e-5 --epochs 1 --batch-size 32 --freeze-embeddings
-python "$here/pack.py" "$work/model" question-answering "$data/squad/dev-v1.1.json"
+python "$here/pack.py" "$work/model" question-answering "$data/squad/dev-v1.1.json" \
+  --settings '{"threshold": 5.4}'
