@@ -97,7 +97,7 @@ def main() -> None:
         print(f"temperature {divisor:.3f} from {len(rows):,} rows")
     own = replace(artifact.task, **given.settings)  # type: ignore[type-var]
     dev = examples(reference, given.dev, columns)
-    expected = reference.predict_examples(dev)
+    expected = Predictor(own, reference.tokenizer, reference.engine, artifact).predict_examples(dev)
     if given.labels:
         own = replace(own, labels=tuple(given.labels.split(",")))  # type: ignore[call-arg]
     folder = MODELS / given.name
@@ -122,7 +122,9 @@ def main() -> None:
         name: value for name, value in asdict(graph).items() if name not in ("sha256", "shared", "rejected")
     }
     (folder / "model.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"{folder}: {graph.measured()}{f', REJECTED: {graph.rejected}' if graph.rejected else ''}")
+    if graph.rejected:
+        raise SystemExit(f"{folder}: the int8 model is rejected: {graph.rejected}")
+    print(f"{folder}: {graph.measured()}")
 
 
 if __name__ == "__main__":
