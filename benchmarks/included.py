@@ -3,8 +3,8 @@
     python benchmarks/included.py DATA [--runs 5]
 
 DATA is the folder of data sets: SST-2, CoNLL-2003, SQuAD and AG News dev, of each the first 500 texts. Texts of the
-last two tasks are those of SST-2 with a word masked, and pairs of their halves. A new process imports bothways, makes the
-pipeline and answers one text; its time includes starting Python.
+last two tasks are those of SST-2 with a word masked, and pairs of their halves. A new process imports bothways, makes
+the pipeline and answers one text; its time includes starting Python.
 """
 
 from __future__ import annotations
