@@ -1,5 +1,14 @@
 #!/usr/bin/env bash
-# The base model and the students of the four tasks, on one GPU: base.sh DATA WORK
+# The base model, teachers and students, on one GPU: base.sh DATA WORK
 set -euo pipefail
-here=$(dirname "$0")
-echo "see $here/gpu/train.py for the jobs and their order" >&2
+data=$1 work=$2 here=$(dirname "$0")
+bash "$here/gpu/mpnet.sh" "$work/mpnet"
+python "$here/gpu/train.py" base "$data" "$work/base"
+for task in nli squad sentiment ner; do
+  python "$here/gpu/train.py" teacher "$data" "$work/teacher-$task" --task $task --base "$work/mpnet"
+  python "$here/gpu/train.py" student "$data" "$work/student-$task" --task $task --base "$work/base" \
+    --teacher "$work/teacher-$task"
+done
+cp "$work/base/"{config.json,model.safetensors,tokenizer.json,tokenizer_config.json,vocab.txt} \
+  "$here/../models/base/bothways_base/model/"
+python "$here/check_base.py" "$data"
