@@ -9,7 +9,7 @@
     done
 
 DATA is the folder of data sets (docs/models.md lists them). Each job writes a new directory, in it figures.json with
-the dev metrics. `--tiny` runs a job on a few examples; that takes about a minute on a CPU.
+the dev metrics. `--tiny` runs a job on a few examples; that takes a minute or two on a CPU.
 
 - **base**: minilm-l6, pretrained further on masked words and next sentences; pooler and heads are new. A model
   directory with fp16 weights.
