@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from bothways.predictor import load
-from bothways.text.files import Columns
+from bothways.data.tables import Columns
+from bothways.inference.predictor import load
 
 SAME_COSINE = 0.99  # of two vectors that count as the same answer
 

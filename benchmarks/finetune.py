@@ -32,8 +32,8 @@ def read(options: argparse.Namespace) -> tuple[list[Any], list[Any]]:
     """The first texts of a seeded shuffle of the train file, and of the dev file."""
     import numpy as np
 
+    from bothways.data.tables import Columns
     from bothways.tasks import TRAINED
-    from bothways.text.files import Columns
 
     rng = np.random.default_rng(SEED)
     parts = []
@@ -171,11 +171,12 @@ def run_bothways(options: argparse.Namespace, precision: str) -> dict[str, float
     import numpy as np
     import torch
 
+    from bothways.inference.engines.torch import TorchEngine
+    from bothways.inference.predictor import Predictor
     from bothways.model.checkpoint import load_model
-    from bothways.model.engine import TorchEngine, set_precision
-    from bothways.predictor import Predictor
+    from bothways.model.forward import set_precision
+    from bothways.progress import Reporter
     from bothways.tasks import TRAINED
-    from bothways.terminal import Reporter
     from bothways.text.tokenizer import Tokenizer
     from bothways.training.finetune import Job, fit
     from bothways.training.recipe import Recipe

@@ -278,8 +278,8 @@ def read_texts(path: Path) -> list[str]:
     """All texts of a file, shuffled with a fixed seed."""
     import random
 
+    from bothways.data.tables import Columns
     from bothways.tasks import TRAINED
-    from bothways.text.files import Columns
 
     texts = [example.texts[0] for example in TRAINED["classify"].read(str(path), Columns())]
     random.Random(SEED).shuffle(texts)

@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bothways.analysis.compare import peak_memory
-from bothways.predictor import load
-from bothways.text.files import Columns
+from bothways.data.tables import Columns
+from bothways.evaluation.measure import peak_memory
+from bothways.inference.predictor import load
 
 
 def main() -> None:

@@ -27,8 +27,8 @@ BATCH, SEED, LONGEST, IGNORE = 32, 0, 256, -100
 
 def sentences(path: Path) -> list[tuple[list[str], list[str]]]:
     """Words and BIO tags of a column file, read as the benchmark's other side reads it."""
+    from bothways.data.tables import Columns
     from bothways.tasks import Tag
-    from bothways.text.files import Columns
 
     found = []
     for one in Tag.read(str(path), Columns()):

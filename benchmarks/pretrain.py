@@ -58,7 +58,7 @@ def opened(options: argparse.Namespace, directory: Path, precision: Any) -> tupl
     import torch
 
     from bothways.model.checkpoint import load_for_pretraining
-    from bothways.terminal import Reporter
+    from bothways.progress import Reporter
     from bothways.text.tokenizer import Tokenizer
     from bothways.training.corpus import open_corpus
     from bothways.training.devices import ALONE
@@ -144,7 +144,7 @@ def run_transformers(options: argparse.Namespace, out: Path, *, tuned: bool) -> 
 def run_bothways(options: argparse.Namespace, out: Path, precision: Any) -> dict[str, float]:
     """Our loop on the sequences."""
     from bothways.model.checkpoint import model_tensors, write_safetensors
-    from bothways.terminal import Reporter
+    from bothways.progress import Reporter
     from bothways.training.pretrain import pretrain_model
 
     work, _ = opened(options, Path(options.base), precision)

@@ -236,7 +236,7 @@ def open_sentence_transformers(job: Job, *, backend: str, file: str, **settings:
 
 def open_ours(job: Job, **wishes: str) -> Classifier:
     """Bothways, as it was tuned for the directory or as `wishes` say; long texts are cut, as every rival cuts them."""
-    from bothways.predictor import load
+    from bothways.inference.predictor import load
 
     predictor = load(job["directory"], long="cut", **wishes)
     job["precision"] = predictor.engine.describe()

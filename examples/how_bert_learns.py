@@ -15,7 +15,7 @@ import torch
 from bothways.batch import make_batch
 from bothways.model.checkpoint import load_for_pretraining
 from bothways.model.encoder import initialise
-from bothways.model.engine import packed_inputs
+from bothways.model.forward import packed_inputs
 from bothways.model.pretraining import PretrainModel
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training.masking import Masking

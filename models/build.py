@@ -24,8 +24,8 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 if TYPE_CHECKING:
+    from bothways.inference.onnx.record import Graph
     from bothways.model.config import EncoderConfig
-    from bothways.runtime.exports import Graph
     from bothways.tasks import Task
 
 try:
@@ -60,8 +60,8 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]
 
 def packed(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Weights as weights.safetensors holds them; the word embeddings are left out."""
-    from bothways.runtime.graph import WORDS as WORD_TABLE
-    from bothways.runtime.graph import quantised
+    from bothways.inference.onnx.build import WORDS as WORD_TABLE
+    from bothways.inference.onnx.build import quantised
 
     found: dict[str, np.ndarray] = {}
     for name, value in weights.items():
@@ -93,9 +93,9 @@ def build(out: Path) -> None:
 def build_one(out: Path, name: str) -> None:
     """Write the directory of one model into `out`, and there the files that it shares."""
     _find_bothways()
+    from bothways.inference.onnx.build import WORDS as WORD_TABLE
     from bothways.model.config import EncoderConfig
     from bothways.model.names import own_weights
-    from bothways.runtime.graph import WORDS as WORD_TABLE
 
     folder = BASE if name in FROM_BASE else HERE / name
     config = EncoderConfig.read(folder)[0]
@@ -125,11 +125,11 @@ def write_model(
 
     `record` is the model.json; `head` is that of a model of the base, whose task is in no bothways.json.
     """
+    from bothways.inference.model_directory import Artifact
+    from bothways.inference.onnx.build import build as build_graph
+    from bothways.inference.onnx.build import share
+    from bothways.inference.onnx.record import FILES, FOLDER, Export, Graph, shape_of
     from bothways.model.families import ARCHITECTURES
-    from bothways.runtime.artifact import Artifact
-    from bothways.runtime.exports import FILES, FOLDER, Export, Graph, shape_of
-    from bothways.runtime.graph import build as build_graph
-    from bothways.runtime.graph import share
     from bothways.tasks import TASKS, TRAINED
     from bothways.text.tokenizer import Tokenizer
 

@@ -23,15 +23,15 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 import bothways
-from bothways.analysis.gate import judged
+from bothways.data.examples import Example
+from bothways.data.tables import Columns
+from bothways.evaluation.accuracy_check import judged
+from bothways.inference.model_directory import Artifact
+from bothways.inference.onnx.build import WORDS
+from bothways.inference.onnx.record import Export, Graph
+from bothways.inference.predictor import Predictor
 from bothways.model.config import EncoderConfig
 from bothways.model.names import own_weights
-from bothways.predictor import Predictor
-from bothways.runtime.artifact import Artifact
-from bothways.runtime.exports import Export, Graph
-from bothways.runtime.graph import WORDS
-from bothways.tasks.task import Example
-from bothways.text.files import Columns
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
 sys.path.insert(0, str(MODELS))

@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 
 import bothways
 from bothways import cli
+from bothways.data.examples import Example
+from bothways.data.split import set_aside
 from bothways.errors import CheckpointError, DataError, MissingDependencyError, ModelNotFoundError, OptionError
+from bothways.inference.model_directory import Artifact
 from bothways.model.catalogue import CATALOGUE, find_model
-from bothways.runtime.artifact import Artifact
-from bothways.tasks.split import set_aside
-from bothways.tasks.task import Example
 from tests.tiny import ROWS, write_base, write_csv
 
 FAST = ("--epochs", "1", "--batch-size", "4", "--max-pieces", "16", "--overlap", "4", "--precision", "fp32")

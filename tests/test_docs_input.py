@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from bothways.data.tables import RECORDS, TABLES, Columns
 from bothways.tasks import Answer, Classify, Pairs, Tag
-from bothways.text.files import RECORDS, TABLES, Columns
 
 PAGE = (Path(__file__).parents[1] / "docs" / "input.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r'^```\w+ title="(.*?)"(?: columns="(\d),(\d)")?\n(.*?)^```$', re.DOTALL | re.MULTILINE)

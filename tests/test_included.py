@@ -13,9 +13,9 @@ import pytest
 import bothways
 from bothways import pipeline
 from bothways.errors import CheckpointError, ModelNotFoundError
+from bothways.inference.onnx.record import Export
 from bothways.model.catalogue import INCLUDED, find_model
 from bothways.model.checkpoint import load_for_pretraining
-from bothways.runtime.exports import Export
 
 if importlib.util.find_spec("bothways_models") is None:
     pytest.skip("the included models are not installed: pip install ./models", allow_module_level=True)

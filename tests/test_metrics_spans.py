@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from seqeval import metrics as official
 from seqeval.scheme import IOB2
 
-from bothways.metrics import answer_scores, answering, entity_spans, tagging
-from bothways.text.columns import read_sentences
+from bothways.data.columns import read_sentences
+from bothways.data.schemes import entity_spans
+from bothways.metrics import answer_scores, answering, tagging
 
 TAGS = st.sampled_from(["O", "B-X", "I-X", "B-Y", "I-Y"])
 

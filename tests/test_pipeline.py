@@ -21,8 +21,8 @@ from transformers.pipelines.token_classification import AggregationStrategy
 
 from bothways import pipeline
 from bothways.errors import DataError, ModelNotFoundError, OptionError
+from bothways.inference.predictor import load
 from bothways.pipelines import _HINTS, _OLD, KINDS
-from bothways.predictor import load
 from bothways.tasks import TASKS
 from bothways.text.tokenizer import Tokenizer
 from tests.tiny import TINY, write_base
@@ -868,7 +868,7 @@ def test_options_inside_tokenize_kwargs_are_options(models):
 
 
 def test_what_chooses_the_engine_is_refused_for_a_loaded_model_and_its_reporter_is_used(models):
-    from bothways.terminal import Reporter
+    from bothways.progress import Reporter
 
     loaded = load(models["tag"])
     for option in ({"engine": "openvino"}, {"precision": "int8"}, {"engine": "torch"}):

@@ -16,7 +16,7 @@ transformers = pytest.importorskip("transformers", reason="a tiny MPNet is made 
 
 import bothways
 from bothways.batch import make_batch
-from bothways.model.engine import TorchEngine
+from bothways.inference.engines.torch import TorchEngine
 from bothways.model.heads import spans_loss
 from bothways.text.tokenizer import Tokenizer
 from tests.tiny import TINY, write_base

@@ -20,9 +20,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bothways.data.examples import Example
+from bothways.data.tables import Columns
 from bothways.tasks import Answer, Classify, Pairs, Tag, Trainable
-from bothways.tasks.task import Example
-from bothways.text.files import Columns
 from bothways.text.tokenizer import Encoded, Tokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

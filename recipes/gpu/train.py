@@ -46,6 +46,8 @@ from task_data import TASK_DATA, TaskData
 from torch import Tensor, nn
 
 from bothways.batch import NEVER, Batch, budgeted, make_batch
+from bothways.inference.model_directory import Artifact
+from bothways.inference.predictor import Predictor
 from bothways.model.catalogue import find_model
 from bothways.model.checkpoint import load_for_pretraining, load_model, model_tensors, read_tensors, write_safetensors
 from bothways.model.config import WEIGHTS, EncoderConfig
@@ -55,8 +57,6 @@ from bothways.model.heads import TaskModel
 from bothways.model.layout import padding_bias
 from bothways.model.names import tensor_names
 from bothways.model.pretraining import PretrainModel
-from bothways.predictor import Predictor
-from bothways.runtime.artifact import Artifact
 from bothways.storage import write_text
 from bothways.text.tokenizer import Tokenizer
 from bothways.training.corpus import Corpus, open_corpus

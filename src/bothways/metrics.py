@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bothways.data.schemes import entity_spans
 from bothways.errors import DataError
 
 Floats = NDArray[np.float64]
@@ -190,27 +191,6 @@ def regression(
         around = Interval(middle.value, max(0.0, middle.value - half), middle.value + half)
         metrics["mean_absolute_error"] = _joined(middle, around)
     return Scores(metrics, rows=rows)
-
-
-def entity_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
-    """The entities of one sentence of BIO tags: type, first word, one past the last.
-
-    Strict: an I- that continues no entity of its type begins none.
-
-    >>> entity_spans(["B-PER", "I-PER", "O", "I-LOC", "B-LOC"])
-    [('PER', 0, 2), ('LOC', 4, 5)]
-    """
-    found: list[tuple[str, int, int]] = []
-    open_kind = ""
-    for place, tag in enumerate(tags):
-        prefix, kind = tag[:2], tag[2:]
-        if prefix == "I-" and kind == open_kind != "":
-            found[-1] = (kind, found[-1][1], place + 1)
-            continue
-        open_kind = kind if prefix == "B-" else ""
-        if open_kind:
-            found.append((kind, place, place + 1))
-    return found
 
 
 def tagging(

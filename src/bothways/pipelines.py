@@ -17,13 +17,14 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from bothways.data.examples import Example
 from bothways.errors import DataError, ModelNotFoundError, OptionError
-from bothways.predictor import Predictor, load
-from bothways.runtime.artifact import SETTINGS
-from bothways.runtime.engines import Device, Name, Precision
-from bothways.tasks.task import Example, Prediction, Task
+from bothways.inference.engines.engine import Device, Name, Precision
+from bothways.inference.model_directory import SETTINGS
+from bothways.inference.predictor import Predictor, load
+from bothways.progress import Reporter
+from bothways.tasks.task import Prediction, Task
 from bothways.tasks.zero_shot import label_problem
-from bothways.terminal import Reporter
 
 
 class DictResult(dict[str, Any]):

@@ -11,7 +11,7 @@ import pytest
 from bothways.cli import parts
 from bothways.cli.parts import argument_text, json_text, labels_given
 from bothways.errors import OptionError
-from bothways.runtime import engines
+from bothways.inference import choice as engines
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 import bothways
 from bothways import cli
 from bothways.cli.predicting import number_of
-from bothways.text.files import Columns
+from bothways.data.tables import Columns
 from tests.cli.conftest import process, worker
 from tests.tiny import ROWS
 

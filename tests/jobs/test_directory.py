@@ -23,7 +23,7 @@ from bothways.jobs.directory import (
     terminable,
     work_directory,
 )
-from bothways.terminal import Reporter
+from bothways.progress import Reporter
 
 QUIET = Reporter(quiet=True)
 

@@ -35,9 +35,9 @@ def base(tmp_path_factory) -> Path:
 def quick(monkeypatch, request):
     """The measuring in processes of their own takes seconds and is not what these tests are about."""
     if "slow" not in request.keywords:
-        from bothways.analysis import compare
+        from bothways.evaluation import compare, measure
 
-        monkeypatch.setattr(compare, "in_process", lambda what, test: compare.measure(what | {"test": test}))
+        monkeypatch.setattr(compare, "in_process", lambda what, test: measure.measure(what | {"test": test}))
 
 
 def weights_of(directory: Path) -> bytes:

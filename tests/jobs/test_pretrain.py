@@ -16,7 +16,7 @@ from bothways.errors import CheckpointError, InterruptedRunError, OptionError
 from bothways.jobs import pretrain as job
 from bothways.jobs.directory import claimed
 from bothways.jobs.pretrain import pretrain
-from bothways.text.learn import learn_vocabulary
+from bothways.text.vocabulary import learn_vocabulary
 from bothways.training.pretrain import Pretraining
 from tests.tiny import TINY
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from bothways.data.tables import Columns
 from bothways.errors import OptionError
 from bothways.jobs.settings import circumstances, hash_of, name_of, options_from, revision_of
-from bothways.text.files import Columns
 from bothways.training.recipe import Recipe
 
 

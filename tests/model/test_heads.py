@@ -13,8 +13,8 @@ from bothways.batch import make_batch
 from bothways.errors import CheckpointError
 from bothways.model.checkpoint import load_model, model_tensors, read_safetensors, write_safetensors
 from bothways.model.config import EncoderConfig
-from bothways.model.engine import forward
 from bothways.model.families import ARCHITECTURES, FAMILIES
+from bothways.model.forward import forward
 from bothways.model.heads import LOSSES, TaskModel
 from bothways.model.names import tensor_names
 from tests.model.test_parity import CONFIGS, padded_inputs, ragged

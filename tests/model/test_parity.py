@@ -11,8 +11,8 @@ from torch.nn.functional import mse_loss
 from bothways.batch import make_batch
 from bothways.model.checkpoint import load_model, model_tensors, write_safetensors
 from bothways.model.config import EncoderConfig
-from bothways.model.engine import forward
 from bothways.model.families import FAMILIES
+from bothways.model.forward import forward
 from bothways.model.heads import LOSSES, TaskModel
 from bothways.model.names import tensor_names
 from bothways.text.tokenizer import Encoded

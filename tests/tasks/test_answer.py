@@ -13,14 +13,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bothways.data.questions import Given
+from bothways.data.tables import Columns
+from bothways.data.words import word_edges
 from bothways.errors import DataError
 from bothways.metrics import answer_scores
 from bothways.tasks import Answer
 from bothways.tasks.answer import Answered, _whole_words
-from bothways.tasks.questions import Given
-from bothways.text.files import Columns
 from bothways.text.tokenizer import Tokenizer
-from bothways.text.words import word_edges
 
 TOKENIZER = Tokenizer.packaged("bert-base-uncased")
 CONTEXT = "The Eiffel Tower stands in Paris. It was designed by Stephen Sauvestre, and built in 1889."

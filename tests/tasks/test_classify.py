@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bothways.data.examples import Example
+from bothways.data.tables import Columns
 from bothways.errors import DataError
 from bothways.tasks import Classify, Pairs
 from bothways.tasks.classify import Labelled, LabelScores, probabilities, window_weights
-from bothways.tasks.task import Example
-from bothways.text.files import Columns
 from bothways.text.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.packaged("bert-base-uncased")

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import bothways
+from bothways.data.examples import Example
 from bothways.errors import CheckpointError, ModelNotFoundError, OptionError
+from bothways.inference.predictor import load
 from bothways.model.catalogue import find_model
-from bothways.predictor import load
 from bothways.tasks.embed import Embed
-from bothways.tasks.task import Example
 from bothways.text.tokenizer import Tokenizer
 from tests.tiny import TINY, write_base
 

@@ -10,15 +10,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bothways.data.examples import Example
+from bothways.data.schemes import entity_spans
+from bothways.data.sentences import words_of
+from bothways.data.tables import Columns
+from bothways.data.words import split_words
 from bothways.errors import DataError, OptionError
-from bothways.metrics import entity_spans
 from bothways.tasks import Tag
-from bothways.tasks.sentences import words_of
 from bothways.tasks.tag import Tagged, viterbi
-from bothways.tasks.task import Example
-from bothways.text.files import Columns
 from bothways.text.tokenizer import Tokenizer
-from bothways.text.words import split_words
 
 TOKENIZER = Tokenizer.packaged("bert-base-uncased")
 BYTES = Tokenizer.packaged("roberta-base")

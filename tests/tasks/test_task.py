@@ -7,9 +7,9 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
+from bothways.data.tables import Columns
 from bothways.errors import DataError, OptionError
 from bothways.tasks import Answer, Classify, Embed, Fill, Pairs, Tag, ZeroShot
-from bothways.text.files import Columns
 
 NLI = ("contradiction", "neutral", "entailment")
 

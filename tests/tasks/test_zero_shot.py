@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from bothways.data.examples import Example
 from bothways.errors import DataError, OptionError
 from bothways.tasks import ZeroShot
-from bothways.tasks.task import Example
 from bothways.text.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.packaged("bert-base-uncased")

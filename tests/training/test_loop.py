@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError
+from bothways.inference.predictor import load
 from bothways.jobs.finetune import finetune
 from bothways.model.checkpoint import load_model
 from bothways.model.heads import TaskModel
-from bothways.predictor import load
+from bothways.progress import Reporter
 from bothways.tasks import Classify
-from bothways.terminal import Reporter
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training import loop
 from bothways.training.finetune import Job, class_weights, dropout_rate, fit, window_weights
@@ -57,7 +57,7 @@ def setup(base: Path, directory: Path, recipe: Recipe, *, rows=ROWS, stop_at: in
 
 
 def loop_columns():
-    from bothways.text.files import Columns
+    from bothways.data.tables import Columns
 
     return Columns()
 

@@ -19,12 +19,12 @@ from bothways.batch import make_batch
 from bothways.errors import BothwaysError, CheckpointError, DataError, InterruptedRunError, OptionError
 from bothways.jobs.pretrain import pretrain
 from bothways.model.checkpoint import load_for_pretraining, model_tensors
-from bothways.model.engine import packed_inputs
 from bothways.model.families import FAMILIES
+from bothways.model.forward import packed_inputs
 from bothways.model.pretraining import PretrainModel
-from bothways.terminal import Reporter
-from bothways.text.learn import learn_vocabulary
+from bothways.progress import Reporter
 from bothways.text.tokenizer import Tokenizer
+from bothways.text.vocabulary import learn_vocabulary
 from bothways.training import loop
 from bothways.training.pretrain import Pretraining
 from bothways.training.recipe import PretrainRecipe

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from bothways.cli import run as run_command
+from bothways.inference.predictor import load
+from bothways.jobs.evaluate import evaluate
 from bothways.jobs.finetune import finetune
-from bothways.jobs.judge import evaluate
-from bothways.predictor import load
 from bothways.training.recipe import Recipe
 from tests.tiny import TINY, write_base
 

@@ -19,7 +19,7 @@ import typer
 
 from bothways.errors import BothwaysError
 from bothways.options import with_signature
-from bothways.terminal import messages_on_stderr, one_line
+from bothways.progress import messages_on_stderr, one_line
 
 # Each command, as users see them in --help, and the module that has it.
 COMMANDS = {

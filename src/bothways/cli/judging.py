@@ -27,9 +27,9 @@ from bothways.cli.parts import (
     print_line,
     print_tables,
 )
+from bothways.data.tables import Columns
 from bothways.options import with_options
-from bothways.terminal import Reporter
-from bothways.text.files import Columns
+from bothways.progress import Reporter
 
 if TYPE_CHECKING:
     from bothways.cli.output import Answer
@@ -72,7 +72,7 @@ def evaluate_command(
 
     destination = Destination.of(predictions, None, [str(file)], overwrite=overwrite) if predictions else None
 
-    from bothways.jobs.judge import evaluate
+    from bothways.jobs.evaluate import evaluate
     from bothways.tasks import task_name
 
     settings = given(labels=labels_given(labels), template=template, engine=engine, precision=precision)
@@ -95,7 +95,7 @@ def evaluate_command(
     if as_json:
         print_json(evaluation.as_json())
         return
-    from bothways.analysis.tables import evaluation_tables
+    from bothways.evaluation.tables import evaluation_tables
 
     print_tables(lambda width: evaluation_tables(evaluation.scores, width))
 
@@ -121,7 +121,7 @@ def compare_command(
     as_json: Json = False,
 ) -> None:
     """Compare models on the same test file; classifiers also with a TF-IDF baseline."""
-    from bothways.jobs.judge import compare_models
+    from bothways.jobs.compare import compare_models
 
     comparison = compare_models(
         test,
@@ -136,7 +136,7 @@ def compare_command(
     if as_json:
         print_json(comparison.as_json())
         return
-    from bothways.analysis.tables import comparison_tables
+    from bothways.evaluation.tables import comparison_tables
 
     print_tables(lambda width: comparison_tables(comparison, width))
     for verdict in comparison.verdicts:

@@ -7,21 +7,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from bothways.cli.parts import (
-    Json,
-    MaxFall,
-    Model,
-    Task,
-    annotate,
-    argument_text,
-    print_json,
-    print_line,
-    print_tables,
-)
+from bothways.cli.parts import Json, MaxFall, Model, Task, annotate, argument_text, print_json, print_line, print_tables
+from bothways.data.tables import Columns
 from bothways.errors import OptionError
 from bothways.options import with_options
-from bothways.terminal import Reporter
-from bothways.text.files import Columns
+from bothways.progress import Reporter
 
 
 @with_options(annotate, Columns)
@@ -70,7 +60,7 @@ def tune_command(
     as_json: Json = False,
 ) -> None:
     """Benchmark engines and settings on this machine and save the fastest for this model."""
-    from bothways.jobs.export import tune_model
+    from bothways.jobs.tune import tune_model
     from bothways.tasks import task_name
 
     trials = tune_model(
@@ -79,7 +69,7 @@ def tune_command(
     if as_json:
         print_json({"model": model, "trials": [trial.as_json() for trial in trials]})
         return
-    from bothways.analysis.tables import trials_tables
+    from bothways.evaluation.tables import trials_tables
 
     print_tables(lambda width: trials_tables(trials, width))
 
@@ -93,14 +83,14 @@ def info_command(model: Model, task: Task = None, as_json: Json = False) -> None
     if as_json:
         print_json(facts)
         return
-    from bothways.analysis.tables import facts_table
+    from bothways.evaluation.tables import facts_table
 
     print_tables(lambda _: [facts_table(model, facts)])
 
 
 def models_command(as_json: Json = False) -> None:
     """List the models that can be given by name: the included ones, then base models to fine-tune."""
-    from bothways.analysis.tables import models_tables
+    from bothways.evaluation.tables import models_tables
     from bothways.model.catalogue import BASE_OF_INCLUDED, CATALOGUE, INCLUDED
 
     if not as_json:

@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from bothways import show
 from bothways.cli.parts import Form, encodable, is_utf8, json_text, write_utf8
+from bothways.data.examples import Example
 from bothways.errors import BothwaysError, DataError, MissingDependencyError, OptionError
+from bothways.progress import Reporter, printable
+from bothways.render import show
 from bothways.storage import replacing
-from bothways.tasks.task import Example, Prediction, Task
-from bothways.terminal import Reporter, printable
+from bothways.tasks.task import Prediction, Task
 
 SUFFIXES: dict[str, Form] = {
     **{".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".tab": "tsv"},

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 import typer
 
 from bothways.errors import OptionError
-from bothways.terminal import one_line
+from bothways.progress import one_line
 
 if TYPE_CHECKING:
     from rich.table import Table

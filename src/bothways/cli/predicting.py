@@ -30,14 +30,16 @@ from bothways.cli.parts import (
     given,
     labels_given,
 )
+from bothways.data.tables import RECORDS, Columns
 from bothways.errors import OptionError
 from bothways.options import with_options
-from bothways.terminal import Reporter
-from bothways.text.files import RECORDS, STDIN, Columns, suffix_of
+from bothways.progress import Reporter
+from bothways.text.lines import STDIN, suffix_of
 
 if TYPE_CHECKING:
     from bothways.cli.output import Answer
-    from bothways.tasks.task import Example, Prediction
+    from bothways.data.examples import Example
+    from bothways.tasks.task import Prediction
     from bothways.tasks.task import Task as AnyTask
 
 BY_ROW = {"parquet", "json", "squad"}  # formats without lines
@@ -142,7 +144,7 @@ def predict_command(
         raise OptionError("--keep is for columns of files; texts of the command line have none")
     destination = Destination.of(output, form, names, overwrite=overwrite)
 
-    from bothways.predictor import load
+    from bothways.inference.predictor import load
     from bothways.tasks import task_name
 
     settings = given(labels=labels_given(labels), template=template, threshold=threshold, pooling=pooling)

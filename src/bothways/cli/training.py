@@ -7,19 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from bothways.cli.parts import (
-    Json,
-    Out,
-    Overwrite,
-    Resume,
-    annotate,
-    print_json,
-    print_line,
-    print_tables,
-)
+from bothways.cli.parts import Json, Out, Overwrite, Resume, annotate, print_json, print_line, print_tables
+from bothways.data.tables import Columns
 from bothways.options import with_options
-from bothways.terminal import Reporter
-from bothways.text.files import Columns
+from bothways.progress import Reporter
 from bothways.training.recipe import PretrainRecipe, Recipe
 
 Corpus = Annotated[list[Path], typer.Argument(help="Plain text files; .gz and .xz too.", metavar="FILE...")]
@@ -83,7 +74,7 @@ def finetune_command(
     if as_json:
         print_json(run.comparison.as_json() | {"directory": str(out), "seconds": run.seconds})
         return
-    from bothways.analysis.tables import comparison_tables
+    from bothways.evaluation.tables import comparison_tables
 
     comparison = run.comparison
     print_tables(lambda width: comparison_tables(comparison, width))
@@ -107,7 +98,7 @@ def vocab_command(
     overwrite: Overwrite = False,
 ) -> None:
     """Train a tokenizer vocabulary on plain text."""
-    from bothways.text.learn import learn_vocabulary
+    from bothways.text.vocabulary import learn_vocabulary
 
     learn_vocabulary(corpus, out, kind=kind, size=size, cased=cased, overwrite=overwrite, reporter=Reporter())
 

@@ -16,10 +16,11 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, Timeout
 
 from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError, OptionError
+from bothways.inference.model_directory import CHECKPOINT, EVENTS, RUN, SETTINGS
+from bothways.inference.onnx.record import EXPORT, FILES, FOLDER, Export
+from bothways.inference.plan import TUNED
 from bothways.model.config import WEIGHTS
-from bothways.runtime.artifact import CHECKPOINT, EVENTS, RUN, SETTINGS
-from bothways.runtime.exports import EXPORT, FILES, FOLDER, TUNED, Export
-from bothways.terminal import Reporter
+from bothways.progress import Reporter
 
 LOCK, NEXT = ".lock", ".new"
 CONFIG = "config.json"

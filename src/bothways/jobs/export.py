@@ -6,19 +6,16 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from bothways.analysis.gate import MOST_EXAMPLES, MOST_FALL, export_judged
-from bothways.analysis.tune import Trial, tune
-from bothways.errors import BothwaysError, DataError, OptionError
-from bothways.jobs.sources import columns_for, named
+from bothways.data.examples import Example
+from bothways.data.tables import Columns, Source
+from bothways.errors import BothwaysError, OptionError
+from bothways.evaluation.accuracy_check import MOST_FALL, export_judged
+from bothways.inference.model_directory import Artifact
+from bothways.inference.onnx.record import FOLDER, FORMS, Export, Form
+from bothways.jobs.sources import columns_for
 from bothways.model.catalogue import find_model
-from bothways.runtime.artifact import Artifact
-from bothways.runtime.exports import FOLDER, FORMS, Export, Form
+from bothways.progress import Reporter
 from bothways.tasks import TRAINED, Trainable
-from bothways.tasks.task import Example
-from bothways.terminal import Reporter
-from bothways.text.files import Columns, Source
-
-TUNE_CHARACTERS = 150_000  # so that the slowest way takes seconds, not minutes
 
 
 def export(
@@ -47,7 +44,7 @@ def export(
             f"{precision} rounds the model, so its answers are judged before it is used: give --calibrate FILE, texts "
             "like those that it will read, with labels (dev data, never test data)"
         )
-    artifact = _exportable(model, task, out)
+    artifact = exportable(model, task, out)
     examples: Sequence[Example] = ()
     if calibrate is not None:
         gold = isinstance(artifact.task, Trainable) and artifact.task.name in TRAINED
@@ -57,7 +54,7 @@ def export(
     return export_judged(artifact, precision, examples, reporter or Reporter(quiet=True), most_fall=most_fall)
 
 
-def _exportable(model: str | Path, task: str | None, out: str | Path | None = None) -> Artifact:
+def exportable(model: str | Path, task: str | None, out: str | Path | None = None) -> Artifact:
     if task == "zero_shot":
         raise OptionError("zero_shot runs the graph of pairs: say --task pairs, or nothing for a model trained here")
     directory = find_model(model)
@@ -81,39 +78,3 @@ def _copied(directory: Path, out: Path, task: str | None) -> Path:
     except (OSError, shutil.Error) as error:
         raise BothwaysError(f"{out}: {directory} cannot be copied there ({error})") from error
     return out
-
-
-def tune_model(
-    model: str | Path,
-    data: Source,
-    *,
-    task: str | None = None,
-    columns: Columns | None = None,
-    most_fall: float = MOST_FALL,
-    reporter: Reporter | None = None,
-) -> list[Trial]:
-    """Measure what runs this model fastest on this machine with these texts; later predictions use it.
-
-    What answers worse than fp32, by more than `most_fall` where the texts have gold, is not used.
-
-    Raises `DataError` for a file that does not suit, `OptionError` where nothing runs.
-    """
-    artifact = _exportable(model, task)
-    columns = columns_for(artifact, columns)
-    reporter, gold = reporter or Reporter(quiet=True), isinstance(artifact.task, Trainable)
-    try:
-        examples = artifact.task.read(data, columns, gold=gold)
-        if isinstance(artifact.task, Trainable):
-            artifact.task.check(examples)
-    except DataError as error:
-        examples = artifact.task.read(data, columns, gold=False)
-        reporter.note(
-            f"no labels to check accuracy with ({error}): engines are checked by their agreement with fp32 only"
-        )
-    examples = [example for example in examples if artifact.task.problem(example) is None]
-    if not examples:
-        raise DataError(f"{named(data)}: no text to measure with")
-    examples = examples[:: -(-len(examples) // MOST_EXAMPLES)]
-    while len(examples) > 1 and sum(len(text) for example in examples for text in example.texts) > TUNE_CHARACTERS:
-        examples = examples[::2]
-    return tune(artifact, examples, reporter, most_fall=most_fall)

@@ -15,12 +15,16 @@ from typing import Any, Literal
 import numpy as np
 
 from bothways import __version__
-from bothways.analysis.compare import Comparison, compare
-from bothways.analysis.gate import export_judged
-from bothways.analysis.report import Lengths, write_report
-from bothways.analysis.summary import card_of, facts_of, report_of
-from bothways.analysis.verdicts import FEW_STEPS, collapsed
+from bothways.data.examples import Example
+from bothways.data.split import set_aside, shared
+from bothways.data.tables import Columns, Source
 from bothways.errors import BothwaysError, MissingDependencyError, OptionError
+from bothways.evaluation.accuracy_check import export_judged
+from bothways.evaluation.compare import Comparison, compare
+from bothways.evaluation.summary import card_of, facts_of, report_of
+from bothways.evaluation.verdicts import FEW_STEPS, collapsed
+from bothways.inference.model_directory import CHECKPOINT, RUN, Artifact, continued
+from bothways.inference.predictor import Predictor
 from bothways.jobs.directory import (
     check_run_directory,
     claimed,
@@ -36,14 +40,10 @@ from bothways.jobs.settings import budget, circumstances, hash_of, name_of, opti
 from bothways.jobs.sources import unknown_words
 from bothways.model.catalogue import find_model
 from bothways.model.config import WEIGHTS, EncoderConfig
-from bothways.predictor import Predictor
-from bothways.runtime.artifact import CHECKPOINT, RUN, Artifact, continued
+from bothways.progress import Reporter
+from bothways.render.report import Lengths, write_report
 from bothways.storage import write_text
 from bothways.tasks import TRAINED, Trainable, task_name
-from bothways.tasks.split import set_aside, shared
-from bothways.tasks.task import Example
-from bothways.terminal import Reporter
-from bothways.text.files import Columns, Source
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training.recipe import Recipe
 
@@ -155,8 +155,9 @@ def finetune(
     # PyTorch is imported here, so that what is wrong with the texts is said before those seconds are spent.
     import torch
 
+    from bothways.inference.engines.torch import TorchEngine
     from bothways.model.checkpoint import load_model, model_tensors, write_safetensors
-    from bothways.model.engine import TorchEngine, best_precision
+    from bothways.model.forward import best_precision
     from bothways.training.devices import joined
     from bothways.training.finetune import Job, fit
 

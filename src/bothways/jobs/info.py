@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from bothways.errors import BothwaysError
+from bothways.inference.choice import choose, tuned_key
+from bothways.inference.model_directory import Artifact
+from bothways.inference.onnx.record import FILES, FOLDER, Export
+from bothways.inference.plan import tuned_records
 from bothways.model.catalogue import find_model
 from bothways.model.config import WEIGHTS, EncoderConfig
-from bothways.runtime.artifact import Artifact
-from bothways.runtime.engines import choose, tuned_key
-from bothways.runtime.exports import FILES, FOLDER, Export, tuned_records
-from bothways.terminal import Reporter
+from bothways.progress import Reporter
 
 PACKAGES = ("bothways", "onnxruntime", "openvino", "torch", "tokenizers", "numpy")
 

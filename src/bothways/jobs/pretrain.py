@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bothways import __version__
-from bothways.analysis.report import Report, write_curves, write_report
 from bothways.errors import CheckpointError, MissingDependencyError, OptionError
+from bothways.inference.model_directory import CHECKPOINT, RUN
 from bothways.jobs.directory import (
     check_run_directory,
     claimed,
@@ -26,9 +26,9 @@ from bothways.jobs.directory import (
 from bothways.jobs.settings import budget, circumstances, hash_of, name_of, options_from, revision_of, run_id
 from bothways.model.catalogue import CATALOGUE, find_model
 from bothways.model.config import WEIGHTS, EncoderConfig
-from bothways.runtime.artifact import CHECKPOINT, RUN
+from bothways.progress import Reporter, clock
+from bothways.render.report import Report, write_curves, write_report
 from bothways.storage import write_text
-from bothways.terminal import Reporter, clock
 from bothways.text.tokenizer import Tokenizer
 from bothways.training.recipe import PretrainRecipe
 
@@ -121,7 +121,7 @@ def pretrain(
 
     from bothways.model.checkpoint import load_for_pretraining, model_tensors, write_safetensors
     from bothways.model.encoder import initialise
-    from bothways.model.engine import best_precision
+    from bothways.model.forward import best_precision
     from bothways.model.pretraining import PretrainModel
     from bothways.training.corpus import corpus_identity, open_corpus
     from bothways.training.devices import joined

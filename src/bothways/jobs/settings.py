@@ -17,8 +17,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from bothways.analysis.summary import machine, versions
 from bothways.errors import OptionError
+from bothways.evaluation.summary import machine, versions
 from bothways.training.recipe import parse_seconds
 
 PACKAGES = ("onnxruntime", "onnx", "openvino", "safetensors")

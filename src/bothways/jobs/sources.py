@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from bothways.runtime.artifact import Artifact
-from bothways.tasks import TRAINED
-from bothways.tasks.task import Example
-from bothways.text.files import Columns, Source
+from bothways.data.examples import Example, labels_of
+from bothways.data.tables import Columns, Source
+from bothways.errors import DataError
+from bothways.inference.model_directory import Artifact
+from bothways.tasks import TRAINED, Trainable
+from bothways.tasks.classify import shortened
 from bothways.text.tokenizer import Tokenizer
 
 MANY_UNKNOWN = 0.1  # of the words
@@ -62,3 +65,32 @@ def seen_in_training(facts: Mapping[str, Any], source: Source) -> str | None:
     if facts.get("dev") == name:
         return f"{name} has the name of the dev file that chose the checkpoint: on it, figures are slightly too good."
     return None
+
+
+Unknown = Literal["error", "wrong"]
+
+
+def examples_with_unknown_labels(task: Trainable, examples: Sequence[Example], how: Unknown) -> list[bool]:
+    """Which examples have a label that is not one of the task's.
+
+    Raises `DataError` with all of these labels if they are an error.
+    """
+    if task.loss not in ("single", "multi"):
+        return [False] * len(examples)
+    known = set(task.labels)
+    counts: Counter[str] = Counter()
+    found = []
+    for example in examples:
+        strange = [label for label in labels_of(example.gold) if label not in known]
+        counts.update(strange)
+        found.append(bool(strange))
+    if counts and how == "error":
+        first = examples[found.index(True)]
+        label = next(label for label in labels_of(first.gold) if label not in known)
+        all_of_them = [f"{one!r} ({n})" for one, n in counts.most_common()]
+        raise DataError(
+            f"{first.where}: label {label!r} is not one of the {len(known)} known: {shortened(task.labels)}; unknown "
+            f"labels and their examples: {shortened(all_of_them, 20)}; correct them, or let "
+            "evaluate count them as wrong (--unknown-labels wrong)"
+        )
+    return found

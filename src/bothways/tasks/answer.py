@@ -16,21 +16,15 @@ from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
+from bothways.data.examples import Example, Gold
+from bothways.data.questions import Given, read_answered, read_questions
+from bothways.data.tables import Columns, Source
+from bothways.data.words import word_edges
 from bothways.errors import DataError
 from bothways.metrics import Scores, answer_scores, answering
 from bothways.tasks.picture import Mark, Picture
-from bothways.tasks.questions import Given, read_answered, read_questions
-from bothways.tasks.task import (
-    Example,
-    Gold,
-    Pieces,
-    Prediction,
-    Trainable,
-    how_read,
-)
-from bothways.text.files import Columns, Source
+from bothways.tasks.task import Pieces, Prediction, Trainable, how_read
 from bothways.text.tokenizer import Encoded, Tokenizer
-from bothways.text.words import word_edges
 
 _CANDIDATES = 20  # kept of each window
 

@@ -16,22 +16,13 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
+from bothways.data.examples import Example, Gold, labels_of
+from bothways.data.labels import label_notes, skeleton
+from bothways.data.split import contradictions
 from bothways.errors import DataError, OptionError
 from bothways.metrics import Scores, multi_label, regression, single_label
-from bothways.tasks.golds import label_notes, skeleton
 from bothways.tasks.picture import Picture
-from bothways.tasks.split import contradictions
-from bothways.tasks.task import (
-    Example,
-    Gold,
-    Pieces,
-    Prediction,
-    Trainable,
-    how_read,
-    labels_in,
-    labels_of,
-    owned,
-)
+from bothways.tasks.task import Pieces, Prediction, Trainable, how_read, labels_in, owned
 from bothways.text.tokenizer import Encoded, Tokenizer
 
 Kind = Literal["single", "multi", "regression"]

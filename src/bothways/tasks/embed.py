@@ -9,16 +9,9 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from bothways.data.examples import Example
 from bothways.tasks.picture import Picture
-from bothways.tasks.task import (
-    Example,
-    Pieces,
-    Prediction,
-    Task,
-    grouped,
-    how_read,
-    owned,
-)
+from bothways.tasks.task import Pieces, Prediction, Task, grouped, how_read, owned
 from bothways.text.sentence_transformers import read_sentence_settings
 from bothways.text.tokenizer import Encoded, Tokenizer
 

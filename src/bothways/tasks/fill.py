@@ -8,18 +8,11 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from bothways.data.examples import Example
 from bothways.errors import CheckpointError, OptionError
 from bothways.tasks.classify import NOT_A_NUMBER, probabilities
 from bothways.tasks.picture import Mark, Picture
-from bothways.tasks.task import (
-    Example,
-    Pieces,
-    Prediction,
-    Task,
-    grouped,
-    how_read,
-    owned,
-)
+from bothways.tasks.task import Pieces, Prediction, Task, grouped, how_read, owned
 from bothways.text.tokenizer import Encoded, Tokenizer
 
 

@@ -20,27 +20,18 @@ from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
+from bothways.data.columns import Sentence
+from bothways.data.examples import Example, Gold
+from bothways.data.schemes import Scheme, entity_spans, may_follow, split_tag, to_bio
+from bothways.data.sentences import Words, gold_spans, of_words, read_tagged, read_untagged, words_of
+from bothways.data.spans import plain, tag_words
+from bothways.data.tables import Columns, Source
+from bothways.data.words import Places, split_words
 from bothways.errors import DataError, OptionError
-from bothways.metrics import Scores, entity_spans, tagging
+from bothways.metrics import Scores, tagging
 from bothways.tasks.picture import Mark, Picture
-from bothways.tasks.sentences import Words, gold_spans, of_words, read_tagged, read_untagged, words_of
-from bothways.tasks.task import (
-    Example,
-    Gold,
-    Pieces,
-    Prediction,
-    Trainable,
-    grouped,
-    how_read,
-    labels_in,
-    owned,
-)
-from bothways.text.columns import Sentence
-from bothways.text.files import Columns, Source
-from bothways.text.schemes import Scheme, may_follow, split_tag, to_bio
-from bothways.text.spans import plain, tag_words
+from bothways.tasks.task import Pieces, Prediction, Trainable, grouped, how_read, labels_in, owned
 from bothways.text.tokenizer import Encoded, Tokenizer
-from bothways.text.words import Places, split_words
 
 Strategy = Literal["none", "simple", "first", "average", "max"]
 

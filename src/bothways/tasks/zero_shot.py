@@ -10,15 +10,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from bothways.data.examples import Example
 from bothways.errors import CheckpointError, DataError, OptionError
 from bothways.tasks.classify import NOT_A_NUMBER, Classify, Labelled, sigmoid, window_weights
-from bothways.tasks.task import (
-    Example,
-    Pieces,
-    Task,
-    how_read,
-    labels_in,
-)
+from bothways.tasks.task import Pieces, Task, how_read, labels_in
 from bothways.text.tokenizer import Encoded, Tokenizer
 
 NO_LABELS = "there are no labels to choose from; give them: --labels sport,politics, or labels=(...) in Python"

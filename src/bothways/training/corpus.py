@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from bothways.errors import CheckpointError, DataError
+from bothways.progress import Reporter
 from bothways.storage import replacing, write_text
-from bothways.terminal import Reporter
-from bothways.text.learn import read_lines
 from bothways.text.tokenizer import Tokenizer
+from bothways.text.vocabulary import read_lines
 
 MANIFEST = "manifest.json"
 FORMAT = 1

@@ -20,15 +20,15 @@ from torch import Tensor, nn
 from bothways.batch import Batch, make_batch
 from bothways.model.config import EncoderConfig
 from bothways.model.dropout import Dropout
-from bothways.model.engine import Precision, forward, set_precision
+from bothways.model.forward import Precision, forward, set_precision
 from bothways.model.heads import LOSSES, LinearHead, TaskModel
-from bothways.terminal import Reporter
+from bothways.progress import Reporter
 from bothways.text.tokenizer import Encoded
 from bothways.training.devices import ALONE, Devices
+from bothways.training.embedding_rows import UsedRows
 from bothways.training.loop import Part, Plan, State, run
 from bothways.training.optimizer import MasterAdamW, parameter_groups
 from bothways.training.recipe import Recipe
-from bothways.training.vocabulary import UsedRows
 
 MOST_WEIGHT = 100.0  # of a rare label of a multi-label model: the one text that has it is not to decide everything
 

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError
+from bothways.hardware import model_name
+from bothways.inference.model_directory import CHECKPOINT, EVENTS
 from bothways.model.checkpoint import read_safetensors, write_safetensors
-from bothways.processor import model_name
-from bothways.runtime.artifact import CHECKPOINT, EVENTS
+from bothways.progress import Bar, Reporter, clock
 from bothways.storage import write_text
-from bothways.terminal import Bar, Reporter, clock
 from bothways.training.devices import ALONE, Devices
 from bothways.training.memory import keeping_freed_memory
 from bothways.training.optimizer import MasterAdamW

@@ -21,9 +21,9 @@ from torch import Tensor
 from bothways.batch import Batch, make_batch
 from bothways.errors import CheckpointError, DataError, OptionError
 from bothways.model.dropout import NO_DROPOUT, Dropout
-from bothways.model.engine import Precision, packed_inputs, set_precision
+from bothways.model.forward import Precision, packed_inputs, set_precision
 from bothways.model.pretraining import PretrainModel
-from bothways.terminal import Reporter
+from bothways.progress import Reporter
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training.corpus import Corpus
 from bothways.training.devices import Devices

@@ -1,0 +1,259 @@
+"""What runs a model: one small interface, three engines, and the choice among them."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from typing import Any, get_args
+
+from bothways.errors import CheckpointError, MissingDependencyError, OptionError
+from bothways.hardware import cores, multiplies_bf16, multiplies_bytes, processor
+from bothways.inference.engines.engine import (
+    ABLE,
+    MAX_TOKENS,
+    TORCH_TOKENS,
+    Device,
+    Engine,
+    Name,
+    Precision,
+)
+from bothways.inference.engines.onnxruntime import OnnxRuntimeEngine
+from bothways.inference.engines.openvino import OpenVinoEngine, why_no_openvino
+from bothways.inference.model_directory import Artifact
+from bothways.inference.onnx.record import FORMS, Export, Form
+from bothways.inference.plan import Plan, read_tuned, tuned_records
+from bothways.model.config import WEIGHTS
+from bothways.progress import Reporter
+from bothways.tasks import Task
+
+
+def open_engine(
+    artifact: Artifact,
+    reporter: Reporter,
+    *,
+    engine: Name | None = None,
+    precision: Precision | None = None,
+    plan: Plan | None = None,
+    threads: int | None = None,
+    device: Device | None = None,
+) -> Engine:
+    """The engine for a model directory.
+
+    Without `engine` and `precision` the plan that `bothways tune` found fastest on this processor; without one the
+    first that is there of an accepted int8 graph, an fp32 graph (both in ONNX Runtime), PyTorch in bf16 where the
+    processor has it, PyTorch in fp32. With one of them, the first that fits. `plan` says all. On a processor without
+    exact 8-bit products the fp32 graph comes first.
+
+    `threads` is how many cores are used (else all that this process may use). `device` "cuda" runs PyTorch on the
+    GPU, "cpu" nothing there, "auto" (None) PyTorch on a GPU if one is there and PyTorch is chosen.
+
+    Raises `OptionError` for what no engine can, `CheckpointError` for what was not exported,
+    `MissingDependencyError` for what is not installed.
+    """
+    if device == "cuda" and plan is None and engine is None:
+        engine = "torch"
+    _check(engine, precision, plan, threads, device)
+    wanted = (engine, precision) if plan is None else (plan.engine, plan.precision)
+    export, best = choose(artifact, reporter, *wanted)
+    best = best if plan is None else plan
+    if threads is not None and threads > cores():
+        reporter.note(f"threads is {threads:,}, and this process may use {cores()} core(s): {cores()} are used")
+        threads = cores()
+    if threads is not None and best.streams > threads:
+        best = replace(best, streams=threads)
+    if best.engine == "torch":
+        from bothways.inference.engines.torch import open_torch_engine
+
+        opened = open_torch_engine(
+            artifact.directory,
+            artifact.task.head,
+            artifact.task.outputs,
+            ("bf16" if best.precision == "bf16" else "fp32") if wanted[1] is not None else None,
+            reporter,
+            device=device or "auto",
+            threads=threads,
+        )
+        if export is None and wanted == (None, None):  # said when the weights are known to be good
+            reporter.note(
+                f"no ONNX model for {artifact.task.name} in {artifact.directory}: PyTorch runs it, more slowly"
+            )
+        return opened
+    assert export is not None
+    pad_id = artifact.config.pad_token_id
+    numbers: dict[str, Any] = {"streams": best.streams, "max_tokens": best.max_tokens, "threads": threads}
+    if best.engine == "openvino":
+        return OpenVinoEngine(export, best.precision, pad_id, **numbers)
+    form = next(form for form in FORMS if form == best.precision)
+    return OnnxRuntimeEngine(export, export.file(form), form, pad_id, **numbers)
+
+
+def choose(
+    artifact: Artifact, reporter: Reporter, engine: str | None = None, precision: str | None = None
+) -> tuple[Export | None, Plan]:
+    """What `open_engine` would run, and the record of the exported graphs if they are of this model and task."""
+    export, reason = _export_for(artifact)
+    if reason is not None:
+        reporter.note(reason)
+    plans = _plans(artifact, export, reporter, engine, precision)
+    if not plans:
+        raise _nothing_fits(artifact, export, reason, engine, precision)
+    return export, plans[0]
+
+
+def _check(
+    engine: str | None, precision: str | None, plan: Plan | None, threads: int | None, device: str | None
+) -> None:
+    """Raise `OptionError` for options that mean nothing, or contradict each other."""
+    if not isinstance(plan, Plan | None):
+        raise OptionError(f"plan is {plan!r}, expected a Plan(engine, precision, streams, max_tokens)")
+    known = list(dict.fromkeys(each for able in ABLE.values() for each in able))
+    for name, value, able in (
+        ("engine", engine if plan is None else plan.engine, list(ABLE)),
+        ("precision", precision if plan is None else plan.precision, known),
+        ("device", device, list(get_args(Device))),
+    ):
+        if value is not None and value not in able:
+            raise OptionError(f"{name} {value!r} is not one of {', '.join(able)}")
+    for name, asked, planned in (
+        ("engine", engine, plan and plan.engine),
+        ("precision", precision, plan and plan.precision),
+    ):
+        if asked is not None and planned is not None and asked != planned:
+            raise OptionError(f"{name} is {asked!r}, and the plan says {planned!r}; give one of them")
+    runs, bits = (engine, precision) if plan is None else (plan.engine, plan.precision)
+    if runs is not None and bits is not None and bits not in ABLE[runs]:
+        raise OptionError(f"{runs} does not run {bits}; it runs {', '.join(ABLE[runs])}")
+    if threads is not None and (type(threads) is not int or threads < 1):
+        raise OptionError(f"threads is {threads!r}, expected a whole number from 1")
+    if device == "cuda" and runs not in (None, "torch"):
+        raise OptionError(f"device 'cuda' is for PyTorch (engine 'torch'); {runs} computes on the processor")
+
+
+def tuned_key(task: Task) -> str:
+    """What a measured plan holds for: this processor, and graphs with this head."""
+    return f"{processor()}; {task.head} {task.outputs}"
+
+
+def tuned_with(export: Export | None, plan: Plan) -> dict[str, Any]:
+    """What a measured plan holds for besides: the version of its engine, and the graph that was measured."""
+    from importlib.metadata import version  # slow to import, and most predictions do without a measured plan
+
+    form = "fp32" if plan.precision == "bf16" else plan.precision
+    graph = next((graph for name, graph in export.graphs.items() if name == form), None) if export else None
+    return {"version": version(plan.engine), "graph": graph and graph.sha256 if plan.engine != "torch" else None}
+
+
+def _tuned(artifact: Artifact, export: Export | None, reporter: Reporter) -> Plan | None:
+    """The plan that was measured here, if nothing has changed since."""
+    if not tuned_records(artifact.directory):
+        return None
+    key = tuned_key(artifact.task)
+    plan = read_tuned(artifact.directory, key)
+    if plan is None or plan.precision not in ABLE.get(plan.engine, ()):
+        return None
+    measured = tuned_records(artifact.directory)[key]
+    if importlib.util.find_spec(plan.engine) is not None:
+        for name, value in tuned_with(export, plan).items():
+            if measured.get(name, value) != value:
+                reporter.note(
+                    f"the plan that was fastest, {plan}, was measured with another {name} ({measured[name]}, now "
+                    f"{value}), so it is not followed; bothways tune measures again"
+                )
+                return None
+    return plan
+
+
+def _export_for(artifact: Artifact) -> tuple[Export | None, str | None]:
+    """The exported graphs, if they are for what the task asks; else why those that are there are not used."""
+    export, task = Export.read(artifact.directory), artifact.task
+    reason = export.stale(artifact.config) if export is not None else None
+    if reason is not None and not (artifact.directory / WEIGHTS).is_file():
+        raise CheckpointError(f"{reason}; put back what belongs together")
+    if reason is not None:
+        return None, f"{reason}, so they are not used; bothways export {artifact.directory} makes others"
+    if export is not None and (export.head, export.outputs) != (task.head, task.outputs):
+        return None, (
+            f"the graphs in {artifact.directory} answer with the head {export.head!r}, {task.name} asks for "
+            f"{task.head!r}, so they are not used; bothways export {artifact.directory} --task {task.name} makes others"
+        )
+    return export, None
+
+
+def _plans(
+    artifact: Artifact, export: Export | None, reporter: Reporter, engine: str | None, precision: str | None
+) -> list[Plan]:
+    """What can be run here and fits, best first."""
+    tuned = _tuned(artifact, export, reporter)
+    if tuned is not None and (engine not in (None, tuned.engine) or precision not in (None, tuned.precision)):
+        tuned = None
+    graphs = [] if export is None else _usable(export, reporter, precision)
+    found: list[tuple[str, str]] = [("onnxruntime", form) for form in graphs]
+    if export is not None and "openvino" in (engine, tuned and tuned.engine):
+        reason = why_no_openvino()
+        if reason is not None and engine == "openvino":
+            raise MissingDependencyError(reason)
+        if reason is not None:
+            reporter.note(f"{reason}; instead of the plan that was fastest, {tuned}, a slower one runs")
+        else:
+            able = {"int8-static": "int8-static", "bf16": "fp32", "fp32": "fp32"}
+            found += [("openvino", kind) for kind, form in able.items() if form in graphs]
+    has_weights = export is None or (artifact.directory / WEIGHTS).is_file()  # else the graph may be all there is
+    if importlib.util.find_spec("torch") is not None and has_weights:
+        found += [("torch", kind) for kind in (("bf16", "fp32") if multiplies_bf16() else ("fp32", "bf16"))]
+    plans = [
+        Plan(name, kind, 1, TORCH_TOKENS) if name == "torch" else Plan(name, kind, cores(), MAX_TOKENS)
+        for name, kind in found
+        if engine in (None, name) and precision in (None, kind)
+    ]
+    if tuned is not None and (tuned.engine, tuned.precision) in found:
+        plans.insert(0, tuned)
+    elif tuned is not None:
+        reporter.note(
+            f"the plan that was fastest, {tuned}, cannot be followed here any more; bothways tune finds another"
+        )
+    return plans
+
+
+def _usable(export: Export, reporter: Reporter, precision: str | None) -> list[Form]:
+    """The graphs to choose from, best first; not those that the gate rejected, unless `precision` asks for one."""
+    best: list[Form] = ["int8", "fp32", "int8-static"]
+    if not multiplies_bytes():
+        best = ["fp32", "int8", "int8-static"]
+    order: list[Form] = []
+    for form in (form for form in best if form in export.graphs):
+        rejected = export.graphs[form].rejected
+        if rejected is None or precision == form:
+            order.append(form)
+        if rejected is not None and precision is None:
+            reporter.note(f"the {form} graph is not used: {rejected}")
+        elif rejected is not None and precision == form:
+            reporter.note(f"the {form} graph was rejected ({rejected}); it runs because it was asked for")
+    first = next((form for form in order if precision in (None, form)), "")
+    if first.startswith("int8") and not multiplies_bytes():
+        reporter.note(
+            "this processor has no exact 8-bit products (VNNI), as far as is known: answers may be off, and slower "
+            f"than they could; bothways export {export.directory} --precision fp32 makes a graph that is exact"
+        )
+    return order
+
+
+def _nothing_fits(
+    artifact: Artifact, export: Export | None, reason: str | None, engine: str | None, precision: str | None
+) -> Exception:
+    directory, there = artifact.directory, ", ".join(export.graphs) if export and export.graphs else "none"
+    if engine in (None, "torch") and precision in (None, "bf16", "fp32"):
+        if export is not None:
+            return MissingDependencyError(
+                f"{directory}: what was asked for takes PyTorch (pip install 'bothways[train]') and {WEIGHTS}; "
+                f"exported, and so able to run without both, are: {there}"
+            )
+        return MissingDependencyError(
+            f"{directory}: {reason or 'there is no exported graph for this task'}; running it needs PyTorch "
+            "(pip install 'bothways[train]'); where PyTorch is, bothways export writes a graph that runs without it"
+        )
+    form = precision if precision in FORMS else "int8-static" if engine == "openvino" and not precision else "fp32"
+    wanted = " ".join(each for each in (engine, precision) if each)
+    return CheckpointError(
+        f"{directory}: no graph that {wanted} could run; {reason or f'exported are: {there}'} "
+        f"(bothways export {directory} --precision {form} makes one)"
+    )
