@@ -1,4 +1,4 @@
-"""How BERT learns, step by step on one sentence: pieces, masks, guesses before and after pretraining, next sentences.
+"""How BERT learns, step by step on one sentence: tokens, masks, guesses before and after pretraining, next sentences.
 
     python examples/how_bert_learns.py MODEL > how_bert_learns.md
 
@@ -24,11 +24,11 @@ FIRST = "The old man walked to the river and sat down under a tree."
 FOLLOWS = "He looked at the water and thought of his wife, who had died in the spring."
 OTHER = "The company was founded in 1987 and has its headquarters in Chicago, Illinois."
 
-PIECES = """# How BERT learns
+TOKENS = """# How BERT learns
 
 Said by how_bert_learns.py of the model {name}; "before" is a model of its shape with new weights.
 
-## 1. Text becomes pieces
+## 1. Text becomes tokens
 
 BERT reads two segments at once:
 
@@ -36,19 +36,19 @@ BERT reads two segments at once:
 >
 > B: {FOLLOWS}
 
-They are cut into pieces of its vocabulary, with [CLS] before them and [SEP] behind each. Every piece is a number, has a
+They are cut into tokens of its vocabulary, with [CLS] before them and [SEP] behind each. Every token is a number, has a
 segment (0 for A, 1 for B) and a position:
 
 ```
-{pieces}
+{tokens}
 {ids}
 {segments}
 ```
 """
-MASKS = """## 2. Some pieces are hidden
+MASKS = """## 2. Some tokens are hidden
 
-15 % of the pieces are chosen. Of those 80 % become [MASK], 10 % some other piece, and 10 % stay as they are, so that
-BERT can trust no piece that it sees. The next time that it reads the sentence, others are chosen. This time:
+15 % of the tokens are chosen. Of those 80 % become [MASK], 10 % some other token, and 10 % stay as they are, so that
+BERT can trust no token that it sees. The next time that it reads the sentence, others are chosen. This time:
 
 ```
 {shown}
@@ -57,12 +57,12 @@ BERT can trust no piece that it sees. The next time that it reads the sentence, 
 GUESSES = """
 ## 3. BERT guesses them, from both sides
 
-The output layer is the table of all pieces, once more: what BERT has computed at a hidden place is multiplied with the
-row of each piece, which gives a probability for each. Nothing of that is computed at other places.
+The output layer is the table of all tokens, once more: what BERT has computed at a hidden place is multiplied with the
+row of each token, which gives a probability for each. Nothing of that is computed at other places.
 """
 LOSS = """
-The loss is the mean of -log(probability of the right piece); its exponential is the perplexity. To guess blindly among
-{size:,} pieces has the loss {blind:.2f}.
+The loss is the mean of -log(probability of the right token); its exponential is the perplexity. To guess blindly among
+{size:,} tokens has the loss {blind:.2f}.
 """
 PAIRS = """
 ## 4. Does B follow A?
@@ -76,7 +76,7 @@ pretraining."""
 
 def answers(model: PretrainModel, window: Encoded, hidden: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """What a model says of one window: (K, V) probabilities at the hidden places, (2,) that B follows and does not."""
-    batch = make_batch([replace(window, reads=np.concatenate(([0], hidden)))])
+    batch = make_batch([replace(window, head_positions=np.concatenate(([0], hidden)))])
     firsts = torch.tensor([True] + [False] * len(hidden))
     inputs = packed_inputs(batch, model.config.num_attention_heads, torch.device("cpu"))
     with torch.inference_mode():
@@ -99,32 +99,32 @@ def main(directory: Path) -> None:
     initialise(before, after.config, torch.Generator().manual_seed(0))
 
     window = tokenizer.encode(FIRST, FOLLOWS)
-    pieces = tokenizer.pieces(window.ids)
+    tokens = tokenizer.convert_ids_to_tokens(window.ids)
     ids, segments = (" ".join(map(str, numbers)) for numbers in (window.ids, window.type_ids))
     print(
-        PIECES.format(
-            name=directory.name, FIRST=FIRST, FOLLOWS=FOLLOWS, pieces=" ".join(pieces), ids=ids, segments=segments
+        TOKENS.format(
+            name=directory.name, FIRST=FIRST, FOLLOWS=FOLLOWS, tokens=" ".join(tokens), ids=ids, segments=segments
         )
     )
 
     rng, rules = np.random.default_rng(4), Masking.of(tokenizer)
     places = rules.choose(window.ids, rng)
     masked = replace(window, ids=rules.hide(window.ids, places, rng))
-    shown = tokenizer.pieces(masked.ids)
+    shown = tokenizer.convert_ids_to_tokens(masked.ids)
     print(MASKS.format(shown=" ".join(shown)))
-    table(["place", "piece", "BERT sees"], *([str(place), pieces[place], shown[place]] for place in places))
+    table(["place", "token", "BERT sees"], *([str(place), tokens[place], shown[place]] for place in places))
 
     print(GUESSES)
     shares = [answers(model, masked, places)[0] for model in (before, after)]
     rows = []
     for row, place in enumerate(places):
-        best = [", ".join(tokenizer.pieces(one[row].topk(5).indices.tolist())) for one in shares]
+        best = [", ".join(tokenizer.convert_ids_to_tokens(one[row].topk(5).indices.tolist())) for one in shares]
         right = [f"{100 * one[row, window.ids[place]].item():.3f} %" for one in shares]
-        rows.append([f"{place}: **{pieces[place]}**", best[0], right[0], best[1], right[1]])
-    table(["right piece", "guesses before pretraining", "right piece has", "after it", "right piece has"], *rows)
+        rows.append([f"{place}: **{tokens[place]}**", best[0], right[0], best[1], right[1]])
+    table(["right token", "guesses before pretraining", "right token has", "after it", "right token has"], *rows)
     print(LOSS.format(size=tokenizer.vocab_size, blind=np.log(tokenizer.vocab_size)))
-    golds = torch.from_numpy(window.ids[places]).long()[:, None]
-    losses = [-one.gather(1, golds).log().mean() for one in shares]
+    references = torch.from_numpy(window.ids[places]).long()[:, None]
+    losses = [-one.gather(1, references).log().mean() for one in shares]
     names = ("before", "after")
     table(
         ["", "loss", "perplexity"],

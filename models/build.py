@@ -24,7 +24,7 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 if TYPE_CHECKING:
-    from bothways.inference.onnx.record import Graph
+    from bothways.inference.onnx.record import OnnxModel
     from bothways.model.config import EncoderConfig
     from bothways.tasks import Task
 
@@ -125,10 +125,10 @@ def write_model(
 
     `record` is the model.json; `head` is that of a model of the base, whose task is in no bothways.json.
     """
-    from bothways.inference.model_directory import Artifact
-    from bothways.inference.onnx.build import build as build_graph
+    from bothways.inference.model_directory import ModelDirectory
+    from bothways.inference.onnx.build import build as build_onnx
     from bothways.inference.onnx.build import share
-    from bothways.inference.onnx.record import FILES, FOLDER, Export, Graph, shape_of
+    from bothways.inference.onnx.record import FILES, FOLDER, Export, OnnxModel, shape_of
     from bothways.model.families import ARCHITECTURES
     from bothways.tasks import TASKS, TRAINED
     from bothways.text.tokenizer import Tokenizer
@@ -138,13 +138,13 @@ def write_model(
     (directory / FOLDER).mkdir(parents=True)
     if head is None:
         task: Task = TRAINED[known["task"]].from_json(known["settings"])
-        Artifact(directory, config, task, tokenizer, known["facts"], known.get("usual")).write()
+        ModelDirectory(directory, config, task, tokenizer, known["facts"], known.get("default_task")).write()
     else:
-        task = TASKS[known["task"]].of_checkpoint({}, max_pieces=512, overlap=128)
+        task = TASKS[known["task"]].of_checkpoint({}, max_length=512, stride=128)
         raw = config.to_json() | {"architectures": [config.rules.class_stem + ARCHITECTURES[head]]}
         (directory / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
         tokenizer.save(directory)
-    model = build_graph(config, head or task.head, weights, "int8")
+    model = build_onnx(config, head or task.head, weights, "int8")
     shared: dict[str, str] = {}
     for file, arrays in share(model, rules).items():
         path = directory.parent / file
@@ -157,10 +157,10 @@ def write_model(
         shared[file] = hashlib.sha256(path.read_bytes()).hexdigest()
     content = model.SerializeToString()
     (directory / FOLDER / FILES["int8"]).write_bytes(content)
-    graph: Graph = Graph(hashlib.sha256(content).hexdigest(), shared=shared)
-    graph = replace(graph, **known.get("accuracy_check", {}))
+    onnx_model: OnnxModel = OnnxModel(hashlib.sha256(content).hexdigest(), shared=shared)
+    onnx_model = replace(onnx_model, **known.get("accuracy_check", {}))
     count = sum(value.size for value in weights.values())
-    Export(directory, head or task.head, task.outputs, shape_of(config), "", count, {"int8": graph}).write()
+    Export(directory, head or task.head, task.outputs, shape_of(config), "", count, {"int8": onnx_model}).write()
 
 
 def _find_bothways() -> None:

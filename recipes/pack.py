@@ -25,10 +25,10 @@ from safetensors.numpy import load_file, save
 import bothways
 from bothways.data.examples import Example
 from bothways.data.tables import Columns
-from bothways.evaluation.accuracy_check import judged
-from bothways.inference.model_directory import Artifact
+from bothways.evaluation.accuracy_check import evaluated
+from bothways.inference.model_directory import ModelDirectory
 from bothways.inference.onnx.build import WORDS
-from bothways.inference.onnx.record import Export, Graph
+from bothways.inference.onnx.record import Export, OnnxModel
 from bothways.inference.predictor import Predictor
 from bothways.model.config import EncoderConfig
 from bothways.model.names import own_weights
@@ -42,7 +42,7 @@ MOST = 2000  # texts of each file that the temperature is chosen on, and that in
 
 def examples(model: Predictor, path: str, columns: Columns) -> list[Example]:
     """Every how-many-eth labelled row, so that there are at most `MOST`."""
-    rows = list(model.task.read(path, columns, gold=True))
+    rows = list(model.task.read(path, columns, labeled=True))
     return rows[:: -(-len(rows) // MOST)]
 
 
@@ -51,12 +51,12 @@ def temperature(model: Predictor, rows: list[Example]) -> float:
     labels = list(model.labels)
     scores = [one.scores for one in model.predict_examples(rows)]
     logits = np.log(np.array([[score[label] for label in labels] for score in scores]) + 1e-12)
-    gold = np.array([labels.index(str(row.gold)) for row in rows])
+    reference = np.array([labels.index(str(row.reference)) for row in rows])
     best, lowest = 1.0, np.inf
     for divisor in np.geomspace(0.5, 5, 200):
         scaled = logits / divisor
         shares = scaled - np.log(np.exp(scaled).sum(1, keepdims=True))
-        loss = -float(shares[np.arange(len(gold)), gold].mean())
+        loss = -float(shares[np.arange(len(reference)), reference].mean())
         if loss < lowest:
             best, lowest = float(divisor), loss
     return best
@@ -79,15 +79,17 @@ def main() -> None:
     columns = Columns(text_column=given.text_column, pair_column=given.pair_column)
     task = {"zero-shot": "pairs", "ner": "tag", "question-answering": "answer"}.get(given.name, "classify")
     reference = bothways.load(given.model, task=task, engine="torch", precision="fp32")
-    artifact = reference.artifact
-    assert artifact is not None
-    config = artifact.config
+    model_directory = reference.model_directory
+    assert model_directory is not None
+    config = model_directory.config
     tensors = load_file(given.model / "model.safetensors")
-    weights = own_weights(config, artifact.task.head, tensors)
+    weights = own_weights(config, model_directory.task.head, tensors)
     base = own_weights(EncoderConfig.read(build.BASE)[0], "hidden", load_file(build.BASE / "model.safetensors"))[WORDS]
     if not np.array_equal(weights[WORDS].astype(np.float16), base.astype(np.float16)):
         raise SystemExit(f"{given.model}: its word embeddings are not those of {build.BASE}; use --freeze-embeddings")
-    facts: dict[str, Any] = {name: value for name, value in artifact.facts.items() if name != "run"} | given.facts
+    facts: dict[str, Any] = {
+        name: value for name, value in model_directory.facts.items() if name != "run"
+    } | given.facts
     if given.calibrate:
         rows = [row for path in given.calibrate for row in examples(reference, path, columns)]
         divisor = temperature(reference, rows)
@@ -95,18 +97,18 @@ def main() -> None:
         weights["head.output.bias"] = weights["head.output.bias"] / divisor
         facts["temperature"] = round(divisor, 3)
         print(f"temperature {divisor:.3f} from {len(rows):,} rows")
-    own = replace(artifact.task, **given.settings)  # type: ignore[type-var]
+    own = replace(model_directory.task, **given.settings)  # type: ignore[type-var]
     dev = examples(reference, given.dev, columns)
-    expected = Predictor(own, reference.tokenizer, reference.engine, artifact).predict_examples(dev)
+    expected = Predictor(own, reference.tokenizer, reference.engine, model_directory).predict_examples(dev)
     if given.labels:
         own = replace(own, labels=tuple(given.labels.split(",")))  # type: ignore[call-arg]
     folder = MODELS / given.name
     folder.mkdir(exist_ok=True)
     (folder / "weights.safetensors").write_bytes(save(build.packed(weights)))
-    raw = Artifact(folder, config, own, artifact.tokenizer)._config_json()
+    raw = ModelDirectory(folder, config, own, model_directory.tokenizer)._config_json()
     (folder / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
     record: dict[str, Any] = {"task": own.name, "settings": own.as_json(), "facts": facts}  # type: ignore[attr-defined]
-    record |= {"usual": given.usual} if given.usual else {}
+    record |= {"default_task": given.default_task} if given.default_task else {}
     (folder / "model.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     with tempfile.TemporaryDirectory() as temporary:
         build.build_one(Path(temporary), given.name)
@@ -115,16 +117,16 @@ def main() -> None:
         export = Export.read(Path(temporary) / given.name)
         assert export is not None
     if given.labels:  # the names of the dev file, to compare
-        names = dict(zip(given.labels.split(","), artifact.task.labels, strict=True))  # type: ignore[attr-defined]
+        names = dict(zip(given.labels.split(","), model_directory.task.labels, strict=True))  # type: ignore[attr-defined]
         found = [replace(one, label=names[one.label]) for one in found]
-    graph: Graph = judged(export.graphs["int8"], reference.task, dev, expected, found)
+    onnx_model: OnnxModel = evaluated(export.models["int8"], reference.task, dev, expected, found)
     record["accuracy_check"] = {
-        name: value for name, value in asdict(graph).items() if name not in ("sha256", "shared", "rejected")
+        name: value for name, value in asdict(onnx_model).items() if name not in ("sha256", "shared", "rejected")
     }
     (folder / "model.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    if graph.rejected:
-        raise SystemExit(f"{folder}: the int8 model is rejected: {graph.rejected}")
-    print(f"{folder}: {graph.measured()}")
+    if onnx_model.rejected:
+        raise SystemExit(f"{folder}: the int8 model is rejected: {onnx_model.rejected}")
+    print(f"{folder}: {onnx_model.measured()}")
 
 
 if __name__ == "__main__":

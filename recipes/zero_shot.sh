@@ -5,6 +5,6 @@ data=$1 student=$2 work=$3 here=$(dirname "$0")
 mkdir -p "$work"
 python "$here/zero_shot_data.py" "$data" "$work/train.jsonl"
 bothways finetune pairs "$work/train.jsonl" --dev "$data/nli/dev.jsonl" --text-column premise --pair-column hypothesis \
-  --base "$student" --out "$work/model" --lr 1e-4 --epochs 1 --batch-size 64 --max-pieces 192 --freeze-embeddings
+  --base "$student" --out "$work/model" --lr 1e-4 --epochs 1 --batch-size 64 --max-length 192 --freeze-embeddings
 python "$here/pack.py" "$work/model" zero-shot "$data/nli/dev.jsonl" --text-column premise --pair-column hypothesis \
-  --usual zero_shot --settings '{"max_pieces": 512, "overlap": 128}'
+  --usual zero_shot --settings '{"max_length": 512, "stride": 128}'

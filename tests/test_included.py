@@ -31,11 +31,11 @@ APPLE = "Apple CEO Tim Cook announced a new product at their Cupertino headquart
 def test_every_included_model_is_whole_and_was_checked(name):
     directory = find_model(name)
     export = Export.read(directory)
-    graph = export.graphs["int8"]
-    assert graph.rejected is None
-    assert graph.agreement is not None
-    assert graph.agreement >= 0.9
-    assert graph.examples >= 500
+    onnx_model = export.models["int8"]
+    assert onnx_model.rejected is None
+    assert onnx_model.agreement is not None
+    assert onnx_model.agreement >= 0.9
+    assert onnx_model.examples >= 500
     assert (directory / "README.md").stat().st_size > 1000
     assert bothways.load(name).engine.describe().startswith("ONNX Runtime")
 

@@ -107,7 +107,7 @@ def test_text_classification(models, options, inputs):
     same(pipeline("sentiment-analysis", **task)(inputs, **options), theirs(inputs, **options))
 
 
-@pytest.mark.parametrize("strategy", ["none", "simple", "first", "average", "max"])
+@pytest.mark.parametrize("aggregation_strategy", ["none", "simple", "first", "average", "max"])
 @pytest.mark.parametrize("inputs", [TEXTS[0], TEXTS])
 def test_token_classification(models, strategy, inputs):
     theirs = transformers.pipeline("ner", str(models["tag"]), aggregation_strategy=strategy)(inputs)
@@ -119,7 +119,7 @@ def test_token_classification(models, strategy, inputs):
             if strategy != "none":
                 assert entity["word"] == text[entity["start"] : entity["end"]]
                 entity["word"] = entity["word"].lower()
-        for entity in expected:  # theirs is put together from lower-cased pieces
+        for entity in expected:  # theirs is put together from lower-cased tokens
             entity["score"] = float(entity["score"])
             if strategy != "none":
                 entity["word"] = text[entity["start"] : entity["end"]].lower()
@@ -245,7 +245,7 @@ def test_sentence_similarity_is_the_cosine(models):
 
 
 def test_question_answering_is_what_transformers_4_computed(models):
-    """softmax over passage and [CLS], start times end, no longer than max_answer_len pieces."""
+    """softmax over passage and [CLS], start times end, no longer than max_answer_len tokens."""
     question, context = "Who founded Tesla?", "Elon Musk founded Tesla in California, and it grew unaffably."
     model = transformers.BertForQuestionAnswering.from_pretrained(models["answer"]).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(models["answer"])
@@ -324,7 +324,7 @@ def test_no_text_stops_the_others(models, name):
     assert found[-1].windows > 20
     assert found[-1].truncated == 0
     for one in found:
-        written = json.loads(json.dumps(one.as_json(every_score=True)))
+        written = json.loads(json.dumps(one.as_json(all_scores=True)))
         assert {"windows", "truncated"} <= set(written)
 
 
@@ -342,9 +342,9 @@ def test_no_text_stops_the_others(models, name):
         ("ner", {"device": -2}, "device is -2, expected"),
         ("ner", {"tokenizer": "x"}, "takes no 'tokenizer' .a model's own"),
         ("ner", {"ignore_labels": "O"}, "expected a list of labels"),
-        ("text-classification", {"max_length": 129}, "found windows of 129 pieces, expected at most the model's 128"),
-        ("text-classification", {"max_length": "long"}, "max_length is 'long', expected a number of pieces"),
-        ("question-answering", {"max_seq_len": 500}, "found windows of 500 pieces"),
+        ("text-classification", {"max_length": 129}, "found windows of 129 tokens, expected at most the model's 128"),
+        ("text-classification", {"max_length": "long"}, "max_length is 'long', expected a number of tokens"),
+        ("question-answering", {"max_seq_len": 500}, "found windows of 500 tokens"),
     ],
 )
 def test_what_is_not_supported_is_refused(models, task, options, message):
@@ -524,7 +524,7 @@ def test_truncation_reads_the_first_window_as_in_transformers(models, truncation
         ours(text, truncation="yes")
 
 
-@pytest.mark.parametrize("strategy", ["none", "simple", "first", "average", "max", *AggregationStrategy])
+@pytest.mark.parametrize("aggregation_strategy", ["none", "simple", "first", "average", "max", *AggregationStrategy])
 def test_entities_of_words_with_punctuation_attached(models, strategy):
     """transformers' words are those of BERT's tokenizer, so only strategies of tokens give the same there."""
     ours = pipeline("ner", models["tag"], aggregation_strategy=strategy, precision="fp32")(RAW)
@@ -538,7 +538,7 @@ def test_entities_of_words_with_punctuation_attached(models, strategy):
             assert all(one["word"] == text[one["start"] : one["end"]] for one in entities)
 
 
-@pytest.mark.parametrize("ignored", [[], ["O", "B-PER"], {"O"}, np.array(["O", "I-LOC"])])
+@pytest.mark.parametrize("ignore_labels", [[], ["O", "B-PER"], {"O"}, np.array(["O", "I-LOC"])])
 def test_ignored_labels_are_those_of_transformers(models, ignored):
     theirs = transformers.pipeline("ner", str(models["tag"]), ignore_labels=list(ignored))(RAW)
     ours = pipeline("ner", models["tag"], precision="fp32", ignore_labels=ignored)(RAW)
@@ -556,7 +556,7 @@ def test_without_ignored_labels_what_is_no_entity_is_grouped_too(models):
 
 
 @pytest.mark.parametrize("top_k", [1, 3])
-@pytest.mark.parametrize("align", [True, False])
+@pytest.mark.parametrize("align_to_words", [True, False])
 def test_answers_have_the_shape_of_transformers_4(models, top_k, align):
     """A dict for one answer, also in a list of one and where top_k is more; else a list."""
     options = {"top_k": top_k, "align_to_words": align, "max_answer_len": 4}
@@ -662,10 +662,10 @@ def test_each_text_may_have_its_own_labels_also_in_a_stream(models):
     assert (bad["error"], good["labels"]) == ("there are no labels to choose from", ["x"])
 
 
-@pytest.mark.parametrize("template", ["no braces", "About {}: {}", "{0} x", "{x} {}", 5, "{{}} {}"])
-def test_a_template_has_one_place_for_the_label(models, template):
-    with pytest.raises(OptionError, match="template"):
-        pipeline("zero-shot-classification", models["nli"], hypothesis_template=template)
+@pytest.mark.parametrize("hypothesis_template", ["no braces", "About {}: {}", "{0} x", "{x} {}", 5, "{{}} {}"])
+def test_a_template_has_one_place_for_the_label(models, hypothesis_template):
+    with pytest.raises(OptionError, match="hypothesis_template"):
+        pipeline("zero-shot-classification", models["nli"], hypothesis_template=hypothesis_template)
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
@@ -773,7 +773,7 @@ def test_a_stream_reads_no_more_than_it_needs(models, name):
     stream.close()
 
 
-@pytest.mark.parametrize("strategy", ["none", "simple", "first"])
+@pytest.mark.parametrize("aggregation_strategy", ["none", "simple", "first"])
 def test_results_of_equal_inputs_share_nothing(models, strategy):
     first, second = pipeline("ner", models["tag"], aggregation_strategy=strategy)([RAW[0], RAW[0]])
     expected = [dict(one) for one in second]
@@ -902,7 +902,7 @@ def test_without_a_task_the_model_tells_it(models, name, task):
 
 
 def test_settings_of_a_loaded_model_hold_where_transformers_has_the_same_default(models):
-    loaded = load(models["nli"], task="zero_shot", template="About {}.", kind="multi", precision="fp32")
+    loaded = load(models["nli"], task="zero_shot", hypothesis_template="About {}.", kind="multi", precision="fp32")
     own = pipeline("zero-shot-classification", loaded)(RAW, ["a", "b"])
     options = {"hypothesis_template": "About {}.", "multi_label": True, "candidate_labels": ["a", "b"]}
     same(own, pipeline("zero-shot-classification", models["nli"], precision="fp32", **options)(RAW))
@@ -946,7 +946,7 @@ def test_targets_may_be_any_collection(models, targets):
         ([5], "found the target 5"),
         (5, "targets is 5, expected a list of words"),
         ([None], "found the target None"),
-        (["🙂"], "is not one piece of the vocabulary"),
+        (["🙂"], "is not one token of the vocabulary"),
     ],
 )
 def test_targets_that_cannot_be_guessed_are_refused(models, targets, message):

@@ -106,7 +106,7 @@ def mpnet(tmp_path_factory):
 def windows(texts):
     """Texts as windows of which every token is read."""
     tokenizer = Tokenizer.packaged("bert-base-uncased")
-    return [replace(window, reads=np.arange(len(window.ids))) for window in map(tokenizer.encode, texts)]
+    return [replace(window, head_positions=np.arange(len(window.ids))) for window in map(tokenizer.encode, texts)]
 
 
 TEXTS = ["a short one", "a text of more tokens, " * 30 + "and no more", "[MASK] is there"]
@@ -158,7 +158,7 @@ def test_dropout_is_there_in_training_only(train, base):
 
 def test_the_loss_of_spans_is_that_of_bothways(train):
     batch = make_batch(windows(TEXTS))
-    logits = torch.randn(len(batch.reads), 2, generator=torch.Generator().manual_seed(0))
+    logits = torch.randn(len(batch.head_positions), 2, generator=torch.Generator().manual_seed(0))
     targets = torch.tensor([3, 5, 0, 0, 1, 1])
     expected = spans_loss(logits, targets, torch.from_numpy(batch.counts), None).mean()
     torch.testing.assert_close(train.loss_of("spans", batch, logits, targets, None), expected)

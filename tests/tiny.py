@@ -48,9 +48,11 @@ def write_csv(path: Path, rows: list[dict[str, str]] = ROWS) -> Path:
 
 
 def write_trained(directory: Path) -> Path:
-    """A model that tells good from bad films, with its graph: what an environment without PyTorch is tried with."""
+    """A model that tells good from bad films, with its ONNX model: what is tried without PyTorch."""
     base = write_base(directory / "base")
-    recipe = bothways.Recipe(epochs=30, batch_size=4, max_pieces=16, overlap=4, precision="fp32", lr=5e-3, dropout=0.0)
+    recipe = bothways.Recipe(
+        epochs=30, batch_size=4, max_length=16, stride=4, precision="fp32", learning_rate=5e-3, dropout=0.0
+    )
     bothways.finetune("classify", ROWS, ROWS, base=base, out=directory / "run", recipe=recipe)
     return directory / "run"
 

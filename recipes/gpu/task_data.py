@@ -73,8 +73,8 @@ def nli(data: Path, tokenizer: Tokenizer, limit: int | None) -> TaskData:
     train = Pairs.read(data / "nli/train.jsonl.xz", Columns())
     pairs = [(one.texts[0], one.texts[1]) for one in train]
     unlabelled = re_paired(pairs, rng, limit or RE_PAIRED) + topic_pairs(data, tokenizer, rng, limit or TOPIC_PAIRS)
-    task = Pairs(labels=("contradiction", "entailment", "neutral"), max_pieces=256)
-    windows = replace(task, long="cut").encode([*train[:limit], *map(Example, unlabelled)], tokenizer)
+    task = Pairs(labels=("contradiction", "entailment", "neutral"), max_length=256)
+    windows = replace(task, truncation=True).encode([*train[:limit], *map(Example, unlabelled)], tokenizer)
     return TaskData(task, windows, {"nli": Pairs.read(data / "nli/dev.jsonl", Columns())[:limit]}, ("nli",))
 
 
@@ -154,7 +154,7 @@ def squad(data: Path, tokenizer: Tokenizer, limit: int | None) -> TaskData:
     task = Answer()
     windows = task.encode([example for _, example in asked], tokenizer)
     windows = [window for window in windows if window.target is not None]  # the place of the answer is certain
-    windows += replace(task, long="cut").encode(unanswered, tokenizer)
+    windows += replace(task, truncation=True).encode(unanswered, tokenizer)
     return TaskData(task, windows, {"squad": Answer.read(data / "squad/dev-v1.1.json", Columns())[:limit]}, ("squad",))
 
 
@@ -164,7 +164,7 @@ def sentiment(data: Path, tokenizer: Tokenizer, limit: int | None) -> TaskData:
     rows = sst2(data / "sst2/train.tsv")[:limit] + reviews[:-HELD_OUT][:limit]
     held_out = {"sst2": sst2(data / "sst2/dev.tsv")[:limit], "imdb": reviews[-HELD_OUT:][:limit]}
     task = Classify(labels=LABELS)
-    windows = replace(task, long="cut").encode([Example((text,), label) for text, label in rows], tokenizer)
+    windows = replace(task, truncation=True).encode([Example((text,), label) for text, label in rows], tokenizer)
     dev = {name: [Example((text,), label) for text, label in some] for name, some in held_out.items()}
     return TaskData(task, windows, dev, ("sst2", "imdb"))
 
@@ -176,8 +176,8 @@ def ner(data: Path, tokenizer: Tokenizer, limit: int | None) -> TaskData:
         tagged = [zip(*rows, strict=True) for name in names for rows in list(sentences(data / name))[:limit]]
         return Tag.read([{"words": list(words), "tags": list(tags)} for words, tags in tagged], Columns())
 
-    task = Tag(labels=("O", *(f"{prefix}-{kind}" for kind in TYPES for prefix in "BI")), max_pieces=256)
-    windows = [window for window in task.encode(read(*FILES, *TWEETS), tokenizer) if len(window.reads)]
+    task = Tag(labels=("O", *(f"{prefix}-{kind}" for kind in TYPES for prefix in "BI")), max_length=256)
+    windows = [window for window in task.encode(read(*FILES, *TWEETS), tokenizer) if len(window.head_positions)]
     dev = {"conll2003": read("conll2003/dev.txt"), "wnut17": read("wnut17/dev.conll")}
     return TaskData(task, windows, dev, ("conll2003",))
 

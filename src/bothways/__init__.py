@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from bothways.errors import BothwaysError, CheckpointError, DataError, OptionError
     from bothways.inference.plan import Plan
     from bothways.inference.predictor import Predictor, load
-    from bothways.jobs.compare import compare_models as compare
+    from bothways.jobs.compare import compare as compare
     from bothways.jobs.evaluate import evaluate
     from bothways.jobs.export import export
     from bothways.jobs.finetune import finetune
     from bothways.jobs.pretrain import pretrain
-    from bothways.jobs.tune import tune_model as tune
+    from bothways.jobs.tune import tune as tune
     from bothways.pipelines import pipeline
-    from bothways.text.vocabulary import learn_vocabulary
+    from bothways.text.vocabulary import train_vocabulary
     from bothways.training.recipe import PretrainRecipe, Recipe
 
 __version__ = "0.1.0"
@@ -35,10 +35,10 @@ __all__ = [  # written out for type checkers; a test holds it against _PLACES
     "evaluate",
     "export",
     "finetune",
-    "learn_vocabulary",
     "load",
     "pipeline",
     "pretrain",
+    "train_vocabulary",
     "tune",
 ]
 _PLACES = {  # each public name, its module and its name there
@@ -51,15 +51,15 @@ _PLACES = {  # each public name, its module and its name there
     "Predictor": ("bothways.inference.predictor", "Predictor"),
     "PretrainRecipe": ("bothways.training.recipe", "PretrainRecipe"),
     "Recipe": ("bothways.training.recipe", "Recipe"),
-    "compare": ("bothways.jobs.compare", "compare_models"),
+    "compare": ("bothways.jobs.compare", "compare"),
     "evaluate": ("bothways.jobs.evaluate", "evaluate"),
     "export": ("bothways.jobs.export", "export"),
     "finetune": ("bothways.jobs.finetune", "finetune"),
-    "learn_vocabulary": ("bothways.text.vocabulary", "learn_vocabulary"),
+    "train_vocabulary": ("bothways.text.vocabulary", "train_vocabulary"),
     "load": ("bothways.inference.predictor", "load"),
     "pipeline": ("bothways.pipelines", "pipeline"),
     "pretrain": ("bothways.jobs.pretrain", "pretrain"),
-    "tune": ("bothways.jobs.tune", "tune_model"),
+    "tune": ("bothways.jobs.tune", "tune"),
 }
 
 

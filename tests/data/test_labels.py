@@ -5,20 +5,20 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from bothways.data.labels import Cell, golds_of, label_notes, speller
+from bothways.data.labels import Cell, label_notes, labels_of_cells, speller
 from bothways.data.tables import Columns
 from bothways.errors import DataError, OptionError
 from bothways.tasks import Classify, Pairs
 
 
-def golds(*labels, column="label", **columns):
+def references(*labels, column="label", **columns):
     cells = [Cell(label, f"row {number}") for number, label in enumerate(labels, start=1)]
-    return golds_of(cells, column, Columns(**columns))
+    return labels_of_cells(cells, column, Columns(**columns))
 
 
 def refused(message, *labels, **columns):
     with pytest.raises(DataError, match=message):
-        golds(*labels, **columns)
+        references(*labels, **columns)
 
 
 # Numbers
@@ -27,38 +27,42 @@ def refused(message, *labels, **columns):
 @pytest.mark.parametrize("column", ["label", "labels", "target", "my own"])
 @pytest.mark.parametrize("labels", [("0.0", "1.25", "2"), (0.0, 1.25, 2), (np.float32(0), "1.25", Decimal(2))])
 def test_numbers_that_are_not_all_whole_mean_regression(column, labels):
-    assert golds(*labels, column=column) == [0.0, 1.25, 2.0]
+    assert references(*labels, column=column) == [0.0, 1.25, 2.0]
 
 
 @pytest.mark.parametrize("column", ["score", " score", "Score ", "\ufeffscore", "similarity"])
 def test_a_score_column_means_regression_whatever_is_around_its_name(column):
-    assert golds("1", "2", column=column) == [1.0, 2.0]
+    assert references("1", "2", column=column) == [1.0, 2.0]
     rows = [{"text": "a", column: "1"}, {"text": "b", column: "2"}]
-    assert [example.gold for example in Classify.read(rows, Columns())] == [1.0, 2.0]
+    assert [example.reference for example in Classify.read(rows, Columns())] == [1.0, 2.0]
 
 
 def test_whole_numbers_are_classes_with_one_spelling():
-    assert golds(1.0, 1, "1", "1.0", np.float32(1), np.int64(1), Decimal("1.0"), "0", "-2.0") == [*["1"] * 7, "0", "-2"]
-    assert golds("1.0", "0.0") == golds(1, 0) == ["1", "0"]
-    assert golds("007", "7") == ["007", "7"]
-    assert golds(1.0, "v1") == ["1.0", "v1"]
-    assert golds(1, 2.5, "1.0", kind="single") == ["1", "2.5", "1"]
-    assert golds("1.0", "0", label_names="neg,pos") == ["pos", "neg"]
-    assert golds(["1.0", 2], [2.0]) == [("1", "2"), ("2",)]
+    assert references(1.0, 1, "1", "1.0", np.float32(1), np.int64(1), Decimal("1.0"), "0", "-2.0") == [
+        *["1"] * 7,
+        "0",
+        "-2",
+    ]
+    assert references("1.0", "0.0") == references(1, 0) == ["1", "0"]
+    assert references("007", "7") == ["007", "7"]
+    assert references(1.0, "v1") == ["1.0", "v1"]
+    assert references(1, 2.5, "1.0", kind="single") == ["1", "2.5", "1"]
+    assert references("1.0", "0", label_names="neg,pos") == ["pos", "neg"]
+    assert references(["1.0", 2], [2.0]) == [("1", "2"), ("2",)]
 
 
 def test_true_has_one_spelling():
-    assert golds(True, "true", "TRUE", "False", np.bool_(False)) == ["True", "True", "True", "False", "False"]
-    assert golds(True, "True", "true", 1, "0") == ["1", "1", "1", "1", "0"]
-    assert golds(True, "yes") == ["True", "yes"]
-    assert golds(True, 2) == ["True", "2"]
-    assert golds(True, "false", label_names="neg,pos") == ["pos", "neg"]
+    assert references(True, "true", "TRUE", "False", np.bool_(False)) == ["True", "True", "True", "False", "False"]
+    assert references(True, "True", "true", 1, "0") == ["1", "1", "1", "1", "0"]
+    assert references(True, "yes") == ["True", "yes"]
+    assert references(True, 2) == ["True", "2"]
+    assert references(True, "false", label_names="neg,pos") == ["pos", "neg"]
 
 
 def test_numbers_among_words_are_refused_until_the_kind_is_named():
     message = r"^row 2: the label 'n/a' in column 'label' is not a number, while 1\.5 at row 1 is one.*--kind single"
     refused(message, 1.5, "n/a", "2")
-    assert golds(1.5, "n/a", kind="single") == ["1.5", "n/a"]
+    assert references(1.5, "n/a", kind="single") == ["1.5", "n/a"]
     refused(r"^row 2: 'n/a' in column 'label' is not a number; --kind single", "1.5", "n/a", kind="regression")
     refused(r"^row 1: '3,5' in column 'label' is not a number; write decimals with a point", "3,5", kind="regression")
     for label in ("1_000", "inf", "nan", float("inf"), True, [1.0]):
@@ -70,7 +74,7 @@ def test_numbers_among_words_are_refused_until_the_kind_is_named():
 
 def test_names_that_look_like_nothing_are_names():
     names = ["None", "NA", "null", "nan"]
-    assert golds(*names) == names
+    assert references(*names) == names
     (note,) = label_notes(names)
     assert note == "3 rows have the label None or null or nan, learned as a class; leave out rows without a label"
     assert label_notes(["-1", "1"] * 2) == label_notes(["-", "+"] * 2) == []
@@ -91,7 +95,7 @@ def test_missing_labels_are_refused_with_their_row():
         " \u00a0\u200b",
     ):
         refused(r"^row 2: the label in column 'label' is empty; fill it in or remove the row", "a", missing)
-        assert golds("a", missing, separator=",") == [("a",), ()]
+        assert references("a", missing, separator=",") == [("a",), ()]
     for missing in (None, float("nan")):
         refused(r"^row 1: a label in the list in column 'label' is empty", [missing, "good"])
 
@@ -116,8 +120,8 @@ def test_numbers_with_a_comma_are_neither_classes_nor_guessed(labels):
     refused(
         r"^row \d: the label '.*,.*' in column 'label' is a number with a comma.*--separator.*--kind single", *labels
     )
-    assert golds(*labels, kind="single") == [*labels]
-    assert all(isinstance(gold, tuple) for gold in golds(*labels, separator=","))
+    assert references(*labels, kind="single") == [*labels]
+    assert all(isinstance(reference, tuple) for reference in references(*labels, separator=","))
 
 
 def test_labels_made_of_other_labels_are_noted():
@@ -127,18 +131,22 @@ def test_labels_made_of_other_labels_are_noted():
 
 
 def test_a_label_in_brackets_is_a_label():
-    assert golds("[/b]", "price [usd]", "[x]") == ["[/b]", "price [usd]", "[x]"]
-    assert golds("['a']", "b", kind="single") == ["['a']", "b"]
+    assert references("[/b]", "price [usd]", "[x]") == ["[/b]", "price [usd]", "[x]"]
+    assert references("['a']", "b", kind="single") == ["['a']", "b"]
 
 
 # Several labels
 
 
 def test_a_quoted_label_may_hold_the_separator():
-    assert golds('"arts, culture",news', "news,news,", "", separator=",") == [("arts, culture", "news"), ("news",), ()]
-    assert golds("arts, culture|news", "|news|", separator="|") == [("arts, culture", "news"), ("news",)]
-    assert golds('5" pipe,"x', separator=",") == [('5" pipe', '"x')]
-    assert golds("0,1", separator=",", label_names='"arts, culture",news') == [("arts, culture", "news")]
+    assert references('"arts, culture",news', "news,news,", "", separator=",") == [
+        ("arts, culture", "news"),
+        ("news",),
+        (),
+    ]
+    assert references("arts, culture|news", "|news|", separator="|") == [("arts, culture", "news"), ("news",)]
+    assert references('5" pipe,"x', separator=",") == [('5" pipe', '"x')]
+    assert references("0,1", separator=",", label_names='"arts, culture",news') == [("arts, culture", "news")]
     with pytest.raises(OptionError, match=r"a separator makes several labels of a cell, .* of kind 'single'"):
         Classify.read([{"text": "a", "label": "x"}], Columns(separator=",", kind="single"))
 
@@ -146,8 +154,8 @@ def test_a_quoted_label_may_hold_the_separator():
 def test_vectors_of_zeros_and_ones_need_the_names_of_their_places():
     rows = ([1, 0, 0], [0, 1.0, 1], [0, 0, 0])
     refused(r"^row 1 and below: the labels are vectors of 3 zeros and ones; name the 3 labels", *rows)
-    assert golds(*rows, label_names="a,b,c") == [("a",), ("b", "c"), ()]
-    assert golds([0, 1], [1], label_names="a,b,c") == [("a", "b"), ("b",)]
+    assert references(*rows, label_names="a,b,c") == [("a",), ("b", "c"), ()]
+    assert references([0, 1], [1], label_names="a,b,c") == [("a", "b"), ("b",)]
 
 
 def test_a_multi_label_task_may_have_one_label_that_some_rows_lack():
@@ -166,8 +174,8 @@ def test_a_multi_label_task_may_have_one_label_that_some_rows_lack():
 
 def test_labels_that_look_the_same_are_the_same():
     alike = ("\u00e9t\u00e9", "e\u0301te\u0301", "\ufeff\u00e9t\u00e9", "\u00e9\u200bt\u00e9", "\u00e9t\u00e9\u00a0")
-    assert set(golds(*alike)) == {"\u00e9t\u00e9"}
-    assert golds("a\u200cb", "a\u200db") == ["a\u200cb", "a\u200db"]  # joiners have a meaning within a word
+    assert set(references(*alike)) == {"\u00e9t\u00e9"}
+    assert references("a\u200cb", "a\u200db") == ["a\u200cb", "a\u200db"]  # joiners have a meaning within a word
 
 
 def test_labels_that_differ_only_in_case_or_space_are_noted():
@@ -211,10 +219,10 @@ def test_an_unknown_label_that_looks_like_a_known_one_is_shown_beside_it():
 def test_rows_on_which_annotators_did_not_agree_are_left_out_and_counted(caplog):
     rows = [{"sentence1": "a", "sentence2": f"b {n}", "gold_label": label} for n, label in enumerate("x-yx-")]
     found = Pairs.read(rows, Columns())
-    assert [(example.gold, example.number) for example in found] == [("x", 1), ("y", 3), ("x", 4)]
-    assert caplog.messages == ["row 2 and others: 2 rows have no gold label ('-') and are left out"]
-    assert golds("+", "-", column="gold_label") == golds("+", "-") == ["+", "-"]
-    assert golds("a", "-") == ["a", "-"]
+    assert [(example.reference, example.number) for example in found] == [("x", 1), ("y", 3), ("x", 4)]
+    assert caplog.messages == ["row 2 and others: 2 rows have no reference labels ('-') and are left out"]
+    assert references("+", "-", column="gold_label") == references("+", "-") == ["+", "-"]
+    assert references("a", "-") == ["a", "-"]
     refused(r"^row 1 and below: every gold_label is '-'", "-", "-", column="gold_label")
 
 
@@ -224,8 +232,8 @@ def test_one_label_is_spelled_as_it_is():
 
 
 def test_label_names_that_no_row_has_are_noted(caplog):
-    assert golds("0", "1", label_names="arts, culture,news") == ["arts", "culture"]
+    assert references("0", "1", label_names="arts, culture,news") == ["arts", "culture"]
     assert caplog.messages == ["no row has the last 1 of 3 label names ('news')"]
     caplog.clear()
-    golds("0", "2", label_names="a,b,c")
+    references("0", "2", label_names="a,b,c")
     assert not caplog.messages

@@ -16,7 +16,7 @@ def rows(**counts):
 def test_a_class_of_any_name_has_its_share_of_dev(name):
     examples = [Example((f"{label} {n}",), label) for label in (name, "family") for n in range(50)]
     _, aside = set_aside(examples, 0.1, seed=0)
-    assert [example.gold for example in aside].count(name) == 5
+    assert [example.reference for example in aside].count(name) == 5
     assert len(aside) == 10
 
 
@@ -24,18 +24,18 @@ def test_sets_of_labels_that_occur_once_are_one_stratum_beside_a_class_called_al
     once = [Example((f"text {n}",), (f"a{n}", "every")) for n in range(50)]
     twice = [Example((f"more {n}",), ("alone",)) for n in range(50)]
     kept, aside = set_aside([*once, *twice], 0.1, seed=0)
-    assert [example.gold for example in aside].count(("alone",)) == 5
+    assert [example.reference for example in aside].count(("alone",)) == 5
     assert len(kept) + len(aside) == 100
 
 
 def test_texts_of_one_place_stay_together():
     pairs = [Example((f"premise {n // 3}", f"hypothesis {n}"), "xyz"[n % 3]) for n in range(300)]
-    kept, aside = set_aside(pairs, 0.1, seed=0, together=0)
+    kept, aside = set_aside(pairs, 0.1, seed=0, split_by=0)
     assert {one.texts[0] for one in kept}.isdisjoint(one.texts[0] for one in aside)
     assert len(aside) == pytest.approx(30, abs=3)
     apart, single = set_aside(pairs, 0.1, seed=0)
     assert not {one.texts[0] for one in apart}.isdisjoint(one.texts[0] for one in single)
-    assert Pairs.together == 0
+    assert Pairs.split_by == 0
 
 
 def test_case_and_space_do_not_make_another_text():

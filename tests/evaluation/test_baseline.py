@@ -17,12 +17,12 @@ BAD = ["a dull film", "dull and cold", "what a cold story", "a cold , dull cast"
 ODD = ["where is the exit", "when is the next one", "where and when", "when does it end"]
 
 
-def examples(**texts_by_gold):
-    return [Example((text,), gold) for gold, texts in texts_by_gold.items() for text in texts]
+def examples(**texts_by_label):
+    return [Example((text,), reference) for reference, texts in texts_by_label.items() for text in texts]
 
 
 def pairs(*rows):
-    return [Example((first, second), gold) for first, second, gold in rows]
+    return [Example((first, second), reference) for first, second, reference in rows]
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def pairs(*rows):
 def test_one_label_each_is_learned_and_its_probabilities_sum_to_one(data, labels):
     baseline = fit_baseline(data, kind="single", labels=labels, seed=0)
     for prediction, example in zip(baseline.predict(data), data, strict=True):
-        assert prediction.label == example.gold
+        assert prediction.label == example.reference
         assert tuple(prediction.scores) == labels
         assert sum(prediction.scores.values()) == pytest.approx(1)
         assert prediction.score == max(prediction.scores.values())
@@ -58,10 +58,10 @@ def test_two_labels_score_as_in_scikit_learn():
 def test_several_labels_may_all_be_chosen_or_none_and_the_best_is_always_named():
     both = [f"{good} but {odd}" for good, odd in zip(GOOD, ODD, strict=True)]
     data = [*examples(good=GOOD, odd=ODD), *examples(bad=BAD), *(Example((text,), ("good", "odd")) for text in both)]
-    data = [Example(x.texts, (x.gold,) if isinstance(x.gold, str) else x.gold) for x in data]
+    data = [Example(x.texts, (x.reference,) if isinstance(x.reference, str) else x.reference) for x in data]
     baseline = fit_baseline(data, kind="multi", labels=("bad", "good", "odd", "never"), seed=0)
     predictions = baseline.predict(data)
-    assert [set(prediction.labels) for prediction in predictions] == [set(example.gold) for example in data]
+    assert [set(prediction.labels) for prediction in predictions] == [set(example.reference) for example in data]
     unsure = baseline.predict([Example(("quite another thing",))])[0]
     assert unsure.labels == ()
     assert unsure.label == max(unsure.scores, key=unsure.scores.get)
@@ -156,7 +156,7 @@ def test_balanced_gives_a_rare_label_more_weight_as_in_scikit_learn():
     fitted = fit_baseline(data, kind="single", labels=("good", "bad"), seed=0, balanced=True)
     features = fitted.vectoriser.transform([example.texts[0] for example in data])
     reference = LogisticRegression(C=30.0, solver="liblinear", class_weight="balanced").fit(
-        features, [x.gold == "bad" for x in data]
+        features, [x.reference == "bad" for x in data]
     )
     np.testing.assert_allclose(fitted.weights, reference.coef_, atol=1e-5)
 
@@ -207,7 +207,7 @@ def test_ten_thousand_labels_take_bounded_time_and_memory(kind):
 
 
 def test_the_features_of_many_labels_are_as_many_as_their_weights_may_be(monkeypatch):
-    monkeypatch.setattr("bothways.evaluation.baseline.MOST_WEIGHTS", 60_000)
+    monkeypatch.setattr("bothways.evaluation.baseline.MAX_WEIGHTS", 60_000)
     words = np.random.default_rng(0).integers(10**6, size=(300, 100))
     data = [Example((" ".join(map(str, row)),), f"label {number % 3}") for number, row in enumerate(words)]
     fitted = fit_baseline(data, kind="single", labels=[f"label {k}" for k in range(3)], seed=0)
@@ -235,5 +235,5 @@ def test_sst2_is_as_good_as_this_recipe_gets(shared_data):
 
     dev = read("dev.tsv")
     predictions = fit_baseline(read("train.tsv"), kind="single", labels=("0", "1"), seed=0).predict(dev)
-    right = [prediction.label == example.gold for prediction, example in zip(predictions, dev, strict=True)]
+    right = [prediction.label == example.reference for prediction, example in zip(predictions, dev, strict=True)]
     assert np.mean(right) > 0.81

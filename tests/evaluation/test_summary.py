@@ -13,21 +13,21 @@ from bothways.evaluation.verdicts import Contender
 from bothways.tasks import Classify
 from bothways.tasks.classify import Labelled
 
-GOLDS = ["good", "bad"] * 20
-EXAMPLES = [Example((f"text {number}",), gold) for number, gold in enumerate(GOLDS)]
+REFERENCES = ["good", "bad"] * 20
+EXAMPLES = [Example((f"text {number}",), reference) for number, reference in enumerate(REFERENCES)]
 FACTS = {
     "base": "minilm-l6",
     "train": "train.csv",
     "dev": "dev.csv",
     "n_train": 100,
     "n_dev": 40,
-    "recipe": {"epochs": 3, "lr": 2e-5, "warmup": None},
+    "recipe": {"epochs": 3, "learning_rate": 2e-5, "warmup_ratio": None},
     "steps": 30,
     "best_step": 20,
     "training_seconds": 12.0,
     "tokens_per_second": 1000.0,
     "precision": "fp32",
-    "graph": "int8, accuracy 0.9",
+    "onnx_model": "int8, accuracy 0.9",
     "machine": "a machine",
     "versions": {"torch": "2.9"},
 }
@@ -36,8 +36,8 @@ FACTS = {
 def comparison(task, names=(BASELINE, "run"), labels=("good", "bad")):
     rows = []
     for title in names:
-        predictions = tuple(Labelled(labels[gold == "bad"], 0.8, {}) for gold in GOLDS)
-        scores = task.score(predictions, GOLDS, rng=np.random.default_rng(0), resamples=20)
+        predictions = tuple(Labelled(labels[reference == "bad"], 0.8, {}) for reference in REFERENCES)
+        scores = task.score(predictions, REFERENCES, rng=np.random.default_rng(0), resamples=20)
         name = title if title == BASELINE else f"/home/somebody/{title}"
         rows.append(Contender(name, title, scores, predictions, None, 1.0, 2, 3, 4, engine=f"engine of {title}"))
     return Comparison(task, tuple(rows), ("run is better: it has *all*.",), 0, ("Few examples.",))
@@ -69,7 +69,7 @@ def test_the_card_has_the_scores_of_both_with_intervals_verdicts_and_notes():
     assert re.search(r"\| Accuracy \| 1\.000 \(0\.912 to 1\.000\) \| 1\.000 \(0\.912 to 1\.000\) \|", text)
     assert r"run is better: it has \*all\*." in text
     assert "\n\nFew examples.\n" in text
-    assert "pieces" not in text
+    assert "tokens" not in text
     alone = card_of(comparison(Classify(("bad", "good")), ("run",)), FACTS)
     assert "| | run |\n|---|---|\n" in alone
 
@@ -81,7 +81,7 @@ def test_a_report_holds_notes_engine_date_and_names():
     assert facts["Base model"] == "base"
     assert facts["Measured with"] == "engine of run"
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", facts["Date"])
-    assert facts["ONNX model"] == "int8, accuracy 0.9"
+    assert facts["onnx_model"] == "int8, accuracy 0.9"
     assert report.notes == ("Few examples.",)
     assert [row.name for row in report.rows] == [BASELINE, "run"]
     assert all("/" not in row.path for row in report.rows)
@@ -92,8 +92,8 @@ def test_a_report_holds_notes_engine_date_and_names():
 
 def test_errors_without_an_answer_are_no_confident_ones():
     task = Classify(("bad", "good"))
-    failed = tuple(task.failure("the text is empty") for _ in GOLDS)
-    scores = task.score(failed, GOLDS, rng=np.random.default_rng(0), resamples=20)
+    failed = tuple(task.failure("the text is empty") for _ in REFERENCES)
+    scores = task.score(failed, REFERENCES, rng=np.random.default_rng(0), resamples=20)
     row = Contender("run", "run", scores, failed, None, 1.0, 2, 3, 4)
     assert report_of("t", Comparison(task, (row,), ()), EXAMPLES, []).mistakes == []
 

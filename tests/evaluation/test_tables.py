@@ -36,10 +36,12 @@ def rendered(tables, width: int) -> str:
 def scores_of(count: int, wide: str = ""):
     labels = [f"{wide}label {number}" for number in range(count)]
     rng = np.random.default_rng(0)
-    golds = [labels[place % count] for place in range(1234 * count)]
-    wrong = rng.random(len(golds)) < 0.1
-    predicted = [labels[rng.integers(count)] if bad else gold for gold, bad in zip(golds, wrong, strict=True)]
-    return single_label(golds, predicted, labels, confidences=[0.9] * len(golds), rng=rng, resamples=50)
+    references = [labels[place % count] for place in range(1234 * count)]
+    wrong = rng.random(len(references)) < 0.1
+    predicted = [
+        labels[rng.integers(count)] if bad else reference for reference, bad in zip(references, wrong, strict=True)
+    ]
+    return single_label(references, predicted, labels, confidences=[0.9] * len(references), rng=rng, resamples=50)
 
 
 def figures(scores) -> list[str]:
@@ -87,9 +89,9 @@ def test_an_evaluation_fits_and_has_every_figure(count, wide):
 
 def test_of_many_labels_the_worst_and_the_most_frequent_confusions_are_shown():
     labels = [f"l{number:03}" for number in range(150)]
-    golds = labels * 10
-    predicted = ["l001" if gold == "l000" else gold for gold in golds]
-    scores = single_label(golds, predicted, labels, confidences=None, rng=np.random.default_rng(0), resamples=10)
+    references = labels * 10
+    predicted = ["l001" if reference == "l000" else reference for reference in references]
+    scores = single_label(references, predicted, labels, confidences=None, rng=np.random.default_rng(0), resamples=10)
     written = rendered(evaluation_tables(scores, 80), 80)
     assert "The 30 labels of 150 with the lowest F1" in written
     assert re.search(r"l000 +l001 +10", written)
@@ -98,7 +100,7 @@ def test_of_many_labels_the_worst_and_the_most_frequent_confusions_are_shown():
 
 def test_a_small_confusion_matrix_is_shown_whole():
     written = rendered(evaluation_tables(scores_of(3), 80), 80)
-    assert "gold \\ predicted" in written
+    assert "true \\ predicted" in written
 
 
 def test_the_base_models_fit_into_80_columns_and_need_not_be_stacked():

@@ -10,8 +10,8 @@ from bothways.data.examples import Example
 from bothways.errors import BothwaysError, OptionError
 from bothways.evaluation import tune as module
 from bothways.inference.choice import tuned_key, tuned_with
-from bothways.inference.model_directory import Artifact
-from bothways.inference.onnx.record import FOLDER, Export, Graph
+from bothways.inference.model_directory import ModelDirectory
+from bothways.inference.onnx.record import FOLDER, Export, OnnxModel
 from bothways.inference.plan import Plan, read_tuned, tuned_records
 from bothways.model.config import EncoderConfig
 from bothways.progress import Reporter
@@ -32,12 +32,12 @@ class Heard(Reporter):
 
 
 @pytest.fixture
-def artifact(tmp_path) -> Artifact:
+def model_directory(tmp_path) -> ModelDirectory:
     (tmp_path / FOLDER).mkdir()
-    graphs = {"fp32": Graph("f"), "int8": Graph("i")}
-    Export(tmp_path, "classify", 2, "c", "w", 5, graphs).write()  # type: ignore[arg-type]
+    onnx_models = {"fp32": OnnxModel("f"), "int8": OnnxModel("i")}
+    Export(tmp_path, "classify", 2, "c", "w", 5, onnx_models).write()  # type: ignore[arg-type]
     task = Classify(labels=("bad", "good"))
-    return Artifact(tmp_path, EncoderConfig(), task, Tokenizer.packaged("bert-base-uncased"))
+    return ModelDirectory(tmp_path, EncoderConfig(), task, Tokenizer.packaged("bert-base-uncased"))
 
 
 def measured(monkeypatch, figures: dict[tuple[str, str], tuple[float, int] | str], label: str = "good") -> list[Plan]:
@@ -69,53 +69,53 @@ def measured(monkeypatch, figures: dict[tuple[str, str], tuple[float, int] | str
         ((250.0, 900 * MB), "fp32"),
     ],
 )
-def test_the_fastest_wins_or_one_about_as_fast_with_less_memory(artifact, monkeypatch, fp32, winner):
+def test_the_fastest_wins_or_one_about_as_fast_with_less_memory(model_directory, monkeypatch, fp32, winner):
     measured(monkeypatch, {("onnxruntime", "fp32"): fp32, ("onnxruntime", "int8"): (200.0, 200 * MB)})
-    trials = module.tune(artifact, EXAMPLES, Heard())
+    trials = module.tune_on(model_directory, EXAMPLES, Heard())
     assert trials[0].plan.precision == winner
-    key = tuned_key(artifact.task)
-    assert read_tuned(artifact.directory, key) == trials[0].plan
-    record = tuned_records(artifact.directory)[key]
-    assert record.items() >= tuned_with(Export.read(artifact.directory), trials[0].plan).items()
-    assert record["graph"] == {"int8": "i", "fp32": "f"}[winner]
+    key = tuned_key(model_directory.task)
+    assert read_tuned(model_directory.path, key) == trials[0].plan
+    record = tuned_records(model_directory.path)[key]
+    assert record.items() >= tuned_with(Export.read(model_directory.path), trials[0].plan).items()
+    assert record["onnx_model"] == {"int8": "i", "fp32": "f"}[winner]
 
 
-def test_what_answers_otherwise_never_wins(artifact, monkeypatch):
+def test_what_answers_otherwise_never_wins(model_directory, monkeypatch):
     measured(monkeypatch, {("onnxruntime", "fp32"): (10.0, MB), ("onnxruntime", "int8"): (900.0, MB)}, label="bad")
-    trials = module.tune(artifact, EXAMPLES, Heard())
+    trials = module.tune_on(model_directory, EXAMPLES, Heard())
     assert trials[0].plan.precision == "fp32"
     assert [trial.stands for trial in trials if trial.plan.precision == "int8"] == [False]
 
 
-def test_forms_that_were_not_exported_are_named(artifact, monkeypatch):
+def test_forms_that_were_not_exported_are_named(model_directory, monkeypatch):
     heard = Heard()
     plans = measured(monkeypatch, {("onnxruntime", "fp32"): (10.0, MB)})
-    module.tune(artifact, EXAMPLES, heard)
+    module.tune_on(model_directory, EXAMPLES, heard)
     (line,) = [note for note in heard.notes if "not exported" in note]
     assert "int8-static" in line
     assert "bothways export" in line
     assert ("onnxruntime", "int8-static") not in {(plan.engine, plan.precision) for plan in plans}
 
 
-def test_where_nothing_runs_the_last_reason_is_said(artifact, monkeypatch):
+def test_where_nothing_runs_the_last_reason_is_said(model_directory, monkeypatch):
     measured(monkeypatch, {})
     with pytest.raises(OptionError, match="nothing could run it; not here"):
-        module.tune(artifact, EXAMPLES, Heard())
-    assert tuned_records(artifact.directory) == {}
+        module.tune_on(model_directory, EXAMPLES, Heard())
+    assert tuned_records(model_directory.path) == {}
 
 
-def test_trials_are_shown_as_json(artifact, monkeypatch):
+def test_trials_are_shown_as_json(model_directory, monkeypatch):
     measured(monkeypatch, {("onnxruntime", "fp32"): (10.0, MB)})
-    for trial in module.tune(artifact, EXAMPLES, Heard()):
-        assert {"engine", "precision", "streams", "max_tokens"} < set(json.loads(json.dumps(trial.as_json())))
+    for trial in module.tune_on(model_directory, EXAMPLES, Heard()):
+        assert {"engine", "precision", "workers", "max_tokens"} < set(json.loads(json.dumps(trial.as_json())))
 
 
-def test_a_directory_that_cannot_be_written_keeps_the_trials(artifact, monkeypatch):
+def test_a_directory_that_cannot_be_written_keeps_the_trials(model_directory, monkeypatch):
     def full(path: Path, text: str) -> None:
         raise BothwaysError(f"{path}: no space")
 
     heard = Heard()
     measured(monkeypatch, {("onnxruntime", "fp32"): (10.0, MB)})
     monkeypatch.setattr("bothways.inference.plan.write_text", full)
-    assert module.tune(artifact, EXAMPLES, heard)
+    assert module.tune_on(model_directory, EXAMPLES, heard)
     assert any("could not be remembered" in note for note in heard.notes)

@@ -11,13 +11,13 @@ import bothways
 from bothways.batch import Batch, make_batch
 from bothways.data.examples import Example
 from bothways.evaluation.measure import in_process
-from bothways.inference.engines.engine import graph_inputs
+from bothways.inference.engines.engine import onnx_inputs
 from bothways.inference.engines.onnxruntime import SLOWER_FUSED
 from bothways.inference.engines.openvino import why_no_openvino
 from bothways.inference.engines.torch import TorchEngine
 from bothways.inference.onnx.build import build
 from bothways.inference.onnx.export import input_ranges
-from bothways.inference.onnx.record import Form
+from bothways.inference.onnx.record import OnnxPrecision
 from bothways.inference.plan import Plan
 from bothways.inference.predictor import load
 from bothways.model.families import READ_ONCE
@@ -37,12 +37,12 @@ def windows_of(family: str, head: str) -> list[Encoded]:
     config, rng = config_of(family), np.random.default_rng(7)
     found = []
     for number in range(MANY):
-        length = int(rng.integers(1, config.max_pieces + 1))
+        length = int(rng.integers(1, config.max_length + 1))
         ids = rng.integers(5, config.vocab_size, size=length).astype(np.int32)
         zeros = np.zeros(length, np.int32)
         reads = np.arange(1 if head in READ_ONCE else int(rng.integers(1, length + 1)))
         offsets = np.zeros((length, 2), np.int32)
-        found.append(Encoded(ids, zeros, offsets, zeros, zeros.astype(np.int8), number, 0, reads=reads))
+        found.append(Encoded(ids, zeros, offsets, zeros, zeros.astype(np.int8), number, 0, head_positions=reads))
     return found
 
 
@@ -57,18 +57,18 @@ def assert_alone_as_among_many(windows: list[Encoded], run, tolerance: float) ->
 
 @pytest.mark.parametrize("form", ["fp32", "int8", "int8-static"])
 @pytest.mark.parametrize(("family", "head"), CASES)
-def test_an_onnx_model_answers_a_window_alone_as_among_64(family: str, head: str, form: Form):
+def test_an_onnx_model_answers_a_window_alone_as_among_64(family: str, head: str, precision: OnnxPrecision):
     model, windows = model_of(family, head), windows_of(family, head)
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
-    graph = build(model.config, head, weights, form, ranges=input_ranges(model, [make_batch(windows)]))
+    graph = build(model.config, head, weights, precision, ranges=input_ranges(model, [make_batch(windows)]))
     session = onnxruntime.InferenceSession(
         graph.SerializeToString(), providers=["CPUExecutionProvider"], disabled_optimizers=list(SLOWER_FUSED)
     )
 
     def run(batch: Batch) -> np.ndarray:
-        return session.run(None, graph_inputs(batch, model.config.pad_token_id))[0]
+        return session.run(None, onnx_inputs(batch, model.config.pad_token_id))[0]
 
-    assert_alone_as_among_many(windows, run, TOLERANCE[form])
+    assert_alone_as_among_many(windows, run, TOLERANCE[precision])
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -1,4 +1,4 @@
-"""Graphs are served as they were judged: which engine runs, what it answers, what is said when it cannot."""
+"""ONNX models are run as they were checked: which engine runs, what it answers, what is said when it cannot."""
 
 import importlib.util
 import json
@@ -19,16 +19,16 @@ import bothways
 from bothways.batch import make_batch
 from bothways.data.examples import Example
 from bothways.errors import CheckpointError, DataError, MissingDependencyError, OptionError
-from bothways.evaluation.accuracy_check import judged
+from bothways.evaluation.accuracy_check import check_accuracy
 from bothways.evaluation.measure import in_process
 from bothways.evaluation.tune import MARGIN
 from bothways.hardware import cores, processor
 from bothways.inference import choice as engines
 from bothways.inference.choice import tuned_key, tuned_with
 from bothways.inference.engines import openvino
-from bothways.inference.engines.onnxruntime import MOST_SESSIONS
+from bothways.inference.engines.onnxruntime import MAX_SESSIONS
 from bothways.inference.engines.sessions import Sessions
-from bothways.inference.onnx.record import EXPORT, FILES, FOLDER, Export, Graph
+from bothways.inference.onnx.record import EXPORT, FILES, FOLDER, Export, OnnxModel
 from bothways.inference.plan import Plan, read_tuned, write_tuned
 from bothways.inference.predictor import Predictor, load
 from bothways.jobs.info import describe_model
@@ -104,17 +104,17 @@ def test_the_int8_graph_runs_where_nothing_is_asked_for(model):
     assert "ONNX Runtime" in load(model).engine.describe()
 
 
-def relabelled(run: Path, form: str = "int8") -> bytes:
-    """The graph of the same model with its two outputs swapped."""
+def relabelled(run: Path, onnx_precision: str = "int8") -> bytes:
+    """The ONNX model of the same model with its two outputs swapped."""
     import onnx
 
-    graph = onnx.load(run / FOLDER / FILES[form])
-    graph.graph.node.append(onnx.helper.make_node("Gather", ["logits", "swap"], ["swapped"], axis=1))
-    graph.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, 0]), "swap"))
-    output = graph.graph.output[0].name
-    graph.graph.node[-1].input[0] = output
-    graph.graph.output[0].name = "swapped"
-    return graph.SerializeToString()
+    onnx_model = onnx.load(run / FOLDER / FILES[onnx_precision])
+    onnx_model.onnx_model.node.append(onnx.helper.make_node("Gather", ["logits", "swap"], ["swapped"], axis=1))
+    onnx_model.onnx_model.initializer.append(onnx.numpy_helper.from_array(np.array([1, 0]), "swap"))
+    output = onnx_model.onnx_model.output[0].name
+    onnx_model.onnx_model.node[-1].input[0] = output
+    onnx_model.onnx_model.output[0].name = "swapped"
+    return onnx_model.SerializeToString()
 
 
 def replaced(path: Path, content: bytes) -> None:
@@ -124,17 +124,17 @@ def replaced(path: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize("replace_it", [replaced, Path.write_bytes])
 @pytest.mark.parametrize("form", ["int8", "fp32"])
-def test_a_graph_that_is_replaced_while_it_is_served_is_not_run(copy, form, replace_it):
-    predictor = load(copy, plan=Plan("onnxruntime", form, 2, 16))
+def test_a_graph_that_is_replaced_while_it_is_served_is_not_run(copy, onnx_precision, replace_it):
+    predictor = load(copy, plan=Plan("onnxruntime", onnx_precision, 2, 16))
     texts = [f"{text} {number}" for number in range(40) for text in (GOOD[0], BAD[0])]
-    expected = load(copy, plan=Plan("onnxruntime", form, 1, 16)).predict(texts)
+    expected = load(copy, plan=Plan("onnxruntime", onnx_precision, 1, 16)).predict(texts)
     assert predictor.predict(GOOD[:1]) == ["good"]  # one session is open
-    replace_it(copy / FOLDER / FILES[form], relabelled(copy, form))
+    replace_it(copy / FOLDER / FILES[onnx_precision], relabelled(copy, onnx_precision))
     assert predictor.predict(texts) == expected
-    (copy / FOLDER / FILES[form]).unlink()
+    (copy / FOLDER / FILES[onnx_precision]).unlink()
     assert predictor.predict(texts) == expected
     with pytest.raises(CheckpointError):
-        load(copy, plan=Plan("onnxruntime", form, 2, 16))
+        load(copy, plan=Plan("onnxruntime", onnx_precision, 2, 16))
 
 
 def test_weights_that_are_replaced_while_they_are_served_change_nothing(copy):
@@ -154,7 +154,7 @@ def test_a_tuned_plan_gives_way_to_what_is_asked_for_and_holds_where_it_fits(cop
     assert "PyTorch" in load(copy, engine="torch").engine.describe()
 
 
-@pytest.mark.parametrize(("name", "value"), [("version", "1.0"), ("graph", "0" * 64)])
+@pytest.mark.parametrize(("name", "value"), [("version", "1.0"), ("onnx_model", "0" * 64)])
 def test_a_plan_that_was_tuned_with_another_engine_or_graph_is_not_followed(copy, name, value):
     key, plan = tuned_key(load(copy).task), Plan("onnxruntime", "fp32", 1, 77)
     measured = tuned_with(Export.read(copy), plan)
@@ -168,7 +168,7 @@ def test_a_plan_that_was_tuned_with_another_engine_or_graph_is_not_followed(copy
 
 def test_a_rejected_graph_that_is_asked_for_runs_with_a_line(copy):
     raw = json.loads((copy / FOLDER / EXPORT).read_text())
-    raw["graphs"]["int8"]["rejected"] = "its accuracy fell"
+    raw["models"]["int8"]["rejected"] = "its accuracy fell"
     (copy / FOLDER / EXPORT).write_text(json.dumps(raw))
     for asked in ({"precision": "int8"}, {"plan": Plan("onnxruntime", "int8", 1, 64)}):
         heard = Heard()
@@ -178,11 +178,11 @@ def test_a_rejected_graph_that_is_asked_for_runs_with_a_line(copy):
 
 def test_python_users_see_why_a_slower_engine_runs(copy, caplog):
     raw = json.loads((copy / FOLDER / EXPORT).read_text())
-    raw["graphs"]["int8"]["rejected"] = "its accuracy fell"
+    raw["models"]["int8"]["rejected"] = "its accuracy fell"
     (copy / FOLDER / EXPORT).write_text(json.dumps(raw))
     with caplog.at_level("WARNING", logger="bothways"):
         load(copy)
-    assert "the int8 graph is not used: its accuracy fell" in caplog.text
+    assert "the int8 model is not used: its accuracy fell" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -221,9 +221,9 @@ def test_a_gpu_that_is_not_there_is_said(model):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_number_of_threads_can_be_said(model, threads):
     engine = load(model, threads=threads).engine
-    assert engine.streams == min(threads, cores())
-    assert engine.streams * engine._threads <= max(threads, 1)
-    assert load(model, threads=1, plan=Plan("onnxruntime", "int8", 4, 64)).engine.streams == 1
+    assert engine.workers == min(threads, cores())
+    assert engine.workers * engine._threads <= max(threads, 1)
+    assert load(model, threads=1, plan=Plan("onnxruntime", "int8", 4, 64)).engine.workers == 1
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "torch"])
@@ -258,7 +258,7 @@ def test_many_streams_share_a_few_sessions(model, monkeypatch):
     run = predictor.engine.run
     predictor.engine.run = lambda batch: time.sleep(0.01) or run(batch)
     assert predictor.predict(texts) == expected
-    assert len(opened) <= MOST_SESSIONS
+    assert len(opened) <= MAX_SESSIONS
 
 
 def test_a_thread_that_lost_its_place_gets_it_back():
@@ -312,9 +312,9 @@ def test_without_pytorch_a_stale_graph_is_called_stale(copy, monkeypatch):
 
 def test_a_plan_for_a_graph_that_was_not_exported_names_that_graph(copy):
     raw = json.loads((copy / FOLDER / EXPORT).read_text())
-    del raw["graphs"]["int8-static"]
+    del raw["models"]["int8-static"]
     (copy / FOLDER / EXPORT).write_text(json.dumps(raw))
-    with pytest.raises(CheckpointError, match="no graph that onnxruntime int8-static could run; exported are"):
+    with pytest.raises(CheckpointError, match="no ONNX model that onnxruntime int8-static could run; exported are"):
         load(copy, plan=Plan("onnxruntime", "int8-static", 2, 512))
 
 
@@ -324,7 +324,7 @@ def test_where_8_bit_products_may_saturate_fp32_comes_first(copy, monkeypatch):
     assert ", fp32, " in load(copy, reporter=heard).engine.describe()
     assert heard.lines == []
     raw = json.loads((copy / FOLDER / EXPORT).read_text())
-    raw["graphs"] = {"int8": raw["graphs"]["int8"]}
+    raw["models"] = {"int8": raw["models"]["int8"]}
     (copy / FOLDER / EXPORT).write_text(json.dumps(raw))
     assert ", int8, " in load(copy, reporter=heard).engine.describe()
     assert any("no exact 8-bit products" in line and "--precision fp32" in line for line in heard.lines)
@@ -365,7 +365,7 @@ def test_a_trial_that_fails_for_another_reason_is_not_remembered(tmp_path, monke
 
 def test_a_model_by_name_is_copied_before_it_is_exported(copy, tmp_path, monkeypatch):
     from bothways.jobs import export as jobs
-    from bothways.jobs.tune import tune_model
+    from bothways.jobs.tune import tune
 
     shutil.rmtree(copy / FOLDER)
     before = sorted(path.name for path in copy.iterdir())
@@ -373,7 +373,7 @@ def test_a_model_by_name_is_copied_before_it_is_exported(copy, tmp_path, monkeyp
     with pytest.raises(OptionError, match=r"not written to; make a copy of your own: bothways export a-name --out DIR"):
         bothways.export("a-name", precision="fp32")
     with pytest.raises(OptionError, match="not written to"):
-        tune_model("a-name", ROWS)
+        tune("a-name", ROWS)
     bothways.export("a-name", precision="fp32", out=tmp_path / "own")
     assert ", fp32, " in load(tmp_path / "own").engine.describe()
     assert sorted(path.name for path in copy.iterdir()) == before
@@ -385,10 +385,10 @@ def test_what_is_known_of_a_model(copy, tmp_path):
     write_tuned(copy, tuned_key(load(copy).task), Plan("onnxruntime", "fp32", 1, 77), {"texts_per_second": 5.0})
     known = describe_model(copy)
     assert json.loads(json.dumps(known)) == known
-    assert (known["task"], known["labels"], known["settings"]["max_pieces"]) == ("classify", ["bad", "good"], 16)
+    assert (known["task"], known["labels"], known["settings"]["max_length"]) == ("classify", ["bad", "good"], 16)
     assert set(known["exports"]) == {"fp32", "int8", "int8-static"}
     assert known["exports"]["int8"]["value"] == 1.0
-    assert known["engine"] == {"engine": "onnxruntime", "precision": "fp32", "streams": 1, "max_tokens": 77}
+    assert known["engine"] == {"engine": "onnxruntime", "precision": "fp32", "workers": 1, "max_tokens": 77}
     assert [plan["here"] for plan in known["tuned"]] == [True]
     assert known["made"]["n_train"] == len(ROWS)
     assert known["problems"] == []
@@ -403,18 +403,18 @@ def test_what_is_known_of_a_model(copy, tmp_path):
 def test_streams_and_batches_change_nothing(model):
     single = load(model, plan=Plan("onnxruntime", "fp32", 1, 8))
     double = load(model, plan=Plan("onnxruntime", "fp32", 2, 4096))
-    assert (single.engine.streams, double.engine.streams) == (1, 2)
+    assert (single.engine.workers, double.engine.workers) == (1, 2)
     np.testing.assert_allclose(scores(single), scores(double), atol=1e-5)
 
 
 def test_a_rejected_graph_is_not_used_and_a_line_says_so(copy):
     record = copy / FOLDER / EXPORT
     raw = json.loads(record.read_text())
-    raw["graphs"]["int8"]["rejected"] = "its accuracy fell"
+    raw["models"]["int8"]["rejected"] = "its accuracy fell"
     record.write_text(json.dumps(raw))
     heard = Heard()
     assert "fp32" in load(copy, reporter=heard).engine.describe()
-    assert any("int8 graph is not used: its accuracy fell" in line for line in heard.lines)
+    assert any("int8 model is not used: its accuracy fell" in line for line in heard.lines)
     assert ", fp32, " in load(copy, engine="onnxruntime").engine.describe()
     assert ", int8, " in load(copy, precision="int8").engine.describe()  # whoever asks for it gets it
 
@@ -446,7 +446,7 @@ def test_a_graph_whose_judging_was_interrupted_is_not_used(copy, monkeypatch):
     monkeypatch.undo()
     heard = Heard()
     assert ", fp32, " in load(copy, reporter=heard).engine.describe()
-    assert any("were not judged" in line for line in heard.lines)
+    assert any("was not checked" in line for line in heard.lines)
 
 
 def test_a_damaged_record_is_mended_by_the_command_that_its_message_names(copy):
@@ -466,7 +466,7 @@ def test_a_graph_of_others_is_not_replaced(copy):
 def test_there_must_be_something_to_judge_on(copy):
     with pytest.raises(DataError, match="no text that embed can answer"):
         bothways.export(copy, precision="int8", calibrate=[{"text": " "}], task="embed")
-    with pytest.raises(OptionError, match="runs the graph of pairs"):
+    with pytest.raises(OptionError, match="runs the ONNX model of pairs"):
         bothways.export(copy, precision="int8", calibrate=ROWS, task="zero_shot")
 
 
@@ -475,7 +475,7 @@ def test_a_plan_for_one_head_is_not_followed_by_another(copy):
     assert ", int8, " in load(copy).engine.describe()
 
 
-@pytest.mark.parametrize("record", ["[]", '{"%s": {"plan": {"engine": "onnxruntime", "streams": 0}}}', "{"])
+@pytest.mark.parametrize("record", ["[]", '{"%s": {"plan": {"engine": "onnxruntime", "workers": 0}}}', "{"])
 def test_a_senseless_plan_counts_as_none(copy, record):
     key = tuned_key(load(copy).task)
     (copy / FOLDER / "tuned.json").write_text(record.replace("%s", key))
@@ -527,7 +527,7 @@ def test_what_no_engine_does_is_said(model, engine, precision, message):
 
 def test_a_graph_that_was_not_exported_is_asked_for(copy):
     raw = json.loads((copy / FOLDER / EXPORT).read_text())
-    del raw["graphs"]["int8-static"]
+    del raw["models"]["int8-static"]
     (copy / FOLDER / EXPORT).write_text(json.dumps(raw))
     with pytest.raises(CheckpointError, match=r"exported are: fp32, int8 \(bothways export .* --precision int8-static"):
         load(copy, precision="int8-static")
@@ -558,7 +558,7 @@ def test_the_tuned_plan_of_this_processor_is_used(copy):
     assert read_tuned(copy, tuned_key(load(copy).task)) is None
     write_tuned(copy, tuned_key(load(copy).task), Plan("onnxruntime", "fp32", 1, 77), {"texts_per_second": 5.0})
     engine = load(copy).engine
-    assert (engine.max_tokens, engine.streams) == (77, 1)
+    assert (engine.max_tokens, engine.workers) == (77, 1)
     assert "fp32" in engine.describe()
     (copy / FOLDER / "tuned.json").write_text("{")
     assert "int8" in load(copy).engine.describe()
@@ -606,16 +606,19 @@ def said(labels: str, scores_: float = 0.9):
 )
 def test_the_gate_lets_through_what_answers_as_well(predicted, rejected):
     task = Classify(labels=("bad", "good"))
-    golds = ["good"] * 50 + ["bad"] * 50
-    examples = [Example((str(number),), gold) for number, gold in enumerate(golds)]
-    graph = judged(Graph("hash"), task, examples, said("g" * 50 + "b" * 50), said(predicted))
-    assert (graph.rejected is None) == (rejected is None)
+    references = ["good"] * 50 + ["bad"] * 50
+    examples = [Example((str(number),), reference) for number, reference in enumerate(references)]
+    onnx_model = check_accuracy(OnnxModel("hash"), task, examples, said("g" * 50 + "b" * 50), said(predicted))
+    assert (onnx_model.rejected is None) == (rejected is None)
     if rejected is not None:
-        assert rejected in graph.rejected
-    assert graph.reference == 1.0
-    assert judged(Graph("hash"), task, examples, said("g" * 100), said(predicted), most_fall=1.0).rejected is None
-    without = [replace(example, gold=None) for example in examples]
-    assert judged(Graph("hash"), task, without, said("gb"), said("gb")).metric is None
+        assert rejected in onnx_model.rejected
+    assert onnx_model.reference == 1.0
+    assert (
+        check_accuracy(OnnxModel("hash"), task, examples, said("g" * 100), said(predicted), max_drop=1.0).rejected
+        is None
+    )
+    without = [replace(example, reference=None) for example in examples]
+    assert check_accuracy(OnnxModel("hash"), task, without, said("gb"), said("gb")).metric is None
 
 
 def test_identical_texts_are_computed_once_and_answered_in_order(model):

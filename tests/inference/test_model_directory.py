@@ -9,7 +9,7 @@ import pytest
 
 import bothways
 from bothways.errors import CheckpointError, OptionError
-from bothways.inference.model_directory import Artifact, continued
+from bothways.inference.model_directory import ModelDirectory, continued
 from bothways.inference.predictor import load
 from bothways.model.checkpoint import read_safetensors, write_safetensors
 from bothways.tasks import Classify, Tag
@@ -21,7 +21,7 @@ WEIGHTS = "model.safetensors"
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    return write_trained(tmp_path_factory.mktemp("artifact"))
+    return write_trained(tmp_path_factory.mktemp("model_directory"))
 
 
 @pytest.fixture
@@ -51,14 +51,14 @@ def test_labels_of_a_classifier_of_transformers_cannot_be_renamed(copy):
     ("settings", "message"),
     [
         ({"kind": "multi"}, "kind is fixed"),
-        ({"strategy": "first"}, "has no setting 'strategy'"),
-        ({"long": "truncate"}, "long"),
+        ({"aggregation_strategy": "first"}, "has no setting 'strategy'"),
+        ({"truncation": "longest_first"}, "truncation"),
         ({"threshold": "x"}, "threshold"),
         ({"threshold": 2.0}, "threshold"),
-        ({"max_pieces": 16.5}, "max_pieces"),
-        ({"max_pieces": 0}, "max_pieces"),
-        ({"max_pieces": 33}, "the model reads at most 32"),
-        ({"overlap": -1}, "overlap"),
+        ({"max_length": 16.5}, "max_length"),
+        ({"max_length": 0}, "max_length"),
+        ({"max_length": 33}, "the model reads at most 32"),
+        ({"stride": -1}, "stride"),
     ],
 )
 def test_settings_are_checked(model, settings, message):
@@ -74,7 +74,7 @@ def test_settings_are_checked(model, settings, message):
         {"task": "dance"},
         {"task": ["classify"]},
         {"settings": {"labels": "ab"}},
-        {"settings": {"labels": ["a", "b"], "max_pieces": "12"}},
+        {"settings": {"labels": ["a", "b"], "max_length": "12"}},
         {"settings": []},
         {"facts": 5},
     ],
@@ -95,7 +95,7 @@ def test_weights_of_another_run_are_refused(copy):
     with pytest.raises(CheckpointError, match=r"of the run second, bothways\.json of the run first"):
         load(copy)
     write_safetensors(copy / WEIGHTS, tensors, {"format": "pt"})  # without a run, as others write it
-    assert Artifact.read(copy).task.name == "classify"
+    assert ModelDirectory.read(copy).task.name == "classify"
 
 
 def test_a_record_of_another_model_beside_a_graph_alone_is_refused(copy):
@@ -165,8 +165,8 @@ def test_a_base_with_labels_in_another_order_keeps_what_it_learned(copy, tmp_pat
     (copy / "bothways.json").unlink()
     edit(copy / "config.json", id2label=names)
     before = load(copy, precision="fp32").predict([*GOOD, *BAD])
-    recipe = bothways.Recipe(epochs=1, max_pieces=16, overlap=4, precision="fp32", lr=1e-9)
-    bothways.finetune("classify", ROWS, ROWS, base=copy, out=tmp_path / "next", recipe=recipe, export="none")
+    recipe = bothways.Recipe(epochs=1, max_length=16, stride=4, precision="fp32", learning_rate=1e-9)
+    bothways.finetune("classify", ROWS, ROWS, base=copy, out=tmp_path / "next", recipe=recipe, export=False)
     found = load(tmp_path / "next", precision="fp32")
     assert found.labels == tuple(names.values())
     assert found.predict([*GOOD, *BAD]) == before
@@ -184,7 +184,7 @@ def test_robertas_padding_is_a_token_of_no_text(tmp_path, pad):
     (tmp_path / "config.json").write_text(json.dumps(config.to_json()))
     Tokenizer.packaged("roberta-base").save(tmp_path)
     if pad in (1, 3):  # <pad>, and <unk>, which byte-level BPE never makes
-        assert Artifact.read(tmp_path, "embed").config.position_offset == pad + 1
+        assert ModelDirectory.read(tmp_path, "embed").config.position_offset == pad + 1
     else:  # <s>, </s>, "."
         with pytest.raises(CheckpointError, match=f"pad_token_id is {pad}, expected 1 as in the tokenizer"):
-            Artifact.read(tmp_path, "embed")
+            ModelDirectory.read(tmp_path, "embed")

@@ -62,14 +62,14 @@ def predictor(model) -> Predictor:
 
 LONG = " ".join(GOOD * 3)  # of several windows
 NLI = ("entailment", "contradiction")
-SHORT = {"max_pieces": 16, "overlap": 4}
+SHORT = {"max_length": 16, "stride": 4}
 TASK_INPUTS: dict[str, tuple[Any, list[Any]]] = {
     "classify": (Classify(("a", "b", "c"), **SHORT), [*TEXTS, LONG]),
     "pairs": (Pairs(("a", "b"), **SHORT), [(text, LONG) for text in TEXTS]),
     "tag": (Tag(("O", "B-X", "I-X"), **SHORT), [*TEXTS, LONG]),
-    "answer": (Answer(max_pieces=24, overlap=4), [("who acted?", f"{text} {LONG}") for text in TEXTS]),
+    "answer": (Answer(max_length=24, stride=4), [("who acted?", f"{text} {LONG}") for text in TEXTS]),
     "zero_shot": (
-        ZeroShot(("film", "story"), nli=NLI, max_pieces=24, overlap=4),
+        ZeroShot(("film", "story"), nli=NLI, max_length=24, stride=4),
         [*TEXTS, LONG],
     ),
     "fill": (Fill(**SHORT), [f"{text} [MASK] end" for text in [*TEXTS, LONG]]),
@@ -77,7 +77,7 @@ TASK_INPUTS: dict[str, tuple[Any, list[Any]]] = {
         NextSentence(("is_next", "not_next"), **SHORT),
         [(text, LONG) for text in TEXTS],
     ),
-    "embed": (Embed(max_pieces=16), [*TEXTS, LONG]),
+    "embed": (Embed(max_length=16), [*TEXTS, LONG]),
 }
 
 
@@ -111,7 +111,7 @@ def test_a_text_alone_is_answered_as_in_a_batch(name):
     together, alone = one(inputs), [one([each])[0] for each in inputs]
     assert [each.error for each in together] == [None] * len(inputs)
     for first, second in zip(together, alone, strict=True):
-        first, second = first.as_json(every_score=True), second.as_json(every_score=True)
+        first, second = first.as_json(all_scores=True), second.as_json(all_scores=True)
         np.testing.assert_allclose(numbers(first), numbers(second), atol=2e-5)
         assert {key: value for key, value in first.items() if isinstance(value, str)} == {
             key: value for key, value in second.items() if isinstance(value, str)
@@ -128,10 +128,10 @@ def finished(work: Callable[[], Any], seconds: float = 20) -> Any:
     return found.get(timeout=seconds)
 
 
-@pytest.mark.parametrize("streams", [1, 2])
-def test_a_queue_that_waits_for_the_answer_is_answered(model, streams):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_queue_that_waits_for_the_answer_is_answered(model, workers):
     """Each input is there only when the one before it has its answer."""
-    predictor = load(model, plan=Plan("onnxruntime", "fp32", streams, 384))
+    predictor = load(model, plan=Plan("onnxruntime", "fp32", workers, 384))
     texts: queue.Queue[str] = queue.Queue()
 
     def source() -> Iterator[str]:
@@ -283,10 +283,10 @@ print(time.time(), flush=True)
 """
 
 
-@pytest.mark.parametrize("streams", [1, 2])
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("source", ["endless", "list"])
-def test_a_process_ends_at_once_when_a_stream_is_left(model, streams, source):
-    command = [sys.executable, "-c", ABANDONED, str(model), str(streams), source]
+def test_a_process_ends_at_once_when_a_stream_is_left(model, workers, source):
+    command = [sys.executable, "-c", ABANDONED, str(model), str(workers), source]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     label, ended = done.stdout.split()
     assert label in ("good", "bad")
@@ -397,7 +397,7 @@ def test_a_pickle_of_a_model_that_was_replaced_is_refused(model, tmp_path):
     place = shutil.copytree(model, tmp_path / "copy")
     kept = pickle.dumps(load(place, precision="fp32"))
     (place / "onnx" / "model.onnx").write_bytes(b"another model")
-    with pytest.raises(CheckpointError, match="not the graph that was exported here"):
+    with pytest.raises(CheckpointError, match="not the ONNX model that was exported here"):
         pickle.loads(kept)(TEXTS)
 
 
@@ -449,13 +449,13 @@ sys.exit(9)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("again", ["used", "loaded"])
 @pytest.mark.parametrize(
-    ("engine", "streams"),
+    ("engine", "workers"),
     [("onnxruntime", 1), ("onnxruntime", 2), ("torch", 1), ("openvino", 1), ("openvino", 2)],
 )
-def test_a_forked_process_answers_or_says_why_not(model, engine, streams, again):
+def test_a_forked_process_answers_or_says_why_not(model, engine, workers, again):
     if engine == "openvino" and openvino.why_no_openvino() is not None:
         pytest.skip(openvino.why_no_openvino())
-    command = [sys.executable, "-c", FORKED, str(model), engine, str(streams), again]
+    command = [sys.executable, "-c", FORKED, str(model), engine, str(workers), again]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (4 if engine == "openvino" else 0, "")
     if engine == "openvino":

@@ -8,9 +8,9 @@ import pytest
 
 from bothways.data.tables import Columns
 from bothways.errors import DataError, OptionError
-from bothways.inference.model_directory import Artifact
+from bothways.inference.model_directory import ModelDirectory
 from bothways.inference.predictor import Predictor, load
-from bothways.jobs.compare import compare_models
+from bothways.jobs.compare import compare
 from bothways.jobs.evaluate import evaluate
 from bothways.jobs.sources import columns_for, named, seen_in_training
 from bothways.tasks import Answer, Classify, Tag, ZeroShot
@@ -23,7 +23,7 @@ from tests.tiny import GOOD, ROWS, write_csv, write_trained
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return write_trained(tmp_path_factory.mktemp("judged"))
+    return write_trained(tmp_path_factory.mktemp("evaluated"))
 
 
 class Fake:
@@ -36,8 +36,8 @@ class Fake:
 class Told(Predictor):
     """A predictor that answers what it is told."""
 
-    def __init__(self, task, predictions, artifact=None):
-        super().__init__(task, Tokenizer.packaged("bert-base-uncased"), Fake(), artifact)
+    def __init__(self, task, predictions, model_directory=None):
+        super().__init__(task, Tokenizer.packaged("bert-base-uncased"), Fake(), model_directory)
         self.predictions = predictions
 
     def predict_examples(self, examples, _=None):
@@ -56,7 +56,7 @@ def test_an_evaluation_tells_model_engine_file_versions_and_date(model, tmp_path
     assert answer["file"] == "test.csv"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", answer["date"])
     assert {"bothways", "python", "numpy", "onnxruntime", "tokenizers"} <= set(answer["versions"])
-    assert answer["settings"]["max_pieces"] == 16
+    assert answer["settings"]["max_length"] == 16
     assert answer["n"] == 12
     assert "12 example(s) are few" in answer["notes"][0]
 
@@ -69,7 +69,7 @@ def test_words_that_the_vocabulary_lacks_are_told(model, caplog):
 
 
 def test_results_are_shown_in_one_short_line(model):
-    evaluation, comparison = evaluate(model, ROWS), compare_models(ROWS, model, ROWS)
+    evaluation, comparison = evaluate(model, ROWS), compare(ROWS, model, ROWS)
     for result in (evaluation, evaluation.scores, comparison):
         assert len(repr(result)) < 400
         assert "\n" not in repr(result)
@@ -82,24 +82,24 @@ def test_each_example_has_a_row_with_its_gold_its_answer_and_whether_it_is_corre
     rows = [json.loads(json.dumps(row)) for row in evaluation.rows()]
     assert [row["correct"] for row in rows] == [True, True, True, False]
     assert [row["text"] for row in rows] == [*GOOD[:3], "dull film"]
-    assert (rows[3]["gold"], rows[3]["label"]) == ("good", "bad")
+    assert (rows[3]["reference"], rows[3]["label"]) == ("good", "bad")
     assert 0.5 < rows[3]["score"] <= 1
 
 
 def test_rows_of_every_task_are_json(tmp_path):
     tag = Told(Tag(("O", "B-X", "I-X")), [Tagged(tags=("B-X", "O"), scores=(0.9, 0.8))])
     (row,) = evaluate(tag, [{"tokens": ["Ann", "sang"], "tags": ["B-X", "O"]}]).rows()
-    assert (row["gold"], row["tags"], row["correct"]) == (["B-X", "O"], ["B-X", "O"], True)
+    assert (row["reference"], row["tags"], row["correct"]) == (["B-X", "O"], ["B-X", "O"], True)
     answer = Told(Answer(), [Answered(answers=({"answer": "Ann", "score": 0.5, "start": 0, "end": 3},))])
     question = {"question": "Who?", "context": "Ann sang.", "answers": {"text": ["Ann"], "answer_start": [0]}}
     (row,) = evaluate(answer, [question]).rows()
-    assert (row["question"], row["context"], row["gold"], row["correct"]) == ("Who?", "Ann sang.", ["Ann"], True)
+    assert (row["question"], row["context"], row["reference"], row["correct"]) == ("Who?", "Ann sang.", ["Ann"], True)
     number = Told(Classify(("score",), "regression"), [Labelled("score", 2.5, {"score": 2.5})])
     (row,) = evaluate(number, [{"text": "a", "score": 2.0}]).rows()
-    assert (row["gold"], row["score"], row["difference"]) == (2.0, 2.5, 0.5)
+    assert (row["reference"], row["score"], row["difference"]) == (2.0, 2.5, 0.5)
     several = Told(Classify(("a", "b"), "multi"), [Labelled("a", 0.9, {}, ("a",))])
     (row,) = evaluate(several, [{"text": "x", "labels": ["a", "b"]}]).rows()
-    assert (row["gold"], row["labels"], row["correct"]) == (["a", "b"], ["a"], False)
+    assert (row["reference"], row["labels"], row["correct"]) == (["a", "b"], ["a"], False)
     json.dumps(row)
 
 
@@ -136,7 +136,7 @@ def test_all_labels_that_the_model_does_not_know_are_named_at_once(model):
     ):
         evaluate(model, OOS)
     with pytest.raises(DataError, match=r"'oos' \(2\), 'none' \(1\)"):
-        compare_models(OOS, [model], ROWS)
+        compare(OOS, [model], ROWS)
 
 
 def test_or_they_count_as_wrong(model):
@@ -171,10 +171,10 @@ def test_zero_shot_without_labels_or_with_one_twice_is_an_error_of_the_options()
 def test_label_names_of_the_training_file_do_not_hold_for_another_task(tmp_path):
     facts = {"columns": {"label_names": "entailment,neutral,contradiction", "separator": None}}
     nli = ("contradiction", "neutral", "entailment")
-    trained = Artifact(tmp_path, None, Classify(nli), None, facts)
+    trained = ModelDirectory(tmp_path, None, Classify(nli), None, facts)
     assert columns_for(trained, None).label_names == ("entailment", "neutral", "contradiction")
     assert columns_for(trained, Columns(label_names="a,b")).label_names == ("a", "b")
-    other = Artifact(tmp_path, None, ZeroShot(labels=("World", "Sports"), nli=nli), None, facts)
+    other = ModelDirectory(tmp_path, None, ZeroShot(labels=("World", "Sports"), nli=nli), None, facts)
     assert columns_for(other, None).label_names is None
     predictor = Told(other.task, labelled(["World", "World"]), other)
     rows = [{"text": "x", "label": "World"}, {"text": "y", "label": "Sports"}]
@@ -198,8 +198,8 @@ def test_no_name_of_a_file_has_the_folders_of_this_machine(tmp_path):
 def test_many_labels_are_no_large_json():
     labels = [f"label {k}" for k in range(2000)]
     random = np.random.default_rng(0)
-    golds, found = (np.array(labels)[random.integers(2000, size=500)].tolist() for _ in range(2))
-    rows = [{"text": str(number), "label": label} for number, label in enumerate(golds)]
+    references, found = (np.array(labels)[random.integers(2000, size=500)].tolist() for _ in range(2))
+    rows = [{"text": str(number), "label": label} for number, label in enumerate(references)]
     answer = evaluate(Told(Classify(tuple(labels)), labelled(found)), rows).as_json()
     assert "confusion" not in answer
     assert len(answer["confused"]) == 100
@@ -207,7 +207,7 @@ def test_many_labels_are_no_large_json():
 
 
 def test_a_comparison_writes_a_report_without_absolute_paths(model, tmp_path):
-    comparison = compare_models(ROWS, [model, model], against=str(model), report=tmp_path / "report.html")
+    comparison = compare(ROWS, [model, model], against=str(model), report=tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert str(model) not in page
     assert comparison.rows[0].engine in page

@@ -9,8 +9,8 @@ from bothways.training.recipe import Recipe
 
 
 def test_keywords_change_the_fields_of_their_records():
-    recipe, columns = options_from({"epochs": 5, "text_column": "body"}, Recipe(lr=1e-3), Columns())
-    assert (recipe.epochs, recipe.lr, columns.text_column) == (5, 1e-3, "body")
+    recipe, columns = options_from({"epochs": 5, "text_column": "body"}, Recipe(learning_rate=1e-3), Columns())
+    assert (recipe.epochs, recipe.learning_rate, columns.text_column) == (5, 1e-3, "body")
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def theirs(family: str, head: str):
 
 
 def windows(family: str, head: str):
-    """Windows whose head reads some pieces; spans read [CLS] and a part of the rest."""
+    """Windows whose head reads some tokens; spans read [CLS] and a part of the rest."""
     rng = np.random.default_rng(1)
     made = []
     for window in ragged(family):
@@ -50,7 +50,9 @@ def windows(family: str, head: str):
             reads = np.flatnonzero(rng.random(len(window.ids)) < 0.6)
         elif head in ("next", "pooled"):
             reads = reads[:1]
-        made.append(window.__class__(**{name: getattr(window, name) for name in window.__slots__} | {"reads": reads}))
+        made.append(
+            window.__class__(**{name: getattr(window, name) for name in window.__slots__} | {"head_positions": reads})
+        )
     return made
 
 
@@ -67,7 +69,7 @@ def expected_rows(model, head: str, family: str, batch) -> torch.Tensor:
     }[head]()
     starts = np.cumsum(batch.lengths) - batch.lengths
     owner = np.repeat(np.arange(len(starts)), batch.counts)
-    return every[owner, batch.reads - starts[owner]]
+    return every[owner, batch.head_positions - starts[owner]]
 
 
 @pytest.mark.parametrize(("family", "head"), HEADS)

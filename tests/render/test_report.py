@@ -53,9 +53,9 @@ class Page(HTMLParser):
 def scored(K: int, n: int = 600):
     rng = np.random.default_rng(0)
     labels = [f"label_{k}" for k in range(K)]
-    golds = rng.integers(K, size=n)
-    predicted = np.where(rng.random(n) < 0.9, golds, (golds + 1) % K)
-    named = [[labels[k] for k in column] for column in (golds, predicted)]
+    references = rng.integers(K, size=n)
+    predicted = np.where(rng.random(n) < 0.9, references, (references + 1) % K)
+    named = [[labels[k] for k in column] for column in (references, predicted)]
     return single_label(*named, labels, confidences=rng.random(n), rng=rng, resamples=50)
 
 
@@ -148,7 +148,7 @@ def test_many_labels_are_drawn_and_their_worst_pairs_named(tmp_path):
     report = Report("many", scores=Scores({}, support, confusion, labels, confused))
     _, page = written(tmp_path, report)
     assert [of["alt"] for tag, of in page.elements if tag == "img"] == [
-        "Heat map of 77 gold labels by 77 predicted ones; correct answers are on the diagonal."
+        "Heat map of 77 reference labels by 77 predicted ones; correct answers are on the diagonal."
     ]
     pairs = page.text.split("The most confused pairs")[1]
     assert pairs.index("label_30 label_4 15 75.0 %") < pairs.index("label_4 label_30 1 16.7 %")
@@ -157,8 +157,8 @@ def test_many_labels_are_drawn_and_their_worst_pairs_named(tmp_path):
 def test_ten_thousand_labels_have_a_small_report(tmp_path):
     rng = np.random.default_rng(0)
     labels = [f"label_{k}" for k in range(10_000)]
-    golds, predicted = (np.array(labels)[rng.integers(10_000, size=3_000)].tolist() for _ in range(2))
-    scores = single_label(golds, predicted, labels, confidences=None, rng=rng, resamples=10)
+    references, predicted = (np.array(labels)[rng.integers(10_000, size=3_000)].tolist() for _ in range(2))
+    scores = single_label(references, predicted, labels, confidences=None, rng=rng, resamples=10)
     text, page = written(tmp_path, Report("very many", scores=scores))
     assert len(text) < 300_000
     assert "9,800 more labels are left out" in page.text

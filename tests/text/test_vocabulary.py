@@ -15,7 +15,7 @@ from bothways.errors import DataError, OptionError
 from bothways.progress import Reporter
 from bothways.text import vocabulary as learn
 from bothways.text.tokenizer import Tokenizer
-from bothways.text.vocabulary import learn_vocabulary, read_lines
+from bothways.text.vocabulary import read_lines, train_vocabulary
 
 HARD = (
     "",
@@ -55,7 +55,7 @@ def learned(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tupl
     folders = {}
     for kind, cased in CASES:
         folders[kind, cased] = out = tmp_path_factory.mktemp("learned") / "new" / f"{kind}-{cased}"
-        learn_vocabulary([corpus], out, kind=kind, size=SIZES[kind], cased=cased)  # type: ignore[arg-type]
+        train_vocabulary([corpus], out, algorithm=kind, size=SIZES[kind], cased=cased)  # type: ignore[arg-type]
     return folders
 
 
@@ -68,8 +68,8 @@ def write(path: Path, content: str | bytes) -> Path:
     return path
 
 
-def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
-    return tokenizer.pieces(tokenizer.encode(text).ids)[1:-1]
+def tokens(tokenizer: Tokenizer, text: str) -> list[str]:
+    return tokenizer.convert_ids_to_tokens(tokenizer.encode(text).ids)[1:-1]
 
 
 # --- what is learned ---------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ def test_a_learned_vocabulary_gives_transformers_the_same_ids(case: Any, learned
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_returned_is_what_is_written(case: Any, corpus: Path, learned: Any, tmp_path: Path) -> None:
     kind, cased = case
-    returned = learn_vocabulary(str(corpus), tmp_path / "again", kind=kind, size=SIZES[kind], cased=cased)
+    returned = train_vocabulary(str(corpus), tmp_path / "again", algorithm=kind, size=SIZES[kind], cased=cased)
     loaded = Tokenizer.from_directory(learned[case])
     assert loaded.backend.to_str() == returned.backend.to_str()
     assert loaded.specials == returned.specials
@@ -124,18 +124,18 @@ def test_only_the_older_files_of_the_family_stand_beside_it(learned: Any) -> Non
 
 def test_frequent_words_are_whole_and_rare_ones_are_cut(learned: Any) -> None:
     bert = Tokenizer.from_directory(learned["wordpiece", False])
-    assert pieces(bert, "The boat") == ["the", "boat"]
-    assert len(pieces(bert, "thes")) > 1
+    assert tokens(bert, "The boat") == ["the", "boat"]
+    assert len(tokens(bert, "thes")) > 1
     roberta = Tokenizer.from_directory(learned["bpe", True])
-    assert pieces(roberta, "of the boat")[-2:] == ["Ġthe", "Ġboat"]
+    assert tokens(roberta, "of the boat")[-2:] == ["Ġthe", "Ġboat"]
     albert = Tokenizer.from_directory(learned["unigram", False])
-    assert pieces(albert, "of the boat")[-1] == "▁boat"
+    assert tokens(albert, "of the boat")[-1] == "▁boat"
 
 
 def test_case_is_the_kinds_own_where_nothing_is_said(corpus: Path, tmp_path: Path) -> None:
     lower = {
-        kind: pieces(learn_vocabulary([corpus], tmp_path / kind, kind=kind, size=size), "The")  # type: ignore[arg-type]
-        == pieces(Tokenizer.from_directory(tmp_path / kind), "the")
+        kind: tokens(train_vocabulary([corpus], tmp_path / kind, algorithm=kind, size=size), "The")  # type: ignore[arg-type]
+        == tokens(Tokenizer.from_directory(tmp_path / kind), "the")
         for kind, size in SIZES.items()
     }
     assert lower == {"wordpiece": True, "bpe": False, "unigram": True}
@@ -144,15 +144,15 @@ def test_case_is_the_kinds_own_where_nothing_is_said(corpus: Path, tmp_path: Pat
 @pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
 def test_uncased_drops_case_and_accents_and_cased_keeps_both(kind: str, learned: Any) -> None:
     uncased, cased = (Tokenizer.from_directory(learned[kind, case]) for case in (False, True))
-    assert pieces(uncased, "CAFÉ") == pieces(uncased, "cafe")
-    assert pieces(cased, "Café") != pieces(cased, "café") != pieces(cased, "cafe")
-    assert "é" in "".join(pieces(cased, "café"))
+    assert tokens(uncased, "CAFÉ") == tokens(uncased, "cafe")
+    assert tokens(cased, "Café") != tokens(cased, "café") != tokens(cased, "cafe")
+    assert "é" in "".join(tokens(cased, "café"))
 
 
 def test_any_word_of_known_letters_can_be_spelled(learned: Any) -> None:
     for cased in (False, True):
         bert = Tokenizer.from_directory(learned["wordpiece", cased])
-        assert "[UNK]" not in pieces(bert, "wkhtbvo oyvqwk Thfo xywf-01290 中本文")
+        assert "[UNK]" not in tokens(bert, "wkhtbvo oyvqwk Thfo xywf-01290 中本文")
 
 
 def test_bytes_leave_nothing_unknown(learned: Any) -> None:
@@ -164,17 +164,17 @@ def test_what_a_text_says_of_special_pieces_is_not_learned(learned: Any) -> None
     for case, folder in learned.items():
         vocabulary = list(Tokenizer.from_directory(folder).backend.get_vocab())
         named = {"[PAD]", "[UNK]", "<pad>", "<s>", "<mask>", "[CLS]", "[SEP]", "[MASK]"} & set(vocabulary)
-        assert named <= {piece for piece, _ in Tokenizer.from_directory(folder).specials.values()}, case
+        assert named <= {token for token, _ in Tokenizer.from_directory(folder).specials.values()}, case
 
 
 def test_a_unigram_keeps_numbers_from_their_commas_without_spending_pieces_on_both(learned: Any) -> None:
     albert = Tokenizer.from_directory(learned["unigram", False])
-    assert not [piece for piece in albert.backend.get_vocab() if piece[-1] == "," and piece[-2:-1].isdigit()]
+    assert not [token for token in albert.backend.get_vocab() if token[-1] == "," and token[-2:-1].isdigit()]
 
 
 def test_two_quotes_that_become_one_are_known(tmp_path: Path) -> None:
     text = write(tmp_path / "text.txt", "``so'' she said, ``so be it''\n" * 3)
-    albert = learn_vocabulary([text], tmp_path / "out", kind="unigram", size=60)
+    albert = train_vocabulary([text], tmp_path / "out", algorithm="unigram", size=60)
     assert albert.unk_id not in albert.encode("``so''").ids.tolist()
 
 
@@ -184,10 +184,10 @@ def test_rare_characters_are_left_out_of_a_large_alphabet(
 ) -> None:
     monkeypatch.setattr(learn, "ALPHABET", 8)
     text = write(tmp_path / "text.txt", "abcd dcba bcda\n" * 1000 + "abcd xyab ☃☃\n")
-    found = learn_vocabulary([text], tmp_path / "rare", kind=kind, size=40)
+    found = train_vocabulary([text], tmp_path / "rare", algorithm=kind, size=40)
     assert {"x", "y"} <= set("".join(found.backend.get_vocab()))
     monkeypatch.setattr(learn, "ALPHABET", 1)
-    found = learn_vocabulary([text], tmp_path / "most", kind=kind, size=40)
+    found = train_vocabulary([text], tmp_path / "most", algorithm=kind, size=40)
     assert set("".join(found.backend.get_vocab())) & set("bxy☃") == {"b"}
     assert found.unk_id in found.encode("abcd ☃").ids.tolist()
 
@@ -199,7 +199,7 @@ def test_rare_characters_are_left_out_of_a_large_alphabet(
 def test_the_same_text_gives_the_same_bytes(case: Any, corpus: Path, learned: Any, tmp_path: Path) -> None:
     kind, cased = case
     for n in range(4):
-        learn_vocabulary([corpus], tmp_path / str(n), kind=kind, size=SIZES[kind], cased=cased)
+        train_vocabulary([corpus], tmp_path / str(n), algorithm=kind, size=SIZES[kind], cased=cased)
         assert contents(tmp_path / str(n)) == contents(learned[case])
 
 
@@ -212,7 +212,7 @@ def test_packed_text_and_text_in_parts_give_the_same_vocabulary(suffix: str, lea
         write(tmp_path / f"a{suffix}", pack("".join(lines[:middle]).encode())),
         write(tmp_path / "b", "\ufeff" + "".join(lines[middle:])),
     ]
-    learn_vocabulary(parts, tmp_path / "out", kind="bpe", size=SIZES["bpe"])
+    train_vocabulary(parts, tmp_path / "out", algorithm="bpe", size=SIZES["bpe"])
     assert contents(tmp_path / "out") == contents(learned["bpe", True])
 
 
@@ -223,8 +223,8 @@ def test_notes_tell_what_is_read_and_found_and_nothing_else_is_printed(
     corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     told = io.StringIO()
-    learn_vocabulary([corpus], tmp_path / "out", size=420, reporter=Reporter(stream=told))
-    learn_vocabulary([corpus], tmp_path / "quiet", size=420)
+    train_vocabulary([corpus], tmp_path / "out", size=420, reporter=Reporter(stream=told))
+    train_vocabulary([corpus], tmp_path / "quiet", size=420)
     characters = len(TEXT) - TEXT.count("\n")
     first, last = told.getvalue().splitlines()
     assert first == (
@@ -237,18 +237,18 @@ def test_notes_tell_what_is_read_and_found_and_nothing_else_is_printed(
 @pytest.mark.parametrize("kind", SIZES)
 def test_a_text_that_is_too_small_gives_fewer_pieces_and_says_so(kind: Any, tmp_path: Path) -> None:
     told, text = io.StringIO(), write(tmp_path / "text.txt", "the cat saw the cat\n" * 3)
-    found = learn_vocabulary([text], tmp_path / "out", kind=kind, size=5000, reporter=Reporter(stream=told))
+    found = train_vocabulary([text], tmp_path / "out", algorithm=kind, size=5000, reporter=Reporter(stream=told))
     assert found.vocab_size < 5000
-    assert f"found {found.vocab_size} pieces, wanted 5000: the corpus holds no more" in told.getvalue()
+    assert f"found {found.vocab_size} tokens, wanted 5000: the corpus holds no more" in told.getvalue()
 
 
 # --- directories -------------------------------------------------------------------------------------------
 
 
 def test_overwriting_leaves_nothing_of_the_vocabulary_before(corpus: Path, learned: Any, tmp_path: Path) -> None:
-    learn_vocabulary([corpus], tmp_path / "out", kind="bpe", size=SIZES["bpe"])
+    train_vocabulary([corpus], tmp_path / "out", algorithm="bpe", size=SIZES["bpe"])
     write(tmp_path / "out" / "special_tokens_map.json", json.dumps({"cls_token": "<s>"}))
-    learn_vocabulary([corpus], tmp_path / "out", size=SIZES["wordpiece"], overwrite=True)
+    train_vocabulary([corpus], tmp_path / "out", size=SIZES["wordpiece"], overwrite=True)
     assert contents(tmp_path / "out") == contents(learned["wordpiece", False])
 
 
@@ -267,13 +267,13 @@ def test_a_directory_in_use_stays_as_it_is(
     out.mkdir()
     write(out / name, "mine")
     with pytest.raises(OptionError, match=message):
-        learn_vocabulary([corpus], out, size=SIZES["wordpiece"], overwrite=overwrite)
+        train_vocabulary([corpus], out, size=SIZES["wordpiece"], overwrite=overwrite)
     assert contents(out) == {name: b"mine"}
 
 
 def test_a_file_is_no_directory(corpus: Path) -> None:
     with pytest.raises(OptionError, match=r"text.txt is a file, expected a directory to write the vocabulary to"):
-        learn_vocabulary([corpus], corpus)
+        train_vocabulary([corpus], corpus)
 
 
 # --- errors ------------------------------------------------------------------------------------------------
@@ -282,38 +282,38 @@ def test_a_file_is_no_directory(corpus: Path) -> None:
 @pytest.mark.parametrize("kind", SIZES)
 def test_the_least_size_is_named_and_is_enough(kind: Any, corpus: Path, tmp_path: Path) -> None:
     told = (
-        r"size=9 is too small: the special pieces and the alphabet of this text alone take (\d+); choose at least that"
+        r"size=9 is too small: the special tokens and the alphabet of this text alone take (\d+); choose at least that"
     )
     with pytest.raises(OptionError, match=told) as error:
-        learn_vocabulary([corpus], tmp_path / "out", kind=kind, size=9)
+        train_vocabulary([corpus], tmp_path / "out", algorithm=kind, size=9)
     least = int(re.findall(r"\d+", str(error.value))[-1])
-    assert learn_vocabulary([corpus], tmp_path / "out", kind=kind, size=least).vocab_size == least
+    assert train_vocabulary([corpus], tmp_path / "out", algorithm=kind, size=least).vocab_size == least
     with pytest.raises(OptionError, match=f"size={least - 1} is too small"):
-        learn_vocabulary([corpus], tmp_path / "other", kind=kind, size=least - 1)
+        train_vocabulary([corpus], tmp_path / "other", algorithm=kind, size=least - 1)
 
 
 def test_bytes_are_always_cased(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"--uncased \(cased=False\) is not for bpe, which keeps text as it is"):
-        learn_vocabulary([corpus], tmp_path, kind="bpe", cased=False)
+        train_vocabulary([corpus], tmp_path, algorithm="bpe", cased=False)
 
 
 def test_an_unknown_kind_lists_the_known_ones(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="kind 'word' is not one of wordpiece, bpe, unigram"):
-        learn_vocabulary([corpus], tmp_path, kind="word")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="algorithm 'word' is not one of wordpiece, bpe, unigram"):
+        train_vocabulary([corpus], tmp_path, algorithm="word")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("text", ["", "\n \n\t\n", "\u200b\x01\n"])
 def test_there_must_be_text(text: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"text.txt: no text to learn from; expected lines of words"):
-        learn_vocabulary([write(tmp_path / "text.txt", text)], tmp_path / "out")
+        train_vocabulary([write(tmp_path / "text.txt", text)], tmp_path / "out")
     with pytest.raises(DataError, match=r"no file: no text to learn from"):
-        learn_vocabulary([], tmp_path / "out")
+        train_vocabulary([], tmp_path / "out")
 
 
 def test_a_pipe_cannot_be_read_twice(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DataError, match=r"pipe: found a pipe or device, expected a file, as it is read twice"):
-        learn_vocabulary([tmp_path / "pipe"], tmp_path / "out")
+        train_vocabulary([tmp_path / "pipe"], tmp_path / "out")
 
 
 # --- reading -----------------------------------------------------------------------------------------------
@@ -351,7 +351,7 @@ def test_what_is_no_text_is_named(name: str, content: bytes, message: str, tmp_p
     with pytest.raises(DataError, match=message):
         list(read_lines(write(tmp_path / name, content)))
     with pytest.raises(DataError, match=message):
-        learn_vocabulary([tmp_path / name], tmp_path / "out")
+        train_vocabulary([tmp_path / name], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

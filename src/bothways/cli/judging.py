@@ -46,7 +46,7 @@ def evaluate_command(
     predictions: Annotated[
         str | None,
         typer.Option(
-            help="Write each prediction with its gold label to this file (.jsonl, .csv, .tsv, .parquet).",
+            help="Write each prediction with its reference labels to this file (.jsonl, .csv, .tsv, .parquet).",
             metavar="FILE",
         ),
     ] = None,
@@ -57,7 +57,7 @@ def evaluate_command(
     ] = "error",
     task: Task = None,
     labels: Labels = None,
-    template: Template = None,
+    hypothesis_template: Template = None,
     engine: Engine = None,
     precision: Precision = None,
     threads: Threads = None,
@@ -75,7 +75,9 @@ def evaluate_command(
     from bothways.jobs.evaluate import evaluate
     from bothways.tasks import task_name
 
-    settings = given(labels=labels_given(labels), template=template, engine=engine, precision=precision)
+    settings = given(
+        labels=labels_given(labels), hypothesis_template=hypothesis_template, engine=engine, precision=precision
+    )
     settings |= given(threads=threads, device=device, offline=offline)
     reporter = Reporter()
     settings |= {"unknown_labels": unknown_labels, "seed": seed, "reporter": reporter}
@@ -87,7 +89,7 @@ def evaluate_command(
             for example, prediction in zip(evaluation.examples, evaluation.predictions, strict=True)
         )
         more: dict[str, Callable[[Answer], Any]] = {
-            "gold": lambda answer: made.written(answer.example),
+            "reference": lambda answer: made.reference_summary(answer.example),
             "correct": lambda answer: _correct(made, answer),
         }
         layout = Layout(made, str(file), number=number_of([str(file)], columns), more=more)
@@ -101,8 +103,8 @@ def evaluate_command(
 
 
 def _correct(task: Trainable, answer: Answer) -> bool:
-    gold = answer.example.gold
-    return answer.prediction.error is None and gold is not None and task.right(answer.prediction, gold)
+    reference = answer.example.reference
+    return answer.prediction.error is None and reference is not None and task.is_correct(answer.prediction, reference)
 
 
 @with_options(annotate, Columns)
@@ -121,9 +123,9 @@ def compare_command(
     as_json: Json = False,
 ) -> None:
     """Compare models on the same test file; classifiers also with a TF-IDF baseline."""
-    from bothways.jobs.compare import compare_models
+    from bothways.jobs.compare import compare
 
-    comparison = compare_models(
+    comparison = compare(
         test,
         models,
         train,

@@ -17,10 +17,10 @@ import typer
 from bothways.cli.parts import (
     Device,
     Engine,
-    Form,
     Labels,
     Model,
     Offline,
+    OutputFormat,
     Precision,
     Task,
     Template,
@@ -73,8 +73,8 @@ def predict_command(
             rich_help_panel="Data",
         ),
     ] = None,
-    form: Annotated[
-        Form | None,
+    format: Annotated[
+        OutputFormat | None,
         typer.Option(
             "--format",
             help="Output format; squad writes {id: answer}. Default: by the suffix of --output, else jsonl.",
@@ -100,10 +100,12 @@ def predict_command(
             rich_help_panel="Data",
         ),
     ] = False,
-    every_score: Annotated[bool, typer.Option("--all", help="Include all scores, tags and n-best answers.")] = False,
+    all_scores: Annotated[
+        bool, typer.Option("--all-scores", help="Include all scores, tags and n-best answers.")
+    ] = False,
     task: Task = None,
     labels: Labels = None,
-    template: Template = None,
+    hypothesis_template: Template = None,
     top_k: Annotated[int | None, typer.Option(help="Number of labels or answers to give.", min=1)] = None,
     threshold: Annotated[
         float | None,
@@ -125,8 +127,11 @@ def predict_command(
         int | None, typer.Option(help="Window length in tokens. Default: that of the model.", min=4)
     ] = None,
     stride: Annotated[int | None, typer.Option(help="Overlap of neighbouring windows in tokens.", min=0)] = None,
-    truncate: Annotated[
-        bool, typer.Option("--truncate", help="Read only the first window of a long text, and report what is cut.")
+    truncation: Annotated[
+        bool,
+        typer.Option(
+            "--truncation", help="Read only the first window of a long text, and report how many tokens were truncated."
+        ),
     ] = False,
     engine: Engine = None,
     precision: Precision = None,
@@ -142,29 +147,31 @@ def predict_command(
         raise OptionError("--pair goes with a text on the command line; a file has a column for it (--pair-column)")
     if keep and not names:
         raise OptionError("--keep is for columns of files; texts of the command line have none")
-    destination = Destination.of(output, form, names, overwrite=overwrite)
+    destination = Destination.of(output, format, names, overwrite=overwrite)
 
     from bothways.inference.predictor import load
     from bothways.tasks import task_name
 
-    settings = given(labels=labels_given(labels), template=template, threshold=threshold, pooling=pooling)
-    settings |= given(strategy=aggregation_strategy, max_pieces=max_length, overlap=stride)
+    settings = given(
+        labels=labels_given(labels), hypothesis_template=hypothesis_template, threshold=threshold, pooling=pooling
+    )
+    settings |= given(aggregation_strategy=aggregation_strategy, max_length=max_length, stride=stride)
     settings |= given(engine=engine, precision=precision, threads=threads, device=device, offline=offline)
     settings |= {"normalize": normalize} if normalize is not None else {}
-    settings |= {"long": "cut"} if truncate else {}
+    settings |= given(truncation=truncation)
     if max_length is not None and stride is None:
-        settings["overlap"] = max_length // 4
+        settings["stride"] = max_length // 4
     predictor = load(model, task=task and task_name(task), reporter=Reporter(), **settings)
     made = predictor.task
     if made.name == "zero_shot" and not getattr(made, "labels", ()):
-        raise OptionError("zero_shot needs candidate labels: give --labels 'sport,politics'")
+        raise OptionError("zero_shot needs candidate labels: give --candidate-labels 'sport,politics'")
     if threshold is not None and not getattr(made, "tunes", False):
         raise OptionError("--threshold is for multi-label models and for answer with questions without an answer")
     if top_k is not None and any(item.name == "top_k" for item in fields(made)):  # type: ignore[arg-type]
         predictor.task = made = made.changed(top_k=top_k)
-    if form is None and destination.form == "json" and made.name == "answer":
-        destination = replace(destination, form="squad")
-    if destination.form == "squad" and made.name != "answer":
+    if format is None and destination.format == "json" and made.name == "answer":
+        destination = replace(destination, format="squad")
+    if destination.format == "squad" and made.name != "answer":
         raise OptionError(f"the squad format is for the task answer, found {made.name}; write json or jsonl")
     layout = Layout(
         made,
@@ -173,7 +180,7 @@ def predict_command(
         texts=_text_columns(made, columns),
         number=number_of(names, columns),
         files=len(names) > 1,
-        every_score=every_score,
+        all_scores=all_scores,
         top_k=top_k,
         escape_formulas=escape_formulas,
     )

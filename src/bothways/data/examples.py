@@ -10,12 +10,12 @@ from decimal import Decimal
 from numbers import Number
 from typing import Any
 
-from bothways.data.labels import NUMBER_COLUMNS, Cell, golds_of
+from bothways.data.labels import NUMBER_COLUMNS, Cell, labels_of_cells
 from bothways.data.memory import is_missing, plain
 from bothways.data.tables import Columns, Row, Source, find_column, rows_of
 from bothways.errors import DataError, OptionError
 
-Gold = str | tuple[Any, ...] | float
+Reference = str | tuple[Any, ...] | float
 """What a human answered: a label, a set of labels, a number, a tag a word, the answers to a question."""
 
 
@@ -32,7 +32,7 @@ class Example:
     """
 
     texts: tuple[str, ...]
-    gold: Gold | None = None
+    reference: Reference | None = None
     where: str = "input"
     given: Any = None
     row: Mapping[str, Any] | None = field(default=None, compare=False)
@@ -40,11 +40,11 @@ class Example:
     error: str | None = None
 
 
-def labels_of(gold: Gold | None) -> tuple[str, ...]:
-    """All labels of a gold, none for a number or for answers."""
-    if isinstance(gold, tuple):
-        return tuple(label for label in gold if isinstance(label, str))
-    return (gold,) if isinstance(gold, str) else ()
+def labels_of(reference: Reference | None) -> tuple[str, ...]:
+    """All labels of a reference, none for a number or for answers."""
+    if isinstance(reference, tuple):
+        return tuple(label for label in reference if isinstance(label, str))
+    return (reference,) if isinstance(reference, str) else ()
 
 
 def read_examples(source: Source, texts: Sequence[Sequence[str]], columns: Columns) -> list[Example]:
@@ -73,8 +73,12 @@ def read_examples(source: Source, texts: Sequence[Sequence[str]], columns: Colum
             raise DataError(f"{row.where}: {error}")
         examples.append(Example(words, None, row.where, None, row.values, row.number))
         cells.append(Cell(row.values.get(label), row.where))
-    golds = golds_of(cells, label, columns)
-    return [replace(one, gold=gold) for one, gold in zip(examples, golds, strict=True) if gold is not None]
+    references = labels_of_cells(cells, label, columns)
+    return [
+        replace(one, reference=reference)
+        for one, reference in zip(examples, references, strict=True)
+        if reference is not None
+    ]
 
 
 def input_examples(source: Source, texts: Sequence[Sequence[str]], columns: Columns) -> Iterator[Example]:

@@ -21,7 +21,7 @@ from bothways.errors import DataError
 NUMBER_COLUMNS = ("score", "similarity")
 MANY = 10  # labels that occur once, or half as many different whole numbers, before anything is said of them
 LISTED = 3  # labels in a message
-NO_GOLD = "-"  # in a column "gold_label": the annotators of SNLI and MNLI did not agree
+NO_LABEL = "-"  # in a column "gold_label": the annotators of SNLI and MNLI did not agree
 _LOG = logging.getLogger("bothways")
 _WHOLE = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.0*)?")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -39,7 +39,7 @@ class Cell(NamedTuple):
     where: str
 
 
-def golds_of(cells: Sequence[Cell], column: str, columns: Columns) -> list[Any]:
+def labels_of_cells(cells: Sequence[Cell], column: str, columns: Columns) -> list[Any]:
     """The golds of a column: a str (one class), a tuple of str (several), a float (regression); None leaves a row out.
 
     Without `columns.kind`, lists and a separator mean several labels, and a column of numbers that are not all whole
@@ -49,7 +49,7 @@ def golds_of(cells: Sequence[Cell], column: str, columns: Columns) -> list[Any]:
     if kind is None and plain_name(column) in NUMBER_COLUMNS:
         kind = "regression"
     cells = [Cell(plain(cell.value), cell.where) for cell in cells]
-    left_out = _without_gold(cells, column)
+    left_out = _without_label(cells, column)
     parts = [[] if out else _parts(cell, column, kind, columns) for cell, out in zip(cells, left_out, strict=True)]
     every = [Cell(part, cell.where) for cell, some in zip(cells, parts, strict=True) for part in some or ()]
     lists = any(isinstance(cell.value, list | tuple) for cell in cells)
@@ -62,13 +62,20 @@ def golds_of(cells: Sequence[Cell], column: str, columns: Columns) -> list[Any]:
     if lists and columns.kind != "single":
         parts = _without_vectors(cells, parts, columns)
     spell = speller([part for some in parts for part in some], columns.names())
-    golds: list[Any] = []
+    references: list[Any] = []
     for cell, some, out in zip(cells, parts, left_out, strict=True):
         names = tuple(dict.fromkeys(_name(cell.where, spell(part), columns) for part in some))
         several = isinstance(cell.value, list | tuple) or columns.separator is not None or kind == "multi"
-        golds.append(None if out else names if several else names[0])
-    _note_unused([name for gold in golds for name in ((gold,) if isinstance(gold, str) else gold or ())], columns)
-    return golds
+        references.append(None if out else names if several else names[0])
+    _note_unused(
+        [
+            name
+            for reference in references
+            for name in ((reference,) if isinstance(reference, str) else reference or ())
+        ],
+        columns,
+    )
+    return references
 
 
 def label_name(where: str, value: Any, columns: Columns) -> str:
@@ -98,14 +105,16 @@ def speller(values: Iterable[Any], names: Sequence[str] = ()) -> Callable[[Any],
     return lambda value: _text(value)
 
 
-def label_notes(golds: Sequence[Any]) -> list[str]:
+def label_notes(references: Sequence[Any]) -> list[str]:
     """What a user should know of the labels of training rows, a line each."""
-    if all(isinstance(gold, float) for gold in golds):
+    if all(isinstance(reference, float) for reference in references):
         return [
-            f"the labels are numbers from {min(golds):g} to {max(golds):g}, learned by regression; --kind single "
-            "takes them as names of classes"
+            f"the labels are numbers from {min(references):g} to {max(references):g}, learned by regression; "
+            "--kind single takes them as names of classes"
         ]
-    counts = Counter(label for gold in golds for label in ((gold,) if isinstance(gold, str) else gold))
+    counts = Counter(
+        label for reference in references for label in ((reference,) if isinstance(reference, str) else reference)
+    )
     notes = []
     alike: dict[str, list[str]] = {}
     for label in counts:
@@ -214,15 +223,15 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _without_gold(cells: Sequence[Cell], column: str) -> list[bool]:
+def _without_label(cells: Sequence[Cell], column: str) -> list[bool]:
     """Which rows have the sign that annotators did not agree; says how many."""
-    found = [isinstance(cell.value, str) and cell.value.strip() == NO_GOLD for cell in cells]
+    found = [isinstance(cell.value, str) and cell.value.strip() == NO_LABEL for cell in cells]
     positive = any(isinstance(cell.value, str) and cell.value.strip() == "+" for cell in cells)
     if plain_name(column) != "gold_label" or positive or not any(found):
         return [False] * len(cells)
     if all(found):
         raise DataError(f"{cells[0].where} and below: every {column} is '-'; expected rows with a label")
-    _LOG.warning("%s and others: %d rows have no gold label ('-') and are left out", _first(cells, found), sum(found))
+    _LOG.warning("%s and others: %d rows have no label ('-') and are left out", _first(cells, found), sum(found))
     return found
 
 

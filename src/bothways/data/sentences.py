@@ -43,7 +43,7 @@ _ONE_WORD = "write a column 'sentence_id', a file of words and tags (.conll), or
 class Words:
     """Where the words of an example are, and how its tags were written.
 
-    `cut`: the words are those of `split_words`, cut where gold entities begin and end inside them, to score spans.
+    `cut`: the words are those of `split_words`, cut where reference entities begin and end inside them, to score spans.
     Predictions are never made of such words.
     """
 
@@ -55,7 +55,7 @@ class Words:
 
 def read_tagged(source: Source, columns: Columns) -> list[Example]:
     """Sentences of a column file (word first, tag last), or rows with words and tags, or with a text and spans."""
-    if _in_columns(source, columns, gold=True):
+    if _in_columns(source, columns, labeled=True):
         found = [(of_words(one), one) for one in read_sentences(str(source), **_numbers(columns))]
     else:
         found = [_sentence(*one, columns) for one in _sentence_rows(rows_of(source, columns, strict=True))]
@@ -67,7 +67,7 @@ def read_tagged(source: Source, columns: Columns) -> list[Example]:
     for (example, _), sentence in zip(found, sentences, strict=True):
         notes = tuple(filter(None, (sentence.note, renamed)))
         given = replace(example.given, scheme=scheme, notes=notes)
-        examples.append(replace(example, gold=to_bio(sentence.tags), given=given))
+        examples.append(replace(example, reference=to_bio(sentence.tags), given=given))
     return examples
 
 
@@ -76,7 +76,7 @@ def read_untagged(source: Source, columns: Columns) -> Iterator[Example]:
 
     One that cannot be read has an `error`.
     """
-    if _in_columns(source, columns, gold=False):
+    if _in_columns(source, columns, labeled=False):
         for one in read_sentences(str(source), **_numbers(columns), strict=False):
             yield of_words(one)
         return
@@ -105,16 +105,16 @@ def _not_columns(rows: Iterator[Row]) -> Iterator[Row]:
 
 
 def words_of(example: Example) -> Places:
-    """Where the words of an example are, of which its gold has a tag each: as its file gave them, else all."""
+    """Where the words of an example are, of which its reference has a tag each: as its file gave them, else all."""
     return example.given.places if isinstance(example.given, Words) else split_words(example.texts[0])
 
 
-def gold_spans(example: Example) -> list[Span]:
-    """The gold entities as spans of characters."""
-    if not isinstance(example.gold, tuple):
+def reference_spans(example: Example) -> list[Span]:
+    """The reference entities as spans of characters."""
+    if not isinstance(example.reference, tuple):
         return []
     places = words_of(example)
-    return [(places[first][0], places[last - 1][1], kind) for kind, first, last in entity_spans(example.gold)]
+    return [(places[first][0], places[last - 1][1], kind) for kind, first, last in entity_spans(example.reference)]
 
 
 def of_words(sentence: Sentence) -> Example:
@@ -127,7 +127,7 @@ def of_words(sentence: Sentence) -> Example:
     return Example((text,), None, where, Words(places), row, sentence.number, sentence.error)
 
 
-def _in_columns(source: Source, columns: Columns, *, gold: bool) -> bool:
+def _in_columns(source: Source, columns: Columns, *, labeled: bool) -> bool:
     """Whether a source is a file of words in columns: by its suffix, and where that is one of tables, its content."""
     if not isinstance(source, str | Path):
         return False
@@ -136,7 +136,7 @@ def _in_columns(source: Source, columns: Columns, *, gold: bool) -> bool:
     kind = suffix_of(str(source))
     if kind in (".txt", ".tsv", ".tab") and columns.header:
         numbered = (columns.text_column or "").isdecimal() or (columns.label_column or "").isdecimal()
-        return numbered or is_columns(str(source)) or (gold and kind == ".txt")
+        return numbered or is_columns(str(source)) or (labeled and kind == ".txt")
     return kind not in {*RECORDS, *TABLES}
 
 

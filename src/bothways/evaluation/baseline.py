@@ -21,17 +21,17 @@ INVERSE_PENALTY = {1: 30.0, 2: 0.3}  # texts an example -> scikit-learn's C
 RIDGE_PENALTY = 3.0
 MANY_EXAMPLES = 20_000
 THRESHOLD = 0.5
-MOST_WEIGHTS = 50_000_000  # 200 MB
-MOST_FEATURES, FEWEST_FEATURES = 1_000_000, 20_000
-MOST_WORK = 200_000_000  # labels times words in the texts; of more, labels are means: minutes of logistic regression
+MAX_WEIGHTS = 50_000_000  # 200 MB
+MAX_FEATURES, FEWEST_FEATURES = 1_000_000, 20_000
+MAX_WORK = 200_000_000  # labels times words in the texts; of more, labels are means: minutes of logistic regression
 SHARPNESS = 20.0  # by which the cosine to a label's mean is multiplied
-MOST_SCORES = 1000  # labels; of more, a prediction holds the scores of the best ones
+MAX_SCORES = 1000  # labels; of more, a prediction holds the scores of the best ones
 BEST_SCORES = 20
 CELLS_AT_ONCE = 5_000_000
 # Thai, Lao, Burmese, Khmer, Chinese, Japanese: written without spaces, so characters take the place of words.
 WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 CHARACTERS = {"analyzer": "char", "ngram_range": (1, 3), "lowercase": True}
-MOST_WITHOUT_WORDS = 0.2  # of the texts (only emoji, only punctuation); of more, characters are read
+MAX_WITHOUT_WORDS = 0.2  # of the texts (only emoji, only punctuation); of more, characters are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Baseline:
     def _prediction(self, values: NDArray[np.float64]) -> Labelled:
         best = int(values.argmax())
         places = range(len(values))
-        if len(values) > MOST_SCORES:
+        if len(values) > MAX_SCORES:
             places = np.argsort(-values, kind="stable")[:BEST_SCORES].tolist()
         scores = {self.labels[place]: float(values[place]) for place in places}
         chosen = tuple(self.labels[place] for place in np.flatnonzero(values >= THRESHOLD))
@@ -110,7 +110,7 @@ def fit_baseline(
     label that no example has, or every example, gets its smoothed frequency and no weights. With thousands of labels,
     each is the mean of its texts instead (Rocchio), compared by the cosine: time and memory are those of the texts.
     `balanced` gives rare labels more weight, as scikit-learn's "balanced" does. `labels` is as in `Classify`. Raises
-    DataError for golds that are missing or not in `labels` and without examples, MissingDependencyError without
+    DataError for references that are missing or not in `labels` and without examples, MissingDependencyError without
     scikit-learn.
     """
     try:
@@ -127,11 +127,11 @@ def fit_baseline(
     vectoriser, features = _vectors(examples, texts_each, decisions)
     made = (kind, tuple(labels), texts_each, vectoriser)
     if kind == "regression":
-        numbers = np.array([example.gold for example in examples], dtype=np.float64)
+        numbers = np.array([example.reference for example in examples], dtype=np.float64)
         ridge = Ridge(alpha=RIDGE_PENALTY, random_state=seed).fit(features, numbers)
         return Baseline(*made, np.array([ridge.coef_], np.float32), np.array([ridge.intercept_], np.float32))
     members = _members(examples, labels)
-    if decisions * features.nnz > MOST_WORK or MOST_WEIGHTS // decisions < FEWEST_FEATURES:
+    if decisions * features.nnz > MAX_WORK or MAX_WEIGHTS // decisions < FEWEST_FEATURES:
         return Baseline(*made, _means(features, members), np.zeros(len(labels), np.float32), means=True)
     weights, bias = np.zeros((decisions, features.shape[1]), np.float32), np.zeros(decisions, np.float32)
     for row, own in enumerate(members[-decisions:]):
@@ -159,13 +159,13 @@ def _vectors(examples: Sequence[Example], texts_each: int, decisions: int) -> tu
     texts = _texts(examples, texts_each)
     # In many examples a phrase seen once costs memory and, measured on IMDB, helps nothing.
     rare = 2 if len(examples) >= MANY_EXAMPLES else 1
-    most = MOST_FEATURES
-    if MOST_WEIGHTS // decisions >= FEWEST_FEATURES:  # of more labels there is no matrix, as they are means
-        most = min(most, MOST_WEIGHTS // decisions // (1 if texts_each == 1 else 4))
+    most = MAX_FEATURES
+    if MAX_WEIGHTS // decisions >= FEWEST_FEATURES:  # of more labels there is no matrix, as they are means
+        most = min(most, MAX_WEIGHTS // decisions // (1 if texts_each == 1 else 4))
     reading: dict[str, Any] = {"ngram_range": NGRAM_RANGE[texts_each], "token_pattern": r"\w+"}
     letters, unspaced = sum(map(len, texts)), sum(len(WITHOUT_SPACES.findall(text)) for text in texts)
     wordless = sum(re.search(r"\w", text) is None for text in texts)
-    if unspaced > 0.3 * letters or wordless > MOST_WITHOUT_WORDS * len(texts):
+    if unspaced > 0.3 * letters or wordless > MAX_WITHOUT_WORDS * len(texts):
         reading = CHARACTERS
     for least in sorted({rare, 1}, reverse=True):
         vectoriser = TfidfVectorizer(sublinear_tf=True, min_df=least, max_features=most, **reading)
@@ -181,7 +181,7 @@ def _members(examples: Sequence[Example], labels: Sequence[str]) -> list[list[in
     """The examples of each label."""
     members: dict[str, list[int]] = {label: [] for label in labels}
     for number, example in enumerate(examples):
-        for label in labels_of(example.gold):
+        for label in labels_of(example.reference):
             members[label].append(number)
     return [members[label] for label in labels]
 

@@ -16,11 +16,11 @@ from bothways.data.examples import Example
 from bothways.errors import OptionError
 from bothways.evaluation.measure import in_process
 from bothways.evaluation.verdicts import Contender, cautions, caveat, collapsed, verdict
-from bothways.inference.model_directory import Artifact
+from bothways.inference.model_directory import ModelDirectory
 from bothways.inference.onnx.record import EXPORT, FOLDER
 from bothways.metrics import mcnemar
 from bothways.progress import Reporter
-from bothways.tasks import Trainable, scored
+from bothways.tasks import Trainable, as_trainable
 
 BASELINE = "TF-IDF + linear model"
 
@@ -34,7 +34,7 @@ class Comparison:
     task: Trainable
     rows: tuple[Contender, ...]
     verdicts: tuple[str, ...]
-    reference: int = 0
+    against_row: int = 0
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -44,7 +44,7 @@ class Comparison:
     @property
     def against(self) -> Contender:
         """The row that p and the verdicts are about besides their own."""
-        return self.rows[self.reference]
+        return self.rows[self.against_row]
 
     @property
     def tested(self) -> str | None:
@@ -65,7 +65,7 @@ class Comparison:
         }
 
 
-def compare(
+def compare_on(
     test: Sequence[Example],
     directories: Sequence[Path],
     train: Sequence[Example] = (),
@@ -86,58 +86,68 @@ def compare(
     reporter = reporter or Reporter(quiet=True)
     if not directories:
         raise OptionError("no model to compare; expected at least one directory")
-    artifacts = [Artifact.read(directory) for directory in directories]
-    task = scored(artifacts[0].task)
-    for artifact in artifacts[1:]:
-        if _question(scored(artifact.task)) != _question(task):
+    model_directories = [ModelDirectory.read(directory) for directory in directories]
+    task = as_trainable(model_directories[0].task)
+    for model_directory in model_directories[1:]:
+        if _question(as_trainable(model_directory.task)) != _question(task):
             raise OptionError(
-                f"{artifact.directory} and {artifacts[0].directory} answer different questions "
+                f"{model_directory.path} and {model_directories[0].path} answer different questions "
                 "(task, kind or labels differ), so they cannot be compared"
             )
     fits = task.loss in ("single", "multi", "regression")
     if fits and not train and len(directories) == 1:
         raise OptionError("one model needs a baseline, fitted on the texts that it was trained on: give --train FILE")
     task.check(test)
-    golds = [example.gold for example in test if example.gold is not None]
+    references = [example.reference for example in test if example.reference is not None]
     names = [*([BASELINE] if fits and train else []), *map(str, directories)]
     titles = [*([BASELINE] if fits and train else []), *short_names(directories)]
-    reference = _reference(against, names, titles)
+    against_row = _row_of(against, names, titles)
     requests: list[dict[str, Any]] = [{"model": name} for name in names]
     if fits and train:
         task.check(train)
-        weights = artifacts[0].facts.get("recipe", {}).get("class_weights", "none")
+        weights = model_directories[0].facts.get("recipe", {}).get("class_weights", "none")
         settings = {"train": train, "kind": task.loss, "labels": task.labels, "seed": seed}
         requests[0] = {"baseline": settings | {"balanced": weights == "balanced"}}
     measured = []
     for title, request in zip(titles, requests, strict=True):
         reporter.say(f"measuring {title}")
         measured.append(in_process(request, test))
-    right = [[task.right(one, gold) for one, gold in zip(each["predictions"], golds, strict=True)] for each in measured]
-    facts = [*([{}] if len(names) > len(artifacts) else []), *(artifact.facts for artifact in artifacts)]
+    right = [
+        [task.is_correct(one, reference) for one, reference in zip(each["predictions"], references, strict=True)]
+        for each in measured
+    ]
+    facts = [
+        *([{}] if len(names) > len(model_directories) else []),
+        *(model_directory.facts for model_directory in model_directories),
+    ]
     rows = []
     for place, (name, title, found) in enumerate(zip(names, titles, measured, strict=True)):
         predictions = tuple(found.pop("predictions"))
-        scores = task.score(predictions, golds, rng=np.random.default_rng(seed))
-        p = mcnemar(right[place], right[reference]) if task.loss in ("single", "spans") and place != reference else None
+        scores = task.score(predictions, references, rng=np.random.default_rng(seed))
+        p = (
+            mcnemar(right[place], right[against_row])
+            if task.loss in ("single", "spans") and place != against_row
+            else None
+        )
         rows.append(Contender(name, title, scores, predictions, p, **found, facts=facts[place]))
-    pairs = [(reference, place) for place in range(len(rows)) if place != reference]
+    pairs = [(against_row, place) for place in range(len(rows)) if place != against_row]
     first_model = len(names) - len(directories)
     if against is None and first_model:
         pairs += [(first_model, place) for place in range(first_model + 1, len(rows))]
     verdicts = []
     for first, second in pairs:
         row = rows[second]
-        if first != reference and row.p is not None:
+        if first != against_row and row.p is not None:
             row = replace(row, p=mcnemar(right[second], right[first]))
-        verdicts.append(verdict(task, rows[first], row, golds, seed, dev=dev))
-    notes = cautions(task, rows[-1].predictions, golds)
-    nothing = collapsed(task, rows[reference].predictions, golds)
-    notes += [f"{rows[reference].title} {nothing}."] if nothing else []
+        verdicts.append(verdict(task, rows[first], row, references, seed, dev=dev))
+    notes = cautions(task, rows[-1].predictions, references)
+    nothing = collapsed(task, rows[against_row].predictions, references)
+    notes += [f"{rows[against_row].title} {nothing}."] if nothing else []
     if dev:
         notes.insert(0, caveat(task, rows, exported=(directories[-1] / FOLDER / EXPORT).is_file()))
     for note in notes:
         reporter.note(note)
-    return Comparison(task, tuple(rows), tuple(verdicts), reference, tuple(notes))
+    return Comparison(task, tuple(rows), tuple(verdicts), against_row, tuple(notes))
 
 
 def short_names(directories: Sequence[Path]) -> list[str]:
@@ -154,7 +164,7 @@ def short_names(directories: Sequence[Path]) -> list[str]:
     return tails
 
 
-def _reference(against: str | None, names: Sequence[str], titles: Sequence[str]) -> int:
+def _row_of(against: str | None, names: Sequence[str], titles: Sequence[str]) -> int:
     if against is None:
         return 0
     if against == "baseline" and names[0] == BASELINE:

@@ -55,9 +55,9 @@ def measure(what: dict[str, Any]) -> dict[str, Any]:
         from bothways.inference.predictor import load
 
         predictor = load(what["model"], task=what.get("task"), plan=what.get("plan"))
-        artifact, weights = predictor.artifact, predictor.engine.weights
-        assert artifact is not None
-        files = [*artifact.files(), *([] if weights is None else [weights])]
+        model_directory, weights = predictor.model_directory, predictor.engine.weights
+        assert model_directory is not None
+        files = [*model_directory.files(), *([] if weights is None else [weights])]
         parameters, disk = predictor.engine.parameters, sum(path.stat().st_size for path in files)
         predict, engine = predictor.predict_examples, predictor.engine.describe()
     predict(test[:WARM_TEXTS])

@@ -16,7 +16,7 @@ from bothways.model.catalogue import CATALOGUE
 from bothways.progress import clock
 from bothways.render.report import Lengths, Mistake, Report, Row, titled
 
-MOST_MISTAKES = 20  # in a report
+MAX_MISTAKES = 20  # in a report
 PIPELINE_TAGS = {"classify": "text-classification", "tokens": "token-classification", "spans": "question-answering"}
 PACKAGES = ("torch", "onnxruntime", "onnx", "openvino", "tokenizers", "numpy", "scikit-learn")
 
@@ -36,12 +36,17 @@ def report_of(
     wrong = [
         (example, prediction)
         for example, prediction in zip(examples, model.predictions, strict=True)
-        if task.loss != "regression" and example.gold is not None and prediction.error is None
-        if not task.right(prediction, example.gold)
+        if task.loss != "regression" and example.reference is not None and prediction.error is None
+        if not task.is_correct(prediction, example.reference)
     ]
-    wrong = sorted(wrong, key=lambda pair: -pair[1].said()[1])[:MOST_MISTAKES]  # a picture may hold thousands of bars
+    wrong = sorted(wrong, key=lambda pair: -pair[1].summary()[1])[:MAX_MISTAKES]  # a picture may hold thousands of bars
     mistakes = [
-        Mistake(" / ".join(example.texts), task.written(example), *prediction.said(), prediction.picture(example))
+        Mistake(
+            " / ".join(example.texts),
+            task.reference_summary(example),
+            *prediction.summary(),
+            prediction.picture(example),
+        )
         for example, prediction in wrong
     ]
     measured = [("Measured with", model.engine)] if model.engine else []
@@ -86,7 +91,7 @@ def facts_of(facts: dict[str, Any]) -> list[tuple[str, str]]:
             f"{facts['steps']:,} steps in {clock(facts['training_seconds'])}, best at step {facts['best_step']:,}",
         ),
         ("Training speed", f"{facts['tokens_per_second']:,.0f} tokens/s, {facts['precision']}"),
-        ("ONNX model", facts["graph"]),
+        ("ONNX model", facts["onnx_model"]),
         ("Machine", facts["machine"]),
         ("Packages", packages),
     ]
@@ -138,8 +143,8 @@ def card_of(comparison: Comparison, facts: dict[str, Any]) -> str:
             f"# {task.name}, fine-tuned from {_plain(base)}",
             "",
             f"Task: {_plain(task.describe())}.",
-            f"Long texts: windows of {task.max_pieces} tokens"
-            + (", the first one only." if task.long == "cut" else f" that share {task.overlap}."),
+            f"Long texts: windows of {task.max_length} tokens"
+            + (", the first one only." if task.truncation else f" that share {task.stride}."),
             "",
             f"## Scores on {facts['n_dev']:,} dev examples, with 95 % intervals",
             "",
@@ -150,7 +155,7 @@ def card_of(comparison: Comparison, facts: dict[str, Any]) -> str:
             "## How it was made",
             f"{facts['n_train']:,} training texts, {facts['steps']} steps, {clock(facts['training_seconds'])}.",
             f"Machine: {facts['machine']}.",
-            f"ONNX model: {_plain(facts['graph'])}.",
+            f"ONNX model: {_plain(facts['onnx_model'])}.",
             "",
             *(f"- {name}: {value}" for name, value in facts["recipe"].items()),
             "",

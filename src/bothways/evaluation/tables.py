@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from bothways.evaluation.tune import Trial
 
 GAP = 2  # columns of a terminal between those of a table
-LEAST_TEXT = 16  # columns of a terminal that a folded text has at least
-MOST_CLASSES = 30  # rows of the table of labels: those with the lowest F1
-MOST_CONFUSED = 10  # rows of the list of confusions
+MIN_TEXT = 16  # columns of a terminal that a folded text has at least
+MAX_CLASSES = 30  # rows of the table of labels: those with the lowest F1
+MAX_CONFUSED = 10  # rows of the list of confusions
 
 
 def laid_out(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
@@ -75,7 +75,7 @@ def _widths(cells: Sequence[Sequence[str]]) -> list[int]:
 def _fits(cells: Sequence[Sequence[str]], width: int) -> bool:
     """Whether all but the first column fit whole, with room for the first, which may be folded."""
     first, *others = _widths(cells)
-    return min(first, LEAST_TEXT) + sum(others) + GAP * len(others) <= width
+    return min(first, MIN_TEXT) + sum(others) + GAP * len(others) <= width
 
 
 def _table(title: str, cells: Sequence[Sequence[str]], width: int) -> Table:
@@ -141,13 +141,13 @@ def trials_tables(trials: Sequence[Trial], width: int) -> Iterator[Table]:
     measured = [trial for trial in trials if not trial.problem]
     rows = []
     for place, trial in enumerate(measured):
-        plan, graph = trial.plan, trial.graph
-        agreement = None if graph is None else graph.agreement
-        rejected = graph is not None and graph.rejected
+        plan, onnx_model = trial.plan, trial.onnx_model
+        agreement = None if onnx_model is None else onnx_model.agreement
+        rejected = onnx_model is not None and onnx_model.rejected
         rows.append(
             [
                 f"{plan.engine} {plan.precision}",
-                str(plan.streams),
+                str(plan.workers),
                 str(plan.max_tokens),
                 f"{trial.texts_per_second:,.0f}",
                 f"{trial.memory / 1e6:,.0f} MB",
@@ -158,9 +158,12 @@ def trials_tables(trials: Sequence[Trial], width: int) -> Iterator[Table]:
     header = ["engine", "workers", "tokens/batch", "texts/s", "memory", "same answers", ""]
     yield laid_out("From raw text to answer, on this machine", header, rows, width)
     problems = [
-        [f"{trial.plan.engine} {trial.plan.precision}", trial.problem or str(trial.graph and trial.graph.rejected)]
+        [
+            f"{trial.plan.engine} {trial.plan.precision}",
+            trial.problem or str(trial.onnx_model and trial.onnx_model.rejected),
+        ]
         for trial in trials
-        if trial.problem or (trial.graph is not None and trial.graph.rejected)
+        if trial.problem or (trial.onnx_model is not None and trial.onnx_model.rejected)
     ]
     if problems:
         yield _texts("Not used", ("engine", "reason"), problems)
@@ -181,8 +184,8 @@ def _facts(facts: Mapping[str, Any], before: str = "") -> Iterator[list[str]]:
                 ", ".join(f"{key} {one}" for key, one in item.items()) if isinstance(item, Mapping) else str(item)
                 for item in value
             ]
-            shown = ", ".join(lines[:MOST_CLASSES])
-            yield [label, f"{len(lines):,}: {shown}, ..." if len(lines) > MOST_CLASSES else shown]
+            shown = ", ".join(lines[:MAX_CLASSES])
+            yield [label, f"{len(lines):,}: {shown}, ..." if len(lines) > MAX_CLASSES else shown]
         elif value not in (None, "", [], ()):
             yield [label, f"{value:,}" if type(value) is int else str(value)]
 
@@ -202,10 +205,10 @@ def evaluation_tables(scores: Scores, width: int) -> Iterator[Table]:
     yield from _confusion(scores, width)
     if scores.per_class:
         ranked = sorted(scores.per_class, key=lambda row: row.f1)
-        shown = scores.per_class if len(ranked) <= MOST_CLASSES else ranked[:MOST_CLASSES]
+        shown = scores.per_class if len(ranked) <= MAX_CLASSES else ranked[:MAX_CLASSES]
         title = "Each label"
-        if len(ranked) > MOST_CLASSES:
-            title = f"The {MOST_CLASSES} labels of {len(ranked)} with the lowest F1 (--json has all)"
+        if len(ranked) > MAX_CLASSES:
+            title = f"The {MAX_CLASSES} labels of {len(ranked)} with the lowest F1 (--json has all)"
         rows = [
             [row.label, f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}", f"{row.support:,}"]
             for row in shown
@@ -221,7 +224,7 @@ def evaluation_tables(scores: Scores, width: int) -> Iterator[Table]:
 def _confusion(scores: Scores, width: int) -> Iterator[Table]:
     """The matrix if it fits, else the most frequent confusions."""
     if scores.confusion is not None and len(scores.labels) < width:
-        cells = [["gold \\ predicted", *map(one_line, scores.labels)]]
+        cells = [["true \\ predicted", *map(one_line, scores.labels)]]
         for label, row in zip(scores.labels, scores.confusion, strict=True):
             cells.append([one_line(label), *(f"{count:,}" for count in row)])
         if _fits(cells, width):
@@ -230,11 +233,11 @@ def _confusion(scores: Scores, width: int) -> Iterator[Table]:
     if not scores.confused:
         return
     table = _empty("Most frequent confusions (--json has more)")
-    table.add_column("gold", overflow="fold")
+    table.add_column("true", overflow="fold")
     table.add_column("predicted", overflow="fold")
     table.add_column("texts", justify="right", no_wrap=True)
-    for gold, predicted, count in scores.confused[:MOST_CONFUSED]:
-        table.add_row(escape(one_line(gold)), escape(one_line(predicted)), f"{count:,}")
+    for reference, predicted, count in scores.confused[:MAX_CONFUSED]:
+        table.add_row(escape(one_line(reference)), escape(one_line(predicted)), f"{count:,}")
     yield table
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bothways.data.examples import Gold, labels_of
+from bothways.data.examples import Reference, labels_of
 from bothways.data.schemes import entity_spans
 from bothways.metrics import FEW, Interval, Scores, paired_difference
 from bothways.tasks import Trainable
@@ -17,7 +17,7 @@ from bothways.tasks.task import Prediction
 
 TOO_FEW = 10  # examples; with fewer, no difference is shown
 FEW_STEPS = 200  # of training
-CONSTANT = 0.01  # of the golds' standard deviation: numbers that differ less are one number
+CONSTANT = 0.01  # of the references' standard deviation: numbers that differ less are one number
 SECOND = {
     "accuracy": ("macro_f1", "matthews"),
     "micro_f1": ("macro_f1",),
@@ -71,9 +71,9 @@ class Contender:
         return {"name": self.name, "metrics": metrics} | {name: getattr(self, name) for name in costs}
 
 
-def collapsed(task: Trainable, predictions: Sequence[Any], golds: Sequence[Gold]) -> str | None:
+def collapsed(task: Trainable, predictions: Sequence[Any], references: Sequence[Reference]) -> str | None:
     """How a model answers that gives all examples one answer, as the end of a sentence; None for any other."""
-    answered = [(one, gold) for one, gold in zip(predictions, golds, strict=True) if one.error is None]
+    answered = [(one, reference) for one, reference in zip(predictions, references, strict=True) if one.error is None]
     if not answered:
         return "answers no example"
     found, wanted = zip(*answered, strict=True)
@@ -81,11 +81,11 @@ def collapsed(task: Trainable, predictions: Sequence[Any], golds: Sequence[Gold]
         numbers, spread = np.array([one.score for one in found]), float(np.std(np.array(wanted, dtype=np.float64)))
         return f"always answers about {numbers.mean():.3g}" if spread and numbers.std() <= CONSTANT * spread else None
     if task.loss == "tokens":
-        has = any(entity_spans(gold) for gold in wanted)
+        has = any(entity_spans(reference) for reference in wanted)
         return "finds no entity" if has and not any(entity_spans(one.tags) for one in found) else None
     if task.loss == "spans":
         return "never gives an answer" if any(wanted) and not any(one.best for one in found) else None
-    sets = {frozenset(labels_of(gold)) for gold in wanted}
+    sets = {frozenset(labels_of(reference)) for reference in wanted}
     if task.loss == "multi":
         chosen = {frozenset(one.labels or ()) for one in found}
         if len(chosen) > 1 or len(sets) == 1:
@@ -97,18 +97,20 @@ def collapsed(task: Trainable, predictions: Sequence[Any], golds: Sequence[Gold]
     return f"always answers {labels.pop()!r}" if len(labels) == 1 and len(sets) > 1 else None
 
 
-def cautions(task: Trainable, predictions: Sequence[Prediction], golds: Sequence[Gold]) -> list[str]:
+def cautions(task: Trainable, predictions: Sequence[Prediction], references: Sequence[Reference]) -> list[str]:
     """What limits the figures of any model on these examples, a sentence each."""
     lines = []
-    if len(golds) < FEW:
+    if len(references) < FEW:
         lines.append(
-            f"{len(golds)} example(s) are few: the intervals are wide; label at least {FEW}, better some hundreds."
+            f"{len(references)} example(s) are few: the intervals are wide; label at least {FEW}, better some hundreds."
         )
     failed = [one.error for one in predictions if one.error is not None]
     if failed:
-        lines.append(f"{len(failed)} of {len(golds)} examples could not be answered and count as wrong ({failed[0]}).")
+        lines.append(
+            f"{len(failed)} of {len(references)} examples could not be answered and count as wrong ({failed[0]})."
+        )
     if task.loss in ("single", "multi", "tokens"):
-        seen = {label for gold in golds for label in labels_of(gold)}
+        seen = {label for reference in references for label in labels_of(reference)}
         known = {label for label in task.labels if label != "O"}
         if task.loss == "tokens":
             seen, known = ({label[2:] for label in one if label[1:2] == "-"} for one in (seen, known))
@@ -122,7 +124,7 @@ def cautions(task: Trainable, predictions: Sequence[Prediction], golds: Sequence
 
 
 def verdict(
-    task: Trainable, first: Contender, row: Contender, golds: Sequence[Gold], seed: int, *, dev: bool = False
+    task: Trainable, first: Contender, row: Contender, references: Sequence[Reference], seed: int, *, dev: bool = False
 ) -> str:
     """Whether a system is better than the first one, with the difference of the headline metric and its interval.
 
@@ -137,13 +139,13 @@ def verdict(
     }
     figures = _figures(metric, first, row, gains[metric])
     place = " on the dev set" if dev else ""
-    nothing, reference_nothing = (collapsed(task, one.predictions, golds) for one in (row, first))
+    nothing, reference_nothing = (collapsed(task, one.predictions, references) for one in (row, first))
     against = first.title + (f" (which {reference_nothing})" if reference_nothing else "")
     if nothing:
-        longer = _advice(row) or "Train it longer, or with another lr or base."
+        longer = _advice(row) or "Train it longer, or with another learning rate or base."
         return f"{row.title} {nothing}{place}, so it is of no use yet; compared with {first.title}: {figures}. {longer}"
     sign = _sign(gains[metric]) if metric != "accuracy" or row.p is None or row.p < 0.05 else 0
-    if len(golds) < TOO_FEW:
+    if len(references) < TOO_FEW:
         sign = 0
     macro = gains.get("macro_f1", gains[metric])
     if sign and (_sign(macro) == -sign or sign * macro.value < -abs(gains[metric].value)):
@@ -168,7 +170,7 @@ def verdict(
 
 def caveat(task: Trainable, rows: Sequence[Contender], *, exported: bool) -> str:
     """What to know of the figures of the last row on the dev set."""
-    chosen = ["the checkpoint", *(["the threshold"] if task.tunes else []), *(["the ONNX model"] if exported else [])]
+    chosen = ["the checkpoint", *(["the threshold"] if task.tunable else []), *(["the ONNX model"] if exported else [])]
     listed = " and ".join([", ".join(chosen[:-1]), chosen[-1]] if len(chosen) > 1 else chosen)
     return (
         f"The dev set also chose {listed} of {rows[-1].title}, so its figures are slightly too good"

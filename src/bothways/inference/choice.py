@@ -19,8 +19,8 @@ from bothways.inference.engines.engine import (
 )
 from bothways.inference.engines.onnxruntime import OnnxRuntimeEngine
 from bothways.inference.engines.openvino import OpenVinoEngine, why_no_openvino
-from bothways.inference.model_directory import Artifact
-from bothways.inference.onnx.record import FORMS, Export, Form
+from bothways.inference.model_directory import ModelDirectory
+from bothways.inference.onnx.record import ONNX_PRECISIONS, Export, OnnxPrecision
 from bothways.inference.plan import Plan, read_tuned, tuned_records
 from bothways.model.config import WEIGHTS
 from bothways.progress import Reporter
@@ -28,7 +28,7 @@ from bothways.tasks import Task
 
 
 def open_engine(
-    artifact: Artifact,
+    model_directory: ModelDirectory,
     reporter: Reporter,
     *,
     engine: Name | None = None,
@@ -40,9 +40,9 @@ def open_engine(
     """The engine for a model directory.
 
     Without `engine` and `precision` the plan that `bothways tune` found fastest on this processor; without one the
-    first that is there of an accepted int8 graph, an fp32 graph (both in ONNX Runtime), PyTorch in bf16 where the
+    first that is there of an accepted int8 model, an fp32 model (both in ONNX Runtime), PyTorch in bf16 where the
     processor has it, PyTorch in fp32. With one of them, the first that fits. `plan` says all. On a processor without
-    exact 8-bit products the fp32 graph comes first.
+    exact 8-bit products the fp32 model comes first.
 
     `threads` is how many cores are used (else all that this process may use). `device` "cuda" runs PyTorch on the
     GPU, "cpu" nothing there, "auto" (None) PyTorch on a GPU if one is there and PyTorch is chosen.
@@ -54,20 +54,20 @@ def open_engine(
         engine = "torch"
     _check(engine, precision, plan, threads, device)
     wanted = (engine, precision) if plan is None else (plan.engine, plan.precision)
-    export, best = choose(artifact, reporter, *wanted)
+    export, best = choose(model_directory, reporter, *wanted)
     best = best if plan is None else plan
     if threads is not None and threads > cores():
         reporter.note(f"threads is {threads:,}, and this process may use {cores()} core(s): {cores()} are used")
         threads = cores()
-    if threads is not None and best.streams > threads:
-        best = replace(best, streams=threads)
+    if threads is not None and best.workers > threads:
+        best = replace(best, workers=threads)
     if best.engine == "torch":
         from bothways.inference.engines.torch import open_torch_engine
 
         opened = open_torch_engine(
-            artifact.directory,
-            artifact.task.head,
-            artifact.task.outputs,
+            model_directory.path,
+            model_directory.task.head,
+            model_directory.task.outputs,
             ("bf16" if best.precision == "bf16" else "fp32") if wanted[1] is not None else None,
             reporter,
             device=device or "auto",
@@ -75,28 +75,28 @@ def open_engine(
         )
         if export is None and wanted == (None, None):  # said when the weights are known to be good
             reporter.note(
-                f"no ONNX model for {artifact.task.name} in {artifact.directory}: PyTorch runs it, more slowly"
+                f"no ONNX model for {model_directory.task.name} in {model_directory.path}: PyTorch runs it, more slowly"
             )
         return opened
     assert export is not None
-    pad_id = artifact.config.pad_token_id
-    numbers: dict[str, Any] = {"streams": best.streams, "max_tokens": best.max_tokens, "threads": threads}
+    pad_id = model_directory.config.pad_token_id
+    numbers: dict[str, Any] = {"workers": best.workers, "max_tokens": best.max_tokens, "threads": threads}
     if best.engine == "openvino":
         return OpenVinoEngine(export, best.precision, pad_id, **numbers)
-    form = next(form for form in FORMS if form == best.precision)
-    return OnnxRuntimeEngine(export, export.file(form), form, pad_id, **numbers)
+    onnx_precision = next(onnx_precision for onnx_precision in ONNX_PRECISIONS if onnx_precision == best.precision)
+    return OnnxRuntimeEngine(export, export.file(onnx_precision), onnx_precision, pad_id, **numbers)
 
 
 def choose(
-    artifact: Artifact, reporter: Reporter, engine: str | None = None, precision: str | None = None
+    model_directory: ModelDirectory, reporter: Reporter, engine: str | None = None, precision: str | None = None
 ) -> tuple[Export | None, Plan]:
-    """What `open_engine` would run, and the record of the exported graphs if they are of this model and task."""
-    export, reason = _export_for(artifact)
+    """What `open_engine` would run, and the record of the ONNX models if they are of this model and task."""
+    export, reason = _export_for(model_directory)
     if reason is not None:
         reporter.note(reason)
-    plans = _plans(artifact, export, reporter, engine, precision)
+    plans = _plans(model_directory, export, reporter, engine, precision)
     if not plans:
-        raise _nothing_fits(artifact, export, reason, engine, precision)
+        raise _nothing_fits(model_directory, export, reason, engine, precision)
     return export, plans[0]
 
 
@@ -130,28 +130,35 @@ def _check(
 
 
 def tuned_key(task: Task) -> str:
-    """What a measured plan holds for: this processor, and graphs with this head."""
+    """What a measured plan holds for: this processor, and ONNX models with this head."""
     return f"{processor()}; {task.head} {task.outputs}"
 
 
 def tuned_with(export: Export | None, plan: Plan) -> dict[str, Any]:
-    """What a measured plan holds for besides: the version of its engine, and the graph that was measured."""
+    """What a measured plan holds for besides: the version of its engine, and the ONNX model that was measured."""
     from importlib.metadata import version  # slow to import, and most predictions do without a measured plan
 
-    form = "fp32" if plan.precision == "bf16" else plan.precision
-    graph = next((graph for name, graph in export.graphs.items() if name == form), None) if export else None
-    return {"version": version(plan.engine), "graph": graph and graph.sha256 if plan.engine != "torch" else None}
+    onnx_precision = "fp32" if plan.precision == "bf16" else plan.precision
+    onnx_model = (
+        next((onnx_model for name, onnx_model in export.models.items() if name == onnx_precision), None)
+        if export
+        else None
+    )
+    return {
+        "version": version(plan.engine),
+        "onnx_model": onnx_model and onnx_model.sha256 if plan.engine != "torch" else None,
+    }
 
 
-def _tuned(artifact: Artifact, export: Export | None, reporter: Reporter) -> Plan | None:
+def _tuned(model_directory: ModelDirectory, export: Export | None, reporter: Reporter) -> Plan | None:
     """The plan that was measured here, if nothing has changed since."""
-    if not tuned_records(artifact.directory):
+    if not tuned_records(model_directory.path):
         return None
-    key = tuned_key(artifact.task)
-    plan = read_tuned(artifact.directory, key)
+    key = tuned_key(model_directory.task)
+    plan = read_tuned(model_directory.path, key)
     if plan is None or plan.precision not in ABLE.get(plan.engine, ()):
         return None
-    measured = tuned_records(artifact.directory)[key]
+    measured = tuned_records(model_directory.path)[key]
     if importlib.util.find_spec(plan.engine) is not None:
         for name, value in tuned_with(export, plan).items():
             if measured.get(name, value) != value:
@@ -163,31 +170,36 @@ def _tuned(artifact: Artifact, export: Export | None, reporter: Reporter) -> Pla
     return plan
 
 
-def _export_for(artifact: Artifact) -> tuple[Export | None, str | None]:
-    """The exported graphs, if they are for what the task asks; else why those that are there are not used."""
-    export, task = Export.read(artifact.directory), artifact.task
-    reason = export.stale(artifact.config) if export is not None else None
-    if reason is not None and not (artifact.directory / WEIGHTS).is_file():
+def _export_for(model_directory: ModelDirectory) -> tuple[Export | None, str | None]:
+    """The ONNX models, if they are for what the task asks; else why those that are there are not used."""
+    export, task = Export.read(model_directory.path), model_directory.task
+    reason = export.stale(model_directory.config) if export is not None else None
+    if reason is not None and not (model_directory.path / WEIGHTS).is_file():
         raise CheckpointError(f"{reason}; put back what belongs together")
     if reason is not None:
-        return None, f"{reason}, so they are not used; bothways export {artifact.directory} makes others"
+        return None, f"{reason}, so they are not used; bothways export {model_directory.path} makes others"
     if export is not None and (export.head, export.outputs) != (task.head, task.outputs):
         return None, (
-            f"the graphs in {artifact.directory} answer with the head {export.head!r}, {task.name} asks for "
-            f"{task.head!r}, so they are not used; bothways export {artifact.directory} --task {task.name} makes others"
+            f"the ONNX models in {model_directory.path} answer with the head {export.head!r}, {task.name} asks for "
+            f"{task.head!r}, so they are not used; export them: bothways export "
+            f"{model_directory.path} --task {task.name}"
         )
     return export, None
 
 
 def _plans(
-    artifact: Artifact, export: Export | None, reporter: Reporter, engine: str | None, precision: str | None
+    model_directory: ModelDirectory,
+    export: Export | None,
+    reporter: Reporter,
+    engine: str | None,
+    precision: str | None,
 ) -> list[Plan]:
     """What can be run here and fits, best first."""
-    tuned = _tuned(artifact, export, reporter)
+    tuned = _tuned(model_directory, export, reporter)
     if tuned is not None and (engine not in (None, tuned.engine) or precision not in (None, tuned.precision)):
         tuned = None
-    graphs = [] if export is None else _usable(export, reporter, precision)
-    found: list[tuple[str, str]] = [("onnxruntime", form) for form in graphs]
+    onnx_models = [] if export is None else _usable(export, reporter, precision)
+    found: list[tuple[str, str]] = [("onnxruntime", onnx_precision) for onnx_precision in onnx_models]
     if export is not None and "openvino" in (engine, tuned and tuned.engine):
         reason = why_no_openvino()
         if reason is not None and engine == "openvino":
@@ -196,8 +208,10 @@ def _plans(
             reporter.note(f"{reason}; instead of the plan that was fastest, {tuned}, a slower one runs")
         else:
             able = {"int8-static": "int8-static", "bf16": "fp32", "fp32": "fp32"}
-            found += [("openvino", kind) for kind, form in able.items() if form in graphs]
-    has_weights = export is None or (artifact.directory / WEIGHTS).is_file()  # else the graph may be all there is
+            found += [("openvino", kind) for kind, onnx_precision in able.items() if onnx_precision in onnx_models]
+    has_weights = (
+        export is None or (model_directory.path / WEIGHTS).is_file()
+    )  # else the ONNX model may be all there is
     if importlib.util.find_spec("torch") is not None and has_weights:
         found += [("torch", kind) for kind in (("bf16", "fp32") if multiplies_bf16() else ("fp32", "bf16"))]
     plans = [
@@ -214,33 +228,39 @@ def _plans(
     return plans
 
 
-def _usable(export: Export, reporter: Reporter, precision: str | None) -> list[Form]:
-    """The graphs to choose from, best first; not those that the gate rejected, unless `precision` asks for one."""
-    best: list[Form] = ["int8", "fp32", "int8-static"]
+def _usable(export: Export, reporter: Reporter, precision: str | None) -> list[OnnxPrecision]:
+    """The ONNX models to choose from, best first; a rejected one only if `precision` names it."""
+    best: list[OnnxPrecision] = ["int8", "fp32", "int8-static"]
     if not multiplies_bytes():
         best = ["fp32", "int8", "int8-static"]
-    order: list[Form] = []
-    for form in (form for form in best if form in export.graphs):
-        rejected = export.graphs[form].rejected
-        if rejected is None or precision == form:
-            order.append(form)
+    order: list[OnnxPrecision] = []
+    for onnx_precision in (onnx_precision for onnx_precision in best if onnx_precision in export.models):
+        rejected = export.models[onnx_precision].rejected
+        if rejected is None or precision == onnx_precision:
+            order.append(onnx_precision)
         if rejected is not None and precision is None:
-            reporter.note(f"the {form} graph is not used: {rejected}")
-        elif rejected is not None and precision == form:
-            reporter.note(f"the {form} graph was rejected ({rejected}); it runs because it was asked for")
-    first = next((form for form in order if precision in (None, form)), "")
+            reporter.note(f"the {onnx_precision} ONNX model is not used: {rejected}")
+        elif rejected is not None and precision == onnx_precision:
+            reporter.note(
+                f"the {onnx_precision} ONNX model was rejected ({rejected}); it runs because it was asked for"
+            )
+    first = next((onnx_precision for onnx_precision in order if precision in (None, onnx_precision)), "")
     if first.startswith("int8") and not multiplies_bytes():
         reporter.note(
             "this processor has no exact 8-bit products (VNNI), as far as is known: answers may be off, and slower "
-            f"than they could; bothways export {export.directory} --precision fp32 makes a graph that is exact"
+            f"than they could; bothways export {export.directory} --precision fp32 makes an ONNX model that is exact"
         )
     return order
 
 
 def _nothing_fits(
-    artifact: Artifact, export: Export | None, reason: str | None, engine: str | None, precision: str | None
+    model_directory: ModelDirectory,
+    export: Export | None,
+    reason: str | None,
+    engine: str | None,
+    precision: str | None,
 ) -> Exception:
-    directory, there = artifact.directory, ", ".join(export.graphs) if export and export.graphs else "none"
+    directory, there = model_directory.path, ", ".join(export.models) if export and export.models else "none"
     if engine in (None, "torch") and precision in (None, "bf16", "fp32"):
         if export is not None:
             return MissingDependencyError(
@@ -249,11 +269,17 @@ def _nothing_fits(
             )
         return MissingDependencyError(
             f"{directory}: {reason or 'there is no exported graph for this task'}; running it needs PyTorch "
-            "(pip install 'bothways[train]'); where PyTorch is, bothways export writes a graph that runs without it"
+            "(pip install 'bothways[train]'); with it, bothways export writes an ONNX model that runs without it"
         )
-    form = precision if precision in FORMS else "int8-static" if engine == "openvino" and not precision else "fp32"
+    onnx_precision = (
+        precision
+        if precision in ONNX_PRECISIONS
+        else "int8-static"
+        if engine == "openvino" and not precision
+        else "fp32"
+    )
     wanted = " ".join(each for each in (engine, precision) if each)
     return CheckpointError(
-        f"{directory}: no graph that {wanted} could run; {reason or f'exported are: {there}'} "
-        f"(bothways export {directory} --precision {form} makes one)"
+        f"{directory}: no ONNX model that {wanted} could run; {reason or f'exported are: {there}'} "
+        f"(bothways export {directory} --precision {onnx_precision} makes one)"
     )

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from bothways.errors import CheckpointError, OptionError
+from bothways.inference.formats import from_format_1
 from bothways.inference.onnx.record import EXPORT, FOLDER, Export, header_of, sample_of, stamp_of
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.model.families import ARCHITECTURES
 from bothways.storage import write_text
-from bothways.tasks import TASKS, TRAINED, Task, Trainable, scored
+from bothways.tasks import TASKS, TRAINED, Task, Trainable, as_trainable
 from bothways.text.modelfiles import read_json
 from bothways.text.sentence_transformers import SENTENCE_FILES
 from bothways.text.tokenizer import Tokenizer
@@ -23,7 +24,7 @@ SETTINGS = "bothways.json"
 RUN = "run.json"  # what a run was started with
 CHECKPOINT = "resume.safetensors"  # there only while a run is not finished
 EVENTS = ".bothways"  # how the names of the TensorBoard files of a run end
-FORMAT = 1
+FORMAT = 2
 _TOKENIZER = (  # what a tokenizer is read from
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model"),
@@ -31,22 +32,22 @@ _TOKENIZER = (  # what a tokenizer is read from
 
 
 @dataclass(frozen=True, slots=True)
-class Artifact:
-    """What a model directory says about itself; the weights are the engine's business.
+class ModelDirectory:
+    """What a model directory holds, except the weights, which the engine reads.
 
-    `facts` tell how the model was made: base, data, recipe, versions. `usual` is the task where none is asked for, if
-    it is not the one that the model was trained for.
+    `facts` tell how the model was made: base, data, recipe, versions. `default_task` is the task where none is asked
+    for, if it is not the one that the model was trained for.
     """
 
-    directory: Path
+    path: Path
     config: EncoderConfig
     task: Task
     tokenizer: Tokenizer
     facts: dict[str, Any] = field(default_factory=dict)
-    usual: str | None = None
+    default_task: str | None = None
 
     @classmethod
-    def read(cls, directory: Path, task: str | None = None, changes: Mapping[str, Any] | None = None) -> Artifact:
+    def read(cls, directory: Path, task: str | None = None, changes: Mapping[str, Any] | None = None) -> ModelDirectory:
         """Read a directory that bothways or `transformers` wrote.
 
         `task` is what the model shall do; without it, what it was fine-tuned for, or what its head is usual for.
@@ -66,31 +67,31 @@ class Artifact:
                 f"{directory / 'config.json'}: pad_token_id is {pad}, expected {tokenizer.pad_id} as in the tokenizer; "
                 "texts contain that token, and the positions of this family do not count padding"
             )
-        own, facts, usual = None, dict[str, Any](), None
+        own, facts, default_task = None, dict[str, Any](), None
         if (directory / SETTINGS).is_file():
-            own, facts, usual = _own(directory, raw, tokenizer)
-        task = task or usual
+            own, facts, default_task = _own(directory, raw, tokenizer)
+        task = task or default_task
         if own is not None and task in TRAINED and task != own.name:
             raise OptionError(f"{directory} was fine-tuned for {own.name}, not for {task}")
         made: Task = (
             own if own is not None and task in (None, own.name) else _task_of(raw, config, directory, task, changes)
         )
         made = made.changed(**(changes or {}))
-        if made.max_pieces > config.max_pieces:
-            raise OptionError(f"found windows of {made.max_pieces} pieces; the model reads at most {config.max_pieces}")
-        return cls(directory, config, made, tokenizer, facts, usual)
+        if made.max_length > config.max_length:
+            raise OptionError(f"found windows of {made.max_length} tokens; the model reads at most {config.max_length}")
+        return cls(directory, config, made, tokenizer, facts, default_task)
 
     def write(self) -> None:
         """Write everything but the weights; `bothways.json` comes last, so that a whole one means a whole model."""
-        self.tokenizer.save(self.directory)
-        write_text(self.directory / "config.json", _json(self._config_json()))
-        task = scored(self.task)
+        self.tokenizer.save(self.path)
+        write_text(self.path / "config.json", _json(self._config_json()))
+        task = as_trainable(self.task)
         settings = {"format": FORMAT, "task": task.name, "settings": task.as_json(), "facts": self.facts}
-        settings |= {"usual": self.usual} if self.usual else {}
-        settings["tokenizer"] = {"files": _tokenizer_files(self.directory), "made": self.tokenizer.fingerprint()}
-        if (self.directory / WEIGHTS).is_file():
-            settings["weights"] = sample_of(self.directory / WEIGHTS)
-        write_text(self.directory / SETTINGS, _json(settings))
+        settings |= {"default_task": self.default_task} if self.default_task else {}
+        settings["tokenizer"] = {"files": _tokenizer_files(self.path), "made": self.tokenizer.fingerprint()}
+        if (self.path / WEIGHTS).is_file():
+            settings["weights"] = sample_of(self.path / WEIGHTS)
+        write_text(self.path / SETTINGS, _json(settings))
 
     @staticmethod
     def stamps(directory: Path) -> dict[str, tuple[int, ...]]:
@@ -101,11 +102,11 @@ class Artifact:
     def files(self) -> list[Path]:
         """The files that predicting needs besides the weights."""
         names = ("config.json", SETTINGS, "tokenizer.json", "tokenizer_config.json", *SENTENCE_FILES)
-        return [self.directory / name for name in names if (self.directory / name).is_file()]
+        return [self.path / name for name in names if (self.path / name).is_file()]
 
     def _config_json(self) -> dict[str, Any]:
         architecture = self.config.rules.class_stem + ARCHITECTURES[self.task.head]
-        return self.config.to_json() | {"architectures": [architecture]} | scored(self.task).config()
+        return self.config.to_json() | {"architectures": [architecture]} | as_trainable(self.task).config()
 
 
 def _own(directory: Path, raw: dict[str, Any], tokenizer: Tokenizer) -> tuple[Task, dict[str, Any], str | None]:
@@ -115,14 +116,14 @@ def _own(directory: Path, raw: dict[str, Any], tokenizer: Tokenizer) -> tuple[Ta
     """
     path = directory / SETTINGS
     try:
-        settings = read_json(path)
+        settings = from_format_1(read_json(path))
         if settings["format"] != FORMAT:
             raise ValueError(f"format {settings['format']!r}, expected {FORMAT}")  # noqa: TRY301
         own = TRAINED[settings["task"]].from_json(settings["settings"])
         facts = dict(settings["facts"])
-        known, usual = dict(settings.get("tokenizer") or {}), settings.get("usual")
-        if usual is not None and usual not in tuple(TASKS):
-            raise ValueError(f"usual task {usual!r}")  # noqa: TRY301
+        known, default_task = dict(settings.get("tokenizer") or {}), settings.get("default_task")
+        if default_task is not None and default_task not in tuple(TASKS):
+            raise ValueError(f"usual task {default_task!r}")  # noqa: TRY301
     except (CheckpointError, OSError, ValueError, KeyError, TypeError, AttributeError, OptionError) as error:
         raise CheckpointError(f"{path}: damaged, or of a newer bothways ({error!r})") from error
     names, labels = raw.get("id2label"), own.config().get("id2label")
@@ -148,9 +149,9 @@ def _own(directory: Path, raw: dict[str, Any], tokenizer: Tokenizer) -> tuple[Ta
         export = Export.read(directory)
         if export is not None and export.weights != settings["weights"]:
             raise CheckpointError(
-                f"{directory}: the graphs in {FOLDER} are of other weights than {SETTINGS}; copy the model again"
+                f"{directory}: the ONNX models in {FOLDER} are of other weights than {SETTINGS}; copy the model again"
             )
-    return own, facts, usual
+    return own, facts, default_task
 
 
 def continued(task: Trainable, base: Path) -> tuple[Trainable, bool]:
@@ -206,11 +207,11 @@ def _task_of(
             f"would be random; as it is it can {' or '.join(able)} (say which), or fine-tune it first (bothways "
             "finetune TASK TRAIN --base ...)"
         )
-    max_pieces = min(512, config.max_pieces)
+    max_length = min(512, config.max_length)
     beside: dict[str, Any] = {}
     if wanted == "embed":  # a sentence-transformers directory says how its vectors are made
-        beside = {"directory": directory, "limit": config.max_pieces, "pooling": (changes or {}).get("pooling")}
-    return TASKS[wanted].of_checkpoint(raw, max_pieces=max_pieces, overlap=max_pieces // 4, **beside)
+        beside = {"directory": directory, "limit": config.max_length, "pooling": (changes or {}).get("pooling")}
+    return TASKS[wanted].of_checkpoint(raw, max_length=max_length, stride=max_length // 4, **beside)
 
 
 def _json(value: dict[str, Any]) -> str:

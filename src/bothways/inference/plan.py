@@ -13,7 +13,7 @@ from bothways.storage import write_text
 from bothways.text.modelfiles import read_json
 
 TUNED = "tuned.json"
-MOST_STREAMS, MOST_TOKENS = 1024, 10**9  # of a plan
+MAX_WORKERS, MAX_BATCH_TOKENS = 1024, 10**9  # of a plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,11 @@ class Plan:
 
     engine: str
     precision: str
-    streams: int
+    workers: int
     max_tokens: int
 
     def __post_init__(self) -> None:
-        for name, most in (("streams", MOST_STREAMS), ("max_tokens", MOST_TOKENS)):
+        for name, most in (("workers", MAX_WORKERS), ("max_tokens", MAX_BATCH_TOKENS)):
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= most:
                 raise OptionError(f"a plan with {name}={value!r}, expected a whole number from 1 to {most:,}")
@@ -38,7 +38,7 @@ class Plan:
                 raise OptionError(f"a plan with {name}={getattr(self, name)!r}, expected its name")
 
     def __str__(self) -> str:
-        return f"{self.engine} {self.precision}, {self.streams} x {self.max_tokens} tokens"
+        return f"{self.engine} {self.precision}, {self.workers} x {self.max_tokens} tokens"
 
 
 def tuned_records(directory: Path) -> dict[str, Any]:
@@ -52,7 +52,10 @@ def tuned_records(directory: Path) -> dict[str, Any]:
 def read_tuned(directory: Path, key: str) -> Plan | None:
     """The plan that was fastest here, if somebody measured; a record that cannot be read counts as none."""
     try:
-        return Plan(**tuned_records(directory)[key]["plan"])
+        found = dict(tuned_records(directory)[key]["plan"])
+        if "streams" in found:  # as version 0.1 calls them
+            found["workers"] = found.pop("streams")
+        return Plan(**found)
     except (KeyError, TypeError, OptionError):
         return None
 

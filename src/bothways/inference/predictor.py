@@ -17,7 +17,7 @@ from bothways.data.examples import Example
 from bothways.errors import CheckpointError, DataError, OptionError
 from bothways.inference.choice import open_engine
 from bothways.inference.engines.engine import Device, Engine, Name, Precision
-from bothways.inference.model_directory import Artifact
+from bothways.inference.model_directory import ModelDirectory
 from bothways.inference.plan import Plan
 from bothways.inference.workers import Direct, Job, Reader, Workers
 from bothways.progress import Bar, Reporter
@@ -41,13 +41,15 @@ class Predictor:
     It can be used by several threads at once, pickled, and used after a fork (but see `OpenVinoEngine`).
     """
 
-    def __init__(self, task: Task, tokenizer: Tokenizer, engine: Engine, artifact: Artifact | None = None) -> None:
-        self.task, self.tokenizer, self.engine, self.artifact = task, tokenizer, engine, artifact
+    def __init__(
+        self, task: Task, tokenizer: Tokenizer, engine: Engine, model_directory: ModelDirectory | None = None
+    ) -> None:
+        self.task, self.tokenizer, self.engine, self.model_directory = task, tokenizer, engine, model_directory
 
     def __repr__(self) -> str:
         shown, rest = ", ".join(self.labels[:4]), len(self.labels) - 4
         about = f"{self.task.name}: {shown}{f' and {rest} more' if rest > 0 else ''}" if shown else self.task.name
-        where = "" if self.artifact is None else f"; {self.artifact.directory}"
+        where = "" if self.model_directory is None else f"; {self.model_directory.path}"
         return f"<Predictor {about[:200]}{where}; {self.engine.describe()}>"
 
     @property
@@ -117,7 +119,7 @@ class Predictor:
         examples = (one if isinstance(one, Example) else self._example(one) for one in inputs)
         direct = chunk is not None or isinstance(inputs, Sequence)
         source = Direct(examples, self.task.size) if direct else Reader(examples, self.task.size)
-        workers = Workers(self.engine.streams)
+        workers = Workers(self.engine.workers)
         running: deque[_Chunk] = deque()
         done, most = 0, chunk or (FIRST_CHUNK if direct else min(FIRST_OF_STREAM, FIRST_CHUNK))
         try:
@@ -164,7 +166,7 @@ class Predictor:
 
 def _plain(prediction: Any) -> Any:
     """The answer of a prediction without what else it says."""
-    answer = prediction.answer(every_score=False)
+    answer = prediction.answer(all_scores=False)
     if answer.get("labels") is not None:
         return tuple(answer["labels"])
     if "masks" in answer:
@@ -212,10 +214,10 @@ class _Chunk:
     def grouped(self, windows: Sequence[int]) -> Iterator[list[int]]:
         """The batches of some windows: as many for each stream, so that none waits for the last one of another."""
         engine, lengths = self.predictor.engine, [len(self.windows[number].ids) for number in windows]
-        most = engine.max_tokens * engine.streams
-        batches = -(-sum(lengths) // most) * engine.streams
+        most = engine.max_tokens * engine.workers
+        batches = -(-sum(lengths) // most) * engine.workers
         even = max(SMALL, int(PADDED * sum(lengths) / batches))
-        for group in budgeted(lengths, min(even, engine.max_tokens), engine.alone):
+        for group in budgeted(lengths, min(even, engine.max_tokens), engine.unbatched_from):
             yield [windows[place] for place in group]
 
     def start(self, groups: Sequence[list[int]], *, more: bool) -> None:
@@ -251,9 +253,9 @@ class _Chunk:
         for owner, part, window in zip(self.owners, parts, self.windows, strict=True):
             own[owner][0].append(part)
             own[owner][1].append(window)
-        task, pieces = self.predictor.task, self.predictor.tokenizer.pieces
+        task, tokens = self.predictor.task, self.predictor.tokenizer.convert_ids_to_tokens
         for example, (kept, windows) in zip(self.readable, own, strict=True):
-            yield task.decode(example, kept, windows, pieces)
+            yield task.decode(example, kept, windows, tokens)
 
 
 def _advance(bar: Bar, done: int, size: int, share: float) -> None:
@@ -281,7 +283,7 @@ def load(
     them, as `bothways tune` found best, else as `open_engine` says; `plan` says streams and batches too. `threads` is
     the number of cores to use (else all that this process may use), `device` "cuda" runs PyTorch on the GPU.
     `offline` downloads nothing.
-    `settings` change those of the task, such as `strategy`, `top_k` or `threshold`.
+    `settings` change those of the task, such as `aggregation_strategy`, `top_k` or `threshold`.
 
     Raises `CheckpointError` for a directory without a trained model, or one that is being replaced, `OptionError` for
     an unknown setting or one that belongs to the weights.
@@ -290,10 +292,10 @@ def load(
 
     reporter = reporter or Reporter(quiet=True)
     found = find_model(directory, offline=offline, reporter=reporter)
-    before = Artifact.stamps(found)
-    artifact = Artifact.read(found, task, settings)
+    before = ModelDirectory.stamps(found)
+    model_directory = ModelDirectory.read(found, task, settings)
     opened = open_engine(
-        artifact,
+        model_directory,
         reporter,
         engine=engine,
         precision=precision,
@@ -301,6 +303,6 @@ def load(
         threads=threads,
         device=device,
     )
-    if Artifact.stamps(found) != before:
+    if ModelDirectory.stamps(found) != before:
         raise CheckpointError(f"{found}: its files were replaced while it was loaded; load it again")
-    return Predictor(artifact.task, artifact.tokenizer, opened, artifact)
+    return Predictor(model_directory.task, model_directory.tokenizer, opened, model_directory)

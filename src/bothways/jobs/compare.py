@@ -8,17 +8,17 @@ from pathlib import Path
 
 from bothways.data.tables import Columns, Source
 from bothways.errors import OptionError
-from bothways.evaluation.compare import Comparison, compare
+from bothways.evaluation.compare import Comparison, compare_on
 from bothways.evaluation.summary import machine, report_of
-from bothways.inference.model_directory import Artifact
+from bothways.inference.model_directory import ModelDirectory
 from bothways.jobs.sources import columns_for, examples_with_unknown_labels, named, seen_in_training
 from bothways.model.catalogue import find_model
 from bothways.progress import Reporter
 from bothways.render.report import write_report
-from bothways.tasks import scored
+from bothways.tasks import as_trainable
 
 
-def compare_models(
+def compare(
     test: Source,
     models: str | Path | Sequence[str | Path],
     train: Source | None = None,
@@ -39,12 +39,12 @@ def compare_models(
     if not directories:
         raise OptionError("no model to compare; give at least one directory")
     reporter = reporter or Reporter(quiet=True)
-    artifact = Artifact.read(directories[0])
-    task, columns = scored(artifact.task), columns_for(artifact, columns)
+    model_directory = ModelDirectory.read(directories[0])
+    task, columns = as_trainable(model_directory.task), columns_for(model_directory, columns)
     examples = task.read(test, columns)
     examples_with_unknown_labels(task, examples, "error")
     known = [] if train is None else task.read(train, columns)
-    comparison = compare(examples, directories, known, against=against, seed=seed, reporter=reporter)
+    comparison = compare_on(examples, directories, known, against=against, seed=seed, reporter=reporter)
     familiar = [seen_in_training(row.facts, test) for row in comparison.rows]
     notes = dict.fromkeys(note for note in familiar if note)
     for note in notes:

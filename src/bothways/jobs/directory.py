@@ -203,7 +203,7 @@ def _remove_run(out: Path) -> None:
         names = list(FILES.values())
         with suppress(CheckpointError):
             export = Export.read(out)
-            names = [FILES[form] for form in export.graphs] if export is not None else []
+            names = [FILES[onnx_precision] for onnx_precision in export.models] if export is not None else []
         for name in (*names, EXPORT, TUNED):
             (graphs / name).unlink(missing_ok=True)
     for path in (out / "tensorboard").glob(f"*{EVENTS}"):

@@ -27,10 +27,10 @@ from bothways.jobs.sources import (
 )
 from bothways.metrics import Scores
 from bothways.progress import Reporter
-from bothways.tasks import Trainable, ZeroShot, scored
+from bothways.tasks import Trainable, ZeroShot, as_trainable
 from bothways.tasks.task import Prediction
 
-MOST_IN_JSON = 100  # labels with a whole confusion matrix; of more, the confused pairs
+MAX_IN_JSON = 100  # labels with a whole confusion matrix; of more, the confused pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,31 +59,32 @@ class Evaluation:
                 row.label: {"precision": row.precision, "recall": row.recall, "f1": row.f1, "support": row.support}
                 for row in self.scores.per_class
             }
-        if self.scores.confusion is not None and len(self.scores.labels) <= MOST_IN_JSON:
+        if self.scores.confusion is not None and len(self.scores.labels) <= MAX_IN_JSON:
             answer["confusion"] = {"labels": list(self.scores.labels), "counts": self.scores.confusion.tolist()}
         if self.scores.confused:
             answer["confused"] = [
-                {"gold": gold, "predicted": guess, "n": n} for gold, guess, n in self.scores.confused[:MOST_IN_JSON]
+                {"reference": reference, "predicted": guess, "n": n}
+                for reference, guess, n in self.scores.confused[:MAX_IN_JSON]
             ]
         return answer | {"notes": list(self.notes)} | self.facts
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Each example as one JSON object: its number, texts and gold, the prediction, and whether it is correct.
+        """Each example as one JSON object: its number, texts and reference, the prediction, and whether it is correct.
 
-        Numbers have the `difference` of the prediction from the gold instead.
+        Numbers have the `difference` of the prediction from the reference instead.
         """
         names = ("question", "context") if self.task.loss == "spans" else ("text", "text_pair")
         for example, prediction in zip(self.examples, self.predictions, strict=True):
-            gold: Any = example.gold
-            if isinstance(gold, tuple):
-                gold = [one if isinstance(one, str) else one.text for one in gold]
+            reference: Any = example.reference
+            if isinstance(reference, tuple):
+                reference = [one if isinstance(one, str) else one.text for one in reference]
             row: dict[str, Any] = {"number": example.number, "where": example.where}
-            row |= dict(zip(names, example.texts, strict=False)) | {"gold": gold}
-            row |= prediction.as_json(every_score=self.task.loss == "tokens")
+            row |= dict(zip(names, example.texts, strict=False)) | {"reference": reference}
+            row |= prediction.as_json(all_scores=self.task.loss == "tokens")
             if self.task.loss == "regression":
-                row["difference"] = None if prediction.error is not None else row["score"] - gold
+                row["difference"] = None if prediction.error is not None else row["score"] - reference
             else:
-                row["correct"] = example.gold is not None and self.task.right(prediction, example.gold)
+                row["correct"] = example.reference is not None and self.task.is_correct(prediction, example.reference)
             yield row
 
 
@@ -108,22 +109,22 @@ def evaluate(
         raise OptionError(f"found unknown_labels={unknown_labels!r}, expected error or wrong")
     reporter = reporter or Reporter(quiet=True)
     predictor = _loaded(model, task, settings, reporter)
-    made = scored(predictor.task)
+    made = as_trainable(predictor.task)
     if isinstance(made, ZeroShot) and not made.labels:
-        raise OptionError("zero-shot needs labels to choose from: give labels=[...] (--labels a,b,c)")
-    examples = made.read(data, columns_for(predictor.artifact, columns))
+        raise OptionError("zero-shot needs labels to choose from: give labels=[...] (--candidate-labels a,b,c)")
+    examples = made.read(data, columns_for(predictor.model_directory, columns))
     unknown = examples_with_unknown_labels(made, examples, unknown_labels)
     made.check([example for example, strange in zip(examples, unknown, strict=True) if not strange])
-    asked = [replace(one, gold=None) if strange else one for one, strange in zip(examples, unknown, strict=True)]
+    asked = [replace(one, reference=None) if strange else one for one, strange in zip(examples, unknown, strict=True)]
     predictions = predictor.predict_examples(asked, reporter)
-    golds = [example.gold for example in examples if example.gold is not None]
-    scores = made.score(predictions, golds, rng=np.random.default_rng(seed))
-    notes = cautions(made, predictions, golds)
-    nothing = collapsed(made, predictions, golds)
+    references = [example.reference for example in examples if example.reference is not None]
+    scores = made.score(predictions, references, rng=np.random.default_rng(seed))
+    notes = cautions(made, predictions, references)
+    nothing = collapsed(made, predictions, references)
     notes += [f"The model {nothing}, so it does not tell the examples apart."] if nothing else []
     if any(unknown):
         notes.append(f"{sum(unknown)} of {len(examples)} examples have a label that the model does not know: wrong.")
-    facts = {} if predictor.artifact is None else predictor.artifact.facts
+    facts = {} if predictor.model_directory is None else predictor.model_directory.facts
     familiar = seen_in_training(facts, data)
     notes += [familiar] if familiar else []
     unfamiliar = unknown_words(predictor.tokenizer, examples)
@@ -131,7 +132,7 @@ def evaluate(
     for note in notes:
         reporter.note(note)
     about = {
-        "model": None if predictor.artifact is None else str(predictor.artifact.directory),
+        "model": None if predictor.model_directory is None else str(predictor.model_directory.path),
         "settings": {name: value for name, value in made.as_json().items() if name not in ("labels", "nli")},
         "engine": predictor.engine.describe(),
         "file": named(data),

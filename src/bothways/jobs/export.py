@@ -9,9 +9,9 @@ from pathlib import Path
 from bothways.data.examples import Example
 from bothways.data.tables import Columns, Source
 from bothways.errors import BothwaysError, OptionError
-from bothways.evaluation.accuracy_check import MOST_FALL, export_judged
-from bothways.inference.model_directory import Artifact
-from bothways.inference.onnx.record import FOLDER, FORMS, Export, Form
+from bothways.evaluation.accuracy_check import MAX_DROP, export_checked
+from bothways.inference.model_directory import ModelDirectory
+from bothways.inference.onnx.record import FOLDER, ONNX_PRECISIONS, Export, OnnxPrecision
 from bothways.jobs.sources import columns_for
 from bothways.model.catalogue import find_model
 from bothways.progress import Reporter
@@ -21,42 +21,44 @@ from bothways.tasks import TRAINED, Trainable
 def export(
     model: str | Path,
     *,
-    precision: Form = "int8",
+    precision: OnnxPrecision = "int8",
     calibrate: Source | None = None,
     task: str | None = None,
     columns: Columns | None = None,
-    most_fall: float = MOST_FALL,
+    max_drop: float = MAX_DROP,
     out: str | Path | None = None,
     reporter: Reporter | None = None,
 ) -> Export:
-    """Write the model as one ONNX graph that runs without PyTorch, into `onnx/` of its directory.
+    """Export the model to ONNX, so that it runs without PyTorch, into `onnx/` of its directory.
 
-    With `out`, the model is copied into that new directory first: where its own is an installed package or the cache
-    of the hub, which are not written to. int8 and int8-static are judged on `calibrate`, a file of the model's task
-    with gold where it has any, and are not used where the metric falls by more than `most_fall`.
+    With `out`, the model is copied into that new directory first: where its own is an installed package or the cache of
+    the hub, which are not written to. the accuracy of int8 and int8-static is checked on `calibrate`, a file of the
+    model's task with labels where it has any, and are not used where the metric falls by more than `max_drop`.
 
-    Raises `OptionError` for 8 bits without texts to judge them on, `DataError` for a file that does not suit.
+    Raises `OptionError` for int8 without texts to check its accuracy on, `DataError` for a file that does not suit.
     """
-    if precision not in FORMS:
-        raise OptionError(f"precision {precision!r} is not one of {', '.join(FORMS)}")
+    if precision not in ONNX_PRECISIONS:
+        raise OptionError(f"precision {precision!r} is not one of {', '.join(ONNX_PRECISIONS)}")
     if precision != "fp32" and calibrate is None:
         raise OptionError(
-            f"{precision} rounds the model, so its answers are judged before it is used: give --calibrate FILE, texts "
-            "like those that it will read, with labels (dev data, never test data)"
+            f"{precision} rounds the weights, so its accuracy is checked first: give --calibrate FILE, labelled texts "
+            "like those that it will read (dev data, never test data)"
         )
-    artifact = exportable(model, task, out)
+    model_directory = exportable(model, task, out)
     examples: Sequence[Example] = ()
     if calibrate is not None:
-        gold = isinstance(artifact.task, Trainable) and artifact.task.name in TRAINED
-        examples = artifact.task.read(calibrate, columns_for(artifact, columns), gold=gold)
-        if isinstance(artifact.task, Trainable) and gold:
-            artifact.task.check(examples)
-    return export_judged(artifact, precision, examples, reporter or Reporter(quiet=True), most_fall=most_fall)
+        labeled = isinstance(model_directory.task, Trainable) and model_directory.task.name in TRAINED
+        examples = model_directory.task.read(calibrate, columns_for(model_directory, columns), labeled=labeled)
+        if isinstance(model_directory.task, Trainable) and labeled:
+            model_directory.task.check(examples)
+    return export_checked(model_directory, precision, examples, reporter or Reporter(quiet=True), max_drop=max_drop)
 
 
-def exportable(model: str | Path, task: str | None, out: str | Path | None = None) -> Artifact:
+def exportable(model: str | Path, task: str | None, out: str | Path | None = None) -> ModelDirectory:
     if task == "zero_shot":
-        raise OptionError("zero_shot runs the graph of pairs: say --task pairs, or nothing for a model trained here")
+        raise OptionError(
+            "zero_shot runs the ONNX model of pairs: say --task pairs, or nothing for a model trained here"
+        )
     directory = find_model(model)
     if out is not None:
         directory = _copied(directory, Path(out), task)
@@ -65,14 +67,14 @@ def exportable(model: str | Path, task: str | None, out: str | Path | None = Non
             f"{model} is in {directory}, which belongs to an installed package or the cache of the hub and is not "
             f"written to; make a copy of your own: bothways export {model} --out DIR"
         )
-    return Artifact.read(directory, task)
+    return ModelDirectory.read(directory, task)
 
 
 def _copied(directory: Path, out: Path, task: str | None) -> Path:
-    """A copy of a model without its graphs in a new directory; raises `OptionError` where there is something."""
+    """A copy of a model without its ONNX models in a new directory; raises `OptionError` where there is something."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OptionError(f"{out} is there already, expected a new directory to copy {directory} to")
-    Artifact.read(directory, task)  # nothing is copied that cannot be exported
+    ModelDirectory.read(directory, task)  # nothing is copied that cannot be exported
     try:
         shutil.copytree(directory, out, ignore=shutil.ignore_patterns(FOLDER, "tensorboard", ".*"), dirs_exist_ok=True)
     except (OSError, shutil.Error) as error:

@@ -22,19 +22,13 @@ from bothways.evaluation.summary import machine, versions
 from bothways.training.recipe import parse_seconds
 
 PACKAGES = ("onnxruntime", "onnx", "openvino", "safetensors")
-# How the options of `transformers` are called here.
-THEIRS = {
-    "learning_rate": "lr",
+# Names of the same options in `transformers` and elsewhere.
+OTHER_NAMES = {
+    "lr": "learning_rate",
     "num_train_epochs": "epochs",
     "per_device_train_batch_size": "batch_size",
-    "gradient_accumulation_steps": "accumulate",
-    "warmup_ratio": "warmup",
-    "max_length": "max_pieces",
-    "max_seq_length": "max_pieces",
-    "stride": "overlap",
+    "max_seq_length": "max_length",
     "max_steps": "steps",
-    "mlm_probability": "mask_rate",
-    "eval_steps": "eval_every",
     "early_stopping_patience": "patience",
     "output_dir": "out",
     "model": "base",
@@ -52,7 +46,7 @@ def options_from(given: Mapping[str, Any], *records: Any, also: Collection[str] 
     known = [item.name for record in records for item in fields(record)]
     for name in given:
         if name not in known:
-            near = THEIRS.get(name) or next((one for one in known if one.startswith(f"{name}_")), None)
+            near = OTHER_NAMES.get(name) or next((one for one in known if one.startswith(f"{name}_")), None)
             near = near or next(iter(get_close_matches(name, [*known, *also], 1)), None)
             hint = f"did you mean {near!r}?" if near in {*known, *also} else f"expected one of {', '.join(known)}"
             raise OptionError(f"there is no option {name!r}; {hint}")

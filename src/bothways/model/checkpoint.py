@@ -160,7 +160,7 @@ def fill_model(
 
     Raises `CheckpointError` for missing encoder weights or shapes that differ.
     """
-    config, head = model.config, model.reads
+    config, head = model.config, model.head_name
     unknown = EncoderConfig.read(directory)[2]
     path = directory / WEIGHTS
     saved = _without_prefix(read_tensors(directory), config.rules.prefix, path)
@@ -255,8 +255,8 @@ def model_tensors(model: TaskModel | PretrainModel) -> dict[str, Tensor]:
     """The weights of a model under the ecosystem's names, fp32."""
     tensors: dict[str, Tensor] = {}
     for ours, parameter in model.named_parameters():
-        names = tensor_names(model.config, ours, model.reads)
-        prefix = "" if ours.startswith(HEADS) or model.reads in ("hidden", "pooled") else model.config.rules.prefix
+        names = tensor_names(model.config, ours, model.head_name)
+        prefix = "" if ours.startswith(HEADS) or model.head_name in ("hidden", "pooled") else model.config.rules.prefix
         for name, part in zip(names, parameter.detach().float().chunk(len(names)), strict=True):
             tensors[prefix + name] = part
     return tensors

@@ -41,7 +41,7 @@ class Norm(nn.LayerNorm):
 
 
 class Embeddings(nn.Module):
-    """Piece + position + segment, normalised: (…) ids -> (…, C) hidden."""
+    """Token + position + segment, normalised: (…) ids -> (…, C) hidden."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()

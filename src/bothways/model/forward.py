@@ -38,7 +38,7 @@ def set_precision(encoder: Encoder, precision: Precision) -> None:
 
 
 def forward(model: TaskModel, batch: Batch, dropout: Dropout = NO_DROPOUT) -> torch.Tensor:
-    """A packed batch -> (K, L) logits of the pieces it reads, in the batch's order, fp32."""
+    """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order, fp32."""
     device = model.encoder.embeddings.word.weight.device
     return model(*packed_inputs(batch, model.config.num_attention_heads, device), dropout)
 
@@ -52,4 +52,4 @@ def packed_inputs(
         torch.from_numpy(np.pad(part, (0, layout.filler))).to(device)
         for part in (batch.ids, batch.type_ids, batch.positions)
     )
-    return ids, type_ids, positions, layout, torch.from_numpy(batch.reads).to(device)
+    return ids, type_ids, positions, layout, torch.from_numpy(batch.head_positions).to(device)

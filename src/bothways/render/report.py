@@ -47,10 +47,10 @@ METRIC_TITLES = {
 }
 LOWER_IS_BETTER = {"mean_absolute_error", "root_mean_squared_error", "perplexity", "mlm_loss", "nsp_loss"}
 PERCENT = set(METRIC_TITLES) - LOWER_IS_BETTER - {"matthews", "pearson", "spearman", "r2"}
-MOST_CELLS = 12  # labels; a larger confusion matrix is drawn without numbers
-MOST_PAIRS = 12
-MOST_CLASSES = 200  # labels in the table of labels, the weakest
-LEAST_AXIS = 0.1  # the shortest axis of the intervals, so that a difference of half a point does not fill it
+MAX_CELLS = 12  # labels; a larger confusion matrix is drawn without numbers
+MAX_PAIRS = 12
+MAX_CLASSES = 200  # labels in the table of labels, the weakest
+MIN_AXIS = 0.1  # the shortest axis of the intervals, so that a difference of half a point does not fill it
 AROUND = 150  # characters of a text that are shown before and after a mark
 
 
@@ -73,7 +73,7 @@ class Mistake:
     """A wrong answer, with the probability that the model gave it, and what is marked in the text, if anything."""
 
     text: str
-    gold: str
+    reference: str
     predicted: str
     score: float
     picture: Picture | None = None
@@ -83,7 +83,7 @@ class Mistake:
 class Lengths:
     """Tokens per text, the window's limit in tokens, texts read in several windows, tokens not read at all."""
 
-    pieces: Sequence[int]
+    tokens: Sequence[int]
     limit: int
     windowed: int = 0
     truncated: int = 0
@@ -155,7 +155,7 @@ def write_report(path: Path, report: Report) -> None:
 def _parts(report: Report) -> dict[str, Any]:
     """What the template needs besides the report itself."""
     confusion, lengths = report.scores.confusion, report.lengths
-    many = len(report.scores.labels) > MOST_CELLS
+    many = len(report.scores.labels) > MAX_CELLS
     metrics = list(dict.fromkeys(name for row in report.rows for name in without_repeats(row.metrics)))
     curves = [_plot(*_drawn_loss(report.losses))] if report.losses else []
     curves += [_plot(*_drawn_dev(points, metric)) for metric, points in report.dev.items() if points]
@@ -168,13 +168,13 @@ def _parts(report: Report) -> dict[str, Any]:
         "axis": [_figure(end, headline) for end in axis],
         "place": lambda value: round(100 * (value - axis[0]) / (axis[1] - axis[0]), 1),
         "curves": curves,
-        "classes": classes[:MOST_CLASSES],
-        "more_classes": max(0, len(classes) - MOST_CLASSES),
+        "classes": classes[:MAX_CLASSES],
+        "more_classes": max(0, len(classes) - MAX_CLASSES),
         "matrix": confusion.tolist() if confusion is not None and not many else [],
         "heat_map": _heat_map(confusion) if confusion is not None and many else None,
         "pairs": _confused_pairs(report.scores) if many else [],
         "reliability": _reliability(report.scores.reliability) if report.scores.reliability else None,
-        "histogram": _histogram(lengths) if lengths is not None and len(lengths.pieces) else None,
+        "histogram": _histogram(lengths) if lengths is not None and len(lengths.tokens) else None,
     }
 
 
@@ -186,15 +186,18 @@ def _axis(intervals: Sequence[Interval]) -> tuple[float, float]:
     """
     low = math.floor(20 * min((one.low for one in intervals), default=0.0) + 1e-9) / 20
     high = math.ceil(20 * max((one.high for one in intervals), default=1.0) - 1e-9) / 20
-    if high - low < LEAST_AXIS - 1e-9:
-        low, high = (low, round(low + LEAST_AXIS, 2)) if 0 <= low < LEAST_AXIS else (round(high - LEAST_AXIS, 2), high)
+    if high - low < MIN_AXIS - 1e-9:
+        low, high = (low, round(low + MIN_AXIS, 2)) if 0 <= low < MIN_AXIS else (round(high - MIN_AXIS, 2), high)
     return low, high
 
 
 def _confused_pairs(scores: Scores) -> list[tuple[str, str, int, float]]:
-    """(gold, predicted, texts, share of the gold label's texts), the most frequent first."""
+    """(reference, predicted, texts, share of the label's texts), the most frequent first."""
     support = {row.label: row.support for row in scores.per_class}
-    return [(gold, guess, n, n / max(1, support.get(gold, n))) for gold, guess, n in scores.confused[:MOST_PAIRS]]
+    return [
+        (reference, guess, n, n / max(1, support.get(reference, n)))
+        for reference, guess, n in scores.confused[:MAX_PAIRS]
+    ]
 
 
 def _marked(mistake: Mistake) -> Any:
@@ -316,11 +319,13 @@ def _heat_map(confusion: Counts) -> Plot:
         axes.imshow(np.cbrt(shares), cmap=colours, vmin=0, vmax=1, interpolation="nearest")
         axes.grid(visible=False)
         axes.spines[:].set(visible=True, color=theme.line)
-        axes.set(xlabel="predicted", ylabel="gold")
+        axes.set(xlabel="predicted label", ylabel="true label")
 
     K = len(confusion)
     return _plot(
-        f"Heat map of {K} gold labels by {K} predicted ones; correct answers are on the diagonal.", draw, (5.4, 5.4)
+        f"Heat map of {K} reference labels by {K} predicted ones; correct answers are on the diagonal.",
+        draw,
+        (5.4, 5.4),
     )
 
 
@@ -343,14 +348,14 @@ def _reliability(bins: Sequence[tuple[float, float, int]]) -> Plot:
 
 
 def _histogram(lengths: Lengths) -> Plot:
-    pieces = np.asarray(lengths.pieces)
+    tokens = np.asarray(lengths.tokens)
 
     def draw(axes: Any, theme: Theme) -> None:
-        axes.hist(pieces, bins=min(40, int(np.ptp(pieces)) + 1), color=theme.accent, alpha=0.8)
+        axes.hist(tokens, bins=min(40, int(np.ptp(tokens)) + 1), color=theme.accent, alpha=0.8)
         axes.axvline(lengths.limit, color=theme.ink, linestyle="--", linewidth=1)
         axes.set(xlabel="tokens in a text", ylabel="texts")
 
-    middle, most = np.median(pieces), pieces.max()
+    middle, most = np.median(tokens), tokens.max()
     return _plot(f"Histogram of text lengths: median {middle:,.0f} tokens, longest {most:,}.", draw, (6.4, 2.7))
 
 

@@ -15,7 +15,7 @@ from bothways.tasks.picture import Mark, Picture
 LONG = 3000  # characters; of a longer text with marks, only what stands around them is drawn
 AROUND = 200
 BEGINNING = 1000  # of a long text without marks
-MOST_BARS = 10
+MAX_BARS = 10
 # Okabe and Ito's colours, which the colour-blind can tell apart, and four between them; light ground, dark ground.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8a100", "#56b4e9", "#e69f00", "#7a5cc9", "#8c564b", "#5d7183")
 _TERMINAL = ("blue", "red", "green", "magenta", "yellow", "cyan")
@@ -98,12 +98,12 @@ def _article(picture: Picture, labels: dict[str, int]) -> Iterator[str]:
         yield f'<p dir="auto">{"".join(parts)}</p>\n'
     if picture.bars:
         yield "<dl>\n"
-        for label, score in picture.bars[:MOST_BARS]:
+        for label, score in picture.bars[:MAX_BARS]:
             bar = f'<i style="width: {100 * min(max(score, 0.0), 1.0):.1f}%"></i>'
             yield f"<dt>{escape(printable(label))}</dt><dd>{bar}</dd><dd>{100 * score:.1f} %</dd>\n"
         yield "</dl>\n"
-    if len(picture.bars) > MOST_BARS:
-        yield f'<p class="note">{len(picture.bars) - MOST_BARS} more labels</p>\n'
+    if len(picture.bars) > MAX_BARS:
+        yield f'<p class="note">{len(picture.bars) - MAX_BARS} more labels</p>\n'
     if picture.note:
         yield f'<p class="note">{escape(printable(picture.note))}</p>\n'
     if picture.error is not None:
@@ -137,7 +137,7 @@ def ansi(picture: Picture, labels: dict[str, int] | None = None, *, width: int =
             line.append(printable(piece) if colour else f"[{printable(piece)}]", style=f"not dim bold reverse {hue}")
             line.append(f"({printable(mark.label)} {mark.score:.2f})".replace("( ", "("), style=f"not dim {hue}")
         console.print(line, soft_wrap=False)
-    for label, score in picture.bars[:MOST_BARS]:
+    for label, score in picture.bars[:MAX_BARS]:
         blocks = "█" * round(20 * min(max(score, 0.0), 1.0))
         console.print(Text(f"  {blocks:<20} {100 * score:5.1f} %  {printable(label)}"))
     for extra, style in ((picture.note, "dim"), (picture.error or "", "red")):

@@ -13,30 +13,36 @@ import numpy as np
 from bothways.data.examples import Example
 from bothways.errors import CheckpointError, DataError, OptionError
 from bothways.tasks.classify import NOT_A_NUMBER, Classify, Labelled, sigmoid, window_weights
-from bothways.tasks.task import Pieces, Task, how_read, labels_in
+from bothways.tasks.task import Task, Tokens, labels_of_config, reading_stats
 from bothways.text.tokenizer import Encoded, Tokenizer
 
-NO_LABELS = "there are no labels to choose from; give them: --labels sport,politics, or labels=(...) in Python"
+NO_LABELS = (
+    "there are no labels to choose from; give them: --candidate-labels sport,politics, or labels=(...) in Python"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ZeroShot(Classify):
     """A model of pairs with the classes `nli` asks of each label whether the text entails it.
 
-    `labels` are the candidates where a text brings none of its own; `kind` "multi" judges each by itself.
+    `labels` are the candidates where a text brings none of its own; `kind` "multi" scores each label on its own.
     """
 
     name = "zero_shot"
     fixed = frozenset({"nli"})
     nli: tuple[str, ...] = ()
-    template: str = "This example is {}."
+    hypothesis_template: str = "This example is {}."
 
     def __post_init__(self) -> None:
         Task.__post_init__(self)
-        if self.template.count("{}") != 1:
-            raise OptionError(f"the template is {self.template!r}, expected a text with one {{}} for the label")
-        if {"{", "}"} & set(self.template.replace("{}", "")):
-            raise OptionError(f"the template {self.template!r} has other braces than {{}}; write it without them")
+        if self.hypothesis_template.count("{}") != 1:
+            raise OptionError(
+                f"the template is {self.hypothesis_template!r}, expected a text with one {{}} for the label"
+            )
+        if {"{", "}"} & set(self.hypothesis_template.replace("{}", "")):
+            raise OptionError(
+                f"the template {self.hypothesis_template!r} has other braces than {{}}; write it without them"
+            )
         problem = label_problem(self.labels) if self.labels else None
         if problem is not None:
             raise OptionError(problem)
@@ -47,7 +53,7 @@ class ZeroShot(Classify):
     @classmethod
     def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
         """The task of a directory whose config names the classes of NLI."""
-        return cls(labels=(), nli=labels_in(config), **settings)
+        return cls(labels=(), nli=labels_of_config(config), **settings)
 
     @property
     def outputs(self) -> int:  # type: ignore[override]
@@ -62,7 +68,7 @@ class ZeroShot(Classify):
         return Example((text,), given=tuple(labels))
 
     def check(self, examples: Sequence[Example]) -> None:
-        """Raise `OptionError` if there are no labels, `DataError` at the first gold that is not one of them."""
+        """Raise `OptionError` if there are no labels, `DataError` at the first reference that is not one of them."""
         if not self.labels:
             raise OptionError(NO_LABELS)
         super(ZeroShot, self).check(examples)  # a class with slots is made twice, so super() needs its name
@@ -80,18 +86,22 @@ class ZeroShot(Classify):
     def size(self, example: Example) -> int:
         """About how many characters the model reads for an example: its text with each label."""
         labels = example.given or self.labels
-        around = len(self.template) + len(example.texts[0])
+        around = len(self.hypothesis_template) + len(example.texts[0])
         return sum(around + len(label) for label in labels) or around
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
         """All (text, label) pairs, those of one example behind each other in the order of its labels."""
         pairs = [
-            (number, (example.texts[0], self.template.replace("{}", label)))
+            (number, (example.texts[0], self.hypothesis_template.replace("{}", label)))
             for number, example in enumerate(examples)
             for label in example.given or self.labels
         ]
         windows = tokenizer.windows(
-            [pair for _, pair in pairs], max_pieces=self.max_pieces, overlap=self.overlap, long=self.long, sliding=0
+            [pair for _, pair in pairs],
+            max_length=self.max_length,
+            stride=self.stride,
+            truncation=self.truncation,
+            sliding=0,
         )
         return [replace(window, example=pairs[window.example][0]) for window in windows]
 
@@ -100,7 +110,7 @@ class ZeroShot(Classify):
         example: Example,
         parts: Sequence[np.ndarray],
         windows: Sequence[Encoded],
-        pieces: Pieces,
+        tokens: Tokens,
     ) -> Labelled:
         """(L,) logits of each window of each pair of one example -> the labels' probabilities.
 
@@ -120,13 +130,13 @@ class ZeroShot(Classify):
                 shares = np.exp(logits[:, yes] - logits[:, yes].max())
                 shares /= shares.sum()
         if not np.isfinite(shares).all():
-            return replace(self.failure(NOT_A_NUMBER), **how_read(windows))
+            return replace(self.failure(NOT_A_NUMBER), **reading_stats(windows))
         scores = {labels[place]: float(shares[place]) for place in np.argsort(-shares, kind="stable")}
         best = next(iter(scores))
         chosen = None
         if self.kind == "multi":
             chosen = tuple(label for label, score in scores.items() if score >= self.threshold)
-        return Labelled(best, scores[best], scores, chosen, **how_read(windows))
+        return Labelled(best, scores[best], scores, chosen, **reading_stats(windows))
 
 
 def label_problem(labels: Sequence[str]) -> str | None:

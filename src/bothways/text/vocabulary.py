@@ -22,7 +22,7 @@ from bothways.text.tokenizer import Tokenizer
 
 ALPHABET: Final = 1000  # characters that are kept however rare they are; beyond these,
 COVERAGE: Final = 0.9995  # as many as make up this share of the text, as in SentencePiece: Chinese has thousands
-LEAST_COUNT: Final = 2  # of a pair of pieces that becomes one
+MIN_COUNT: Final = 2  # of a pair of tokens that becomes one
 DIGITS: Final = 4  # of a log-probability
 SPARE: Final = 1.1  # Unigram learns so many times the size, then keeps the most probable, as SentencePiece does
 WHERE: Final = "the vocabulary to learn"
@@ -38,8 +38,8 @@ class Corpus(NamedTuple):
     counts: Counter[str]
 
 
-class Kind(NamedTuple):
-    """An algorithm with a family's rules: how it learns, special pieces in order, its usual case, its older files."""
+class Algorithm(NamedTuple):
+    """An algorithm with a family's rules: how it learns, special tokens in order, its usual case, its older files."""
 
     learn: Callable[[Corpus, int, Mapping[str, str], Mapping[str, Any]], tokenizers.Tokenizer]
     specials: Mapping[str, str]
@@ -58,41 +58,41 @@ def read_lines(path: str | Path) -> Iterator[str]:
         yield without_end(text)
 
 
-def learn_vocabulary(
+def train_vocabulary(
     files: Sequence[str | Path],
     out: str | Path,
     *,
-    kind: Literal["wordpiece", "bpe", "unigram"] = "wordpiece",
+    algorithm: Literal["wordpiece", "bpe", "unigram"] = "wordpiece",
     size: int = 30522,
     cased: bool | None = None,
     overwrite: bool = False,
     reporter: Reporter | None = None,
 ) -> Tokenizer:
-    """Learns a vocabulary of `size` pieces from files of plain text and writes it to the directory `out`.
+    """Learns a vocabulary of `size` tokens from files of plain text and writes it to the directory `out`.
 
     The rules are BERT's (wordpiece), RoBERTa's (bpe, byte-level and always cased) or ALBERT's (unigram); `cased`
     also keeps accents, and is the family's own if None. The files (also .gz, .xz) are read twice, as streams: memory
     grows with their distinct words alone. The same text gives the same files, byte for byte (but see
-    `_unigram`). A text too small for `size` gives fewer pieces, and a note. `overwrite` replaces a vocabulary in `out`,
+    `_unigram`). A text too small for `size` gives fewer tokens, and a note. `overwrite` replaces a vocabulary in `out`,
     and nothing else.
 
-    Raises DataError for text that cannot be read or is empty; OptionError for a `size` that the special pieces and the
+    Raises DataError for text that cannot be read or is empty; OptionError for a `size` that the special tokens and the
     alphabet exceed, for an `out` that holds something, and for bpe without case. Sources: Schuster and Nakajima 2012,
     Wu et al. 2016 (WordPiece); Sennrich et al. 2016, Radford et al. 2019 (byte-level BPE); Kudo 2018 (Unigram).
     """
     reporter, out, began = reporter or Reporter(), Path(out), time.monotonic()
-    if kind not in KINDS:
-        raise OptionError(f"kind {kind!r} is not one of {', '.join(KINDS)}")
-    learn, specials, usual, older_files = KINDS[kind]
+    if algorithm not in ALGORITHMS:
+        raise OptionError(f"algorithm {algorithm!r} is not one of {', '.join(ALGORITHMS)}")
+    learn, specials, usual, older_files = ALGORITHMS[algorithm]
     cased = usual if cased is None else cased
-    if kind == "bpe" and not cased:
+    if algorithm == "bpe" and not cased:
         raise OptionError("--uncased (cased=False) is not for bpe, which keeps text as it is; use wordpiece or unigram")
     _check_directory(out, overwrite=overwrite)
     corpus = _survey([Path(file) for file in ([files] if isinstance(files, str | Path) else files)])
     out.mkdir(parents=True, exist_ok=True)  # before the long work: where it fails, nobody has waited for nothing
     text = f"{corpus.lines} lines ({corpus.counts.total()} characters)"
-    reporter.say(f"learning {size} tokens ({kind}, {'cased' if cased else 'uncased'}) from {text}")
-    names = {f"{role}_token": piece for role, piece in specials.items()}
+    reporter.say(f"learning {size} tokens ({algorithm}, {'cased' if cased else 'uncased'}) from {text}")
+    names = {f"{role}_token": token for role, token in specials.items()}
     backend = learn(corpus, size, specials, names | {"do_lower_case": not cased, "keep_accents": cased})
     learned = Tokenizer(backend, names, where=str(out))
     learned.save(out)
@@ -100,7 +100,7 @@ def learn_vocabulary(
         (out / name).unlink(missing_ok=True)
     reporter.say(f"{out}: {learned.vocab_size} tokens, learned in {clock(time.monotonic() - began)}")
     if learned.vocab_size < size:
-        reporter.note(f"found {learned.vocab_size} pieces, wanted {size}: the corpus holds no more; give it more text")
+        reporter.note(f"found {learned.vocab_size} tokens, wanted {size}: the corpus holds no more; give it more text")
     return learned
 
 
@@ -143,7 +143,7 @@ def _alphabet(corpus: Corpus, rules: normalizers.Normalizer) -> list[str]:
 
 def _check_size(size: int, fixed: int) -> None:
     if size < fixed:
-        found = f"the special pieces and the alphabet of this text alone take {fixed}"
+        found = f"the special tokens and the alphabet of this text alone take {fixed}"
         raise OptionError(f"size={size} is too small: {found}; choose at least that")
 
 
@@ -153,8 +153,8 @@ def _train(corpus: Corpus, backend: tokenizers.Tokenizer, trainer: trainers.Trai
     return json.loads(backend.to_str())["model"]
 
 
-def _numbered(pieces: Iterable[str]) -> dict[str, int]:
-    return {piece: id for id, piece in enumerate(pieces)}
+def _numbered(tokens: Iterable[str]) -> dict[str, int]:
+    return {token: id for id, token in enumerate(tokens)}
 
 
 def _wordpiece(
@@ -163,7 +163,7 @@ def _wordpiece(
     """WordPiece, without chance: alone, the trainer numbers "##a" and "##b" in the order of a hash map.
 
     As it settles ties by number, its words differ from run to run too (huggingface/tokenizers issue 1794). Here all
-    characters come numbered, as special pieces do, and it adds none; so any word of them can be spelled.
+    characters come numbered, as special tokens do, and it adds none; so any word of them can be spelled.
     """
     backend = wordpiece(_numbered(specials.values()), config, WHERE)
     alphabet = _alphabet(corpus, backend.normalizer)
@@ -172,7 +172,7 @@ def _wordpiece(
     first = [*specials.values(), *alphabet, *(f"##{one}" for one in inner)]
     _check_size(size, len(first))
     trainer = trainers.WordPieceTrainer(
-        vocab_size=size, min_frequency=LEAST_COUNT, special_tokens=first, limit_alphabet=0, show_progress=False
+        vocab_size=size, min_frequency=MIN_COUNT, special_tokens=first, limit_alphabet=0, show_progress=False
     )
     return wordpiece(_train(corpus, backend, trainer)["vocab"], config, WHERE)
 
@@ -184,7 +184,7 @@ def _bpe(corpus: Corpus, size: int, specials: Mapping[str, str], config: Mapping
     _check_size(size, len(specials) + len(alphabet))
     trainer = trainers.BpeTrainer(
         vocab_size=size - 1,
-        min_frequency=LEAST_COUNT,
+        min_frequency=MIN_COUNT,
         special_tokens=first,
         initial_alphabet=alphabet,
         show_progress=False,
@@ -197,11 +197,11 @@ def _bpe(corpus: Corpus, size: int, specials: Mapping[str, str], config: Mapping
 def _unigram(corpus: Corpus, size: int, specials: Mapping[str, str], config: Mapping[str, Any]) -> tokenizers.Tokenizer:
     """Unigram, without chance: alone, the trainer's log-probabilities differ from run to run in their last digits.
 
-    It adds up in the order of a hash map. So it learns too many pieces here, and the best are chosen by rounded
+    It adds up in the order of a hash map. So it learns too many tokens here, and the best are chosen by rounded
     log-probability, then by spelling; the alphabet is always among them. A tie that the trainer itself breaks by
     chance could still show; none has been seen.
     """
-    reserved = [(piece, 0.0) for piece in specials.values()]
+    reserved = [(token, 0.0) for token in specials.values()]
     unk_id = list(specials).index("unk")
     backend = unigram(reserved, unk_id, b"", config)
     alphabet = sorted({"▁", *_alphabet(corpus, backend.normalizer)})
@@ -212,21 +212,21 @@ def _unigram(corpus: Corpus, size: int, specials: Mapping[str, str], config: Map
     trainer = trainers.UnigramTrainer(vocab_size=int(SPARE * size), show_progress=False)
     found = dict(_train(corpus, backend, trainer)["vocab"])
     least = min(found.values(), default=0.0)
-    # Characters that longer pieces made superfluous get the least score, and 0.0001 more one after another by chance.
+    # Characters that longer tokens made superfluous get the least score, and 0.0001 more one after another by chance.
     loose = least + 0.0001 * len(alphabet)
     scores = {one: found[one] if found.get(one, least) > loose else least for one in alphabet}
-    # ALBERT's rules keep a number from the comma behind it, so a piece of both would never be used.
-    longer = {piece for piece in found if len(piece) > 1 and not re.search(r"\d,$", piece)} - set(specials.values())
-    best = sorted(longer, key=lambda piece: (-round(found[piece], DIGITS), piece))
-    scores |= {piece: found[piece] for piece in best[: size - len(specials) - len(alphabet)]}
-    rounded = [(piece, round(score, DIGITS)) for piece, score in scores.items()]
+    # ALBERT's rules keep a number from the comma behind it, so a token of both would never be used.
+    longer = {token for token in found if len(token) > 1 and not re.search(r"\d,$", token)} - set(specials.values())
+    best = sorted(longer, key=lambda token: (-round(found[token], DIGITS), token))
+    scores |= {token: found[token] for token in best[: size - len(specials) - len(alphabet)]}
+    rounded = [(token, round(score, DIGITS)) for token, score in scores.items()]
     return unigram([*reserved, *sorted(rounded, key=lambda one: (-one[1], one[0]))], unk_id, b"", config)
 
 
 BERT: Final = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 ROBERTA: Final = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
-KINDS: Final = {
-    "wordpiece": Kind(_wordpiece, BERT, False, ("vocab.txt",)),
-    "bpe": Kind(_bpe, ROBERTA, True, ("vocab.json", "merges.txt")),
-    "unigram": Kind(_unigram, BERT | {"pad": "<pad>", "unk": "<unk>"}, False, ()),
+ALGORITHMS: Final = {
+    "wordpiece": Algorithm(_wordpiece, BERT, False, ("vocab.txt",)),
+    "bpe": Algorithm(_bpe, ROBERTA, True, ("vocab.json", "merges.txt")),
+    "unigram": Algorithm(_unigram, BERT | {"pad": "<pad>", "unk": "<unk>"}, False, ()),
 }

@@ -19,7 +19,7 @@ from torch import Tensor
 from bothways.errors import BothwaysError
 
 T = TypeVar("T")
-PATIENCE = timedelta(days=7)  # the others wait while the first cuts a corpus, or judges
+PATIENCE = timedelta(days=7)  # the others wait while the first tokenizes a corpus or evaluates
 CPU = torch.device("cpu")
 
 
@@ -60,7 +60,7 @@ class Devices:
             self.told(None)
 
 
-ALONE = Devices()
+SINGLE_PROCESS = Devices()
 
 
 @contextmanager

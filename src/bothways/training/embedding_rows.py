@@ -1,6 +1,6 @@
 """Training only the rows of the embedding table that the training texts use.
 
-A small file uses a few thousand of 30,522 pieces, yet a dense table costs its full size in every gradient,
+A small file uses a few thousand of 30,522 tokens, yet a dense table costs its full size in every gradient,
 norm and update: half of MiniLM's parameters. Rows without a gradient never move under Adam but for weight
 decay, so they are left as they were pretrained, and the others learn exactly as in the full table.
 """
@@ -32,7 +32,7 @@ class UsedRows:
         embedding.weight = self.small
 
     def ids(self, ids: np.ndarray) -> np.ndarray:
-        """Piece ids -> rows of the small table."""
+        """Token ids -> rows of the small table."""
         return self.places[ids]
 
     @contextmanager

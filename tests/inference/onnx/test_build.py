@@ -14,12 +14,12 @@ from torch import nn
 
 from bothways.batch import Batch, make_batch
 from bothways.errors import CheckpointError
-from bothways.inference.engines.engine import graph_inputs
+from bothways.inference.engines.engine import onnx_inputs
 from bothways.inference.engines.onnxruntime import OnnxRuntimeEngine
 from bothways.inference.engines.openvino import why_no_openvino
 from bothways.inference.onnx.build import SHORT, WORDS, build, share
 from bothways.inference.onnx.export import input_ranges
-from bothways.inference.onnx.record import Export, Form, Graph
+from bothways.inference.onnx.record import Export, Graph, OnnxPrecision
 from bothways.model.config import EncoderConfig
 from bothways.model.families import FAMILIES, READ_ONCE
 from bothways.model.forward import forward
@@ -34,7 +34,7 @@ CASES = [
     if head != "pooled" or rules.pooler
 ]
 # Root mean square of the error, of that of the logits: 8 bits carry two digits, and the errors of layers add up.
-TOLERANCE: dict[Form, float] = {"fp32": 1e-5, "int8": 0.05, "int8-static": 0.05}
+TOLERANCE: dict[OnnxPrecision, float] = {"fp32": 1e-5, "int8": 0.05, "int8-static": 0.05}
 
 
 def config_of(family: str) -> EncoderConfig:
@@ -64,7 +64,7 @@ def model_of(family: str, head: str, **changes: int) -> TaskModel:
 
 
 def ragged(family: str, seed: int = 3, *, head: str = "hidden") -> Batch:
-    """Windows of several lengths with what the head reads of them: some pieces, or one."""
+    """Windows of several lengths with what the head reads of them: some tokens, or one."""
     rng = np.random.default_rng(seed)
     windows = []
     for example, length in enumerate(LENGTHS):
@@ -82,30 +82,35 @@ def ragged(family: str, seed: int = 3, *, head: str = "hidden") -> Batch:
                 nothing.astype(np.int8),
                 example,
                 0,
-                reads=reads,
+                head_positions=reads,
             )
         )
     return make_batch(windows)
 
 
-def run(model: TaskModel, form: Form, batch: Batch, head: str) -> np.ndarray:
+def run(model: TaskModel, precision: OnnxPrecision, batch: Batch, head: str) -> np.ndarray:
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
-    graph = build(model.config, head, weights, form, ranges=input_ranges(model, [batch]))
+    graph = build(model.config, head, weights, precision, ranges=input_ranges(model, [batch]))
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     ids, mask, types = batch.padded(model.config.pad_token_id)
-    given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, "reads": batch.padded_reads()}
+    given = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "token_type_ids": types,
+        "head_positions": batch.padded_head_positions(),
+    }
     return session.run(None, given)[0]
 
 
 @pytest.mark.parametrize("form", ["fp32", "int8", "int8-static"])
 @pytest.mark.parametrize(("family", "head"), CASES)
-def test_a_graph_computes_what_the_modules_compute(family, head, form):
+def test_a_graph_computes_what_the_modules_compute(family, head, precision):
     model, batch = model_of(family, head), ragged(family, head=head)
     with torch.inference_mode():
         expected = forward(model, batch).numpy()
-    found = run(model, form, batch, head)
+    found = run(model, precision, batch, head)
     assert found.shape == expected.shape
-    assert np.square(found - expected).mean() <= TOLERANCE[form] ** 2 * np.square(expected).mean()
+    assert np.square(found - expected).mean() <= TOLERANCE[precision] ** 2 * np.square(expected).mean()
 
 
 def test_what_padding_holds_changes_no_answer():
@@ -116,10 +121,10 @@ def test_what_padding_holds_changes_no_answer():
         build(model.config, "hidden", weights, "int8").SerializeToString(), providers=["CPUExecutionProvider"]
     )
     ids, mask, types = batch.padded(0)
-    reads = batch.padded_reads()
-    given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, "reads": reads}
+    reads = batch.padded_head_positions()
+    given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, "head_positions": reads}
     first = session.run(None, given)[0]
-    # Padding that repeats a real piece of the batch leaves the batch's range, and so its scale, as it was.
+    # Padding that repeats a real token of the batch leaves the batch's range, and so its scale, as it was.
     second = session.run(None, given | {"input_ids": np.where(mask == 1, ids, ids[0, 0])})[0]
     np.testing.assert_allclose(first, second, atol=0.05 * np.abs(first).max())
 
@@ -133,7 +138,7 @@ def test_both_ways_of_attention_give_the_same():
     rng = np.random.default_rng(0)
     ids = rng.integers(5, 97, (2, SHORT + 8))
     mask = np.ones_like(ids)
-    given = {"input_ids": ids, "token_type_ids": np.zeros_like(ids), "reads": np.arange(len(ids[0]))}
+    given = {"input_ids": ids, "token_type_ids": np.zeros_like(ids), "head_positions": np.arange(len(ids[0]))}
     kernel = session.run(None, given | {"attention_mask": mask})[0]
     mask[1, -1] = 0
     plain = session.run(None, given | {"attention_mask": mask})[0]
@@ -163,17 +168,17 @@ def test_openvino_computes_what_the_modules_compute_for_every_family_and_head(tm
         weights = {name: value.numpy() for name, value in model.state_dict().items()}
         with torch.inference_mode():
             expected[family, head] = forward(model, batch).numpy()
-        for form in forms:
-            graph = build(model.config, head, weights, form, ranges=input_ranges(model, [batch]))
-            path = tmp_path / f"{family} {head} {form}.onnx"
+        for precision in forms:
+            graph = build(model.config, head, weights, precision, ranges=input_ranges(model, [batch]))
+            path = tmp_path / f"{family} {head} {precision}.onnx"
             path.write_bytes(graph.SerializeToString())
-            np.savez(path.with_suffix(".npz"), **graph_inputs(batch, model.config.pad_token_id))
+            np.savez(path.with_suffix(".npz"), **onnx_inputs(batch, model.config.pad_token_id))
     subprocess.run([sys.executable, "-c", OPENVINO, str(tmp_path)], check=True)
     for (family, head), wanted in expected.items():
-        for form in forms:
-            found = np.load(tmp_path / f"{family} {head} {form}.npy")
+        for precision in forms:
+            found = np.load(tmp_path / f"{family} {head} {precision}.npy")
             off = np.square(found - wanted).mean() / np.square(wanted).mean()
-            assert off <= max(TOLERANCE[form], 1e-4) ** 2, (family, head, form)
+            assert off <= max(TOLERANCE[precision], 1e-4) ** 2, (family, head, precision)
 
 
 def test_graphs_that_share_weights_answer_as_before(tmp_path):

@@ -1,4 +1,4 @@
-"""The records of exported graphs, and the files that are read only while they hold what was exported."""
+"""The records of ONNX models, and the files that are read only while they hold what was exported."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from bothways.errors import CheckpointError, OptionError
-from bothways.inference.onnx.record import FOLDER, GRAPH_KEYS, Export, Graph, GraphFile, mapped, shape_of
+from bothways.inference.onnx.record import FOLDER, SHAPE_KEYS, Export, OnnxFile, OnnxModel, mapped, shape_of
 from bothways.inference.plan import TUNED, Plan, read_tuned, tuned_records, write_tuned
 from bothways.model.config import EncoderConfig
 
@@ -28,7 +28,7 @@ SHAPE_IN_0_1 = {
 
 
 def test_every_setting_of_a_config_is_of_the_graph_or_of_training():
-    assert {item.name for item in fields(EncoderConfig)} == set(GRAPH_KEYS) | TRAINING_KEYS
+    assert {item.name for item in fields(EncoderConfig)} == set(SHAPE_KEYS) | TRAINING_KEYS
 
 
 @pytest.mark.parametrize("name", sorted(TRAINING_KEYS))
@@ -48,7 +48,7 @@ def test_a_stored_record_of_0_1_is_of_its_model_still(tmp_path):
     written = hashlib.sha256(json.dumps(SHAPE_IN_0_1, sort_keys=True).encode()).hexdigest()
     record = {"format": 1, "head": "classify", "outputs": 2, "config": written, "weights": "0", "parameters": 5}
     (tmp_path / FOLDER).mkdir()
-    (tmp_path / FOLDER / "export.json").write_text(json.dumps(record | {"graphs": {"int8": {"sha256": "0"}}}))
+    (tmp_path / FOLDER / "export.json").write_text(json.dumps(record | {"models": {"int8": {"sha256": "0"}}}))
     export = Export.read(tmp_path)
     assert export is not None
     assert export.stale(EncoderConfig()) is None
@@ -65,28 +65,28 @@ def test_a_stored_record_of_0_1_is_of_its_model_still(tmp_path):
         {"outputs": True},
         {"head": None},
         {"parameters": 2.5},
-        {"graphs": []},
-        {"graphs": {"int8": {"sha256": 5}}},
-        {"graphs": {"int8": {"sha256": "0", "rejected": 1}}},
-        {"graphs": {"int8": {"more": 1}}},
-        {"graphs": {"int8": {"sha256": "0", "metric": "accuracy", "value": "0.9", "reference": 0.9}}},
-        {"graphs": {"int8": {"sha256": "0", "metric": "accuracy", "value": 0.9}}},
-        {"graphs": {"int8": {"sha256": "0", "agreement": []}}},
-        {"graphs": {"int8": {"sha256": "0", "examples": None}}},
+        {"models": []},
+        {"models": {"int8": {"sha256": 5}}},
+        {"models": {"int8": {"sha256": "0", "rejected": 1}}},
+        {"models": {"int8": {"more": 1}}},
+        {"models": {"int8": {"sha256": "0", "metric": "accuracy", "value": "0.9", "reference": 0.9}}},
+        {"models": {"int8": {"sha256": "0", "metric": "accuracy", "value": 0.9}}},
+        {"models": {"int8": {"sha256": "0", "agreement": []}}},
+        {"models": {"int8": {"sha256": "0", "examples": None}}},
     ],
 )
 def test_a_record_of_the_wrong_types_is_damaged(tmp_path, change):
     record: dict[str, Any] = {"format": 1, "head": "classify", "outputs": 2, "config": "0", "weights": "0"}
-    record |= {"parameters": 5, "graphs": {"int8": {"sha256": "0"}}}
+    record |= {"parameters": 5, "models": {"int8": {"sha256": "0"}}}
     (tmp_path / FOLDER).mkdir()
     (tmp_path / FOLDER / "export.json").write_text(json.dumps(record | change))
     with pytest.raises(CheckpointError, match="damaged, or of a newer bothways"):
         Export.read(tmp_path)
 
 
-def graph_file(tmp_path: Path, content: bytes = b"first") -> GraphFile:
-    (tmp_path / "graph").write_bytes(content)
-    return GraphFile(tmp_path / "graph", hashlib.sha256(content).hexdigest())
+def graph_file(tmp_path: Path, content: bytes = b"first") -> OnnxFile:
+    (tmp_path / "model.onnx").write_bytes(content)
+    return OnnxFile(tmp_path / "model.onnx", hashlib.sha256(content).hexdigest())
 
 
 def swapped(path: Path) -> None:
@@ -101,8 +101,8 @@ def swapped(path: Path) -> None:
 def test_a_file_that_was_replaced_is_not_opened(tmp_path, change):
     file = graph_file(tmp_path)
     assert file.opened(Path.read_bytes) == b"first"
-    change(tmp_path / "graph")
-    with pytest.raises(CheckpointError, match=r"(not the graph that was exported here|cannot be read)"):
+    change(tmp_path / "model.onnx")
+    with pytest.raises(CheckpointError, match=r"(not the ONNX model that was exported here|cannot be read)"):
         file.opened(Path.read_bytes)
 
 
@@ -113,7 +113,7 @@ def test_a_file_that_is_replaced_while_it_is_opened_is_refused(tmp_path):
         swapped(path)
         return path.read_bytes()
 
-    with pytest.raises(CheckpointError, match="not the graph that was exported here"):
+    with pytest.raises(CheckpointError, match="not the ONNX model that was exported here"):
         file.opened(slow)
 
 
@@ -124,7 +124,7 @@ def test_a_file_is_hashed_again_only_when_it_changed(tmp_path, monkeypatch):
     for _ in range(3):
         assert file.opened(Path.read_bytes) == b"first"
     assert len(hashed) == 1
-    (tmp_path / "graph").write_bytes(b"first")  # the same content again
+    (tmp_path / "model.onnx").write_bytes(b"first")  # the same content again
     assert file.opened(Path.read_bytes) == b"first"
     assert len(hashed) == 2
 
@@ -147,7 +147,7 @@ def test_a_measured_plan_that_cannot_be_read_counts_as_none(tmp_path, record):
     assert tuned_records(tmp_path)["k"]["version"] == "1"
 
 
-@pytest.mark.parametrize("numbers", ['"streams": "2", "max_tokens": 5', '"streams": 2.5, "max_tokens": 5'])
+@pytest.mark.parametrize("numbers", ['"workers": "2", "max_tokens": 5', '"workers": 2.5, "max_tokens": 5'])
 def test_a_measured_plan_with_numbers_of_another_type_counts_as_none(tmp_path, numbers):
     (tmp_path / FOLDER).mkdir()
     plan = f'{{"k": {{"plan": {{"engine": "onnxruntime", "precision": "int8", {numbers}}}}}}}'
@@ -156,9 +156,9 @@ def test_a_measured_plan_with_numbers_of_another_type_counts_as_none(tmp_path, n
 
 
 def test_what_the_check_found_is_said_in_a_few_words():
-    assert Graph("hash").measured() == "not measured"
-    graph = Graph("hash", "accuracy", 0.91, 0.9, 0.99, 1200)
-    assert graph.measured() == "accuracy 0.9000, in fp32 0.9100, 99.0 % of 1,200 answers the same"
+    assert OnnxModel("hash").measured() == "not measured"
+    onnx_model = OnnxModel("hash", "accuracy", 0.91, 0.9, 0.99, 1200)
+    assert onnx_model.measured() == "accuracy 0.9000, in fp32 0.9100, 99.0 % of 1,200 answers the same"
 
 
 @pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"\xff", b"[]", b'{"key": {"plan": {"engine": []}}}'])
@@ -178,8 +178,8 @@ def test_brackets_in_brackets_are_a_damaged_record(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"streams": 0}, "streams=0, expected a whole number from 1 to 1,024"),
-        ({"streams": 10**7}, "streams=10000000, expected a whole number from 1 to 1,024"),
+        ({"workers": 0}, "streams=0, expected a whole number from 1 to 1,024"),
+        ({"workers": 10**7}, "streams=10000000, expected a whole number from 1 to 1,024"),
         ({"max_tokens": True}, "max_tokens=True, expected a whole number"),
         ({"engine": None}, "engine=None, expected its name"),
         ({"precision": ["int8"]}, r"precision=\['int8'\], expected its name"),
@@ -187,7 +187,7 @@ def test_brackets_in_brackets_are_a_damaged_record(tmp_path):
 )
 def test_a_plan_that_cannot_be_is_refused(changes, message):
     with pytest.raises(OptionError, match=message):
-        Plan(**({"engine": "onnxruntime", "precision": "int8", "streams": 1, "max_tokens": 384} | changes))
+        Plan(**({"engine": "onnxruntime", "precision": "int8", "workers": 1, "max_tokens": 384} | changes))
 
 
 def test_files_that_models_share_are_hashed_and_read_without_a_copy(tmp_path):
@@ -198,7 +198,7 @@ def test_files_that_models_share_are_hashed_and_read_without_a_copy(tmp_path):
     np.testing.assert_array_equal(found["rows"], rows)
     file = graph_file(tmp_path)
     shared = tmp_path / "words.safetensors"
-    file.shared.append(GraphFile(shared, hashlib.sha256(shared.read_bytes()).hexdigest(), "copy both again"))
+    file.shared.append(OnnxFile(shared, hashlib.sha256(shared.read_bytes()).hexdigest(), "copy both again"))
     assert file.opened(Path.read_bytes) == b"first"
     shared.write_bytes(b"other")
     with pytest.raises(CheckpointError, match=r"words\.safetensors: damaged.*copy both again"):
@@ -211,4 +211,4 @@ def test_files_that_models_share_are_hashed_and_read_without_a_copy(tmp_path):
 @pytest.mark.parametrize("shared", [{"../a.safetensors": "0"}, {"a/b.safetensors": "0"}, {"a.bin": "0"}, {"a": 1}, []])
 def test_a_shared_file_is_a_plain_name_of_weights(shared):
     with pytest.raises(TypeError):
-        Graph("0", shared=shared)
+        OnnxModel("0", shared=shared)

@@ -10,10 +10,15 @@ import numpy as np
 from bothways.batch import Batch
 
 
-def graph_inputs(batch: Batch, pad_id: int) -> dict[str, np.ndarray]:
-    """A packed batch as the inputs of a graph: (B, T) ids, mask and segment ids, (K,) places that the head reads."""
+def onnx_inputs(batch: Batch, pad_id: int) -> dict[str, np.ndarray]:
+    """A packed batch as the inputs of an ONNX model, in their order: (B, T) ids, mask, segment ids, (K,) positions."""
     ids, mask, type_ids = batch.padded(pad_id)
-    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": type_ids, "reads": batch.padded_reads()}
+    return {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "token_type_ids": type_ids,
+        "head_positions": batch.padded_head_positions(),
+    }
 
 
 Name = Literal["onnxruntime", "openvino", "torch"]
@@ -31,7 +36,9 @@ MAX_TOKENS = 384  # in a batch: what a core computes on then stays in its cache
 TORCH_TOKENS = 2048  # the same for PyTorch, which has one batch at a time for all cores
 
 
-ALONE = 128  # pieces: a product with so many rows is full, and without padding the graph takes the fast attention
+UNBATCHED_FROM = (
+    128  # tokens: a product with so many rows is full, and without padding the ONNX model takes the fast attention
+)
 
 
 ABLE: dict[str, tuple[str, ...]] = {
@@ -42,14 +49,14 @@ ABLE: dict[str, tuple[str, ...]] = {
 
 
 class Engine(Protocol):
-    """Runs batches of at most `max_tokens` tokens (or of one longer window), `streams` of them at a time.
+    """Runs batches of at most `max_tokens` tokens (or of one longer window), `workers` of them at a time.
 
-    Windows of `alone` tokens and more are best run one by one.
+    Windows of `unbatched_from` tokens and more are best run one by one.
     """
 
     max_tokens: int
-    alone: int
-    streams: int
+    unbatched_from: int
+    workers: int
 
     @property
     def parameters(self) -> int:
@@ -66,5 +73,5 @@ class Engine(Protocol):
         ...
 
     def run(self, batch: Batch) -> np.ndarray:
-        """A packed batch -> (K, L) logits of the pieces it reads, in the batch's order."""
+        """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order."""
         ...

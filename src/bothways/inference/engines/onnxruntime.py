@@ -13,48 +13,50 @@ from bothways.batch import NEVER, Batch
 from bothways.errors import CheckpointError
 from bothways.hardware import cores
 from bothways.inference.engines.engine import (
-    ALONE,
     MAX_TOKENS,
-    graph_inputs,
+    UNBATCHED_FROM,
+    onnx_inputs,
 )
 from bothways.inference.engines.sessions import Sessions
-from bothways.inference.onnx.record import Export, Form, mapped
+from bothways.inference.onnx.record import Export, OnnxPrecision, mapped
 
 SLOWER_FUSED = ("SkipLayerNormFusion", "BiasGeluFusion")  # these take up to five times as long as their parts
 
 
-MOST_SESSIONS = 8  # of one model, each with a copy of its weights; further threads share them
+MAX_SESSIONS = 8  # of one model, each with a copy of its weights; further threads share them
 
 
 class OnnxRuntimeEngine:
-    """Runs an exported graph in ONNX Runtime, in a session of its own for each batch at a time.
+    """Runs an ONNX model in ONNX Runtime, in a session of its own for each batch at a time.
 
     Threads that share a session also share its memory, and so compute on what the other core's cache holds; from
-    `MOST_SESSIONS` on they do. The second session is opened when two batches are first run at once, after a fork or
+    `MAX_SESSIONS` on they do. The second session is opened when two batches are first run at once, after a fork or
     in another process (the engine can be pickled) the first one too; all are of the same file content.
     """
 
     def __init__(
         self,
         export: Export,
-        graph: Path,
-        form: Form,
+        path: Path,
+        precision: OnnxPrecision,
         pad_id: int,
         *,
-        streams: int = 1,
+        workers: int = 1,
         max_tokens: int = MAX_TOKENS,
         threads: int | None = None,
     ) -> None:
         import onnxruntime
 
-        self.streams, self.max_tokens = streams, max_tokens
-        self.alone = ALONE if form == "int8" else NEVER
-        self.parameters, self.weights = export.parameters, graph
+        self.workers, self.max_tokens = workers, max_tokens
+        self.unbatched_from = UNBATCHED_FROM if precision == "int8" else NEVER
+        self.parameters, self.weights = export.parameters, path
         self._pad_id = pad_id
-        self._threads = max(1, (threads or cores()) // streams)
-        self._about = f"ONNX Runtime {onnxruntime.__version__}, {form}, {streams} streams of {self._threads} thread(s)"
-        self._file = export.to_open(form, graph)
-        self._sessions = Sessions(self._open, streams, MOST_SESSIONS)
+        self._threads = max(1, (threads or cores()) // workers)
+        self._about = (
+            f"ONNX Runtime {onnxruntime.__version__}, {precision}, {workers} workers of {self._threads} thread(s)"
+        )
+        self._file = export.to_open(precision, path)
+        self._sessions = Sessions(self._open, workers, MAX_SESSIONS)
         self._sessions.give(self._sessions.take())  # what is wrong with the file is said now
 
     def describe(self) -> str:
@@ -65,13 +67,15 @@ class OnnxRuntimeEngine:
         return f"<{type(self).__name__}: {self._about}>"
 
     def run(self, batch: Batch) -> np.ndarray:
-        """A packed batch -> (K, L) logits of the pieces it reads, in the batch's order."""
+        """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order."""
         sessions, place = self._sessions, None
         if sessions.process != os.getpid():  # after a fork, locks may be held by threads that are not here
-            sessions = self._sessions = Sessions(self._open, self.streams, MOST_SESSIONS)
+            sessions = self._sessions = Sessions(self._open, self.workers, MAX_SESSIONS)
         try:
             place = sessions.take()
-            logits: np.ndarray = sessions[place].run(None, graph_inputs(batch, self._pad_id))[0]
+            names = [each.name for each in sessions[place].get_inputs()]  # in files of version 0.1, other ones
+            values = dict(zip(names, onnx_inputs(batch, self._pad_id).values(), strict=True))
+            logits: np.ndarray = sessions[place].run(None, values)[0]
         finally:
             if place is not None:
                 sessions.give(place)
@@ -83,7 +87,7 @@ class OnnxRuntimeEngine:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
-        self._sessions = Sessions(self._open, self.streams, MOST_SESSIONS)
+        self._sessions = Sessions(self._open, self.workers, MAX_SESSIONS)
 
     def _open(self) -> Any:
         import onnxruntime

@@ -21,9 +21,9 @@ import numpy as np
 from bothways.batch import NEVER, Batch
 from bothways.errors import BothwaysError, CheckpointError
 from bothways.hardware import cores, multiplies_bf16, processor
-from bothways.inference.engines.engine import graph_inputs
+from bothways.inference.engines.engine import onnx_inputs
 from bothways.inference.engines.sessions import Sessions
-from bothways.inference.onnx.record import Export, Form
+from bothways.inference.onnx.record import Export, OnnxPrecision
 from bothways.storage import write_text
 
 PROBE_SECONDS = 60
@@ -40,9 +40,9 @@ for hint in ("f32", "bf16"):
 
 
 class OpenVinoEngine:
-    """Runs an exported graph in OpenVINO, a stream for each batch at a time.
+    """Runs an ONNX model in OpenVINO, a stream for each batch at a time.
 
-    It can be pickled, and opens the graph again where it arrives. After a fork it refuses to run: its threads are
+    It can be pickled, and opens the ONNX model again where it arrives. After a fork it refuses to run: its threads are
     not in the new process, which would wait for them for ever.
     """
 
@@ -52,23 +52,23 @@ class OpenVinoEngine:
         precision: str,
         pad_id: int,
         *,
-        streams: int,
+        workers: int,
         max_tokens: int,
         threads: int | None = None,
     ) -> None:
         import openvino
 
-        form: Form = "int8-static" if precision == "int8-static" else "fp32"
-        self.streams, self.max_tokens, self.alone = streams, max_tokens, NEVER
-        self.parameters, self.weights = export.parameters, export.file(form)
-        self._pad_id, self._threads = pad_id, max(streams, threads or cores())
+        onnx_precision: OnnxPrecision = "int8-static" if precision == "int8-static" else "fp32"
+        self.workers, self.max_tokens, self.unbatched_from = workers, max_tokens, NEVER
+        self.parameters, self.weights = export.parameters, export.file(onnx_precision)
+        self._pad_id, self._threads = pad_id, max(workers, threads or cores())
         quick = precision == "bf16" or (precision == "int8-static" and multiplies_bf16())
         self._hint = "bf16" if quick else "f32"  # always said, for OpenVINO makes bf16 of fp32 by itself
         version = openvino.__version__.split("-")[0]
-        self._about = f"OpenVINO {version}, {precision}, {streams} streams of {self._threads // streams} thread(s)"
-        self._file = export.to_open(form)
+        self._about = f"OpenVINO {version}, {precision}, {workers} workers of {self._threads // workers} thread(s)"
+        self._file = export.to_open(onnx_precision)
         self._compiled: Any = None
-        self._requests = Sessions(self._request, streams, streams)
+        self._requests = Sessions(self._request, workers, workers)
         self._requests.give(self._requests.take())  # what is wrong with the file is said now
 
     def describe(self) -> str:
@@ -79,12 +79,12 @@ class OpenVinoEngine:
         return f"<{type(self).__name__}: {self._about}>"
 
     def run(self, batch: Batch) -> np.ndarray:
-        """A packed batch -> (K, L) logits of the pieces it reads, in the batch's order."""
+        """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order."""
         _check_process()
         place = None
         try:
             place = self._requests.take()
-            answers = self._requests[place].infer(graph_inputs(batch, self._pad_id))
+            answers = self._requests[place].infer(list(onnx_inputs(batch, self._pad_id).values()))
             logits: np.ndarray = next(iter(answers.values())).copy()  # the request writes over its own
         finally:
             if place is not None:
@@ -97,10 +97,10 @@ class OpenVinoEngine:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
-        self._requests = Sessions(self._request, self.streams, self.streams)
+        self._requests = Sessions(self._request, self.workers, self.workers)
 
     def _request(self) -> Any:
-        """One more request to the compiled graph, which the first of them compiles."""
+        """One more request to the compiled model, which the first of them compiles."""
         if self._compiled is None:
             _check_process()
             self._compiled = self._file.opened(self._compile)
@@ -111,7 +111,7 @@ class OpenVinoEngine:
 
         settings = {
             "PERFORMANCE_HINT": "THROUGHPUT",
-            "NUM_STREAMS": self.streams,
+            "NUM_STREAMS": self.workers,
             "INFERENCE_NUM_THREADS": self._threads,
             "INFERENCE_PRECISION_HINT": self._hint,
         }

@@ -24,8 +24,8 @@ class TorchEngine:
     """Runs a PyTorch model on packed batches, one at a time with all its threads; the reference for the others."""
 
     max_tokens = 2048  # a batch: enough to keep the products large, little enough to stay in cache
-    alone = NEVER
-    streams = 1
+    unbatched_from = NEVER
+    workers = 1
 
     def __init__(self, model: TaskModel, weights: Path | None = None) -> None:
         self.model, self.weights = model, weights
@@ -47,7 +47,7 @@ class TorchEngine:
         return f"<{type(self).__name__}: {self.describe()}>"
 
     def run(self, batch: Batch) -> np.ndarray:
-        """A packed batch -> (K, L) logits of the pieces it reads, in the batch's order."""
+        """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order."""
         _heed_fork(self.model.encoder.embeddings.word.weight.device)
         with torch.inference_mode():
             return forward(self.model, batch).cpu().numpy()

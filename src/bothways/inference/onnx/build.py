@@ -1,9 +1,9 @@
 """An encoder with its head as one ONNX graph, built from the named weights of our own modules.
 
-Inputs: `input_ids`, `attention_mask`, `token_type_ids` (B, T) as everywhere, and `reads` (K,), the places among the
-B·T of the pieces that the head reads, row after row; output: `logits` (K, L). Behind the attention of the last
-layer only those K pieces are computed, as nothing mixes pieces any more; heads of `READ_ONCE` read one piece of each
-window, so that there the attention of the last layer has B queries alone.
+Inputs: `input_ids`, `attention_mask`, `token_type_ids` (B, T) as everywhere, and `head_positions` (K,), the places
+among the B·T of the tokens that the head reads, row after row; output: `logits` (K, L). Behind the attention of the
+last layer only those K tokens are computed, as nothing mixes tokens any more; heads of `READ_ONCE` read one token of
+each window, so that there the attention of the last layer has B queries alone.
 
 Three forms of the same computation:
 fp32         standard operators alone
@@ -25,7 +25,7 @@ import onnx
 from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
-from bothways.inference.onnx.record import Form
+from bothways.inference.onnx.record import OnnxPrecision
 from bothways.model.config import EncoderConfig
 from bothways.model.families import READ_ONCE
 
@@ -35,9 +35,9 @@ Given = tuple[str, ...]  # what products multiply: a tensor, or 8-bit numbers an
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 WORDS = "encoder.embeddings.word.weight"
 OPSET, CONTRIB = 21, "com.microsoft"
-SHORT = 64  # pieces: below, plain operators are faster than the kernel that keeps scores in cache
+SHORT = 64  # tokens: below, plain operators are faster than the kernel that keeps scores in cache
 MIDDLE = 128  # the 8-bit number that means 0: activations are scaled to -127 ... 127 around it
-LEAST_ACTIVATED = -0.17  # GELU has no smaller value
+MIN_ACTIVATED = -0.17  # GELU has no smaller value
 FAR = -1e4  # added to the scores of padding; exp of it is 0 in every precision
 _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "gelu": ("Gelu", {}),
@@ -51,7 +51,7 @@ def build(
     config: EncoderConfig,
     head: str,
     weights: Weights,
-    form: Form,
+    precision: OnnxPrecision,
     *,
     ranges: Ranges | None = None,
 ) -> onnx.ModelProto:
@@ -59,28 +59,30 @@ def build(
 
     `ranges` are needed for the form int8-static alone.
     """
-    graph = _Graph(config, weights, form, ranges or {}, once=head in READ_ONCE)
+    graph = _Builder(config, weights, precision, ranges or {}, once=head in READ_ONCE)
     logits = graph.head(head, graph.encoder())
     graph.add("Identity", logits, output="logits")
-    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["windows", "pieces"]) for name in INPUTS]
-    inputs.append(helper.make_tensor_value_info("reads", TensorProto.INT64, ["reads"]))
-    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["reads", None])
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["windows", "tokens"]) for name in INPUTS]
+    inputs.append(helper.make_tensor_value_info("head_positions", TensorProto.INT64, ["head_positions"]))
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["head_positions", None])
     made = helper.make_graph(graph.nodes, f"{config.family}-{head}", inputs, [output], graph.initializers)
-    domains = [helper.make_opsetid("", OPSET), *([helper.make_opsetid(CONTRIB, 1)] if form == "int8" else [])]
+    domains = [helper.make_opsetid("", OPSET), *([helper.make_opsetid(CONTRIB, 1)] if precision == "int8" else [])]
     return helper.make_model(made, opset_imports=domains, ir_version=10, producer_name="bothways")
 
 
-class _Graph:
+class _Builder:
     """The nodes so far; every method adds some and gives the name of what they compute."""
 
-    def __init__(self, config: EncoderConfig, weights: Weights, form: Form, ranges: Ranges, *, once: bool) -> None:
-        self.config, self.weights, self.form, self.ranges, self.once = config, weights, form, ranges, once
+    def __init__(
+        self, config: EncoderConfig, weights: Weights, precision: OnnxPrecision, ranges: Ranges, *, once: bool
+    ) -> None:
+        self.config, self.weights, self.precision, self.ranges, self.once = config, weights, precision, ranges, once
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self._known: dict[str, str] = {}
         self._made = 0  # names given
         C, H = config.hidden_size, config.num_attention_heads
-        if form == "int8":
+        if precision == "int8":
             self.batch_shape = self._batch_shape(C)  # B, T, C
             self.heads_shape = self._batch_shape(H, C // H)  # B, T, H, D
             self.hidden_shape = self.constant([-1, C])
@@ -114,7 +116,7 @@ class _Graph:
         return self.add("Concat", self.add("Shape", "input_ids"), self.constant(list(last)), axis=0)
 
     def encoder(self) -> str:
-        """(B, T) ids -> (K, C) hidden of the pieces read."""
+        """(B, T) ids -> (K, C) hidden of the tokens read."""
         config = self.config
         hidden = self.embeddings()
         mask = self.mask()
@@ -145,15 +147,15 @@ class _Graph:
         if config.type_vocab_size:
             segment = self.weight("encoder.embeddings.segment.weight")
             total = self.add("Add", self.add("Gather", segment, "token_type_ids"), total)
-        total = self.add("Add", self.pieces(), total)
-        if self.form == "int8":
+        total = self.add("Add", self.tokens(), total)
+        if self.precision == "int8":
             total = self.add("Reshape", total, self.constant([-1, config.embedding_width]))
         hidden = self.norm(total, "encoder.embeddings.norm")
         return self.linear(hidden, "encoder.embeddings.project") if config.projects else hidden
 
-    def pieces(self) -> str:
+    def tokens(self) -> str:
         """(B, T) -> (B, T, E) rows of the vocabulary's table, which int8 forms keep in 8 bits with a scale a row."""
-        if self.form == "fp32":
+        if self.precision == "fp32":
             return self.add("Gather", self.weight(WORDS), "input_ids")
         rows, scales = self.table()
         row, scale = self.add("Gather", rows, "input_ids"), self.add("Gather", scales, "input_ids")
@@ -171,7 +173,7 @@ class _Graph:
         real = self.add("Cast", "attention_mask", to=TensorProto.FLOAT)
         bias = self.add("Mul", self.add("Sub", self.constant(np.float32(1)), real), self.constant(np.float32(FAR)))
         bias = self.add("Unsqueeze", bias, self.constant([1, 2]))
-        if self.form != "int8":
+        if self.precision != "int8":
             return bias, ""
         padding = self.add("Less", self.add("ReduceMin", real, keepdims=0), self.constant(np.float32(1)))
         length = self.add("Squeeze", self.add("Shape", "input_ids", start=1, end=2))
@@ -181,7 +183,7 @@ class _Graph:
         """Each token mixed with those of its window (Vaswani et al. 2017, 3.2)."""
         given, (bias, plainly) = self.given(hidden, f"{layer}.qkv"), mask
         parts = self.projected(given, layer, range(3))
-        if self.form != "int8":
+        if self.precision != "int8":
             return self.attend(parts, bias)
         attend = self.branch(lambda: self.attend(parts, bias))
         return self.add("If", plainly, then_branch=attend, else_branch=self.branch(lambda: self.fused(parts)))
@@ -201,13 +203,13 @@ class _Graph:
         of the values passes through attention unchanged, so `attention_output` adds it.
         """
         name, C = f"{layer}.qkv", self.config.hidden_size
-        if self.form == "int8" and len(parts) > 1:
+        if self.precision == "int8" and len(parts) > 1:
             return [found for part in parts for found in self.projected(given, layer, range(part, part + 1))]
         own = slice(parts.start * C, parts.stop * C)
         factor = np.ones(3 * C, np.float32)  # of attention's scores, 1/√D: here it costs nothing
         factor[:C] = (C // self.config.num_attention_heads) ** -0.5
         weight = (self.weights[f"{name}.weight"] * factor[:, None])[own]
-        bias = None if self.form == "int8" and parts.start else (self.weights[f"{name}.bias"] * factor)[own]
+        bias = None if self.precision == "int8" and parts.start else (self.weights[f"{name}.bias"] * factor)[own]
         joined = self.product(given, weight, bias, f"{name}.{parts.start}-{parts.stop}")
         if len(parts) == 1:
             return [joined]
@@ -248,16 +250,18 @@ class _Graph:
         """The linear layer after attention."""
         name = f"{layer}.attention_output"
         weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
-        if self.form == "int8":
+        if self.precision == "int8":
             bias = bias + weight @ self.weights[f"{layer}.qkv.bias"][-self.config.hidden_size :]  # of the values
         return self.product(self.given(mixed, name), weight, bias, name)
 
     def read(self, hidden: str) -> str:
         """Hidden states -> (K, C)."""
         rows = (
-            hidden if self.form == "int8" else self.add("Reshape", hidden, self.constant([-1, self.config.hidden_size]))
+            hidden
+            if self.precision == "int8"
+            else self.add("Reshape", hidden, self.constant([-1, self.config.hidden_size]))
         )
-        return self.add("Gather", rows, "reads")
+        return self.add("Gather", rows, "head_positions")
 
     def head(self, head: str, rows: str) -> str:
         """(K, C) -> (K, L), as the modules of model/heads.py; in fp32 but for the vocabulary's table."""
@@ -270,7 +274,7 @@ class _Graph:
             inner = self.activate(self.plain(rows, "head.dense"), rules.masked_activation or config.hidden_act)
             table, bias = self.weights[WORDS], self.weights["head.bias"]
             inner = self.norm(inner, "head.norm")
-            if self.form == "int8":
+            if self.precision == "int8":
                 rows, scales = self.table()
                 matrix = self.add("Transpose", rows, perm=[1, 0])  # once, when a session is opened
                 return self.product_int8(self.given(inner, "head.table"), matrix, scales, bias, "head.table")
@@ -287,9 +291,9 @@ class _Graph:
 
     def given(self, hidden: str, name: str) -> Given:
         """What the linear layer `name` multiplies, in the form's precision; several products may share it."""
-        if self.form == "fp32":
+        if self.precision == "fp32":
             return (hidden,)
-        if self.form == "int8":
+        if self.precision == "int8":
             return self.scaled_rows(hidden, activated=name.endswith(".outer") and self.config.hidden_act != "tanh")
         low, high = self.ranges[name]
         low, high = min(low, 0.0), max(high, 1e-6)
@@ -300,13 +304,13 @@ class _Graph:
     def scaled_rows(self, hidden: str, *, activated: bool) -> Given:
         """(N, C) -> 8-bit numbers (N, C) and the scale of each row (N, 1), so that its largest number is ±127.
 
-        `activated`: after GELU or ReLU, no number is below `LEAST_ACTIVATED`, so the largest alone is looked for. A
+        `activated`: after GELU or ReLU, no number is below `MIN_ACTIVATED`, so the largest alone is looked for. A
         row of zeros has the scale 0, and what is multiplied by it afterwards is 0, whatever its 8-bit numbers are.
         """
         columns = self.constant([1])
         largest = self.add("ReduceMax", hidden if activated else self.add("Abs", hidden), columns, keepdims=0)
         if activated:
-            largest = self.add("Max", largest, self.constant(np.float32(-LEAST_ACTIVATED)))
+            largest = self.add("Max", largest, self.constant(np.float32(-MIN_ACTIVATED)))
         scale = self.add("Mul", largest, self.constant(np.float32(1 / 127)))  # (N,)
         middle = numpy_helper.from_array(np.array([MIDDLE], np.uint8))
         zeros = self.add("ConstantOfShape", self.add("Shape", scale), value=middle)
@@ -314,12 +318,12 @@ class _Graph:
 
     def product(self, given: Given, weight: np.ndarray, bias: np.ndarray | None, name: str) -> str:
         """Of (…, C) made ready by `given` and (M, C) rows -> (…, M)."""
-        if self.form == "fp32":
+        if self.precision == "fp32":
             product = self.add("MatMul", *given, self.constant(weight.T, f"{name}.matrix"))
         else:
             rows, row_scales = quantised(weight)
             matrix, scales = self.constant(rows.T, f"{name}.matrix"), self.constant(row_scales, f"{name}.scales")
-            if self.form == "int8":
+            if self.precision == "int8":
                 return self.product_int8(given, matrix, scales, bias, name)
             zeros = self.constant(np.zeros(len(rows), np.int8), f"{name}.zeros")
             matrix = self.add("DequantizeLinear", matrix, scales, zeros, axis=1)

@@ -14,8 +14,8 @@ import numpy as np
 from bothways.batch import Batch, make_batch
 from bothways.errors import BothwaysError, CheckpointError, MissingDependencyError, OptionError
 from bothways.inference.engines.onnxruntime import OnnxRuntimeEngine
-from bothways.inference.model_directory import Artifact
-from bothways.inference.onnx.record import EXPORT, FILES, FOLDER, Export, Form, Graph, sample_of, shape_of
+from bothways.inference.model_directory import ModelDirectory
+from bothways.inference.onnx.record import EXPORT, FILES, FOLDER, Export, OnnxModel, OnnxPrecision, sample_of, shape_of
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.model.families import READ_ONCE
 from bothways.progress import Reporter
@@ -26,14 +26,16 @@ if TYPE_CHECKING:
     from bothways.inference.engines.torch import TorchEngine
     from bothways.model.heads import TaskModel
 
-CLOSE = 1e-3  # of the largest logit: what an fp32 graph may differ from the PyTorch modules
-MOST_BYTES = 2**31 - 1  # of one ONNX file
+CLOSE = 1e-3  # of the largest logit: what an fp32 model may differ from the PyTorch modules
+MAX_BYTES = 2**31 - 1  # of one ONNX file
 
 
-def write_graph(artifact: Artifact, form: Form, batches: Sequence[Batch], reporter: Reporter) -> Export:
-    """Write the graph of a model directory in one form, and note it in the record of the folder.
+def write_onnx_model(
+    model_directory: ModelDirectory, precision: OnnxPrecision, batches: Sequence[Batch], reporter: Reporter
+) -> Export:
+    """Write the ONNX model of a model directory in one precision, and add it to the record of the folder.
 
-    `batches` are of the model's own texts; the scales of int8-static are taken from them. An fp32 graph is held
+    `batches` are of the model's own texts; the scales of int8-static are taken from them. An fp32 model is held
     against the PyTorch modules.
 
     Raises `CheckpointError` for a directory without a trained head, `MissingDependencyError` without PyTorch or onnx.
@@ -44,54 +46,54 @@ def write_graph(artifact: Artifact, form: Form, batches: Sequence[Batch], report
     from bothways.inference.engines.torch import open_torch_engine
     from bothways.inference.onnx.build import build
 
-    task, config = artifact.task, artifact.config
-    engine = open_torch_engine(artifact.directory, task.head, task.outputs, "fp32", reporter)
+    task, config = model_directory.task, model_directory.config
+    engine = open_torch_engine(model_directory.path, task.head, task.outputs, "fp32", reporter)
     model = engine.model
     weights = {name: value.cpu().numpy() for name, value in model.state_dict().items()}
-    if form == "fp32" and sum(value.nbytes for value in weights.values()) > MOST_BYTES:
-        raise BothwaysError("an fp32 graph of this model has more than the 2 GB that one ONNX file can; export int8")
-    ranges = input_ranges(model, batches) if form == "int8-static" else None
-    graph = build(config, task.head, weights, form, ranges=ranges)
+    if precision == "fp32" and sum(value.nbytes for value in weights.values()) > MAX_BYTES:
+        raise BothwaysError("this model is larger than 2 GB in fp32, the limit of one ONNX file; export int8")
+    ranges = input_ranges(model, batches) if precision == "int8-static" else None
+    onnx_model = build(config, task.head, weights, precision, ranges=ranges)
     before = None
     with suppress(CheckpointError):  # a damaged record is written anew
-        before = Export.read(artifact.directory)
-    weighed = sample_of(artifact.directory / WEIGHTS)
-    export = Export(artifact.directory, task.head, task.outputs, shape_of(config), weighed, engine.parameters)
-    path = artifact.directory / FOLDER / FILES[form]
-    if path.exists() and not (artifact.directory / FOLDER / EXPORT).is_file():
+        before = Export.read(model_directory.path)
+    weighed = sample_of(model_directory.path / WEIGHTS)
+    export = Export(model_directory.path, task.head, task.outputs, shape_of(config), weighed, engine.parameters)
+    path = model_directory.path / FOLDER / FILES[precision]
+    if path.exists() and not (model_directory.path / FOLDER / EXPORT).is_file():
         raise OptionError(f"{path} was not written by bothways, so it is not replaced; remove it, or copy the model")
-    if before is not None and replace(before, graphs={}) == export:
+    if before is not None and replace(before, models={}) == export:
         export = before
     elif before is not None:
-        reporter.note(f"the graphs of the head {before.head!r} that were there, or of other weights, are removed")
-        for other in before.graphs:
-            (artifact.directory / FOLDER / FILES[other]).unlink(missing_ok=True)
-    content = graph.SerializeToString()
-    unjudged = None if form == "fp32" else "its answers were not judged, as the export did not finish"
-    export = export.with_graph(form, Graph(hashlib.sha256(content).hexdigest(), rejected=unjudged))
+        reporter.note(f"the ONNX models of the head {before.head!r} that were there, or of other weights, are removed")
+        for other in before.models:
+            (model_directory.path / FOLDER / FILES[other]).unlink(missing_ok=True)
+    content = onnx_model.SerializeToString()
+    unchecked = None if precision == "fp32" else "its accuracy was not checked, as the export did not finish"
+    export = export.with_model(precision, OnnxModel(hashlib.sha256(content).hexdigest(), rejected=unchecked))
     with replacing(path) as temporary:
         temporary.write_bytes(content)
-        if form == "fp32":
-            _check(engine, OnnxRuntimeEngine(export, temporary, form, config.pad_token_id), config, task.head)
+        if precision == "fp32":
+            _check(engine, OnnxRuntimeEngine(export, temporary, precision, config.pad_token_id), config, task.head)
     export.write()
     return export
 
 
 def _check(reference: TorchEngine, engine: OnnxRuntimeEngine, config: EncoderConfig, head: str) -> None:
-    """Both on two windows of random pieces."""
+    """Both on two windows of random tokens."""
     rng = np.random.default_rng(0)
-    lengths = [min(length, config.max_pieces) for length in (24, 9)]
+    lengths = [min(length, config.max_length) for length in (24, 9)]
     windows = []
     for number, length in enumerate(lengths):
         zeros = np.zeros(length, np.int32)
         ids = rng.integers(0, config.vocab_size, length, dtype=np.int32)
-        offsets, reads = np.zeros((length, 2), np.int32), np.arange(1 if head in READ_ONCE else length)
-        windows.append(Encoded(ids, zeros, offsets, zeros, zeros.astype(np.int8), number, 0, reads=reads))
+        offsets, positions = np.zeros((length, 2), np.int32), np.arange(1 if head in READ_ONCE else length)
+        windows.append(Encoded(ids, zeros, offsets, zeros, zeros.astype(np.int8), number, 0, head_positions=positions))
     batch = make_batch(windows)
     expected, found = reference.run(batch), engine.run(batch)
     off = float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-9))
     if not off <= CLOSE:
-        raise RuntimeError(f"the fp32 graph differs from the PyTorch modules by {off:.2g} of the largest logit")
+        raise RuntimeError(f"the fp32 model differs from the PyTorch modules by {off:.2g} of the largest logit")
 
 
 def input_ranges(model: TaskModel, batches: Sequence[Batch]) -> dict[str, tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""The `onnx/` folder of a model directory: its graphs, and what was measured when they were made."""
+"""The `onnx/` folder of a model directory: its ONNX models, and what was measured when they were made."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ from typing import Any, Literal, TypeVar, get_args
 import numpy as np
 
 from bothways.errors import CheckpointError
+from bothways.inference.formats import from_format_1
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.storage import write_text
 from bothways.text.modelfiles import read_json
 
-Form = Literal["fp32", "int8", "int8-static"]
-FORMS: tuple[Form, ...] = get_args(Form)
+OnnxPrecision = Literal["fp32", "int8", "int8-static"]
+ONNX_PRECISIONS: tuple[OnnxPrecision, ...] = get_args(OnnxPrecision)
 FOLDER, EXPORT = "onnx", "export.json"
-FILES: dict[Form, str] = {"fp32": "model.onnx", "int8": "model_int8.onnx", "int8-static": "model_int8_static.onnx"}
-FORMAT = 1
+FILES: dict[OnnxPrecision, str] = {
+    "fp32": "model.onnx",
+    "int8": "model_int8.onnx",
+    "int8-static": "model_int8_static.onnx",
+}
+FORMAT = 2
 _BLOCK, _LONGEST_HEADER = 4096, 10**8  # in bytes
-# What a graph is built from; the other settings of a config (dropout, initialization) are for training alone.
-GRAPH_KEYS = (
+# What an ONNX model is built from; the other settings of a config (dropout, initialization) are for training alone.
+SHAPE_KEYS = (
     *("family", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
     *("hidden_act", "max_position_embeddings", "type_vocab_size", "layer_norm_eps", "pad_token_id"),
     *("embedding_size", "num_hidden_groups"),
@@ -32,12 +37,12 @@ Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
-    """One graph: the hash of its file, and what the gate found (None: it was not asked).
+class OnnxModel:
+    """One ONNX model: the hash of its file, and what the accuracy check found (None: it was not asked).
 
     `shared` are files beside the model directory, with their hashes, that hold weights of several models.
     `reference` and `value` are the metric in fp32 and here, on `examples` examples, `agreement` the share of them
-    with the same answer; `rejected` says why the graph is not used.
+    with the same answer; `rejected` says why the ONNX model is not used.
     """
 
     sha256: str
@@ -65,7 +70,7 @@ class Graph:
             raise TypeError(f"found {self!r}")
 
     def measured(self) -> str:
-        """What the gate found, in a few words."""
+        """What the accuracy check found, in a few words."""
         parts = [] if self.metric is None else [f"{self.metric} {self.value:.4f}, in fp32 {self.reference:.4f}"]
         if self.agreement is not None:
             parts.append(f"{100 * self.agreement:.1f} % of {self.examples:,} answers the same")
@@ -74,19 +79,19 @@ class Graph:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What `onnx/export.json` says: for which head and config, how many numbers, which graphs."""
+    """What `onnx/export.json` says: for which head and config, how many numbers, which ONNX models."""
 
     directory: Path
     head: str
     outputs: int
     config: str  # a hash of the shape of the encoder
-    weights: str  # a hash of a sample of every tensor; both so that a graph of another model is noticed
+    weights: str  # a hash of a sample of every tensor; both so that an ONNX model of another model is noticed
     parameters: int
-    graphs: dict[Form, Graph] = field(default_factory=dict)
+    models: dict[OnnxPrecision, OnnxModel] = field(default_factory=dict)
 
     @classmethod
     def read(cls, directory: Path) -> Export | None:
-        """The exported graphs of a model directory, if there are any.
+        """The ONNX models of a model directory, if there are any.
 
         Raises `CheckpointError` where the record is damaged.
         """
@@ -94,66 +99,70 @@ class Export:
         if not path.is_file():
             return None
         try:
-            raw = read_json(path)
+            raw = from_format_1(read_json(path))
             if raw["format"] != FORMAT:
                 raise ValueError(f"format {raw['format']!r}, expected {FORMAT}")  # noqa: TRY301
-            graphs = {form: Graph(**raw["graphs"][form]) for form in FORMS if form in raw["graphs"].keys()}  # noqa: SIM118
+            onnx_models = {
+                precision: OnnxModel(**dict(raw["models"])[precision])
+                for precision in ONNX_PRECISIONS
+                if precision in dict(raw["models"])
+            }
             made = {name: raw[name] for name in ("head", "outputs", "config", "weights", "parameters")}
             for name, value in made.items():
                 if type(value) is not (int if name in ("outputs", "parameters") else str):
                     raise TypeError(f"{name} is {value!r}")  # noqa: TRY301
-            return cls(directory, **made, graphs=graphs)
+            return cls(directory, **made, models=onnx_models)
         except (CheckpointError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
                 f"{path}: damaged, or of a newer bothways ({error!r}); bothways export {directory} writes it anew"
             ) from error
 
     def stale(self, config: EncoderConfig) -> str | None:
-        """Why the graphs are not of the model in the directory, if they are not.
+        """Why the ONNX models are not of the model in the directory, if they are not.
 
-        The weights may be left out where only the graph is served.
+        The weights may be left out where only the ONNX model is served.
         """
         there = (self.directory / WEIGHTS).is_file()
         shaped = self.config in (shape_of(config), _shape_in_0_1(config))
         if shaped and (not there or self.weights == sample_of(self.directory / WEIGHTS)):
             return None
-        return f"the graphs in {self.directory / FOLDER} are of another model than config.json and {WEIGHTS}"
+        return f"the ONNX models in {self.directory / FOLDER} are of another model than config.json and {WEIGHTS}"
 
     def as_json(self) -> dict[str, Any]:
         """The record as one JSON object."""
         return {"format": FORMAT} | {name: value for name, value in asdict(self).items() if name != "directory"}
 
     def write(self) -> None:
-        """Write the record; the graphs are there already."""
+        """Write the record; the ONNX models are there already."""
         write_text(self.directory / FOLDER / EXPORT, json.dumps(self.as_json(), indent=2) + "\n")
 
-    def with_graph(self, form: Form, graph: Graph) -> Export:
-        """The record with one graph more, or in place of the one before."""
-        return replace(self, graphs=self.graphs | {form: graph})
+    def with_model(self, precision: OnnxPrecision, onnx_model: OnnxModel) -> Export:
+        """The record with one ONNX model more, or in place of the one before."""
+        return replace(self, models=self.models | {precision: onnx_model})
 
-    def file(self, form: Form) -> Path:
-        """The file of a graph; raises `CheckpointError` where it is missing (`GraphFile` looks at what is in it)."""
-        path = self.directory / FOLDER / FILES[form]
+    def file(self, precision: OnnxPrecision) -> Path:
+        """The file of an ONNX model; raises `CheckpointError` if it is missing (`OnnxFile` checks its content)."""
+        path = self.directory / FOLDER / FILES[precision]
         if not path.is_file():
             raise CheckpointError(
                 f"{path}: not there, though {EXPORT} names it; "
-                f"bothways export {self.directory} --precision {form} writes it anew"
+                f"bothways export {self.directory} --precision {precision} writes it anew"
             )
         return path
 
-    def to_open(self, form: Form, path: Path | None = None) -> GraphFile:
-        """The file of a graph (`path`, else the one in the folder) and those that it shares, ready to be opened."""
-        advice = f"bothways export {self.directory} --precision {form} writes it anew"
+    def to_open(self, precision: OnnxPrecision, path: Path | None = None) -> OnnxFile:
+        """An ONNX model (`path`, else the file in the folder) with the files that it shares, ready to be opened."""
+        advice = f"bothways export {self.directory} --precision {precision} writes it anew"
         beside = [
-            GraphFile(self.directory.absolute().parent / name, sha256, f"{self.directory} needs it; copy both again")
-            for name, sha256 in self.graphs[form].shared.items()
+            OnnxFile(self.directory.absolute().parent / name, sha256, f"{self.directory} needs it; copy both again")
+            for name, sha256 in self.models[precision].shared.items()
         ]
-        return GraphFile(path or self.file(form), self.graphs[form].sha256, advice, beside)
+        return OnnxFile(path or self.file(precision), self.models[precision].sha256, advice, beside)
 
 
 @dataclass(slots=True)
-class GraphFile:
-    """A graph on disk, opened only while it holds what was exported.
+class OnnxFile:
+    """An ONNX model on disk, opened only while it holds what was exported.
 
     The file is hashed when it is first opened and whenever it has changed since, so that no session runs another
     model than the first one.
@@ -162,7 +171,7 @@ class GraphFile:
     path: Path
     sha256: str
     advice: str = "export it again"
-    shared: list[GraphFile] = field(default_factory=list)
+    shared: list[OnnxFile] = field(default_factory=list)
     _seen: tuple[int, ...] | None = None
 
     def opened(self, make: Callable[[Path], Made]) -> Made:
@@ -186,7 +195,7 @@ class GraphFile:
             raise CheckpointError(f"{self.path}: cannot be read ({error.strerror}); {self.advice}") from error
         if found != self.sha256:
             raise CheckpointError(
-                f"{self.path}: damaged, or not the graph that was exported here (its hash differs); {self.advice}"
+                f"{self.path}: damaged, or not the ONNX model that was exported here (its hash differs); {self.advice}"
             )
         self._seen = stamp
 
@@ -210,18 +219,18 @@ def stamp_of(path: Path) -> tuple[int, ...]:
 
 
 def shape_of(config: EncoderConfig) -> str:
-    """A hash of all that a graph takes from the config; settings at their defaults do not count, so that a key which
-    a later version adds changes nothing.
+    """A hash of all that an ONNX model takes from the config; settings at their defaults do not count, so that a key
+    which a later version adds changes nothing.
     """
     usual = {item.name: item.default for item in fields(EncoderConfig)}
-    values = {name: getattr(config, name) for name in GRAPH_KEYS if getattr(config, name) != usual[name]}
+    values = {name: getattr(config, name) for name in SHAPE_KEYS if getattr(config, name) != usual[name]}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _shape_in_0_1(config: EncoderConfig) -> str:
     """The hash that version 0.1 wrote, of all settings that it had."""
     others = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "initializer_range")
-    values = {name: getattr(config, name) for name in (*GRAPH_KEYS, *others)}
+    values = {name: getattr(config, name) for name in (*SHAPE_KEYS, *others)}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
