@@ -318,7 +318,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_loadable(go, tmp_path, monkeypat
         (
             {"recipe": replace(RECIPE, gradient_accumulation_steps=3)},
             OptionError,
-            "not a multiple of gradient_accumulation_steps",
+            "expected a multiple of",
         ),
         ({"time_budget": 0.0}, OptionError, "expected more than 0"),
         ({"corpus": "nowhere.txt"}, DataError, "nowhere.txt: .*expected a text file"),

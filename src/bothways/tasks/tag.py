@@ -278,7 +278,8 @@ class Tag(Trainable):
         """Strict entity precision, recall, F1, and the share of right tags, with 95 % intervals."""
         if self.aggregation_strategy in ("none", "simple"):
             raise OptionError(
-                f"the strategy {self.aggregation_strategy} labels tokens, but the references label words; use first, average or max"
+                f"the strategy {self.aggregation_strategy} labels tokens, but the references label words; "
+                "use first, average or max"
             )
         right = [reference if isinstance(reference, tuple) else () for reference in references]
         found = [

@@ -105,8 +105,8 @@ class Pretraining:
         self.parts_an_update = recipe.gradient_accumulation_steps * devices.size
         if recipe.batch_size % self.parts_an_update:
             raise OptionError(
-                f"batch_size is {recipe.batch_size}, not a multiple of gradient_accumulation_steps times the processes, "
-                f"{self.parts_an_update}"
+                f"batch_size is {recipe.batch_size}, expected a multiple of {self.parts_an_update} "
+                "(gradient_accumulation_steps times the number of processes)"
             )
         if recipe.nsp:
             self._check_pairs()
