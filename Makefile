@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 
-.PHONY: demo test core check format clean
+.PHONY: demo test core check format examples clean
 
 demo: $(VENV)/train-installed $(VENV)/models-installed
 	$(BIN)/bothways predict sentiment "I absolutely loved this film!" "It's okay, nothing special."
@@ -42,6 +42,10 @@ check: $(VENV)/dev-installed
 format: $(VENV)/dev-installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Runs the examples and makes their notebooks, pages and pictures.
+examples: $(VENV)/dev-installed $(VENV)/models-installed
+	$(BIN)/python examples/render.py
 
 # torch by itself first: it must not be resolved together with what would accept a newer build of it.
 $(VENV)/train-installed: pyproject.toml constraints.txt

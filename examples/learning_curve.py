@@ -29,17 +29,17 @@ import bothways
 logging.getLogger("bothways").setLevel(logging.ERROR)  # no progress, no notes
 
 # %% tags=["parameters"]
-DRAWS = {20: 3, 50: 3, 200: 3, 1000: 2, 3157: 1}  # number of texts: how many random draws of so many texts
+DRAWS = {20: 3, 50: 3, 200: 3, 1000: 2, 3157: 1}  # number of training texts: number of random draws
 
 # %%
-# Number of texts: inverse penalty of the logistic regression on embeddings, recipe of fine-tuning. TF-IDF has the same
-# penalty for all, as on dev.csv it made little difference.
+# Number of training texts: inverse penalty C of the logistic regression on embeddings, and recipe of fine-tuning. The
+# C of TF-IDF is the same for all, as it made little difference on dev.csv.
 SETTINGS = {
     20: {"embeddings": 30, "fine-tuning": {"learning_rate": 3e-4, "epochs": 50, "batch_size": 10}},
     50: {"embeddings": 30, "fine-tuning": {"learning_rate": 3e-4, "epochs": 40, "batch_size": 16}},
     200: {"embeddings": 10, "fine-tuning": {"learning_rate": 2e-4, "epochs": 12, "batch_size": 16}},
-    1000: {"embeddings": 3, "fine-tuning": {"learning_rate": 2e-4, "epochs": 3, "batch_size": 16}},
-    3157: {"embeddings": 3, "fine-tuning": {"learning_rate": 2e-4, "epochs": 2, "batch_size": 32}},
+    1000: {"embeddings": 1, "fine-tuning": {"learning_rate": 2e-4, "epochs": 3, "batch_size": 16}},
+    3157: {"embeddings": 1, "fine-tuning": {"learning_rate": 2e-4, "epochs": 2, "batch_size": 32}},
 }
 
 
@@ -58,7 +58,7 @@ for text, label in zip(train_texts[:4], train_labels, strict=False):
 # %% [markdown]
 # ## The three classifiers
 #
-# Each takes the places of the training texts and gives labels for the test texts. The TF-IDF model is that of
+# Each takes the indices of the training texts and returns labels for the test texts. The TF-IDF model is like that of
 # `bothways compare`. The embeddings are computed once for all draws.
 
 # %%
@@ -71,7 +71,7 @@ def tfidf(chosen):
     model = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=30, max_iter=1000)
     )
-    return model.fit([train_texts[place] for place in chosen], train_labels[chosen]).predict(test_texts)
+    return model.fit([train_texts[index] for index in chosen], train_labels[chosen]).predict(test_texts)
 
 
 def embeddings(chosen):
@@ -81,11 +81,11 @@ def embeddings(chosen):
 
 
 def fine_tuning(chosen):
-    """All weights of minilm-l6, fitted to the chosen texts alone.
+    """All weights of minilm-l6, trained on the chosen texts alone.
 
-    `dev.csv` is evaluated once, at the end: it must not choose among checkpoints, as the other two have no such choice.
+    `dev.csv` is evaluated once, at the end, so that it does not choose a checkpoint: the other two have no such choice.
     """
-    rows = [{"text": train_texts[place], "label": train_labels[place]} for place in chosen]
+    rows = [{"text": train_texts[index], "label": train_labels[index]} for index in chosen]
     recipe = SETTINGS[len(chosen)]["fine-tuning"]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "model")
@@ -123,9 +123,8 @@ right = {key: np.array(rows) for key, rows in right.items()}
 # %% [markdown]
 # ## The learning curve
 #
-# A point is the mean accuracy over the draws, small points are single draws. The 95 % intervals are for the test
-# texts: they say how far the mean may move with other test texts. How far it moves with other training texts, the
-# draws show.
+# A large point is the mean accuracy over the draws, a small point the accuracy of one draw. The 95 % intervals show how
+# much the mean can change with other test texts; the small points show how much it changes with other training texts.
 
 
 # %%
@@ -136,13 +135,13 @@ def interval(values):
 
 sizes = list(DRAWS)
 figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-for number, (name, colour) in enumerate(zip(METHODS, ("#d55e00", "#009e73", "#0072b2"), strict=True)):
-    places = np.array(sizes) * 1.06 ** (number - 1)  # side by side, so that the intervals can be told apart
+for number, (name, color) in enumerate(zip(METHODS, ("#d55e00", "#009e73", "#0072b2"), strict=True)):
+    places = np.array(sizes) * 1.06 ** (number - 1)  # side by side, so that the intervals do not overlap
     means, halves = np.transpose([interval(right[name, size].mean(0)) for size in sizes])
-    axes.errorbar(places, 100 * means, 100 * halves, fmt="o-", capsize=4, color=colour, label=name)
+    axes.errorbar(places, 100 * means, 100 * halves, fmt="o-", capsize=4, color=color, label=name)
     for place, size in zip(places, sizes, strict=True):
         singles = 100 * right[name, size].mean(1)
-        axes.plot([place] * len(singles), singles, ".", color=colour, alpha=0.5, markersize=5)
+        axes.plot([place] * len(singles), singles, ".", color=color, alpha=0.5, markersize=5)
 axes.set_xscale("log")
 axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
 axes.minorticks_off()
@@ -153,21 +152,45 @@ axes.legend()
 plt.show()
 
 # %%
-lines = ["| texts | draws | " + " | ".join(METHODS) + " | fine-tuning minus the better of the others |"]
-lines += ["|" + " ---: |" * (len(METHODS) + 3)]
+lines = ["| texts | draws | " + " | ".join(METHODS) + " | fine-tuning minus the better of the others | better in |"]
+lines += ["|" + " ---: |" * (len(METHODS) + 4)]
 gains = {}
-for size in sizes:
+for size, draws in DRAWS.items():
     cells = []
     for name in METHODS:
         mean, half = interval(right[name, size].mean(0))
         cells.append(f"{100 * mean:.1f} ± {100 * half:.1f}")
-    best = max(list(METHODS)[:2], key=lambda name: right[name, size].mean())
-    gains[size] = interval(right["fine-tuning", size].mean(0) - right[best, size].mean(0))
-    gain, half = gains[size]
-    cells.append(f"{100 * gain:+.1f} ± {100 * half:.1f} ({best})")
-    lines.append(f"| {size:,} | {DRAWS[size]} | " + " | ".join(cells) + " |")
+    other = max(list(METHODS)[:2], key=lambda name: right[name, size].mean())
+    difference = right["fine-tuning", size].astype(float) - right[other, size]
+    gain, half = gains[size] = interval(difference.mean(0))
+    cells.append(f"{100 * gain:+.1f} ± {100 * half:.1f} ({other})")
+    cells.append(f"{(difference.mean(1) > 0).sum()} of {draws} draws")
+    lines.append(f"| {size:,} | {draws} | " + " | ".join(cells) + " |")
 display(Markdown("\n".join(lines)))
 
 # %% [markdown]
-# Accuracy in %, with 95 % intervals. The last column is a paired difference: both classifiers answer the same test
-# texts.
+# Accuracy in %, with 95 % intervals. The difference is paired: both classifiers answer the same test texts.
+
+# %% [markdown]
+# ## From how much data on it pays
+#
+# On these texts, **from 50 labelled texts on**, eight for each emotion on average.
+#
+# - **20 texts** are too few for all three: the most frequent label alone is right for 31 % of the test texts.
+#   Fine-tuning is 3.6 points better on average, but in one of the three draws it is worse than the embeddings. The
+#   choice of texts matters as much as the choice of the classifier.
+# - **50 texts**: fine-tuning is 11.5 points better, and better in each draw.
+# - **200 texts**: the gain is largest, 20.5 points. Fine-tuning with 200 texts is about as good as TF-IDF with all
+#   3,157, so it saves the labelling of nearly 3,000.
+# - **1,000 and more**: the gain shrinks, as TF-IDF sees more of the words that matter. With all texts it is still 7.0
+#   points, and its interval does not include 0.
+#
+# The embeddings are the better baseline with few texts, and TF-IDF with all of them. minilm-l6 was trained for the
+# similarity of sentences, not for emotions, and logistic regression cannot change its vectors; fine-tuning can.
+#
+# The price is computing time. The baselines are fitted within two seconds once the embeddings are there; one
+# fine-tuning takes about half a minute on one core on average, and the result is a neural network that has to be run.
+#
+# This is one data set with short texts and one base model. With the 10,003 texts of Banking77, the gain over TF-IDF is
+# 3.1 points ([README](../README.md#how-good-how-fast)). `bothways compare TEST MODEL --train TRAIN` answers the
+# question for other data.

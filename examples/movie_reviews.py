@@ -147,29 +147,29 @@ for (review, part), without in zip(places, positive(variants), strict=True):
 print(f"{len(variants)} variants of {len(REVIEWS)} reviews")
 
 # %% [markdown]
-# Blue words speak for POSITIVE, orange ones for NEGATIVE, and the stronger the colour, the more. An underlined word
+# Blue words speak for POSITIVE, orange ones for NEGATIVE, and the stronger the color, the more. An underlined word
 # decides: without it the answer is the other label.
 
 # %%
-STRONGEST = 2.0  # a difference of log-odds of this size or more has the full colour
+STRONGEST = 2.0  # a difference of log-odds of this size or more has the full color
 
 
-def coloured(review):
-    """One review: its number, gold label and answer, and its words coloured by what they do to the answer."""
+def colored(review):
+    """One review: its number, gold label and answer, and its words colored by what they do to the answer."""
     line = Text(f"{review + 1:>2}. gold {GOLDS[review]}, predicted {predicted[review]} {confidences[review]:.3f}")
     line.stylize("bold red" if review in wrong else "dim")
     line.append("\n    ")
     for part, word in enumerate(parts[review]):
         effect = effects.get((review, part), 0.0)
-        share = min(abs(effect) / STRONGEST, 1.0)
-        full = (86, 180, 233) if effect > 0 else (230, 159, 0)  # of Okabe and Ito, for the colour-blind
+        share = round(min(abs(effect) / STRONGEST, 1.0), 1)
+        full = (86, 180, 233) if effect > 0 else (230, 159, 0)  # of Okabe and Ito, for the color-blind
         red, green, blue = (round(255 + share * (channel - 255)) for channel in full)
         underline = "underline " if (review, part) in deciding else ""
         line.append(word, style=f"{underline}#000000 on rgb({red},{green},{blue})")
     return line
 
 
-display(Text("\n").join(coloured(review) for review in range(len(REVIEWS))))
+display(Text("\n").join(colored(review) for review in range(len(REVIEWS))))
 
 # %% [markdown]
 # ## The errors
@@ -203,10 +203,10 @@ display(table(["review", "what it tries", "predicted", "confidence", "strongest 
 #   weakly.
 #
 # Negation (2, 12), sad and happy plots (6, 9, 17) and mixed feelings (4, 15) are right: "murder" and "death" have
-# hardly any colour, and "good" and "nowhere", which close the reviews with mixed feelings, decide them. In 9 the
+# hardly any color, and "good" and "nowhere", which close the reviews with mixed feelings, decide them. In 9 the
 # model knows the phrase "not look away": without "not" or "away" it answers NEGATIVE.
 #
-# Reviews 1 and 11 have no colour because several words say the same, so that none of them is needed. For the same
+# Reviews 1 and 11 have no color because several words say the same, so that none of them is needed. For the same
 # reason the effects of single words do not add up: leaving out one word shows what the other words cannot replace.
 #
 # Two of the errors (8, 10) have a lower confidence than every right answer, so low confidence is a sign of trouble.

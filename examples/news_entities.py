@@ -3,7 +3,7 @@
 #
 # `bothways.pipeline("ner")` finds the names of persons (PER), organizations (ORG), locations (LOC) and others (MISC:
 # nationalities, events, works). This example tries it on a paragraph that was written for it in the style of a news
-# agency; the people, two of the organizations and the events are invented. It shows the entities in colour, lists
+# agency; the people, two of the organizations and the events are invented. It shows the entities in color, lists
 # them with their scores, and compares them with the entities that a reader marked.
 
 # %%
@@ -50,7 +50,7 @@ text, golds = read(MARKED)
 print(text)
 
 # %% [markdown]
-# ## In colour
+# ## In color
 #
 # A `Picture` is a text with marks. `ansi` draws it for a terminal, `html_page` as a web page that needs no scripts.
 

@@ -4,7 +4,7 @@ set -euo pipefail
 data=$1 work=$2 here=$(dirname "$0")
 bash "$here/gpu/mpnet.sh" "$work/mpnet"
 python "$here/gpu/train.py" base "$data" "$work/base"
-for task in nli squad sentiment ner; do
+for task in sentiment ner; do
   python "$here/gpu/train.py" teacher "$data" "$work/teacher-$task" --task $task --base "$work/mpnet"
   python "$here/gpu/train.py" student "$data" "$work/student-$task" --task $task --base "$work/base" \
     --teacher "$work/teacher-$task"

@@ -1,6 +1,6 @@
 """Put a trained model into models/, as `pip install ./models` builds it, and check the accuracy of its int8 form.
 
-    python recipes/pack.py MODEL NAME DEV [--calibrate FILE ...] [--labels A,B] [--usual TASK] [--title TEXT]
+    python recipes/pack.py MODEL NAME DEV [--calibrate FILE ...] [--labels A,B] [--default-task TASK] [--title TEXT]
 
 MODEL is a directory of `bothways finetune` with the word embeddings of bothways-base (--freeze-embeddings), NAME the
 folder in models/. --calibrate divides the logits by the temperature that makes the probabilities of these labelled
@@ -25,7 +25,7 @@ from safetensors.numpy import load_file, save
 import bothways
 from bothways.data.examples import Example
 from bothways.data.tables import Columns
-from bothways.evaluation.accuracy_check import evaluated
+from bothways.evaluation.accuracy_check import check_accuracy
 from bothways.inference.model_directory import ModelDirectory
 from bothways.inference.onnx.build import WORDS
 from bothways.inference.onnx.record import Export, OnnxModel
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("dev")
     parser.add_argument("--calibrate", nargs="*", default=[])
     parser.add_argument("--labels")
-    parser.add_argument("--usual")
+    parser.add_argument("--default-task")
     parser.add_argument("--text-column")
     parser.add_argument("--pair-column")
     parser.add_argument("--settings", type=json.loads, default={}, help="of the task, as JSON")
@@ -119,7 +119,7 @@ def main() -> None:
     if given.labels:  # the names of the dev file, to compare
         names = dict(zip(given.labels.split(","), model_directory.task.labels, strict=True))  # type: ignore[attr-defined]
         found = [replace(one, label=names[one.label]) for one in found]
-    onnx_model: OnnxModel = evaluated(export.models["int8"], reference.task, dev, expected, found)
+    onnx_model: OnnxModel = check_accuracy(export.models["int8"], reference.task, dev, expected, found)
     record["accuracy_check"] = {
         name: value for name, value in asdict(onnx_model).items() if name not in ("sha256", "shared", "rejected")
     }

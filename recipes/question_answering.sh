@@ -1,10 +1,7 @@
 #!/usr/bin/env bash
-# The question answering model: question_answering.sh DATA STUDENT WORK. STUDENT is the SQuAD student of the GPU stage.
+# The question answering model: question_answering.sh DATA BASE MPNET WORK. Needs a GPU; BASE and MPNET are made by base.sh.
 set -euo pipefail
-data=$1 student=$2 work=$3 here=$(dirname "$0")
-mkdir -p "$work"
-python "$here/question_answering_data.py" "$data" "$work/train.json" "$work/dev.json"
-bothways finetune answer "$work/train.json" --dev "$work/dev.json" --base "$student" --out "$work/model" \
-  --lr 5e-5 --epochs 1 --batch-size 32 --freeze-embeddings
-python "$here/pack.py" "$work/model" question-answering "$data/squad/dev-v1.1.json" \
-  --settings '{"threshold": 5.4}'
+data=$1 base=$2 mpnet=$3 work=$4 here=$(dirname "$0")
+bash "$here/distill_data.sh" "$data" "$work"
+python "$here/gpu/distill.py" answer "$work/arrays" "$mpnet" "$base" "$work/answer"
+python "$here/pack.py" "$work/answer" question-answering "$work/answers-dev.json" --settings '{"threshold": 9.5}'

@@ -1,19 +1,21 @@
 """Training data of the question answering model: SQuAD 1.1 with questions that the paragraph does not answer.
 
-    python recipes/question_answering_data.py DATA TRAIN.json DEV.json
+    python recipes/question_answering_data.py DATA TRAIN.json DEV.json [--questions N] [--others N]
 
 DEV.json holds 500 questions of the dev set of SQuAD 1.1 and 700 of that of SQuAD 2.0. No training data of SQuAD 2.0 is
 used. Questions without an answer are made from answerable ones:
 
 - a name or a number of the question is replaced by another one of the same article;
 - one word is replaced by its opposite (first, last), or the question is negated;
-- the question is asked of another paragraph of its article that does not contain the answer.
+- the question is asked of another paragraph of its article that does not contain the answer, half of the time the one
+  that has most words of the question.
 
 The answerable question is kept beside the changed one, so that the model learns what the change does.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import lzma
 import random
@@ -22,7 +24,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-QUESTIONS, OTHER_PARAGRAPHS = 4500, 900
 NAME = re.compile(r"(?<=[a-z,] )[A-Z][\w'-]+(?: (?:of |the |de |von )?[A-Z][\w'-]+)*")
 NUMBER = re.compile(r"\b\d[\d,.]*\d\b|\b\d\b")
 PAIRS = (
@@ -96,7 +97,7 @@ def dev_set(data: Path) -> dict[str, Any]:
     return {"version": "v2.0", "data": made}
 
 
-def main(data: Path, out: Path, dev: Path) -> None:
+def main(data: Path, out: Path, dev: Path, *, questions: int, others: int) -> None:
     """Write both files in the layout of SQuAD 2.0."""
     dev.write_text(json.dumps(dev_set(data), ensure_ascii=False), encoding="utf-8")
     rng = random.Random(0)
@@ -109,7 +110,7 @@ def main(data: Path, out: Path, dev: Path) -> None:
         for question in paragraph["qas"]
         if question.get("start_certain", True)
     ]
-    chosen = rng.sample(asked, QUESTIONS)
+    chosen = rng.sample(asked, min(questions, len(asked)))
     kept: dict[tuple[int, int], list[dict[str, Any]]] = {}
     names = [names_in(" ".join(part["context"] for part in article["paragraphs"])) for article in articles]
     counts = {"answerable": 0, "swapped": 0, "opposed": 0, "other paragraph": 0}
@@ -129,12 +130,14 @@ def main(data: Path, out: Path, dev: Path) -> None:
             add(number, place, other, [], "swapped")
         elif opposite is not None:
             add(number, place, opposite, [], "opposed")
-    for number, place, question in rng.sample(chosen, OTHER_PARAGRAPHS):
+    for number, place, question in rng.sample(chosen, min(others, len(chosen))):
         answer = question["answers"][0]["text"].casefold()
         parts = articles[number]["paragraphs"]
         able = [spot for spot, part in enumerate(parts) if spot != place and answer not in part["context"].casefold()]
         if able:
-            add(number, rng.choice(able), question["question"], [], "other paragraph")
+            words = set(re.findall(r"\w{4,}", question["question"].casefold()))
+            like = max(able, key=lambda spot: sum(word in parts[spot]["context"].casefold() for word in words))
+            add(number, like if rng.random() < 0.5 else rng.choice(able), question["question"], [], "other paragraph")
     made = []
     for (number, place), questions in kept.items():
         paragraph = {"context": articles[number]["paragraphs"][place]["context"], "qas": questions}
@@ -144,4 +147,9 @@ def main(data: Path, out: Path, dev: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:4]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for argument in ("data", "out", "dev"):
+        parser.add_argument(argument, type=Path)
+    parser.add_argument("--questions", type=int, default=1_000_000, help="answerable questions to read, at most")
+    parser.add_argument("--others", type=int, default=20_000, help="questions to ask of another paragraph")
+    main(**vars(parser.parse_args()))

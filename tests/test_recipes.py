@@ -17,12 +17,10 @@ transformers = pytest.importorskip("transformers", reason="a tiny MPNet is made 
 import bothways
 from bothways.batch import make_batch
 from bothways.inference.engines.torch import TorchEngine
-from bothways.model.heads import spans_loss
 from bothways.text.tokenizer import Tokenizer
 from tests.tiny import TINY, write_base
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
-LONG = "This is a sentence about a town that is long enough to be chosen as a text with a topic."
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +30,15 @@ def train():
     sys.path.insert(0, str(RECIPES / "gpu"))
     yield importlib.import_module("train")
     sys.path[:] = before
-    for name in ("train", "task_data", "ner_data", "sentiment_data"):
+    for name in ("train", "distill", "task_data", "ner_data", "sentiment_data"):
         if name not in known:
             sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def distill(train):
+    """The module recipes/gpu/distill.py."""
+    return importlib.import_module("distill")
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +63,7 @@ def data(tmp_path_factory):
     write("imdb/train.jsonl.xz", lines({"text": f"Film {n}.", "label": ("neg", "pos")[n % 2]} for n in range(2520)))
     for name in ("train", "dev"):
         write(f"sst2/{name}.tsv", "sentence\tlabel\n" + "".join(f"scene {n}\t{n % 2}\n" for n in range(20)))
-    write("goemotions/train.tsv", "good\t1\tid\n" * 20)
-    write("clinc150/data_full.json", json.dumps({"train": [["set an alarm", "alarm"]] * 20, "oos_train": []}))
-    write("banking77/train.csv", "text,category\n" + "my card is lost,lost_card\n" * 20)
-    write("trec/train.tsv", "text\tlabel\n" + "who is it ?\tHUM\n" * 20)
     write("corpus/wiki-00.txt.xz", "\n\n".join(" ".join(f"Sentence {n} of {m}." for n in range(60)) for m in range(30)))
-    write("corpus/wiki-07.txt.xz", f"{LONG}\n" * 20)
-    write("corpus/books-01.txt.xz", f"{LONG}\n" * 20)
     questions = [
         {"id": str(n), "question": f"Who is {n}?", "answers": [{"text": f"Name {n}", "answer_start": 4}]}
         for n in range(20)
@@ -76,6 +74,13 @@ def data(tmp_path_factory):
     articles = {"version": "1.1", "data": [{"title": "Town", "paragraphs": paragraphs}]}
     write("squad/train-v1.1.json.xz", json.dumps(articles))
     write("squad/dev-v1.1.json", json.dumps(articles))
+    write(
+        "squad/dev-v2.0.json",
+        json.dumps(articles).replace('"answers": [{"text": "Name 3", "answer_start": 4}]', '"answers": []'),
+    )
+    write("answers.json", json.dumps(articles))
+    topics = [{"premise": f"A match {n}.", "hypothesis": "It is about sport.", "label": "entailment"} for n in range(9)]
+    write("pairs.jsonl", lines(nli + topics))
     columns = "Ann B-PER\nLee I-PER\nsaw O\nRome B-LOC\n\n" * 20
     for name in ("conll2003/train.txt", "conll2003/dev.txt", "wikigold/wikigold.conll.txt", "wnut17/train.conll"):
         write(name, columns)
@@ -156,23 +161,13 @@ def test_dropout_is_there_in_training_only(train, base):
         assert not torch.equal(network(batch, train.DeviceDropout()), network(batch, train.DeviceDropout()))
 
 
-def test_the_loss_of_spans_is_that_of_bothways(train):
-    batch = make_batch(windows(TEXTS))
-    logits = torch.randn(len(batch.head_positions), 2, generator=torch.Generator().manual_seed(0))
-    targets = torch.tensor([3, 5, 0, 0, 1, 1])
-    expected = spans_loss(logits, targets, torch.from_numpy(batch.counts), None).mean()
-    torch.testing.assert_close(train.loss_of("spans", batch, logits, targets, None), expected)
-    # A teacher of the same opinion has no divergence: half of the loss is left.
-    torch.testing.assert_close(train.loss_of("spans", batch, logits, targets, logits), expected / 2)
-
-
-def test_an_unlabelled_window_counts_by_its_teacher_alone(train):
-    logits, soft = torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([[0.0, 1.0, 5.0]])
-    none, some = torch.tensor([-1]), torch.tensor([2])
-    alone = train.loss_of("single", None, logits, none, soft)
-    labelled = train.loss_of("single", None, logits, some, soft)
-    assert 0 < alone < labelled
-    assert train.loss_of("single", None, logits, none, logits) == 0
+def test_a_teacher_of_the_same_opinion_leaves_the_loss_of_the_labels(train):
+    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    targets = torch.tensor([0, 1, 2, 0, 1, 2])
+    expected = torch.nn.functional.cross_entropy(logits, targets)
+    torch.testing.assert_close(train.loss_of(logits, targets, None), expected)
+    torch.testing.assert_close(train.loss_of(logits, targets, logits), expected * (1 - train.TEACHER_SHARE))
+    assert train.loss_of(logits, targets, -logits) > train.loss_of(logits, targets, logits)
 
 
 def test_fifteen_percent_of_the_tokens_of_pairs_are_masked(train, data, base, tmp_path):
@@ -205,9 +200,7 @@ def test_the_base_is_a_model_directory(train, data, base, tmp_path):
     assert figures["perplexity"] > 1
 
 
-@pytest.mark.parametrize(
-    ("task", "text"), [("nli", ("A.", "B.")), ("squad", ("Who?", "It: Ann.")), ("sentiment", "A."), ("ner", "Ann ran.")]
-)
+@pytest.mark.parametrize(("task", "text"), [("sentiment", "A."), ("ner", "Ann ran.")])
 def test_a_student_of_a_teacher_is_a_model_directory(train, data, base, mpnet, tmp_path, task, text):
     teacher, out = tmp_path / "teacher", tmp_path / "student"
     train.main(["teacher", str(data), str(teacher), "--task", task, "--base", str(mpnet), "--tiny"])
@@ -224,9 +217,9 @@ def test_a_student_of_a_teacher_is_a_model_directory(train, data, base, mpnet, t
 def test_the_logits_of_a_teacher_are_in_the_order_of_the_windows(train, data, mpnet, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "fit", lambda *_: {})
     tokenizer = Tokenizer.packaged("bert-base-uncased")
-    made = train.TASK_DATA["squad"](data, tokenizer, 12)
-    train.train_teacher(made, tokenizer, mpnet, tmp_path, train.TEACHERS["squad"])
-    network = train.load_mpnet(mpnet, "spans", 2)
+    made = train.TASK_DATA["ner"](data, tokenizer, 12)
+    train.train_teacher(made, tokenizer, mpnet, tmp_path, train.TEACHERS["ner"])
+    network = train.load_mpnet(mpnet, "tokens", 9)
     alone = np.concatenate([network.run(make_batch([window])) for window in made.windows])
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), alone, atol=1e-3)
 
@@ -236,3 +229,80 @@ def test_logits_of_other_data_are_refused(train, data, base, tmp_path):
     job = ["student", str(data), str(tmp_path / "out"), "--task", "sentiment", "--base", str(base), "--tiny"]
     with pytest.raises(SystemExit, match="3 logits, expected 24"):
         train.main([*job, "--teacher", str(tmp_path)])
+
+
+@pytest.fixture(scope="module")
+def arrays(distill, data, tmp_path_factory):
+    """What `prepare` writes for the made-up data."""
+    folder = tmp_path_factory.mktemp("arrays")
+    job = ["prepare", str(data), str(folder), "--answers", str(data / "answers.json")]
+    distill.main([*job, "--pairs", str(data / "pairs.jsonl")])
+    return folder
+
+
+def test_a_window_of_a_long_passage_knows_where_the_answer_is(distill):
+    tokenizer, texts = Tokenizer.packaged("bert-base-uncased"), distill.Texts()
+    context = "one two three " * 200 + "Marie Curie won it. " + "four five six " * 200
+    row = ("Who won?", context, "Marie Curie", context.index("Marie"))
+    for text in row[:2]:
+        texts.place(text)
+    encodings = texts.encodings(tokenizer)
+    found = list(distill.windows(0, row, texts, encodings))
+    assert len(found) > 3
+    pairs = [(np.array(encodings[0].ids), np.array(encodings[1].ids)[first:last]) for *_, first, last, _, _ in found]
+    rows = distill.lay(pairs, np.array([window[5:] for window in found]), np.zeros(len(found), int), 384)
+    answers = {
+        tokenizer.backend.decode(ids[start : end + 1].tolist())
+        for ids, (start, end) in zip(rows.ids, rows.targets.tolist(), strict=True)
+        if start
+    }
+    assert answers == {"marie curie"}
+    assert sum(not start for start, _ in rows.targets.tolist()) == len(found) - int((rows.targets[:, 0] > 0).sum()) > 0
+    covered = {place for *_, first, last, _, _ in found for place in range(first, last)}
+    assert covered == set(range(len(encodings[1].ids)))
+    assert {window[5:] for window in distill.windows(0, (*row[:3], -1), texts, encodings)} == {(-1, -1)}
+    assert {window[5:] for window in distill.windows(0, (*row[:3], -2), texts, encodings)} == {(0, 0)}
+
+
+def test_replaced_words_are_other_words_and_special_tokens_stay(distill, arrays, base):
+    rows, _ = distill.load_pairs(arrays, np.random.default_rng(0), made=1)
+    chosen = np.arange(20)
+    made = distill.replaced(base, rows, chosen, (0.0, 0.5), 3)
+    kept = rows.ids.clone()
+    assert len(made) == 20
+    assert (made.targets == -1).all()
+    special = torch.tensor([0, distill.CLS, distill.SEP])
+    for ids in made.ids:
+        like = kept[(torch.isin(kept, special) == torch.isin(ids, special)).all(1)]
+        changed = (like != ids).sum(1).min()
+        assert changed > 0, "at least one word of each row is replaced"
+        assert not (ids == distill.MASK).any()
+    originals = {tuple(row[:second].tolist()) for row, second in zip(rows.ids, rows.second, strict=True)}
+
+    def same(rates):
+        """How many first texts stay as they are."""
+        many = distill.replaced(base, rows, np.repeat(chosen, 20), rates, 3)
+        return sum(tuple(ids[:second].tolist()) in originals for ids, second in zip(many.ids, many.second, strict=True))
+
+    assert same((0.0, 0.9)) > 1.5 * same((0.9, 0.0))
+
+
+def test_rows_without_a_label_learn_from_the_teacher_alone(distill, arrays):
+    rows, _ = distill.load_pairs(arrays, np.random.default_rng(0), made=1)
+    unknown = rows.take(np.flatnonzero((rows.targets < 0).numpy()))
+    logits = torch.randn(len(unknown), 3, generator=torch.Generator().manual_seed(0))
+    unknown.soft = logits
+    torch.testing.assert_close(distill.loss_of(logits, unknown), torch.tensor(0.0))
+    unknown.soft = -logits
+    assert distill.loss_of(logits, unknown) > 0.1
+
+
+@pytest.mark.parametrize(("job", "text"), [("pairs", ("A.", "B.")), ("answer", ("Who?", "It: Ann."))])
+def test_a_distilled_student_is_a_model_directory(distill, train, arrays, base, mpnet, tmp_path, job, text):
+    out = tmp_path / "student"
+    options = ["--teacher-seconds", "0.5", "--seconds", "3", "--variants", "1", "--tokens", "1024"]
+    options += ["--made", "2"] if job == "pairs" else []
+    distill.main([job, str(arrays), str(mpnet), str(base), str(out), *options])
+    assert bothways.load(out)([text])[0].error is None
+    words = "embeddings.word_embeddings.weight"
+    assert torch.equal(train.read_tensors(base)[words].half(), train.read_tensors(out)[f"bert.{words}"])

@@ -1,8 +1,8 @@
-"""The GPU stage of the included models: a base pretrained further, and for each task a teacher and a student.
+"""The GPU stage of the base (pretrained further), and a teacher and a student for sentiment and for named entities.
 
     bash recipes/gpu/mpnet.sh work/mpnet
     python recipes/gpu/train.py base DATA work/base
-    for task in nli squad sentiment ner; do
+    for task in sentiment ner; do
       python recipes/gpu/train.py teacher DATA work/teacher-$task --task $task --base work/mpnet
       python recipes/gpu/train.py student DATA work/student-$task --task $task --base work/base \
         --teacher work/teacher-$task
@@ -25,7 +25,7 @@ form, which was tried on a CPU with `--tiny` and was not run again on a GPU. Wha
 - bothways reads, tokenizes and evaluates, so that random choices, window edges, the words that are tagged, and the
   pairs of sentences of the corpus are not identical; long reviews of the dev set are read whole;
 - time budgets became the numbers of steps and epochs that the run reached in them;
-- teachers start from the fp32 weights (then: int8, for the upload), and the question answering head has no dropout.
+- teachers start from the fp32 weights (then: int8, for the upload).
 """
 
 from __future__ import annotations
@@ -75,7 +75,6 @@ STEPS, PAIRS, LENGTH, MAX_MASKED = 1236, 512, 128, 19  # 19 are 15 % of what is 
 PRETRAIN_LR, DEV_PAIRS = 7e-4, 4096
 
 TEMPERATURE, TEACHER_SHARE = 2.0, 0.5  # of the loss
-UNLABELLED = 60_000  # windows an epoch
 POOL = 50  # batches that are made of the same random windows, sorted by length
 
 
@@ -92,14 +91,10 @@ class Schedule:
 
 
 TEACHERS = {
-    "nli": Schedule(3, 3e-5, 8192, 64, (1 / 2, 1)),
-    "squad": Schedule(1.4, 3e-5, 8192, 64, (1 / 2, 1)),
     "sentiment": Schedule(1.5, 3e-5, 8192, 64, (1,)),
     "ner": Schedule(4, 3e-5, 8192, 64, (1,)),
 }
 STUDENTS = {
-    "nli": Schedule(6, 2e-4, 5120, 128, (1 / 3, 2 / 3, 1), ema=0.999),
-    "squad": Schedule(3.2, 2e-4, 8192, 128, (1 / 3, 2 / 3, 1), ema=0.999),
     "sentiment": Schedule(4, 2e-4, 6144, 128, (1 / 3, 2 / 3, 1), ema=0.999),
     "ner": Schedule(8, 2e-4, 2048, 128, (1 / 3, 2 / 3, 1), ema=0.999),
 }
@@ -144,7 +139,7 @@ class Network:
     MPNet (Song et al. 2020) has other ids for BERT's tokens, (V,), and an attention bias for each distance, (H, P, P).
     """
 
-    max_tokens, alone, workers = 65_536 if DEVICE.type == "cuda" else 2048, NEVER, 1
+    max_tokens, unbatched_from, workers = 65_536 if DEVICE.type == "cuda" else 2048, NEVER, 1
 
     def __init__(self, model: TaskModel, ids: Tensor | None = None, bias: Tensor | None = None) -> None:
         self.model, self.ids, self.bias = model.to(DEVICE), ids, bias
@@ -268,7 +263,7 @@ def fit(
 ) -> dict[str, float]:
     """Train a network in place; it ends with the weights that are best on dev. Gives their dev metrics.
 
-    `soft` are the teacher's logits of each window; without them, unlabelled windows are not read.
+    `soft` are the teacher's logits of each window.
     """
     network.model.encoder.embeddings.word.requires_grad_(False)
     parameters = [part for part in network.model.parameters() if part.requires_grad]
@@ -276,12 +271,10 @@ def fit(
     optimizer = adamw(parameters, (0.9, 0.999))
     rng = np.random.default_rng(SEED)
     lengths = np.array([padded(len(window.ids)) for window in data.windows])
-    labelled = np.array([window.target is not None for window in data.windows])
     best, kept = {"mean": -1.0}, averaged
 
     def epoch() -> list[np.ndarray]:
-        more = rng.permutation(np.flatnonzero(~labelled))[: UNLABELLED if soft is not None else 0]
-        return batches(lengths, np.concatenate([np.flatnonzero(labelled), more]), schedule, rng)
+        return batches(lengths, np.arange(len(data.windows)), schedule, rng)
 
     queue = epoch()
     total = math.ceil(len(queue) * schedule.epochs)
@@ -294,7 +287,7 @@ def fit(
         references = [data.windows[member].target for member in members]
         targets = np.concatenate([np.atleast_1d(-1 if reference is None else reference) for reference in references])
         taught = None if soft is None else on_device(np.concatenate([soft[member] for member in members]))
-        loss = loss_of(data.task.loss, batch, network(batch, DeviceDropout()), on_device(targets), taught)
+        loss = loss_of(network(batch, DeviceDropout()), on_device(targets), taught)
         update(optimizer, loss, peak_lr=schedule.lr, share=step / total, warmup=0.06)
         with torch.no_grad():
             # Of the first steps, the average forgets sooner.
@@ -329,19 +322,11 @@ def batches(lengths: np.ndarray, chosen: np.ndarray, schedule: Schedule, rng: np
     return found
 
 
-def loss_of(kind: str, batch: Batch, logits: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor:
+def loss_of(logits: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor:
     """Cross-entropy with the targets (-1: none), mixed with the divergence from the teacher's logits if they are given.
 
-    (K, L) logits: each row is a choice among L classes. For spans, start and end of each window are a choice among the
-    tokens read in it.
+    (K, L) logits: each row is a choice among L classes.
     """
-    if kind == "spans":
-        columns = np.arange(len(batch.head_positions)) - np.repeat(np.cumsum(batch.counts) - batch.counts, batch.counts)
-        owners = np.repeat(np.arange(len(batch.counts)), batch.counts)
-        places = (on_device(owners)[:, None], torch.arange(2, device=DEVICE), on_device(columns)[:, None])
-        empty = logits.new_full((len(batch.counts), 2, int(batch.counts.max())), -1e4)
-        logits = empty.index_put(places, logits).flatten(0, 1)  # (2B, most tokens read in a window)
-        soft = None if soft is None else empty.index_put(places, soft).flatten(0, 1)
     hard = F.cross_entropy(logits, targets, ignore_index=-1, reduction="none")
     if soft is None:
         return hard.mean()
