@@ -107,7 +107,7 @@ def test_text_classification(models, options, inputs):
     same(pipeline("sentiment-analysis", **task)(inputs, **options), theirs(inputs, **options))
 
 
-@pytest.mark.parametrize("aggregation_strategy", ["none", "simple", "first", "average", "max"])
+@pytest.mark.parametrize("strategy", ["none", "simple", "first", "average", "max"])
 @pytest.mark.parametrize("inputs", [TEXTS[0], TEXTS])
 def test_token_classification(models, strategy, inputs):
     theirs = transformers.pipeline("ner", str(models["tag"]), aggregation_strategy=strategy)(inputs)
@@ -524,7 +524,7 @@ def test_truncation_reads_the_first_window_as_in_transformers(models, truncation
         ours(text, truncation="yes")
 
 
-@pytest.mark.parametrize("aggregation_strategy", ["none", "simple", "first", "average", "max", *AggregationStrategy])
+@pytest.mark.parametrize("strategy", ["none", "simple", "first", "average", "max", *AggregationStrategy])
 def test_entities_of_words_with_punctuation_attached(models, strategy):
     """transformers' words are those of BERT's tokenizer, so only strategies of tokens give the same there."""
     ours = pipeline("ner", models["tag"], aggregation_strategy=strategy, precision="fp32")(RAW)
@@ -538,7 +538,7 @@ def test_entities_of_words_with_punctuation_attached(models, strategy):
             assert all(one["word"] == text[one["start"] : one["end"]] for one in entities)
 
 
-@pytest.mark.parametrize("ignore_labels", [[], ["O", "B-PER"], {"O"}, np.array(["O", "I-LOC"])])
+@pytest.mark.parametrize("ignored", [[], ["O", "B-PER"], {"O"}, np.array(["O", "I-LOC"])])
 def test_ignored_labels_are_those_of_transformers(models, ignored):
     theirs = transformers.pipeline("ner", str(models["tag"]), ignore_labels=list(ignored))(RAW)
     ours = pipeline("ner", models["tag"], precision="fp32", ignore_labels=ignored)(RAW)
@@ -773,7 +773,7 @@ def test_a_stream_reads_no_more_than_it_needs(models, name):
     stream.close()
 
 
-@pytest.mark.parametrize("aggregation_strategy", ["none", "simple", "first"])
+@pytest.mark.parametrize("strategy", ["none", "simple", "first"])
 def test_results_of_equal_inputs_share_nothing(models, strategy):
     first, second = pipeline("ner", models["tag"], aggregation_strategy=strategy)([RAW[0], RAW[0]])
     expected = [dict(one) for one in second]

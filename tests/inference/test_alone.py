@@ -55,7 +55,7 @@ def assert_alone_as_among_many(windows: list[Encoded], run, tolerance: float) ->
         assert np.abs(alone - rows).max() <= tolerance * np.sqrt(np.square(together).mean()), len(windows[member].ids)
 
 
-@pytest.mark.parametrize("form", ["fp32", "int8", "int8-static"])
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int8-static"])
 @pytest.mark.parametrize(("family", "head"), CASES)
 def test_an_onnx_model_answers_a_window_alone_as_among_64(family: str, head: str, precision: OnnxPrecision):
     model, windows = model_of(family, head), windows_of(family, head)

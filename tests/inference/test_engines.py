@@ -123,7 +123,7 @@ def replaced(path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("replace_it", [replaced, Path.write_bytes])
-@pytest.mark.parametrize("form", ["int8", "fp32"])
+@pytest.mark.parametrize("onnx_precision", ["int8", "fp32"])
 def test_a_graph_that_is_replaced_while_it_is_served_is_not_run(copy, onnx_precision, replace_it):
     predictor = load(copy, plan=Plan("onnxruntime", onnx_precision, 2, 16))
     texts = [f"{text} {number}" for number in range(40) for text in (GOOD[0], BAD[0])]

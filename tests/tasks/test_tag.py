@@ -95,7 +95,7 @@ def test_the_text_at_the_places_is_the_entity_and_no_word_is_split(tokenizer, te
             assert 0 < entity.score <= 1
 
 
-@pytest.mark.parametrize("aggregation_strategy", ["first", "average", "max"])
+@pytest.mark.parametrize("strategy", ["first", "average", "max"])
 @given(st.integers(1, 60), st.integers(6, 20), st.randoms(use_true_random=False))
 def test_every_word_of_a_long_text_is_read_once(strategy, words, max_length, random):
     text = " ".join(random.choice(["Paris", "unaffable", "antidisestablishmentarianism", "a"]) for _ in range(words))
@@ -494,7 +494,7 @@ def test_the_scheme_of_a_foreign_checkpoint_is_read_off_its_labels(labels, schem
     assert not {"L-PER", "U-PER"} & set(task.types)
 
 
-@pytest.mark.parametrize("aggregation_strategy", ["none", "simple"])
+@pytest.mark.parametrize("strategy", ["none", "simple"])
 def test_tags_of_pieces_are_not_scored_against_tags_of_words(strategy):
     with pytest.raises(OptionError, match=f"the strategy {strategy} labels tokens, but the references label words"):
         Tag(LABELS, aggregation_strategy=strategy).score([], [], rng=np.random.default_rng(0))

@@ -73,7 +73,7 @@ def predict_command(
             rich_help_panel="Data",
         ),
     ] = None,
-    format: Annotated[
+    output_format: Annotated[
         OutputFormat | None,
         typer.Option(
             "--format",
@@ -147,7 +147,7 @@ def predict_command(
         raise OptionError("--pair goes with a text on the command line; a file has a column for it (--pair-column)")
     if keep and not names:
         raise OptionError("--keep is for columns of files; texts of the command line have none")
-    destination = Destination.of(output, format, names, overwrite=overwrite)
+    destination = Destination.of(output, output_format, names, overwrite=overwrite)
 
     from bothways.inference.predictor import load
     from bothways.tasks import task_name
@@ -169,7 +169,7 @@ def predict_command(
         raise OptionError("--threshold is for multi-label models and for answer with questions without an answer")
     if top_k is not None and any(item.name == "top_k" for item in fields(made)):  # type: ignore[arg-type]
         predictor.task = made = made.changed(top_k=top_k)
-    if format is None and destination.format == "json" and made.name == "answer":
+    if output_format is None and destination.format == "json" and made.name == "answer":
         destination = replace(destination, format="squad")
     if destination.format == "squad" and made.name != "answer":
         raise OptionError(f"the squad format is for the task answer, found {made.name}; write json or jsonl")

@@ -368,7 +368,7 @@ def quantised(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def share(model: onnx.ModelProto, files: Mapping[str, Callable[[str], bool]]) -> dict[str, dict[str, np.ndarray]]:
     """Take weights out of a graph that several models have: the first file of `files` whose rule takes an
-    initializer's name will hold it. Returns what each file holds; `Graph.shared` names the files.
+    initializer's name will hold it. Returns what each file holds; `OnnxModel.shared` names the files.
     """
     taken: dict[str, dict[str, np.ndarray]] = {file: {} for file in files}
     for tensor in model.graph.initializer:
