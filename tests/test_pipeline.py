@@ -556,7 +556,7 @@ def test_without_ignored_labels_what_is_no_entity_is_grouped_too(models):
 
 
 @pytest.mark.parametrize("top_k", [1, 3])
-@pytest.mark.parametrize("align_to_words", [True, False])
+@pytest.mark.parametrize("align", [True, False])
 def test_answers_have_the_shape_of_transformers_4(models, top_k, align):
     """A dict for one answer, also in a list of one and where top_k is more; else a list."""
     options = {"top_k": top_k, "align_to_words": align, "max_answer_len": 4}

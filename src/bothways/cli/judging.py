@@ -22,7 +22,7 @@ from bothways.cli.parts import (
     Threads,
     annotate,
     given,
-    labels_given,
+    split_labels,
     print_json,
     print_line,
     print_tables,
@@ -46,7 +46,7 @@ def evaluate_command(
     predictions: Annotated[
         str | None,
         typer.Option(
-            help="Write each prediction with its reference labels to this file (.jsonl, .csv, .tsv, .parquet).",
+            help="Write each prediction with its reference label to this file (.jsonl, .csv, .tsv, .parquet).",
             metavar="FILE",
         ),
     ] = None,
@@ -56,7 +56,7 @@ def evaluate_command(
         typer.Option(help="Labels that the model does not know: an error, or examples that it has wrong."),
     ] = "error",
     task: Task = None,
-    labels: Labels = None,
+    candidate_labels: Labels = None,
     hypothesis_template: Template = None,
     engine: Engine = None,
     precision: Precision = None,
@@ -76,7 +76,10 @@ def evaluate_command(
     from bothways.tasks import task_name
 
     settings = given(
-        labels=labels_given(labels), hypothesis_template=hypothesis_template, engine=engine, precision=precision
+        candidate_labels=split_labels(candidate_labels),
+        hypothesis_template=hypothesis_template,
+        engine=engine,
+        precision=precision,
     )
     settings |= given(threads=threads, device=device, offline=offline)
     reporter = Reporter()

@@ -28,7 +28,7 @@ from bothways.cli.parts import (
     annotate,
     argument_text,
     given,
-    labels_given,
+    split_labels,
 )
 from bothways.data.tables import RECORDS, Columns
 from bothways.errors import OptionError
@@ -104,7 +104,7 @@ def predict_command(
         bool, typer.Option("--all-scores", help="Include all scores, tags and n-best answers.")
     ] = False,
     task: Task = None,
-    labels: Labels = None,
+    candidate_labels: Labels = None,
     hypothesis_template: Template = None,
     top_k: Annotated[int | None, typer.Option(help="Number of labels or answers to give.", min=1)] = None,
     threshold: Annotated[
@@ -126,7 +126,7 @@ def predict_command(
     max_length: Annotated[
         int | None, typer.Option(help="Window length in tokens. Default: that of the model.", min=4)
     ] = None,
-    stride: Annotated[int | None, typer.Option(help="Overlap of neighbouring windows in tokens.", min=0)] = None,
+    stride: Annotated[int | None, typer.Option(help="Overlap of two windows, in tokens.", min=0)] = None,
     truncation: Annotated[
         bool,
         typer.Option(
@@ -153,7 +153,10 @@ def predict_command(
     from bothways.tasks import task_name
 
     settings = given(
-        labels=labels_given(labels), hypothesis_template=hypothesis_template, threshold=threshold, pooling=pooling
+        candidate_labels=split_labels(candidate_labels),
+        hypothesis_template=hypothesis_template,
+        threshold=threshold,
+        pooling=pooling,
     )
     settings |= given(aggregation_strategy=aggregation_strategy, max_length=max_length, stride=stride)
     settings |= given(engine=engine, precision=precision, threads=threads, device=device, offline=offline)
@@ -265,7 +268,7 @@ def _columns(keep: Sequence[str] | None) -> tuple[str, ...]:
     >>> _columns(["id, date", "author"]), _columns(["all"])
     (('id', 'date', 'author'), ('all',))
     """
-    names = [name for part in keep or () for name in labels_given([part], "--keep") or ()]
+    names = [name for part in keep or () for name in split_labels([part], "--keep") or ()]
     return tuple(dict.fromkeys(names))
 
 

@@ -111,7 +111,9 @@ def evaluate(
     predictor = _loaded(model, task, settings, reporter)
     made = as_trainable(predictor.task)
     if isinstance(made, ZeroShot) and not made.labels:
-        raise OptionError("zero-shot needs labels to choose from: give labels=[...] (--candidate-labels a,b,c)")
+        raise OptionError(
+            "zero-shot needs labels to choose from: give candidate_labels=[...] (--candidate-labels a,b,c)"
+        )
     examples = made.read(data, columns_for(predictor.model_directory, columns))
     unknown = examples_with_unknown_labels(made, examples, unknown_labels)
     made.check([example for example, strange in zip(examples, unknown, strict=True) if not strange])

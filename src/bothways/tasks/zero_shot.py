@@ -16,9 +16,7 @@ from bothways.tasks.classify import NOT_A_NUMBER, Classify, Labelled, sigmoid, w
 from bothways.tasks.task import Task, Tokens, labels_of_config, reading_stats
 from bothways.text.tokenizer import Encoded, Tokenizer
 
-NO_LABELS = (
-    "there are no labels to choose from; give them: --candidate-labels sport,politics, or labels=(...) in Python"
-)
+NO_LABELS = "there are no labels to choose from; give candidate_labels=[...] (--candidate-labels sport,politics)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +35,11 @@ class ZeroShot(Classify):
         Task.__post_init__(self)
         if self.hypothesis_template.count("{}") != 1:
             raise OptionError(
-                f"the template is {self.hypothesis_template!r}, expected a text with one {{}} for the label"
+                f"hypothesis_template is {self.hypothesis_template!r}, expected a text with one {{}} for the label"
             )
         if {"{", "}"} & set(self.hypothesis_template.replace("{}", "")):
             raise OptionError(
-                f"the template {self.hypothesis_template!r} has other braces than {{}}; write it without them"
+                f"hypothesis_template {self.hypothesis_template!r} has other braces than {{}}; write it without them"
             )
         problem = label_problem(self.labels) if self.labels else None
         if problem is not None:
@@ -54,6 +52,14 @@ class ZeroShot(Classify):
     def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
         """The task of a directory whose config names the classes of NLI."""
         return cls(labels=(), nli=labels_of_config(config), **settings)
+
+    def changed(self, **settings: Any) -> Self:
+        """As `Task.changed`; `candidate_labels` and `multi_label` are settings too, as in transformers."""
+        if "candidate_labels" in settings:
+            settings["labels"] = settings.pop("candidate_labels")
+        if "multi_label" in settings:
+            settings["kind"] = "multi" if settings.pop("multi_label") else "single"
+        return super(ZeroShot, self).changed(**settings)  # a class with slots is made twice, so super() needs its name
 
     @property
     def outputs(self) -> int:  # type: ignore[override]
@@ -71,7 +77,7 @@ class ZeroShot(Classify):
         """Raise `OptionError` if there are no labels, `DataError` at the first reference that is not one of them."""
         if not self.labels:
             raise OptionError(NO_LABELS)
-        super(ZeroShot, self).check(examples)  # a class with slots is made twice, so super() needs its name
+        super(ZeroShot, self).check(examples)
 
     def problem(self, example: Example) -> str | None:
         """Why an example cannot be answered, if it cannot.
