@@ -61,14 +61,14 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]
 def packed(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Weights as weights.safetensors holds them; the word embeddings are left out."""
     from bothways.inference.onnx.build import WORDS as WORD_TABLE
-    from bothways.inference.onnx.build import quantised
+    from bothways.inference.onnx.build import quantized
 
     found: dict[str, np.ndarray] = {}
     for name, value in weights.items():
         if name == WORD_TABLE:
             continue
         if value.ndim == 2 and name.startswith("encoder.layers."):
-            found[name], found[name + SCALES] = quantised(value)
+            found[name], found[name + SCALES] = quantized(value)
         else:
             found[name] = value.astype(np.float16 if value.size > 10_000 else np.float32)
     return found

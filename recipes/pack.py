@@ -3,7 +3,7 @@
     python recipes/pack.py MODEL NAME DEV [--calibrate FILE ...] [--labels A,B] [--default-task TASK] [--title TEXT]
 
 MODEL is a directory of `bothways finetune` with the word embeddings of bothways-base (--freeze-embeddings), NAME the
-folder in models/. --calibrate divides the logits by the temperature that makes the probabilities of these labelled
+folder in models/. --calibrate divides the logits by the temperature that makes the probabilities of these labeled
 files (dev data) most likely. --labels renames the classes, in order.
 
 The int8 model that the wheel will hold is compared with MODEL in fp32 on DEV.
@@ -41,7 +41,7 @@ MOST = 2000  # texts of each file that the temperature is chosen on, and that in
 
 
 def examples(model: Predictor, path: str, columns: Columns) -> list[Example]:
-    """Every how-many-eth labelled row, so that there are at most `MOST`."""
+    """Every how-many-eth labeled row, so that there are at most `MOST`."""
     rows = list(model.task.read(path, columns, labeled=True))
     return rows[:: -(-len(rows) // MOST)]
 

@@ -324,7 +324,7 @@ def _clean(name: str, options: Options, model: Any = None) -> tuple[dict[str, An
 
 
 def _device(device: Any) -> str:
-    """Why a device that transformers takes has no effect, "" for the processor; `OptionError` for what is no device."""
+    """Why a device has no effect, "" for the CPU; raises `OptionError` for what is not a device."""
     written = str(device)
     if isinstance(device, bool) or not re.fullmatch(r"-1|\d+|auto|(cpu|cuda|mps|xpu|npu|hpu|xla)(:\d+)?", written):
         raise OptionError(f"device is {device!r}, expected 'cpu' or -1, or a GPU such as 0 or 'cuda:0'")

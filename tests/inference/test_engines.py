@@ -89,7 +89,7 @@ def test_every_engine_answers_as_pytorch_in_fp32(model, engine, precision, toler
     reference = load(model, engine="torch", precision="fp32")
     plan = Plan(engine, precision, 2, 512)
     examples = [reference.task.example(text) for text in TEXTS]
-    if engine == "openvino":  # in a process of its own, as it has died in some
+    if engine == "openvino":  # in a separate process, as it has died in some
         predictions = in_process({"model": str(model), "plan": plan}, examples)["predictions"]
     else:
         other = load(model, plan=plan)
@@ -104,7 +104,7 @@ def test_the_int8_graph_runs_where_nothing_is_asked_for(model):
     assert "ONNX Runtime" in load(model).engine.describe()
 
 
-def relabelled(run: Path, onnx_precision: str = "int8") -> bytes:
+def relabeled(run: Path, onnx_precision: str = "int8") -> bytes:
     """The ONNX model of the same model with its two outputs swapped."""
     import onnx
 
@@ -129,7 +129,7 @@ def test_a_graph_that_is_replaced_while_it_is_served_is_not_run(copy, onnx_preci
     texts = [f"{text} {number}" for number in range(40) for text in (GOOD[0], BAD[0])]
     expected = load(copy, plan=Plan("onnxruntime", onnx_precision, 1, 16)).predict(texts)
     assert predictor.predict(GOOD[:1]) == ["good"]  # one session is open
-    replace_it(copy / FOLDER / FILES[onnx_precision], relabelled(copy, onnx_precision))
+    replace_it(copy / FOLDER / FILES[onnx_precision], relabeled(copy, onnx_precision))
     assert predictor.predict(texts) == expected
     (copy / FOLDER / FILES[onnx_precision]).unlink()
     assert predictor.predict(texts) == expected

@@ -45,7 +45,7 @@ class Told(Predictor):
         return self.predictions
 
 
-def labelled(labels):
+def labeled(labels):
     return [Labelled(label, 0.9, {label: 0.9}) for label in labels]
 
 
@@ -105,7 +105,7 @@ def test_rows_of_every_task_are_json(tmp_path):
 
 def test_an_answer_that_failed_counts_as_wrong_and_not_for_calibration():
     task = Classify(("a", "b"))
-    predictor = Told(task, [*labelled("ab"), task.failure("the text is too long")])
+    predictor = Told(task, [*labeled("ab"), task.failure("the text is too long")])
     evaluation = evaluate(predictor, [{"text": text, "label": label} for text, label in ("xa", "yb", "za")])
     assert evaluation.scores.metrics["accuracy"].value == pytest.approx(2 / 3)
     assert evaluation.scores.metrics["calibration_error"].value == pytest.approx(0.1)
@@ -116,7 +116,7 @@ def test_an_answer_that_failed_counts_as_wrong_and_not_for_calibration():
 
 def test_a_model_that_always_gives_one_label_is_called_so(caplog):
     rows = [{"text": str(number), "label": "ab"[number % 4 == 0]} for number in range(40)]
-    evaluation = evaluate(Told(Classify(("a", "b")), labelled("a" * 40)), rows)
+    evaluation = evaluate(Told(Classify(("a", "b")), labeled("a" * 40)), rows)
     assert evaluation.notes == ("The model always answers 'a', so it does not tell the examples apart.",)
     assert evaluation.notes[0] in caplog.text
     assert evaluation.scores.metrics["matthews"].value == 0
@@ -176,7 +176,7 @@ def test_label_names_of_the_training_file_do_not_hold_for_another_task(tmp_path)
     assert columns_for(trained, Columns(label_names="a,b")).label_names == ("a", "b")
     other = ModelDirectory(tmp_path, None, ZeroShot(labels=("World", "Sports"), nli=nli), None, facts)
     assert columns_for(other, None).label_names is None
-    predictor = Told(other.task, labelled(["World", "World"]), other)
+    predictor = Told(other.task, labeled(["World", "World"]), other)
     rows = [{"text": "x", "label": "World"}, {"text": "y", "label": "Sports"}]
     assert evaluate(predictor, rows).scores.metrics["accuracy"].value == 0.5
 
@@ -200,7 +200,7 @@ def test_many_labels_are_no_large_json():
     random = np.random.default_rng(0)
     references, found = (np.array(labels)[random.integers(2000, size=500)].tolist() for _ in range(2))
     rows = [{"text": str(number), "label": label} for number, label in enumerate(references)]
-    answer = evaluate(Told(Classify(tuple(labels)), labelled(found)), rows).as_json()
+    answer = evaluate(Told(Classify(tuple(labels)), labeled(found)), rows).as_json()
     assert "confusion" not in answer
     assert len(answer["confused"]) == 100
     assert len(json.dumps(answer)) < 300_000

@@ -249,7 +249,7 @@ def shown(name: str, text: str) -> list[tuple[str, str]]:
     return [(token, text[start:end]) for token, (start, end) in zip(tokens[1:-1], inner(encoded), strict=True)]
 
 
-def test_spans_hold_the_marks_that_normalising_drops() -> None:
+def test_spans_hold_the_marks_that_normalizing_drops() -> None:
     assert shown("bert-base-uncased", "x\u0301 cafe\u0301.") == [
         ("x", "x\u0301"), ("cafe", "cafe\u0301"), (".", "."),
     ]  # fmt: skip
@@ -288,7 +288,7 @@ def test_a_leading_control_character_does_not_move_what_follows() -> None:
         assert shown("albert-base-v2", text)[-2:] == [("▁abc", "abc"), ("▁def", "def")]
 
 
-def test_composing_normalisers_keep_the_whole_syllable() -> None:
+def test_composing_normalizers_keep_the_whole_syllable() -> None:
     vocabulary = [(token, -1.0) for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "가", "나", "ガ")]
     backend = tokenizers.Tokenizer(models.Unigram(vocabulary, 1, False))
     backend.normalizer = normalizers.NFKC()

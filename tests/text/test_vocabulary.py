@@ -255,8 +255,8 @@ def test_overwriting_leaves_nothing_of_the_vocabulary_before(corpus: Path, learn
 @pytest.mark.parametrize(
     ("name", "overwrite", "message"),
     [
-        ("model.safetensors", False, r"out holds model.safetensors, which is no part of a vocabulary; choose another"),
-        ("model.safetensors", True, r"out holds model.safetensors, which is no part of a vocabulary; choose another"),
+        ("model.safetensors", False, r"out holds model.safetensors, which is not part of a vocabulary; choose another"),
+        ("model.safetensors", True, r"out holds model.safetensors, which is not part of a vocabulary; choose another"),
         ("vocab.txt", False, r"out holds a vocabulary; choose another directory, or --overwrite to replace it"),
     ],
 )

@@ -354,7 +354,7 @@ def test_a_long_text_weighs_as_much_as_a_short_one(base, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["single", "multi", "regression", "pairs"])
-def test_each_kind_memorises_a_dozen_texts_and_predicts_them_from_disk(base, tmp_path, kind):
+def test_each_kind_memorizes_a_dozen_texts_and_predicts_them_from_disk(base, tmp_path, kind):
     task = "classify"
     rows: list[dict] = [dict(row) for row in ROWS]
     if kind == "multi":

@@ -1,4 +1,4 @@
-"""The commands that score models on labelled files."""
+"""The commands that score models on labeled files."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from bothways.cli.parts import (
     Threads,
     annotate,
     given,
-    split_labels,
     print_json,
     print_line,
     print_tables,
+    split_labels,
 )
 from bothways.data.tables import Columns
 from bothways.options import with_options
@@ -66,7 +66,7 @@ def evaluate_command(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Evaluate a model on a labelled file, with 95 % confidence intervals."""
+    """Evaluate a model on a labeled file, with 95 % confidence intervals."""
     from bothways.cli.output import Answer, Destination, Layout
     from bothways.cli.predicting import number_of
 

@@ -216,7 +216,7 @@ def _answers(
 def _sources(patterns: Sequence[str], texts: Sequence[str]) -> list[str]:
     """The input files, patterns replaced by what they match; none if there are texts instead.
 
-    Files that a shell made of a pattern come as texts behind the first. Raises `OptionError` where it is not clear
+    Files that a shell made of a pattern come as texts after the first. Raises `OptionError` if it is not clear
     what to read.
     """
     patterns = list(patterns)

@@ -65,7 +65,7 @@ class Baseline:
     def predict(self, examples: Sequence[Example]) -> list[Labelled]:
         """Answer with the records that an encoder gives: label, score, scores and, for multi-label, labels.
 
-        Raises DataError where an example has another number of texts than those it was fitted on.
+        Raises DataError if an example has another number of texts than those it was fitted on.
         """
         if not examples:
             return []

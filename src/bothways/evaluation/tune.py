@@ -60,10 +60,10 @@ def tune_on(
     The winner comes first: the fastest, or one within `MARGIN` of it that saves `SAVED` of its memory; then the
     others, fastest first.
 
-    First every engine and precision, each in a process of its own; then the streams and the batches of the fastest
+    First every engine and precision, each in a separate process; then the streams and the batches of the fastest
     two. What falls below the accuracy check, against fp32 on the same examples, never wins.
 
-    Raises `OptionError` where nothing runs.
+    Raises `OptionError` if nothing runs.
     """
     export = Export.read(model_directory.path)
     onnx_models = (
@@ -88,7 +88,7 @@ def tune_on(
             "(with --calibrate FILE for int8) writes them, and tune again"
         )
     run = _Trials(model_directory, examples, reporter, max_drop)
-    for plan in sorted(plans, key=lambda plan: plan.precision != "fp32"):  # fp32 first: the others are held against it
+    for plan in sorted(plans, key=lambda plan: plan.precision != "fp32"):  # fp32 first: the others are compared with it
         run.measure(plan)
     for best in [trial.plan for trial in run.fastest() if trial.plan.engine != "torch"][:FINALISTS]:
         for budget in BUDGETS:
@@ -145,7 +145,7 @@ class _Trials:
         if self.reference is None:
             self.reference = predictions
             if plan.precision != "fp32":
-                self.reporter.note(f"nothing runs fp32 here, so the others are held against {plan}")
+                self.reporter.note(f"nothing runs fp32 here, so the others are compared with {plan}")
         else:
             onnx_model = check_accuracy(
                 OnnxModel(""), task, self.examples, self.reference, predictions, max_drop=self.max_drop

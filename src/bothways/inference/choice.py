@@ -175,7 +175,7 @@ def _export_for(model_directory: ModelDirectory) -> tuple[Export | None, str | N
     export, task = Export.read(model_directory.path), model_directory.task
     reason = export.stale(model_directory.config) if export is not None else None
     if reason is not None and not (model_directory.path / WEIGHTS).is_file():
-        raise CheckpointError(f"{reason}; put back what belongs together")
+        raise CheckpointError(f"{reason}; restore the files that belong together")
     if reason is not None:
         return None, f"{reason}, so they are not used; bothways export {model_directory.path} makes others"
     if export is not None and (export.head, export.outputs) != (task.head, task.outputs):

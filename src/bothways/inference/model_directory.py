@@ -50,10 +50,10 @@ class ModelDirectory:
     def read(cls, directory: Path, task: str | None = None, changes: Mapping[str, Any] | None = None) -> ModelDirectory:
         """Read a directory that bothways or `transformers` wrote.
 
-        `task` is what the model shall do; without it, what it was fine-tuned for, or what its head is usual for.
+        `task` selects the task; by default the one that it was fine-tuned for, or the usual one for its head.
         `changes` are settings of the task.
 
-        Raises `CheckpointError` where the directory has no trained head for the task, or parts of different
+        Raises `CheckpointError` if the directory has no trained head for the task, or parts of different
         models, `OptionError` for an unknown task, or a setting that is unknown, wrong or fixed by the weights.
         """
         if task is not None and task not in tuple(TASKS):
@@ -112,7 +112,7 @@ class ModelDirectory:
 def _own(directory: Path, raw: dict[str, Any], tokenizer: Tokenizer) -> tuple[Task, dict[str, Any], str | None]:
     """The task that a directory was fine-tuned for, how it was made, and its usual task, from `bothways.json`.
 
-    Raises `CheckpointError` where the file is damaged, or the files beside it are of another model.
+    Raises `CheckpointError` if the file is damaged, or the files beside it are of another model.
     """
     path = directory / SETTINGS
     try:

@@ -25,7 +25,7 @@ from bothways.progress import Reporter
 LOCK, NEXT = ".lock", ".new"
 CONFIG = "config.json"
 _OF_A_RUN = (
-    CONFIG,  # first: without it a directory is no model, so nobody reads half of one
+    CONFIG,  # first: without it a directory is not a model, so half of one is never read
     *(SETTINGS, WEIGHTS, RUN, CHECKPOINT, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "README.md", "evaluation.json", "metrics.jsonl", "report.html"),
     "curves.png",

@@ -1,4 +1,4 @@
-"""Fine-tuning from a file of labelled texts to a model, its evaluation, its ONNX model and its report."""
+"""Fine-tuning from a file of labeled texts to a model, its evaluation, its ONNX model and its report."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def finetune(
     reporter: Reporter | None = None,
     **options: Any,
 ) -> Run:
-    """Fit `base` to labelled texts, keep the weights that are best on dev, and compare them with the baseline.
+    """Fit `base` to labeled texts, keep the weights that are best on dev, and compare them with the baseline.
 
     Fields of `Recipe` and `Columns` can be given as they are: `finetune(..., epochs=3, text_column="body")`; they
     replace those of `recipe` and `columns`. Without `dev`, a tenth of `train` is set aside for it, by label.

@@ -81,10 +81,10 @@ def pretrain(
     reporter: Reporter | None = None,
     **options: Any,
 ) -> Pretraining:
-    """Pretrain a model on plain text (masked tokens, next sentence), from scratch or going on from `base`.
+    """Pretrain a model on plain text (masked tokens, next sentence), from scratch or continued from `base`.
 
     `vocab` is a directory of `bothways vocab` or a name that `bothways models` lists, `size` one of `SIZES` or a
-    config.json ("mini" without it); of `base` both are its own. The corpus is cut into tokens once, into `shards`
+    config.json ("mini" without it); of `base` both are its own. The corpus is tokenized once, into `shards`
     (without it a folder of `out`), and used again where it is there. Under torchrun all processes train one model.
     Fields of `PretrainRecipe` can be given as they are: `pretrain(..., steps=1000)`; they replace those of `recipe`.
     `time_budget` is in seconds (or "5m") and replaces `steps`. With `overwrite`, a model in `out` stays until the new
@@ -120,7 +120,7 @@ def pretrain(
     import torch
 
     from bothways.model.checkpoint import load_for_pretraining, model_tensors, write_safetensors
-    from bothways.model.encoder import initialise
+    from bothways.model.encoder import initialize
     from bothways.model.forward import best_precision
     from bothways.model.pretraining import PretrainModel
     from bothways.training.corpus import corpus_identity, open_corpus
@@ -141,7 +141,7 @@ def pretrain(
             folder = devices.told(work_directory(out, resume=resume))
             if directory is None:
                 model = PretrainModel(config, pairs=recipe.nsp)
-                initialise(model, config, generator)
+                initialize(model, config, generator)
                 lines = [f"{name_of(size)}, new: {_shape(config)}"]
             else:
                 model, report = load_for_pretraining(directory, generator, pairs=recipe.nsp)

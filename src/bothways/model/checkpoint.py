@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bothways.errors import CheckpointError
 from bothways.model.config import WEIGHTS, EncoderConfig
-from bothways.model.encoder import initialise
+from bothways.model.encoder import initialize
 from bothways.model.heads import TaskModel
 from bothways.model.names import HEADS, tensor_names
 from bothways.model.pretraining import PretrainModel
@@ -34,7 +34,7 @@ _BUFFERS = ("position_ids", "token_type_ids")  # saved by old versions of transf
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What became of the weights in a file: loaded, newly initialised, left over."""
+    """What became of the weights in a file: loaded, newly initialized, left over."""
 
     source: Path
     loaded: int
@@ -164,7 +164,7 @@ def fill_model(
     unknown = EncoderConfig.read(directory)[2]
     path = directory / WEIGHTS
     saved = _without_prefix(read_tensors(directory), config.rules.prefix, path)
-    initialise(model, config, generator)
+    initialize(model, config, generator)
     used: set[str] = set()
     new: list[str] = []
     misfits: list[str] = []

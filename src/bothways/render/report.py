@@ -112,7 +112,7 @@ class Report:
 
 
 class Theme(NamedTuple):
-    """The colours of a plot."""
+    """The colors of a plot."""
 
     ink: str
     line: str
@@ -315,8 +315,8 @@ def _heat_map(confusion: Counts) -> Plot:
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
 
     def draw(axes: Any, theme: Theme) -> None:
-        colours = LinearSegmentedColormap.from_list("accent", [f"{theme.accent}00", theme.accent])
-        axes.imshow(np.cbrt(shares), cmap=colours, vmin=0, vmax=1, interpolation="nearest")
+        colors = LinearSegmentedColormap.from_list("accent", [f"{theme.accent}00", theme.accent])
+        axes.imshow(np.cbrt(shares), cmap=colors, vmin=0, vmax=1, interpolation="nearest")
         axes.grid(visible=False)
         axes.spines[:].set(visible=True, color=theme.line)
         axes.set(xlabel="predicted label", ylabel="true label")

@@ -50,7 +50,7 @@ class Part(NamedTuple):
 class Answered(Prediction):
     """The best answers of a passage, best first: `context[start:end]` is each one's text.
 
-    "" means that there is none; behind it comes what the answer would be.
+    "" means that there is none; after it comes what the answer would be.
 
     `gap` is the logit of no answer minus that of the best answer; `top_k` is how many answers were asked for.
     """
@@ -181,8 +181,8 @@ class Answer(Trainable):
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
         """Each example's windows over the passage; the target is where start and end are among the tokens read.
 
-        A window without the answer has [CLS] as its target, as in BERT's own code. Examples whose answer stands
-        nobody knows where have no target.
+        A window without the answer has [CLS] as its target, as in BERT's own code. Examples whose answer position is
+        unknown have no target.
         """
         windows = self.windows(examples, tokenizer, sliding=1)
         found = []
@@ -240,7 +240,7 @@ class Answer(Trainable):
         gap = null - max(found.values(), default=-math.inf)
         if self.handle_impossible_answer or not found:
             found[0, 0] = null
-        # No answer must win by more than the threshold, and stands among the others accordingly.
+        # No answer must win by more than the threshold, and is ranked accordingly.
         ranked = sorted(found, key=lambda place: found[place] - self.threshold * (place == (0, 0)), reverse=True)
         silent = ranked[0] == (0, 0)
         return Answered(
@@ -259,7 +259,7 @@ class Answer(Trainable):
             best = next((str(one["answer"]) for one in prediction.answers if one["answer"]), "")
             found.append((prediction.gap, answer_scores(best, _texts(reference))[1], float(not reference)))
         gaps, said, unsaid = np.array(sorted(found)).T
-        # With the threshold behind the k-th smallest gap, the first k say their answer and the others none.
+        # With the threshold after the k-th smallest gap, the first k say their answer and the others none.
         totals = np.append(0.0, said.cumsum()) + np.append(unsaid[::-1].cumsum()[::-1], 0.0)
         best_k = int(totals.argmax())
         edges = np.concatenate([[gaps[0] - 1.0], (gaps[:-1] + gaps[1:]) / 2, [gaps[-1] + 1.0]])
@@ -282,11 +282,11 @@ class Answer(Trainable):
         )
 
     def reference_summary(self, example: Example) -> str:
-        """The different answers of the humans."""
+        """The different reference answers."""
         return " / ".join(dict.fromkeys(_texts(example.reference or ()))) or "no answer"
 
     def is_correct(self, prediction: Answered, reference: Reference) -> bool:
-        """Whether the best answer matches one of the humans' exactly."""
+        """Whether the best answer matches a reference exactly."""
         return answer_scores(prediction.best, _texts(reference))[0] == 1.0
 
 

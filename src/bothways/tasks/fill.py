@@ -17,7 +17,7 @@ from bothways.text.tokenizer import Encoded, Tokenizer
 
 
 class Guess(NamedTuple):
-    """What may stand at a mask: the token's number, its text, its probability, the text with it in the place."""
+    """What may replace a mask: the token's number, its text, its probability, the text with it in the place."""
 
     score: float
     token: int
@@ -83,7 +83,7 @@ class Fill(Task):
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
         """Each example's windows; masks are read, each in the window that shows most around it.
 
-        Raises `CheckpointError` where the vocabulary has no mask, `OptionError` for a target that is no token.
+        Raises `CheckpointError` if the vocabulary has no mask, `OptionError` for a target that is not a token.
         """
         if tokenizer.mask_id is None:
             raise CheckpointError("the vocabulary has no mask token, so this model was not pretrained by masking")

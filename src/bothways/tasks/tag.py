@@ -111,7 +111,7 @@ class Tag(Trainable):
 
     @classmethod
     def learn(cls, examples: Sequence[Example], **settings: Any) -> Self:
-        """The task with the entity types of training examples; raises `DataError` where there is no entity."""
+        """The task with the entity types of training examples; raises `DataError` if there is no entity."""
         tags = {
             tag for example in examples for tag in (example.reference if isinstance(example.reference, tuple) else ())
         }

@@ -1,4 +1,4 @@
-"""Classes that nobody trained: does the text entail "This example is sports."? (Yin et al. 2019)."""
+"""Classes without training examples: does the text entail "This example is sports."? (Yin et al. 2019)."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class ZeroShot(Classify):
         return sum(around + len(label) for label in labels) or around
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
-        """All (text, label) pairs, those of one example behind each other in the order of its labels."""
+        """All (text, label) pairs, those of one example one after the other in the order of its labels."""
         pairs = [
             (number, (example.texts[0], self.hypothesis_template.replace("{}", label)))
             for number, example in enumerate(examples)
@@ -155,7 +155,7 @@ def label_problem(labels: Sequence[str]) -> str | None:
 def entailment_of(labels: Sequence[str]) -> tuple[int, int]:
     """Which classes mean entailment and its contrary, by their names.
 
-    Raises `CheckpointError` where no class is called so.
+    Raises `CheckpointError` if no class is called so.
 
     >>> entailment_of(["CONTRADICTION", "neutral", "entailment"])
     (2, 0)

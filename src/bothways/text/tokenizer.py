@@ -1,4 +1,4 @@
-"""Cuts text, or a pair of texts, into the tokens of a vocabulary: ids, offsets into the original, windows."""
+"""Tokenizes a text or a pair of texts: ids, offsets into the original, windows."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Encoded:
     counts the words of `str.split()` in its text, -1 for specials. A token of nothing but space is empty, and
     of the word that begins there, or of none (-1). `texts` is 0 or 1, the text that the token is of, -1 for
     specials. `example` is the index in the call, `window` counts within the example, `truncated` is how many
-    tokens of it no window shows, `skipped` how many of the windowed text stand before this window. For the
+    tokens of it no window shows, `skipped` how many tokens of the windowed text come before this window. For the
     tasks: `head_positions` are the places of the tokens that the model's head reads, `target` what it should say there.
     The arrays are views into those of the call.
     """
@@ -98,7 +98,7 @@ class Cut:
 class Tokenizer:
     """A vocabulary with its rules: how text becomes tokens, and how special tokens are laid around them.
 
-    A special token written out in a text, as in "Paris is the [MASK] of France", is recognised as such:
+    A special token written out in a text, as in "Paris is the [MASK] of France", is recognized as such:
     filling masks needs it, and `transformers` does the same.
     """
 
@@ -130,7 +130,7 @@ class Tokenizer:
             self.specials[role][1] for role in ("pad", "unk", "cls", "sep")
         )
         self.mask_id = self.specials["mask"][1] if "mask" in self.specials else None
-        self.vocab_size = max(backend.get_vocab().values()) + 1  # so many rows the embedding table needs
+        self.vocab_size = max(backend.get_vocab().values()) + 1  # the number of rows of the embedding table
         longest = self.config.get("model_max_length")  # transformers writes 1e30 for "not known"
         if longest is not None and (isinstance(longest, bool) or not isinstance(longest, int | float) or longest < 1):
             raise CheckpointError(f"{where}: model_max_length is {longest!r}, expected a number of tokens")
@@ -144,7 +144,7 @@ class Tokenizer:
     def from_directory(cls, path: Path) -> Tokenizer:
         """Loads tokenizer.json, or else builds the tokenizer from the vocabulary files of its family.
 
-        tokenizer_config.json and special_tokens_map.json are heeded where they stand beside it. Raises
+        tokenizer_config.json and special_tokens_map.json are heeded if they are beside it. Raises
         CheckpointError if there is no vocabulary or it is damaged.
         """
         path = Path(path)
@@ -214,7 +214,7 @@ class Tokenizer:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def layout(self, texts: Literal[1, 2]) -> tuple[Slot, ...]:
-        """How special tokens stand around one text, or two."""
+        """How special tokens are placed around one text, or two."""
         return self._layouts[texts]
 
     def makes(self, id: int) -> bool:
@@ -322,7 +322,7 @@ class Tokenizer:
 
 
 def _layout(backend: tokenizers.Tokenizer, where: str, *texts: str) -> tuple[Slot, ...]:
-    """Where the special tokens stand, read off what the tokenizer itself makes of a probe."""
+    """The places of the special tokens, read from what the tokenizer itself makes of a probe."""
     probe = backend.encode(texts[0], texts[1] if len(texts) > 1 else None)
     slots: list[Slot] = []
     for text, id, type_id in zip(probe.sequence_ids, probe.ids, probe.type_ids, strict=True):
@@ -338,7 +338,7 @@ def _layout(backend: tokenizers.Tokenizer, where: str, *texts: str) -> tuple[Slo
 def _place(texts: list[str], clean: list[str], count: Index, offsets: Index) -> tuple[Ints, Ints]:
     """Offsets (P, 2), mended, and the number of each token's word (P,), -1 for a token of space.
 
-    The library's offsets miss characters that normalising merged or dropped (huggingface/tokenizers issues
+    The library's offsets miss characters that normalizing merged or dropped (huggingface/tokenizers issues
     892, 1201): a mark after its letter, the first of two quotes. Here a token also takes the uncovered marks
     that follow it and the uncovered ordinary characters before it, and gives up space at its beginning.
     `clean` are the texts as the library saw them.
@@ -433,7 +433,7 @@ def _lay(
     shown = np.where(slides, np.minimum(most, space)[example, None], kept[example, None])
 
     text, special_ids, types = np.array(layout, np.int32).T  # (L,) each
-    behind = len(cut.ids) + np.arange(L)  # the special tokens are put behind all others
+    behind = len(cut.ids) + np.arange(L)  # the special tokens are put after all others
     begin = np.where(text < 0, behind, first[:, text]).ravel()  # (W * L,)
     size = np.where(text < 0, 1, shown[:, text]).ravel()
     ends = np.cumsum(size)

@@ -166,7 +166,7 @@ class _FineTuning:
         return LOSSES[self.job.loss](logits, reference, counts, balance) * weights
 
     def figures(self, sums: dict[str, float], steps: int) -> dict[str, float]:
-        """The mean loss of so many steps."""
+        """The mean loss of these steps."""
         return {"loss": sums["loss"] / steps}
 
     def evaluate(self) -> dict[str, float]:

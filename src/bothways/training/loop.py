@@ -31,7 +31,7 @@ from bothways.training.optimizer import MasterAdamW
 from bothways.training.recipe import schedule
 
 SAVE_SECONDS = 300.0  # between two checkpoints, besides those at evaluations
-LOG_LINES = 200  # about so many lines of loss in a run
+LOG_LINES = 200  # about, lines of loss in a run
 EVALUATIONS = 10
 METRICS = "metrics.jsonl"
 
@@ -169,7 +169,7 @@ class _Run:
                 if asked and not self.finished():
                     raise InterruptedRunError(
                         f"stopped after step {state.step}; all is saved in {plan.directory}: "
-                        "the same command with --resume goes on from here"
+                        "the same command with --resume continues from here"
                     )
         if plan.patience and state.stale >= plan.patience:
             self.reporter.say(f"stopped early: no better dev {plan.metric} in {state.stale} evaluations")
@@ -200,7 +200,7 @@ class _Run:
         return self.state.step / self.plan.total
 
     def passed(self, before: float, times: int) -> bool:
-        """Whether one of so many even shares of the run has ended since `before` of it was over."""
+        """Whether one of `times` even shares of the run has ended since `before` of it was over."""
         return math.floor(self.done() * times + 1e-9) > math.floor(before * times + 1e-9)
 
     def step(

@@ -122,7 +122,7 @@ class Pretraining:
         types = {slot.type_id for slot in self.tokenizer.layout(2)}
         if types != {0, 1} or self.model.config.type_vocab_size < 2:
             raise CheckpointError(
-                "next-sentence prediction needs segments 0 and 1, which this vocabulary or shape does not tell apart; "
+                "next-sentence prediction needs segments 0 and 1, which this vocabulary or model does not have; "
                 "leave it out with --no-nsp"
             )
 
@@ -226,7 +226,7 @@ class Pretraining:
         return sum(slot.text < 0 for slot in self.tokenizer.layout(2 if self.recipe.nsp else 1))
 
     def _masked(self, window: Encoded, rng: np.random.Generator) -> tuple[Encoded, np.ndarray]:
-        """A window with tokens hidden, and what they were."""
+        """A window with masked tokens, and the original ones."""
         places = self.masking.choose(window.ids, rng)
         positions = np.concatenate(([0], places)) if self.recipe.nsp else places
         hidden = self.masking.hide(window.ids, places, rng)
@@ -243,7 +243,7 @@ class Pretraining:
         ), window.ids[places]
 
     def _batch(self, made: list[tuple[Encoded, np.ndarray]]) -> tuple[Batch, np.ndarray, np.ndarray]:
-        """Sequences, the tokens that were hidden, and the labels of pairs, in the order of the batch."""
+        """Sequences, the masked tokens, and the labels of pairs, in the order of the batch."""
         batch = make_batch([window for window, _ in made])
         targets = np.concatenate([made[member][1] for member in batch.members])
         return batch, targets, np.array([made[member][0].target for member in batch.members])

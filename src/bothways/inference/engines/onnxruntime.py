@@ -27,7 +27,7 @@ MAX_SESSIONS = 8  # of one model, each with a copy of its weights; further threa
 
 
 class OnnxRuntimeEngine:
-    """Runs an ONNX model in ONNX Runtime, in a session of its own for each batch at a time.
+    """Runs an ONNX model in ONNX Runtime, in its own session for each batch at a time.
 
     Threads that share a session also share its memory, and so compute on what the other core's cache holds; from
     `MAX_SESSIONS` on they do. The second session is opened when two batches are first run at once, after a fork or

@@ -1,4 +1,4 @@
-"""OpenVINO as an engine: an extra, and first tried in a process of its own.
+"""OpenVINO as an engine: an extra, and first tried in a separate process.
 
 It does not list every processor that it runs on, and has died with a signal on some (docs/performance.md).
 """

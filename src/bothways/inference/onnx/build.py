@@ -1,7 +1,7 @@
 """An encoder with its head as one ONNX graph, built from the named weights of our own modules.
 
 Inputs: `input_ids`, `attention_mask`, `token_type_ids` (B, T) as everywhere, and `head_positions` (K,), the places
-among the B·T of the tokens that the head reads, row after row; output: `logits` (K, L). Behind the attention of the
+among the B·T of the tokens that the head reads, row after row; output: `logits` (K, L). After the attention of the
 last layer only those K tokens are computed, as nothing mixes tokens any more; heads of `READ_ONCE` read one token of
 each window, so that there the attention of the last layer has B queries alone.
 
@@ -164,7 +164,7 @@ class _Builder:
 
     def table(self) -> tuple[str, str]:
         """The vocabulary's table in 8 bits (V, E) and the scale of each row (V,)."""
-        rows, scales = quantised(self.weights[WORDS])
+        rows, scales = quantized(self.weights[WORDS])
         return self.constant(rows, f"{WORDS}.rows"), self.constant(scales, f"{WORDS}.scales")
 
     def mask(self) -> tuple[str, str]:
@@ -321,7 +321,7 @@ class _Builder:
         if self.precision == "fp32":
             product = self.add("MatMul", *given, self.constant(weight.T, f"{name}.matrix"))
         else:
-            rows, row_scales = quantised(weight)
+            rows, row_scales = quantized(weight)
             matrix, scales = self.constant(rows.T, f"{name}.matrix"), self.constant(row_scales, f"{name}.scales")
             if self.precision == "int8":
                 return self.product_int8(given, matrix, scales, bias, name)
@@ -355,10 +355,10 @@ class _Builder:
         return self.add("LayerNormalization", hidden, gamma, beta, axis=-1, epsilon=self.config.layer_norm_eps)
 
 
-def quantised(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def quantized(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(M, C) -> 8-bit rows (M, C) and their scales (M,): symmetric, each row's largest number is 127.
 
-    >>> rows, scales = quantised(np.array([[1.0, -0.5], [0.0, 0.0]], np.float32))
+    >>> rows, scales = quantized(np.array([[1.0, -0.5], [0.0, 0.0]], np.float32))
     >>> rows.tolist()
     [[127, -64], [0, 0]]
     """

@@ -93,7 +93,7 @@ class Export:
     def read(cls, directory: Path) -> Export | None:
         """The ONNX models of a model directory, if there are any.
 
-        Raises `CheckpointError` where the record is damaged.
+        Raises `CheckpointError` if the record is damaged.
         """
         path = directory / FOLDER / EXPORT
         if not path.is_file():
@@ -175,7 +175,7 @@ class OnnxFile:
     _seen: tuple[int, ...] | None = None
 
     def opened(self, make: Callable[[Path], Made]) -> Made:
-        """What `make` makes of the file; raises `CheckpointError` where the file is another, before or after."""
+        """What `make` makes of the file; raises `CheckpointError` if the file is another, before or after."""
         self.check()
         made = make(self.path)
         self.check()
