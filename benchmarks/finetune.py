@@ -178,7 +178,7 @@ def run_bothways(options: argparse.Namespace, precision: str) -> dict[str, float
     from bothways.progress import Reporter
     from bothways.tasks import TRAINED
     from bothways.text.tokenizer import Tokenizer
-    from bothways.training.finetune import Job, fit
+    from bothways.training.finetune import FineTuningJob, fit
     from bothways.training.recipe import Recipe
 
     train, dev = read(options)
@@ -196,7 +196,7 @@ def run_bothways(options: argparse.Namespace, precision: str) -> dict[str, float
             ended.append(time.perf_counter())
             return {"nothing": 0.0}
 
-        job = Job(windows, task.loss, judge, "nothing", recipe, Path(out), "benchmark", precision)
+        job = FineTuningJob(windows, task.loss, judge, "nothing", recipe, Path(out), "benchmark", precision)
         began = time.perf_counter()
         state = fit(model, job, Reporter(quiet=True))
         seconds = ended[0] - began

@@ -24,7 +24,7 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 if TYPE_CHECKING:
-    from bothways.inference.onnx.record import OnnxModel
+    from bothways.inference.onnx.record import OnnxModelRecord
     from bothways.model.config import EncoderConfig
     from bothways.tasks import Task
 
@@ -128,7 +128,7 @@ def write_model(
     from bothways.inference.model_directory import ModelDirectory
     from bothways.inference.onnx.build import build as build_onnx
     from bothways.inference.onnx.build import share
-    from bothways.inference.onnx.record import FILES, FOLDER, Export, OnnxModel, shape_of
+    from bothways.inference.onnx.record import FILES, FOLDER, ExportRecord, OnnxModelRecord, shape_of
     from bothways.model.families import ARCHITECTURES
     from bothways.tasks import TASKS, TRAINED
     from bothways.text.tokenizer import Tokenizer
@@ -157,10 +157,10 @@ def write_model(
         shared[file] = hashlib.sha256(path.read_bytes()).hexdigest()
     content = model.SerializeToString()
     (directory / FOLDER / FILES["int8"]).write_bytes(content)
-    onnx_model: OnnxModel = OnnxModel(hashlib.sha256(content).hexdigest(), shared=shared)
+    onnx_model: OnnxModelRecord = OnnxModelRecord(hashlib.sha256(content).hexdigest(), shared=shared)
     onnx_model = replace(onnx_model, **known.get("accuracy_check", {}))
     count = sum(value.size for value in weights.values())
-    Export(directory, head or task.head, task.outputs, shape_of(config), "", count, {"int8": onnx_model}).write()
+    ExportRecord(directory, head or task.head, task.outputs, shape_of(config), "", count, {"int8": onnx_model}).write()
 
 
 def _find_bothways() -> None:

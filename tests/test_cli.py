@@ -186,7 +186,7 @@ def test_weights_of_another_shape_are_refused(model, tmp_path, capsys):
     copy = damaged(model, tmp_path)
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"intermediate_size": 128}))
-    assert "they are not of the same model" in refused(capsys, ["predict", copy, "text"])
+    assert "they belong to different models" in refused(capsys, ["predict", copy, "text"])
 
 
 def test_a_missing_tensor_is_named(model, tmp_path, capsys):
@@ -208,7 +208,7 @@ def test_an_untrained_head_does_not_predict(model, base, tmp_path, capsys):
 def test_damaged_settings_are_refused(model, tmp_path, capsys):
     copy = damaged(model, tmp_path)
     (copy / "bothways.json").write_text('{"task": "classify"')
-    assert "damaged, or of a newer bothways" in refused(capsys, ["predict", copy, "text"])
+    assert "damaged, or written by a newer bothways" in refused(capsys, ["predict", copy, "text"])
 
 
 def test_a_full_disk_leaves_the_old_output_whole(model, tmp_path, capsys, monkeypatch):

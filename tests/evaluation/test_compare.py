@@ -12,9 +12,9 @@ from bothways.inference.model_directory import ModelDirectory
 from bothways.metrics import mcnemar
 from bothways.progress import Reporter
 from bothways.tasks import Answer, Classify, Pairs, Tag
-from bothways.tasks.answer import Answered, Given
-from bothways.tasks.classify import Labelled
-from bothways.tasks.tag import Tagged
+from bothways.tasks.answer import AnswerPrediction, Given
+from bothways.tasks.classify import LabelPrediction
+from bothways.tasks.tag import TagPrediction
 
 TWO = Classify(("bad", "good"))
 SEVERAL = Classify(("bad", "good", "odd"), "multi")
@@ -28,23 +28,23 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 def labeled(labels, score=0.9):
-    return [Labelled(label, score, {label: score}) for label in labels]
+    return [LabelPrediction(label, score, {label: score}) for label in labels]
 
 
 def several(sets):
-    return [Labelled("bad", 0.4, {}, tuple(labels)) for labels in sets]
+    return [LabelPrediction("bad", 0.4, {}, tuple(labels)) for labels in sets]
 
 
 def numbers(values):
-    return [Labelled("score", float(value), {"score": float(value)}) for value in values]
+    return [LabelPrediction("score", float(value), {"score": float(value)}) for value in values]
 
 
 def tagged(rows):
-    return [Tagged(tags=tuple(row)) for row in rows]
+    return [TagPrediction(tags=tuple(row)) for row in rows]
 
 
 def answered(texts):
-    return [Answered(answers=({"answer": text, "score": 0.5, "start": 0, "end": len(text)},)) for text in texts]
+    return [AnswerPrediction(answers=({"answer": text, "score": 0.5, "start": 0, "end": len(text)},)) for text in texts]
 
 
 def contender(task, name, predictions, references, against=None, **facts):

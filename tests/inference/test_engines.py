@@ -28,7 +28,7 @@ from bothways.inference.choice import tuned_key, tuned_with
 from bothways.inference.engines import openvino
 from bothways.inference.engines.onnxruntime import MAX_SESSIONS
 from bothways.inference.engines.sessions import Sessions
-from bothways.inference.onnx.record import EXPORT, FILES, FOLDER, Export, OnnxModel
+from bothways.inference.onnx.record import EXPORT, FILES, FOLDER, ExportRecord, OnnxModelRecord
 from bothways.inference.plan import Plan, read_tuned, write_tuned
 from bothways.inference.predictor import Predictor, load
 from bothways.jobs.info import describe_model
@@ -157,7 +157,7 @@ def test_a_tuned_plan_gives_way_to_what_is_asked_for_and_holds_where_it_fits(cop
 @pytest.mark.parametrize(("name", "value"), [("version", "1.0"), ("onnx_model", "0" * 64)])
 def test_a_plan_that_was_tuned_with_another_engine_or_graph_is_not_followed(copy, name, value):
     key, plan = tuned_key(load(copy).task), Plan("onnxruntime", "fp32", 1, 77)
-    measured = tuned_with(Export.read(copy), plan)
+    measured = tuned_with(ExportRecord.read(copy), plan)
     write_tuned(copy, key, plan, measured)
     assert load(copy).engine.max_tokens == 77
     write_tuned(copy, key, plan, measured | {name: value})
@@ -507,7 +507,7 @@ def test_a_damaged_or_missing_graph_is_said_in_one_line(copy, damage, message):
 
 def test_a_damaged_record_is_said_in_one_line(copy):
     (copy / FOLDER / EXPORT).write_text('{"head": "classify"}')
-    with pytest.raises(CheckpointError, match="damaged, or of a newer bothways"):
+    with pytest.raises(CheckpointError, match="damaged, or written by a newer bothways"):
         load(copy)
 
 
@@ -590,9 +590,9 @@ def test_graphs_of_another_head_are_not_used(copy):
 
 
 def said(labels: str, scores_: float = 0.9):
-    from bothways.tasks.classify import Labelled
+    from bothways.tasks.classify import LabelPrediction
 
-    return [Labelled("good" if one == "g" else "bad", scores_, {"good": 0.5, "bad": 0.5}) for one in labels]
+    return [LabelPrediction("good" if one == "g" else "bad", scores_, {"good": 0.5, "bad": 0.5}) for one in labels]
 
 
 @pytest.mark.parametrize(
@@ -600,7 +600,7 @@ def said(labels: str, scores_: float = 0.9):
     [
         ("g" * 50 + "b" * 50, None),
         ("g" * 49 + "b" * 51, None),  # one answer's worth is chance
-        ("g" * 48 + "b" * 52, "a fall of more than 0.5 points"),
+        ("g" * 48 + "b" * 52, "a drop of more than 0.5 points"),
         ("b" * 50 + "g" * 50, "0.0 % of its answers are those of fp32"),
     ],
 )
@@ -608,17 +608,17 @@ def test_the_gate_lets_through_what_answers_as_well(predicted, rejected):
     task = Classify(labels=("bad", "good"))
     references = ["good"] * 50 + ["bad"] * 50
     examples = [Example((str(number),), reference) for number, reference in enumerate(references)]
-    onnx_model = check_accuracy(OnnxModel("hash"), task, examples, said("g" * 50 + "b" * 50), said(predicted))
+    onnx_model = check_accuracy(OnnxModelRecord("hash"), task, examples, said("g" * 50 + "b" * 50), said(predicted))
     assert (onnx_model.rejected is None) == (rejected is None)
     if rejected is not None:
         assert rejected in onnx_model.rejected
     assert onnx_model.reference == 1.0
     assert (
-        check_accuracy(OnnxModel("hash"), task, examples, said("g" * 100), said(predicted), max_drop=1.0).rejected
+        check_accuracy(OnnxModelRecord("hash"), task, examples, said("g" * 100), said(predicted), max_drop=1.0).rejected
         is None
     )
     without = [replace(example, reference=None) for example in examples]
-    assert check_accuracy(OnnxModel("hash"), task, without, said("gb"), said("gb")).metric is None
+    assert check_accuracy(OnnxModelRecord("hash"), task, without, said("gb"), said("gb")).metric is None
 
 
 def test_identical_texts_are_computed_once_and_answered_in_order(model):

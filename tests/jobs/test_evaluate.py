@@ -14,9 +14,9 @@ from bothways.jobs.compare import compare
 from bothways.jobs.evaluate import evaluate
 from bothways.jobs.sources import columns_for, named, seen_in_training
 from bothways.tasks import Answer, Classify, Tag, ZeroShot
-from bothways.tasks.answer import Answered
-from bothways.tasks.classify import Labelled
-from bothways.tasks.tag import Tagged
+from bothways.tasks.answer import AnswerPrediction
+from bothways.tasks.classify import LabelPrediction
+from bothways.tasks.tag import TagPrediction
 from bothways.text.tokenizer import Tokenizer
 from tests.tiny import GOOD, ROWS, write_csv, write_trained
 
@@ -46,7 +46,7 @@ class Told(Predictor):
 
 
 def labeled(labels):
-    return [Labelled(label, 0.9, {label: 0.9}) for label in labels]
+    return [LabelPrediction(label, 0.9, {label: 0.9}) for label in labels]
 
 
 def test_an_evaluation_tells_model_engine_file_versions_and_date(model, tmp_path):
@@ -87,17 +87,17 @@ def test_each_example_has_a_row_with_its_gold_its_answer_and_whether_it_is_corre
 
 
 def test_rows_of_every_task_are_json(tmp_path):
-    tag = Told(Tag(("O", "B-X", "I-X")), [Tagged(tags=("B-X", "O"), scores=(0.9, 0.8))])
+    tag = Told(Tag(("O", "B-X", "I-X")), [TagPrediction(tags=("B-X", "O"), scores=(0.9, 0.8))])
     (row,) = evaluate(tag, [{"tokens": ["Ann", "sang"], "tags": ["B-X", "O"]}]).rows()
     assert (row["reference"], row["tags"], row["correct"]) == (["B-X", "O"], ["B-X", "O"], True)
-    answer = Told(Answer(), [Answered(answers=({"answer": "Ann", "score": 0.5, "start": 0, "end": 3},))])
+    answer = Told(Answer(), [AnswerPrediction(answers=({"answer": "Ann", "score": 0.5, "start": 0, "end": 3},))])
     question = {"question": "Who?", "context": "Ann sang.", "answers": {"text": ["Ann"], "answer_start": [0]}}
     (row,) = evaluate(answer, [question]).rows()
     assert (row["question"], row["context"], row["reference"], row["correct"]) == ("Who?", "Ann sang.", ["Ann"], True)
-    number = Told(Classify(("score",), "regression"), [Labelled("score", 2.5, {"score": 2.5})])
+    number = Told(Classify(("score",), "regression"), [LabelPrediction("score", 2.5, {"score": 2.5})])
     (row,) = evaluate(number, [{"text": "a", "score": 2.0}]).rows()
     assert (row["reference"], row["score"], row["difference"]) == (2.0, 2.5, 0.5)
-    several = Told(Classify(("a", "b"), "multi"), [Labelled("a", 0.9, {}, ("a",))])
+    several = Told(Classify(("a", "b"), "multi"), [LabelPrediction("a", 0.9, {}, ("a",))])
     (row,) = evaluate(several, [{"text": "x", "labels": ["a", "b"]}]).rows()
     assert (row["reference"], row["labels"], row["correct"]) == (["a", "b"], ["a"], False)
     json.dumps(row)

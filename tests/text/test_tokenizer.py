@@ -91,10 +91,10 @@ def test_the_cat_of_the_bert_readme() -> None:
     assert (encoded.example, encoded.window, encoded.truncated, encoded.target) == (0, 0, 0, None)
     pair = bert.encode("The cat sat on the mat.", "It was a lazy afternoon.")
     assert pair.type_ids.tolist() == [0] * 9 + [1] * 7
-    assert pair.texts.tolist() == [-1, 0, 0, 0, 0, 0, 0, 0, -1, 1, 1, 1, 1, 1, 1, -1]
-    assert pair.words.tolist() == [-1, 0, 1, 2, 3, 4, 5, 5, -1, 0, 1, 2, 3, 4, 4, -1]
-    assert pair.ids.dtype == pair.type_ids.dtype == pair.offsets.dtype == pair.words.dtype == np.int32
-    assert pair.texts.dtype == np.int8
+    assert pair.sequence_ids.tolist() == [-1, 0, 0, 0, 0, 0, 0, 0, -1, 1, 1, 1, 1, 1, 1, -1]
+    assert pair.word_ids.tolist() == [-1, 0, 1, 2, 3, 4, 5, 5, -1, 0, 1, 2, 3, 4, 4, -1]
+    assert pair.ids.dtype == pair.type_ids.dtype == pair.offsets.dtype == pair.word_ids.dtype == np.int32
+    assert pair.sequence_ids.dtype == np.int8
 
 
 def assert_reference(path: Path, rows: int) -> None:
@@ -239,8 +239,8 @@ def test_saving_into_a_used_folder_replaces_only_its_own_files(tmp_path: Path) -
 
 
 def inner(encoded: Encoded) -> list[tuple[int, int]]:
-    assert encoded.offsets[encoded.texts < 0].tolist() == [[0, 0]] * int((encoded.texts < 0).sum())
-    return [(start, end) for start, end in encoded.offsets[encoded.texts == 0].tolist()]
+    assert encoded.offsets[encoded.sequence_ids < 0].tolist() == [[0, 0]] * int((encoded.sequence_ids < 0).sum())
+    return [(start, end) for start, end in encoded.offsets[encoded.sequence_ids == 0].tolist()]
 
 
 def shown(name: str, text: str) -> list[tuple[str, str]]:
@@ -356,12 +356,12 @@ def test_words_count_as_str_split_does(name: str, text: str) -> None:
     encoded = packaged(name).encode(text)
     starts = [at for at in range(len(text)) if not text[at].isspace() and (at == 0 or text[at - 1].isspace())]
     assert len(starts) == len(text.split())
-    for (start, _), word in zip(inner(encoded), encoded.words[encoded.texts == 0].tolist(), strict=True):
+    for (start, _), word in zip(inner(encoded), encoded.word_ids[encoded.sequence_ids == 0].tolist(), strict=True):
         if start == len(text) or text[start].isspace():
             assert word == -1
         else:
             assert word == sum(begin <= start for begin in starts) - 1
-    assert (encoded.words[encoded.texts < 0] == -1).all()
+    assert (encoded.word_ids[encoded.sequence_ids < 0] == -1).all()
 
 
 # --- windows -----------------------------------------------------------------------------------------------
@@ -384,7 +384,7 @@ def test_windows_show_every_piece_and_agree_with_the_whole(name: str, data: st.D
     stride = data.draw(st.integers(0, (room if len(sizes) == 1 else room - room // 2) - 1))
     example_texts = tuple(words(size, 100 * n) for n, size in enumerate(sizes))
     whole = tokenizer.encode(*example_texts)
-    lengths = [int((whole.texts == n).sum()) for n in range(len(sizes))]
+    lengths = [int((whole.sequence_ids == n).sum()) for n in range(len(sizes))]
     found = tokenizer.windows([example_texts], max_length=max_length, stride=stride, truncation=truncation)
 
     assert [one.window for one in found] == list(range(len(found)))
@@ -393,12 +393,12 @@ def test_windows_show_every_piece_and_agree_with_the_whole(name: str, data: st.D
     seen: list[set[int]] = [set() for _ in sizes]
     before: set[int] = set()
     for one in found:
-        assert one.ids[one.texts < 0].tolist() == whole.ids[whole.texts < 0].tolist()
+        assert one.ids[one.sequence_ids < 0].tolist() == whole.ids[whole.sequence_ids < 0].tolist()
         for n in range(len(sizes)):
-            ours = np.flatnonzero(one.texts == n)
+            ours = np.flatnonzero(one.sequence_ids == n)
             if len(ours) == 0:
                 continue
-            theirs_ = np.flatnonzero(whole.texts == n)
+            theirs_ = np.flatnonzero(whole.sequence_ids == n)
             at = int(np.flatnonzero((whole.offsets[theirs_] == one.offsets[ours[0]]).all(axis=1))[0])
             matching = theirs_[at : at + len(ours)]
             for field in ("ids", "type_ids", "offsets", "words", "texts"):
@@ -497,7 +497,7 @@ def test_a_long_question_is_truncated_no_further_than_needed() -> None:
     (window,) = bert.windows([("who " * 300, "paris " * 100)], max_length=384, stride=128, sliding=1)
     assert len(window.ids) == 384
     assert window.truncated == 300 + 100 - 381
-    assert (window.texts == 1).sum() == 100
+    assert (window.sequence_ids == 1).sum() == 100
 
 
 @pytest.mark.parametrize("sliding", [None, 0, 1])
@@ -511,7 +511,7 @@ def test_any_stride_below_the_room_reads_the_whole_passage(question: int, stride
     seen = set()
     for window in windows:
         assert len(window.ids) == 384 or len(windows) == 1
-        own = int((window.texts == slides).sum())
+        own = int((window.sequence_ids == slides).sum())
         assert 1 <= own <= 381
         seen |= set(range(window.skipped, window.skipped + own))
     assert seen == set(range((question, 700)[slides]))
@@ -544,7 +544,9 @@ def test_a_sentencepiece_with_roberta_names_gets_their_layout_and_saves(splits: 
     backend.pre_tokenizer = pre_tokenizers.Sequence(whole) if splits else marks
     ours = Tokenizer(backend)
     pair = ours.encode("the cat", "of the")
-    special = [token for token, text in zip(ours.convert_ids_to_tokens(pair.ids), pair.texts, strict=True) if text < 0]
+    special = [
+        token for token, text in zip(ours.convert_ids_to_tokens(pair.ids), pair.sequence_ids, strict=True) if text < 0
+    ]
     assert special == ["<s>", "</s>", "</s>", "</s>"]
     assert not pair.type_ids.any()
     assert shown_by(ours, "the cat") == ["the", "ca", "t"]
@@ -647,7 +649,9 @@ def test_added_tokens_get_the_ids_that_the_files_give_them(files: dict[str, Any]
     encoded = ours.encode(DRUGS, "a <drug>")
     assert encoded.ids.tolist() == theirs(DRUGS, "a <drug>")["input_ids"]
     assert 30522 in encoded.ids
-    places = [DRUGS[a:b].strip() for a, b in encoded.offsets[(encoded.ids == 30522) & (encoded.texts == 0)].tolist()]
+    places = [
+        DRUGS[a:b].strip() for a, b in encoded.offsets[(encoded.ids == 30522) & (encoded.sequence_ids == 0)].tolist()
+    ]
     assert places == ["<drug>", "<drug>"]
     if saved:  # who builds it from the older files gets the same
         (tmp_path / "saved" / "tokenizer.json").unlink()

@@ -21,7 +21,7 @@ from bothways.cli.parts import (
     Template,
     Threads,
     annotate,
-    given,
+    only_given,
     print_json,
     print_line,
     print_tables,
@@ -75,13 +75,13 @@ def evaluate_command(
     from bothways.jobs.evaluate import evaluate
     from bothways.tasks import task_name
 
-    settings = given(
+    settings = only_given(
         candidate_labels=split_labels(candidate_labels),
         hypothesis_template=hypothesis_template,
         engine=engine,
         precision=precision,
     )
-    settings |= given(threads=threads, device=device, offline=offline)
+    settings |= only_given(threads=threads, device=device, offline=offline)
     reporter = Reporter()
     settings |= {"unknown_labels": unknown_labels, "seed": seed, "reporter": reporter}
     evaluation = evaluate(model, file, task=task and task_name(task), columns=columns, **settings)
@@ -136,7 +136,7 @@ def compare_command(
         report=report,
         seed=seed,
         reporter=Reporter(),
-        **given(against=against),
+        **only_given(against=against),
     )
     if as_json:
         print_json(comparison.as_json())

@@ -112,7 +112,7 @@ def split_labels(values: Sequence[str] | None, option: str = "--candidate-labels
     return tuple(labels)
 
 
-def given(**settings: Any) -> dict[str, Any]:
+def only_given(**settings: Any) -> dict[str, Any]:
     """The settings that were given."""
     return {name: value for name, value in settings.items() if value is not None and value is not False}
 

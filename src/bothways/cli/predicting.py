@@ -27,7 +27,7 @@ from bothways.cli.parts import (
     Threads,
     annotate,
     argument_text,
-    given,
+    only_given,
     split_labels,
 )
 from bothways.data.tables import RECORDS, Columns
@@ -152,16 +152,16 @@ def predict_command(
     from bothways.inference.predictor import load
     from bothways.tasks import task_name
 
-    settings = given(
+    settings = only_given(
         candidate_labels=split_labels(candidate_labels),
         hypothesis_template=hypothesis_template,
         threshold=threshold,
         pooling=pooling,
     )
-    settings |= given(aggregation_strategy=aggregation_strategy, max_length=max_length, stride=stride)
-    settings |= given(engine=engine, precision=precision, threads=threads, device=device, offline=offline)
+    settings |= only_given(aggregation_strategy=aggregation_strategy, max_length=max_length, stride=stride)
+    settings |= only_given(engine=engine, precision=precision, threads=threads, device=device, offline=offline)
     settings |= {"normalize": normalize} if normalize is not None else {}
-    settings |= given(truncation=truncation)
+    settings |= only_given(truncation=truncation)
     if max_length is not None and stride is None:
         settings["stride"] = max_length // 4
     predictor = load(model, task=task and task_name(task), reporter=Reporter(), **settings)
@@ -303,7 +303,7 @@ def _examples(
 def _typed(task: AnyTask, texts: Sequence[str], pair: str | None, waiting: deque[tuple[Example, str]]) -> list[Example]:
     """The examples of texts on the command line."""
     clean = [argument_text(text) for text in texts]
-    given: list[Any] = list(clean) if pair is None else [(text, argument_text(pair)) for text in clean]
-    examples = [task.example(one) for one in given]
+    inputs: list[Any] = list(clean) if pair is None else [(text, argument_text(pair)) for text in clean]
+    examples = [task.example(one) for one in inputs]
     waiting.extend((example, "") for example in examples)
     return examples

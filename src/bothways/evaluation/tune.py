@@ -14,7 +14,7 @@ from bothways.hardware import cores
 from bothways.inference.choice import tuned_key, tuned_with
 from bothways.inference.engines.engine import ABLE, MAX_TOKENS, TORCH_TOKENS
 from bothways.inference.model_directory import ModelDirectory
-from bothways.inference.onnx.record import ONNX_PRECISIONS, Export, OnnxModel
+from bothways.inference.onnx.record import ONNX_PRECISIONS, ExportRecord, OnnxModelRecord
 from bothways.inference.plan import Plan, write_tuned
 from bothways.progress import Reporter
 
@@ -31,7 +31,7 @@ class Trial:
     plan: Plan
     texts_per_second: float = 0.0
     memory: int = 0
-    onnx_model: OnnxModel | None = None
+    onnx_model: OnnxModelRecord | None = None
     problem: str | None = None
 
     @property
@@ -65,7 +65,7 @@ def tune_on(
 
     Raises `OptionError` if nothing runs.
     """
-    export = Export.read(model_directory.path)
+    export = ExportRecord.read(model_directory.path)
     onnx_models = (
         {}
         if export is None
@@ -148,6 +148,6 @@ class _Trials:
                 self.reporter.note(f"nothing runs fp32 here, so the others are compared with {plan}")
         else:
             onnx_model = check_accuracy(
-                OnnxModel(""), task, self.examples, self.reference, predictions, max_drop=self.max_drop
+                OnnxModelRecord(""), task, self.examples, self.reference, predictions, max_drop=self.max_drop
             )
         self.trials.append(Trial(plan, found["texts_per_second"], found["memory"], onnx_model))

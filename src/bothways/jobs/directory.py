@@ -17,7 +17,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError, OptionError
 from bothways.inference.model_directory import CHECKPOINT, EVENTS, RUN, SETTINGS
-from bothways.inference.onnx.record import EXPORT, FILES, FOLDER, Export
+from bothways.inference.onnx.record import EXPORT, FILES, FOLDER, ExportRecord
 from bothways.inference.plan import TUNED
 from bothways.model.config import WEIGHTS
 from bothways.progress import Reporter
@@ -202,7 +202,7 @@ def _remove_run(out: Path) -> None:
     if (graphs / EXPORT).is_file():
         names = list(FILES.values())
         with suppress(CheckpointError):
-            export = Export.read(out)
+            export = ExportRecord.read(out)
             names = [FILES[onnx_precision] for onnx_precision in export.models] if export is not None else []
         for name in (*names, EXPORT, TUNED):
             (graphs / name).unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from bothways.data.tables import Columns, Source
 from bothways.errors import BothwaysError, OptionError
 from bothways.evaluation.accuracy_check import MAX_DROP, export_checked
 from bothways.inference.model_directory import ModelDirectory
-from bothways.inference.onnx.record import FOLDER, ONNX_PRECISIONS, Export, OnnxPrecision
+from bothways.inference.onnx.record import FOLDER, ONNX_PRECISIONS, ExportRecord, OnnxPrecision
 from bothways.jobs.sources import columns_for
 from bothways.model.catalogue import find_model
 from bothways.progress import Reporter
@@ -28,7 +28,7 @@ def export(
     max_drop: float = MAX_DROP,
     out: str | Path | None = None,
     reporter: Reporter | None = None,
-) -> Export:
+) -> ExportRecord:
     """Export the model to ONNX, so that it runs without PyTorch, into `onnx/` of its directory.
 
     With `out`, the model is copied into that new directory first: where its own is an installed package or the cache of

@@ -48,7 +48,7 @@ SIZES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Pretraining:
+class PretrainingRun:
     """A finished pretraining: where the model is, the last evaluation on held-out text, how long it took."""
 
     directory: Path
@@ -80,7 +80,7 @@ def pretrain(
     overwrite: bool = False,
     reporter: Reporter | None = None,
     **options: Any,
-) -> Pretraining:
+) -> PretrainingRun:
     """Pretrain a model on plain text (masked tokens, next sentence), from scratch or continued from `base`.
 
     `vocab` is a directory of `bothways vocab` or a name that `bothways models` lists, `size` one of `SIZES` or a
@@ -99,7 +99,9 @@ def pretrain(
     reporter, out = reporter or Reporter(), Path(out)
     for name in ("torch", "matplotlib", "jinja2"):
         if importlib.util.find_spec(name) is None:
-            raise MissingDependencyError(f"pretraining needs {name}, which is not here: pip install 'bothways[train]'")
+            raise MissingDependencyError(
+                f"pretraining needs {name}, which is not installed: pip install 'bothways[train]'"
+            )
     if not corpus:
         raise OptionError("no corpus; give at least one file of plain text")
     time_budget = budget(time_budget)
@@ -114,7 +116,7 @@ def pretrain(
     config.check_vocabulary(tokenizer.vocab_size, directory or Path(size))
     longest = max(length for length, _ in recipe.stages())
     if longest > config.max_length:
-        raise OptionError(f"max_length is {longest}; a model of this shape reads at most {config.max_length} at once")
+        raise OptionError(f"max_length is {longest}; a model of this shape reads at most {config.max_length} tokens")
 
     # PyTorch is imported here, so that what is wrong with the options is said before those seconds are spent.
     import torch
@@ -209,7 +211,7 @@ def pretrain(
                 publish(folder, out, reporter)
                 (out / CHECKPOINT).unlink(missing_ok=True)
             devices.wait()
-    return Pretraining(out, dev, time.monotonic() - began, state.history, first)
+    return PretrainingRun(out, dev, time.monotonic() - began, state.history, first)
 
 
 def _vocabulary(vocab: str | Path | None, base: Path | None) -> Tokenizer:

@@ -270,7 +270,7 @@ class EncoderConfig:
         if not self.vocab_size - UNUSED_ROWS <= tokens <= self.vocab_size:
             raise CheckpointError(
                 f"{where}: the vocabulary has {tokens:,} tokens, the embedding table {self.vocab_size:,} rows; "
-                "they are not of the same model"
+                "they belong to different models"
             )
 
     def replace(self, **changes: Any) -> EncoderConfig:

@@ -320,7 +320,7 @@ def with_most_context(windows: Sequence[Encoded], text: int) -> Iterator[tuple[E
 
     Where two windows overlap, the first half of the stride is the earlier one's; every token has one owner.
     """
-    places = [np.flatnonzero(window.texts == text) for window in windows]
+    places = [np.flatnonzero(window.sequence_ids == text) for window in windows]
     for number, (window, own) in enumerate(zip(windows, places, strict=True)):
         begin, end = 0, len(own)
         if number:

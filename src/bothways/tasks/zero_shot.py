@@ -12,7 +12,7 @@ import numpy as np
 
 from bothways.data.examples import Example
 from bothways.errors import CheckpointError, DataError, OptionError
-from bothways.tasks.classify import NOT_A_NUMBER, Classify, Labelled, sigmoid, window_weights
+from bothways.tasks.classify import NOT_A_NUMBER, Classify, LabelPrediction, sigmoid, window_weights
 from bothways.tasks.task import Task, Tokens, labels_of_config, reading_stats
 from bothways.text.tokenizer import Encoded, Tokenizer
 
@@ -117,7 +117,7 @@ class ZeroShot(Classify):
         parts: Sequence[np.ndarray],
         windows: Sequence[Encoded],
         tokens: Tokens,
-    ) -> Labelled:
+    ) -> LabelPrediction:
         """(L,) logits of each window of each pair of one example -> the labels' probabilities.
 
         The windows' logits of one pair are averaged by `window_weights`. single: a softmax over the labels'
@@ -142,7 +142,7 @@ class ZeroShot(Classify):
         chosen = None
         if self.kind == "multi":
             chosen = tuple(label for label, score in scores.items() if score >= self.threshold)
-        return Labelled(best, scores[best], scores, chosen, **reading_stats(windows))
+        return LabelPrediction(best, scores[best], scores, chosen, **reading_stats(windows))
 
 
 def label_problem(labels: Sequence[str]) -> str | None:

@@ -54,9 +54,9 @@ PROBE: Final = (  # case, accents, marks, digits, scripts, controls, spaces, quo
 class Encoded:
     """One window, ready for the model; T tokens, specials included.
 
-    `offsets` are start and exclusive end in characters of the original text, (0, 0) for specials. `words`
+    `offsets` are start and exclusive end in characters of the original text, (0, 0) for specials. `word_ids`
     counts the words of `str.split()` in its text, -1 for specials. A token of nothing but space is empty, and
-    of the word that begins there, or of none (-1). `texts` is 0 or 1, the text that the token is of, -1 for
+    of the word that begins there, or of none (-1). `sequence_ids` is 0 or 1, the text that the token is of, -1 for
     specials. `example` is the index in the call, `window` counts within the example, `truncated` is how many
     tokens of it no window shows, `skipped` how many tokens of the windowed text come before this window. For the
     tasks: `head_positions` are the places of the tokens that the model's head reads, `target` what it should say there.
@@ -66,8 +66,8 @@ class Encoded:
     ids: Ints  # (T,)
     type_ids: Ints  # (T,)
     offsets: Ints  # (T, 2)
-    words: Ints  # (T,)
-    texts: npt.NDArray[np.int8]  # (T,)
+    word_ids: Ints  # (T,)
+    sequence_ids: npt.NDArray[np.int8]  # (T,)
     example: int
     window: int
     truncated: int = 0
@@ -85,7 +85,7 @@ class Slot(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class TokenizedTexts:
     """The tokens of many texts laid end to end; text i has `count[i]` of them from `first[i]` on."""
 
     ids: Ints  # (P,)
@@ -255,8 +255,8 @@ class Tokenizer:
         """
         unknown = words = 0
         for window in self.windows([(text,) for text in texts], max_length=NO_LIMIT, stride=0):
-            unknown += len(np.unique(window.words[(window.ids == self.unk_id) & (window.words >= 0)]))
-            words += int(window.words.max(initial=-1)) + 1
+            unknown += len(np.unique(window.word_ids[(window.ids == self.unk_id) & (window.word_ids >= 0)]))
+            words += int(window.word_ids.max(initial=-1)) + 1
         return unknown, words
 
     def windows(
@@ -297,11 +297,11 @@ class Tokenizer:
         found: list[Encoded] = []
         for size, room in rooms.items():
             sources = np.array([[number[text] for text in examples[n]] for n in chosen[size]])
-            found += _lay(self._layouts[size], cut, sources, chosen[size], room, stride, truncation, sliding)
+            found += _windows(self._layouts[size], cut, sources, chosen[size], room, stride, truncation, sliding)
         return sorted(found, key=lambda one: one.example)  # stable: windows stay in order
 
-    def _cut(self, texts: list[str]) -> Cut:
-        """Each text's tokens, with offsets as `_place` mends them."""
+    def _cut(self, texts: list[str]) -> TokenizedTexts:
+        """Each text's tokens, with offsets as `_mended_offsets` mends them."""
         texts = [text if text.isascii() else LONE_SURROGATE.sub("\ufffd", text) for text in texts]
         parts = []
         for begin in range(0, len(texts), TEXTS_PER_CALL):
@@ -315,10 +315,10 @@ class Tokenizer:
             P = int(count.sum())
             ids = np.fromiter(chain.from_iterable(one.ids for one in encodings), np.int32, P)
             spans = chain.from_iterable(chain.from_iterable(one.offsets for one in encodings))
-            offsets, words = _place(few, clean, count, np.fromiter(spans, np.int64, 2 * P).reshape(-1, 2))
+            offsets, words = _mended_offsets(few, clean, count, np.fromiter(spans, np.int64, 2 * P).reshape(-1, 2))
             parts.append((ids, offsets, words, count))
         ids, offsets, words, count = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return Cut(ids, offsets, words, np.cumsum(count) - count, count)
+        return TokenizedTexts(ids, offsets, words, np.cumsum(count) - count, count)
 
 
 def _layout(backend: tokenizers.Tokenizer, where: str, *texts: str) -> tuple[Slot, ...]:
@@ -335,7 +335,7 @@ def _layout(backend: tokenizers.Tokenizer, where: str, *texts: str) -> tuple[Slo
     return tuple(slots)
 
 
-def _place(texts: list[str], clean: list[str], count: Index, offsets: Index) -> tuple[Ints, Ints]:
+def _mended_offsets(texts: list[str], clean: list[str], count: Index, offsets: Index) -> tuple[Ints, Ints]:
     """Offsets (P, 2), mended, and the number of each token's word (P,), -1 for a token of space.
 
     The library's offsets miss characters that normalizing merged or dropped (huggingface/tokenizers issues
@@ -397,9 +397,9 @@ def _next(wanted: npt.NDArray[np.bool_]) -> Index:
     return np.minimum.accumulate(at[::-1])[::-1]
 
 
-def _lay(
+def _windows(
     layout: tuple[Slot, ...],
-    cut: Cut,
+    cut: TokenizedTexts,
     sources: Index,
     examples: list[int],
     room: int,

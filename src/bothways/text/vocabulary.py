@@ -25,7 +25,7 @@ COVERAGE: Final = 0.9995  # as many as make up this share of the text, as in Sen
 MIN_COUNT: Final = 2  # of a pair of tokens that becomes one
 DIGITS: Final = 4  # of a log-probability
 SPARE: Final = 1.1  # Unigram learns this many times the size, then keeps the most probable, as SentencePiece does
-WHERE: Final = "the vocabulary to learn"
+WHERE: Final = "the vocabulary to train"
 FILES: Final = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 OLDER_FILES: Final = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model")
 
@@ -91,14 +91,14 @@ def train_vocabulary(
     corpus = _survey([Path(file) for file in ([files] if isinstance(files, str | Path) else files)])
     out.mkdir(parents=True, exist_ok=True)  # before the long work: where it fails, nobody has waited for nothing
     text = f"{corpus.lines} lines ({corpus.counts.total()} characters)"
-    reporter.say(f"learning {size} tokens ({algorithm}, {'cased' if cased else 'uncased'}) from {text}")
+    reporter.say(f"training a vocabulary of {size} tokens ({algorithm}, {'cased' if cased else 'uncased'}) from {text}")
     names = {f"{role}_token": token for role, token in specials.items()}
     backend = learn(corpus, size, specials, names | {"do_lower_case": not cased, "keep_accents": cased})
     learned = Tokenizer(backend, names, where=str(out))
     learned.save(out)
     for name in {*FILES[2:], *OLDER_FILES} - set(older_files):  # of the vocabulary that was replaced
         (out / name).unlink(missing_ok=True)
-    reporter.say(f"{out}: {learned.vocab_size} tokens, learned in {clock(time.monotonic() - began)}")
+    reporter.say(f"{out}: {learned.vocab_size} tokens, trained in {clock(time.monotonic() - began)}")
     if learned.vocab_size < size:
         reporter.note(f"found {learned.vocab_size} tokens, wanted {size}: the corpus holds no more; give it more text")
     return learned

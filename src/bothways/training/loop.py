@@ -62,7 +62,7 @@ class Work(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class RunPlan:
     """How long a run goes, how fast it learns, how it is evaluated, where it writes.
 
     `identity` holds what the weights depend on, by name (settings, hashes of data), so that no other run's checkpoint
@@ -105,7 +105,7 @@ class State:
 def run(
     optimizer: MasterAdamW,
     work: Work,
-    plan: Plan,
+    plan: RunPlan,
     reporter: Reporter,
     *,
     resume: bool = False,
@@ -121,7 +121,7 @@ def run(
 
 class _Run:
     def __init__(
-        self, optimizer: MasterAdamW, work: Work, plan: Plan, reporter: Reporter, devices: Devices, writer: Any
+        self, optimizer: MasterAdamW, work: Work, plan: RunPlan, reporter: Reporter, devices: Devices, writer: Any
     ) -> None:
         self.optimizer, self.work, self.plan, self.reporter = optimizer, work, plan, reporter
         self.devices, self.writer = devices, writer
@@ -172,7 +172,7 @@ class _Run:
                         "the same command with --resume continues from here"
                     )
         if plan.patience and state.stale >= plan.patience:
-            self.reporter.say(f"stopped early: no better dev {plan.metric} in {state.stale} evaluations")
+            self.reporter.say(f"stopped early: no improvement of dev {plan.metric} in {state.stale} evaluations")
         return state, self.best_weights or self.optimizer.master
 
     def finished(self) -> bool:
@@ -341,7 +341,7 @@ def _added(sums: dict[str, float], more: dict[str, float]) -> dict[str, float]:
 
 
 @contextmanager
-def _tensorboard(plan: Plan, devices: Devices) -> Iterator[Any]:
+def _tensorboard(plan: RunPlan, devices: Devices) -> Iterator[Any]:
     if not plan.tensorboard or devices.rank:
         yield None
         return

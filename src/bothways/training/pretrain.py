@@ -28,7 +28,7 @@ from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training.corpus import Corpus
 from bothways.training.devices import Devices
 from bothways.training.finetune import dropout_rate
-from bothways.training.loop import Part, Plan, State, run
+from bothways.training.loop import Part, RunPlan, State, run
 from bothways.training.masking import Masking
 from bothways.training.optimizer import MasterAdamW, parameter_groups
 from bothways.training.recipe import PretrainRecipe
@@ -57,7 +57,7 @@ def pretrain_model(
     model.to(devices.device)
     optimizer = MasterAdamW(model, parameter_groups(model, 1.0, recipe.weight_decay))
     set_precision(model.encoder, work.precision)  # after the masters took the weights as they are
-    settings = Plan(
+    settings = RunPlan(
         title="pretraining",
         directory=directory,
         identity=identity,
@@ -234,8 +234,8 @@ class Pretraining:
             hidden,
             window.type_ids,
             window.offsets,
-            window.words,
-            window.texts,
+            window.word_ids,
+            window.sequence_ids,
             0,
             0,
             head_positions=positions,

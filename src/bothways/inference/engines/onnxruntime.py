@@ -18,7 +18,7 @@ from bothways.inference.engines.engine import (
     onnx_inputs,
 )
 from bothways.inference.engines.sessions import Sessions
-from bothways.inference.onnx.record import Export, OnnxPrecision, mapped
+from bothways.inference.onnx.record import ExportRecord, OnnxPrecision, mapped
 
 SLOWER_FUSED = ("SkipLayerNormFusion", "BiasGeluFusion")  # these take up to five times as long as their parts
 
@@ -36,7 +36,7 @@ class OnnxRuntimeEngine:
 
     def __init__(
         self,
-        export: Export,
+        export: ExportRecord,
         path: Path,
         precision: OnnxPrecision,
         pad_id: int,
