@@ -256,7 +256,7 @@ def test_windows_longer_than_the_model_reads_are_refused(model):
         bothways.load(model, max_length=500)
 
 
-def test_the_model_card_says_which_graph_there_is(model):
+def test_the_model_card_says_which_onnx_model_there_is(model):
     assert "ONNX model: int8, accuracy" in (model / "README.md").read_text()
 
 
@@ -368,7 +368,7 @@ def test_tables_are_printed(model, tmp_path, capsys):
         assert count in printed
 
 
-def test_tokenize_shows_pieces_ids_and_type_ids(capsys):
+def test_tokenize_shows_tokens_ids_and_type_ids(capsys):
     run(["tokenize", "The cat sat on the mat."])
     assert "101 1996 4937 2938 2006 1996 13523 1012 102" in capsys.readouterr().out
     (answer,) = predicted(

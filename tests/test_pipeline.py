@@ -134,7 +134,7 @@ def test_zero_shot_classification(models, multi_label, inputs):
     same(pipeline("zero-shot-classification", models["nli"], precision="fp32")(inputs, **options), theirs)
 
 
-def test_one_label_alone_is_judged_by_itself(models):
+def test_one_label_alone_is_checked_by_itself(models):
     theirs = transformers.pipeline("zero-shot-classification", str(models["nli"]))(TEXTS, candidate_labels=["sport"])
     same(
         pipeline("zero-shot-classification", models["nli"], precision="fp32")(TEXTS, candidate_labels=["sport"]), theirs

@@ -322,7 +322,7 @@ def test_notes_are_told_and_a_reference_that_learned_nothing_is_named(models, tm
     assert logged[comparison.notes[0]] == "WARNING"
 
 
-def test_gold_labels_that_the_model_does_not_know_are_refused(models, tmp_path):
+def test_reference_labels_that_the_model_does_not_know_are_refused(models, tmp_path):
     with pytest.raises(DataError, match="label 'odd' is not one of the 2 known"):
         compare_on([Example(("x",), "odd")], [tmp_path / "a"], EXAMPLES)
 

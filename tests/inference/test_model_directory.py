@@ -98,7 +98,7 @@ def test_weights_of_another_run_are_refused(copy):
     assert ModelDirectory.read(copy).task.name == "classify"
 
 
-def test_a_record_of_another_model_beside_a_graph_alone_is_refused(copy):
+def test_a_record_of_another_model_beside_an_onnx_model_alone_is_refused(copy):
     (copy / WEIGHTS).unlink()
     assert load(copy).predict(["great film"]) == ["good"]
     edit(copy / "bothways.json", weights="0" * 64)

@@ -77,7 +77,7 @@ def test_results_are_shown_in_one_short_line(model):
     assert "TF-IDF" in repr(comparison)
 
 
-def test_each_example_has_a_row_with_its_gold_its_answer_and_whether_it_is_correct(model):
+def test_each_example_has_a_row_with_its_reference_its_answer_and_whether_it_is_correct(model):
     evaluation = evaluate(model, [*ROWS[:3], {"text": "dull film", "label": "good"}])
     rows = [json.loads(json.dumps(row)) for row in evaluation.rows()]
     assert [row["correct"] for row in rows] == [True, True, True, False]

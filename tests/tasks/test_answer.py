@@ -75,7 +75,7 @@ def test_answers_are_widened_to_whole_words_of_every_script(context, answer, wid
 
 
 @given(st.integers(12, 60), st.integers(0, 200), st.integers(1, 4))
-def test_an_answer_no_longer_than_the_overlap_is_found_wherever_it_stands(max_length, place, length):
+def test_an_answer_no_longer_than_the_stride_is_found_wherever_it_stands(max_length, place, length):
     words = [f"w{number}" for number in range(220)]
     context, wanted = " ".join(words), " ".join(words[place : place + length])
     task = Answer(max_length=max_length + 30, stride=16)
@@ -166,7 +166,7 @@ def test_the_threshold_is_the_one_that_is_best_on_dev():
     )
 
 
-def test_targets_stand_at_the_pieces_of_the_answer():
+def test_targets_stand_at_the_tokens_of_the_answer():
     (example,) = read(answers=[{"text": "Stephen Sauvestre", "answer_start": CONTEXT.index("Stephen")}])
     (window,) = Answer().encode([example], TOKENIZER)
     first, last = window.target

@@ -189,7 +189,7 @@ def test_tags_may_be_numbers_of_names():
         Tag.read([{"tokens": ["Ann"], "ner_tags": [3]}], columns)
 
 
-def test_spans_are_scored_as_spans_on_words_that_the_gold_does_not_cut():
+def test_spans_are_scored_as_spans_on_words_that_the_reference_does_not_cut():
     """Merkel in "Merkelregierung" cannot be found; neither the whole word nor anything else counts as it."""
     (example,) = Tag.read([{"text": "die Merkelregierung", "spans": [[4, 10, "PER"]]}], Columns())
     assert [example.texts[0][start:end] for start, end in words_of(example)] == ["die", "Merkel", "regierung"]
@@ -498,7 +498,7 @@ def test_the_scheme_of_a_foreign_checkpoint_is_read_off_its_labels(labels, schem
 
 
 @pytest.mark.parametrize("strategy", ["none", "simple"])
-def test_tags_of_pieces_are_not_scored_against_tags_of_words(strategy):
+def test_tags_of_tokens_are_not_scored_against_tags_of_words(strategy):
     with pytest.raises(OptionError, match=f"the strategy {strategy} labels tokens, but the references label words"):
         Tag(LABELS, aggregation_strategy=strategy).score([], [], rng=np.random.default_rng(0))
 

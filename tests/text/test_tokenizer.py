@@ -123,7 +123,7 @@ def test_every_reference_question_is_tokenized_as_bert_does(shared_data: Path) -
         ("albert-base-v2", 30_000, (0, 1, 2, 3, 4)),
     ],
 )
-def test_special_pieces_are_found_in_the_vocabulary(name: str, size: int, specials: tuple[int, ...]) -> None:
+def test_special_tokens_are_found_in_the_vocabulary(name: str, size: int, specials: tuple[int, ...]) -> None:
     found = packaged(name)
     assert found.vocab_size == size
     assert (found.pad_id, found.unk_id, found.cls_id, found.sep_id, found.mask_id) == specials
@@ -264,7 +264,7 @@ def test_spans_hold_both_of_two_quotes_that_become_one() -> None:
     ]  # fmt: skip
 
 
-def test_spans_leave_out_the_space_before_a_piece() -> None:
+def test_spans_leave_out_the_space_before_a_token() -> None:
     assert shown("roberta-base", "a cat") == [("a", "a"), ("Ġcat", "cat")]
     assert shown("albert-base-v2", "a cat") == [("▁a", "a"), ("▁cat", "cat")]
 
@@ -274,7 +274,7 @@ def test_the_bytes_of_one_character_all_have_its_span() -> None:
     assert [span for _, span in shown("roberta-base", "👨\u200d👩")] == ["👨"] * 2 + ["\u200d"] * 2 + ["👩"] * 2
 
 
-def test_an_unknown_piece_has_its_whole_word() -> None:
+def test_an_unknown_token_has_its_whole_word() -> None:
     assert shown("bert-base-uncased", "see คำถาม!") == [("see", "see"), ("[UNK]", "คำถาม"), ("!", "!")]
 
 
@@ -375,7 +375,7 @@ def words(count: int, first: int = 0) -> str:
 @pytest.mark.parametrize("name", ["bert-base-uncased", "roberta-base"])
 @settings(max_examples=80, deadline=None)
 @given(data=st.data(), truncation=st.booleans())
-def test_windows_show_every_piece_and_agree_with_the_whole(name: str, data: st.DataObject, truncation: bool) -> None:
+def test_windows_show_every_token_and_agree_with_the_whole(name: str, data: st.DataObject, truncation: bool) -> None:
     tokenizer = packaged(name)
     sizes = data.draw(st.lists(st.integers(0, 40), min_size=1, max_size=2))
     specials = len(tokenizer.encode(*[""] * len(sizes)).ids)
@@ -591,7 +591,7 @@ def test_add_prefix_space_makes_the_first_word_like_any_other(tmp_path: Path) ->
     assert same(Tokenizer.from_directory(tmp_path).encode("cat sat"), encoded)
 
 
-def test_special_pieces_may_have_other_names(tmp_path: Path) -> None:
+def test_special_tokens_may_have_other_names(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("<nil>\n<?>\n<a>\n<z>\nthe\n", encoding="utf-8")
     names = {"pad_token": "<nil>", "unk_token": {"content": "<?>"}, "cls_token": "<a>", "sep_token": "<z>"}
     (tmp_path / "special_tokens_map.json").write_text(json.dumps(names), encoding="utf-8")

@@ -33,7 +33,7 @@ def test_fifteen_in_a_hundred_are_hidden_eighty_ten_ten():
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 60), st.booleans(), st.sampled_from([0.01, 0.15, 0.5]))
-def test_special_pieces_are_never_hidden_nor_stand_in_for_others(seed, count, whole, rate):
+def test_special_tokens_are_never_hidden_nor_stand_in_for_others(seed, count, whole, rate):
     rng = np.random.default_rng(seed)
     rules = Masking.of(BERT, rate=rate, whole_word_mask=whole)
     ids = ordinary(rng, count)

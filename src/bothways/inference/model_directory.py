@@ -203,8 +203,8 @@ def _task_of(
     wanted = task or next(iter(fit), None)
     if wanted is None or wanted not in able:
         raise CheckpointError(
-            f"{directory}: holds {architecture}, which has no trained head for {wanted or 'any task'}, so its predictions "
-            f"would be random; without fine-tuning it can do {' or '.join(able)} (name the task), or fine-tune it "
+            f"{directory}: holds {architecture}, which has no trained head for {wanted or 'any task'}, so its "
+            f"predictions would be random; without fine-tuning it can do {' or '.join(able)} (name the task), or fine-tune it "
             "(bothways finetune TASK TRAIN --base ...)"
         )
     max_length = min(512, config.max_length)

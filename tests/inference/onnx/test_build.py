@@ -104,7 +104,7 @@ def run(model: TaskModel, precision: OnnxPrecision, batch: Batch, head: str) -> 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int8-static"])
 @pytest.mark.parametrize(("family", "head"), CASES)
-def test_a_graph_computes_what_the_modules_compute(family, head, precision):
+def test_an_onnx_model_computes_what_the_modules_compute(family, head, precision):
     model, batch = model_of(family, head), ragged(family, head=head)
     with torch.inference_mode():
         expected = forward(model, batch).numpy()
@@ -181,7 +181,7 @@ def test_openvino_computes_what_the_modules_compute_for_every_family_and_head(tm
             assert off <= max(TOLERANCE[precision], 1e-4) ** 2, (family, head, precision)
 
 
-def test_graphs_that_share_weights_answer_as_before(tmp_path):
+def test_onnx_models_that_share_weights_answer_as_before(tmp_path):
     """The vocabulary's table of several graphs lies in one file; the masked head reads it too."""
     for head in ("masked", "next", "tokens"):
         model, batch = model_of("bert", head), ragged("bert", head=head)

@@ -27,12 +27,12 @@ SHAPE_IN_0_1 = {
 }
 
 
-def test_every_setting_of_a_config_is_of_the_graph_or_of_training():
+def test_every_setting_of_a_config_is_of_the_onnx_model_or_of_training():
     assert {item.name for item in fields(EncoderConfig)} == set(SHAPE_KEYS) | TRAINING_KEYS
 
 
 @pytest.mark.parametrize("name", sorted(TRAINING_KEYS))
-def test_settings_of_training_do_not_change_what_a_graph_is_of(name):
+def test_settings_of_training_do_not_change_what_an_onnx_model_is_of(name):
     assert shape_of(EncoderConfig(**{name: 0.3})) == shape_of(EncoderConfig())
 
 
@@ -40,7 +40,7 @@ def test_settings_of_training_do_not_change_what_a_graph_is_of(name):
     "change",
     [{"num_hidden_layers": 7}, {"hidden_act": "relu"}, {"pad_token_id": 3}, {"layer_norm_eps": 1e-5}],
 )
-def test_settings_of_the_graph_do(change):
+def test_settings_of_the_onnx_model_do(change):
     assert shape_of(EncoderConfig(**change)) != shape_of(EncoderConfig())
 
 
