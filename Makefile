@@ -12,7 +12,7 @@ demo: $(VENV)/train-installed $(VENV)/models-installed
 	$(BIN)/bothways predict question-answering "Who designed it?" --pair "The Eiffel Tower was designed by the engineer \
 	Gustave Eiffel and was built between 1887 and 1889."
 	$(BIN)/bothways predict zero-shot "The government announced new economic policies today." \
-	  --labels politics,technology,sports,entertainment
+	  --candidate-labels politics,technology,sports,entertainment
 	$(BIN)/bothways predict fill-mask "The cat [MASK] on the mat."
 	$(BIN)/bothways finetune classify examples/banking77/train.csv --base minilm-l6 --out $(DEMO) \
 	  --epochs 3 --lr 1e-3 --layer-decay 0.7 --overwrite

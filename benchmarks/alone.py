@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from bothways.predictor import load
-from bothways.text.files import Columns
+from bothways.data.tables import Columns
+from bothways.inference.predictor import load
 
 SAME_COSINE = 0.99  # of two vectors that count as the same answer
 
@@ -46,7 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     model = load(options.model, task=options.task, engine=options.engine, precision=options.precision)
     reference = load(options.model, task=options.task, engine="torch", precision="fp32")
-    examples = model.task.read(options.texts, Columns(), gold=False)[: options.count]
+    examples = model.task.read(options.texts, Columns(), labeled=False)[: options.count]
     together = model.predict_examples(examples)
     alone = [model.predict_examples([example])[0] for example in examples]
     expected = reference.predict_examples(examples)

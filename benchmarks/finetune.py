@@ -2,9 +2,9 @@
 
     python benchmarks/finetune.py TRAIN DEV [--task classify] [--shape minilm-l6] [--texts 3000] [--dev-texts 872]
 
-Four contestants, each in a process of its own: transformers' Trainer as it comes (fp32, random batches), the
+Four contestants, each in a separate process: transformers' Trainer as it comes (fp32, random batches), the
 same tuned as an expert would (bf16 autocast, batches grouped by length, fused AdamW), ours, and ours in fp32.
-Counted are useful tokens a second: pieces of text that were trained on, padding not counted, start-up and
+Counted are useful tokens a second: tokens of text that were trained on, padding not counted, start-up and
 evaluation not timed. Quality is accuracy, or the entity F1 of `tag`; for `answer`, for which transformers has
 no evaluation any more, speed alone is measured. Speed does not depend on the weights, so shapes without
 weights here get random ones.
@@ -32,8 +32,8 @@ def read(options: argparse.Namespace) -> tuple[list[Any], list[Any]]:
     """The first texts of a seeded shuffle of the train file, and of the dev file."""
     import numpy as np
 
+    from bothways.data.tables import Columns
     from bothways.tasks import TRAINED
-    from bothways.text.files import Columns
 
     rng = np.random.default_rng(SEED)
     parts = []
@@ -50,7 +50,7 @@ def base_directory(shape: str, folder: Path) -> Path:
     from bothways.errors import ModelNotFoundError
     from bothways.model.catalogue import CATALOGUE, find_model
     from bothways.model.checkpoint import model_tensors, write_safetensors
-    from bothways.model.encoder import initialise
+    from bothways.model.encoder import initialize
     from bothways.model.heads import TaskModel
     from bothways.text.tokenizer import Tokenizer
 
@@ -59,7 +59,7 @@ def base_directory(shape: str, folder: Path) -> Path:
     except ModelNotFoundError:
         config = CATALOGUE[shape].config
     model = TaskModel(config, "pooled" if config.rules.pooler else "hidden", 0)
-    initialise(model, config, torch.Generator().manual_seed(SEED))
+    initialize(model, config, torch.Generator().manual_seed(SEED))
     write_safetensors(folder / "model.safetensors", model_tensors(model), {"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config.to_json()))
     Tokenizer.packaged(CATALOGUE[shape].vocabulary).save(folder)
@@ -76,18 +76,18 @@ def their_rows(task: str, examples: list[Any], tokenizer: Any, labels: list[str]
             owner = encoded.word_ids(row)
             first = [word is not None and word != before for word, before in zip(owner, [None, *owner], strict=False)]
             pairs = zip(owner, first, strict=True)
-            targets.append([labels.index(example.gold[word]) if begins else IGNORE for word, begins in pairs])
+            targets.append([labels.index(example.reference[word]) if begins else IGNORE for word, begins in pairs])
         return [{"input_ids": ids, "labels": own} for ids, own in zip(encoded["input_ids"], targets, strict=True)]
     texts = [[example.texts[place] for example in examples] for place in range(len(examples[0].texts))]
     if task != "answer":
         encoded = tokenizer(*texts, truncation=True, max_length=256)
         columns = zip(encoded["input_ids"], encoded["token_type_ids"], examples, strict=True)
-        return [{"input_ids": a, "token_type_ids": b, "labels": labels.index(one.gold)} for a, b, one in columns]
+        return [{"input_ids": a, "token_type_ids": b, "labels": labels.index(one.reference)} for a, b, one in columns]
     options = {"truncation": "only_second", "max_length": 384, "stride": 128}
     encoded = tokenizer(*texts, **options, return_overflowing_tokens=True, return_offsets_mapping=True)
     rows = []
     for row, owner in enumerate(encoded["overflow_to_sample_mapping"]):
-        answer, sequence = examples[owner].gold[0], encoded.sequence_ids(row)
+        answer, sequence = examples[owner].reference[0], encoded.sequence_ids(row)
         spans = encoded["offset_mapping"][row]
         inside = [place for place, which in enumerate(sequence) if which == 1]
         begin, end = answer.start, answer.start + len(answer.text)
@@ -108,15 +108,15 @@ def quality_of(task: str, labels: list[str], answered: Any) -> float:
 
     if task == "answer":
         return float("nan")
-    best, gold = answered.predictions.argmax(-1), answered.label_ids
+    best, reference = answered.predictions.argmax(-1), answered.label_ids
     if task != "tag":
-        return float((best == gold).mean())
+        return float((best == reference).mean())
     pairs = [
         ([labels[x] for x in b[g != IGNORE]], [labels[x] for x in g[g != IGNORE]])
-        for b, g in zip(best, gold, strict=True)
+        for b, g in zip(best, reference, strict=True)
     ]
     scores = tagging(
-        [gold for _, gold in pairs], [best for best, _ in pairs], rng=np.random.default_rng(0), resamples=2
+        [reference for _, reference in pairs], [best for best, _ in pairs], rng=np.random.default_rng(0), resamples=2
     )
     return scores.metrics["entity_f1"].value
 
@@ -171,23 +171,24 @@ def run_bothways(options: argparse.Namespace, precision: str) -> dict[str, float
     import numpy as np
     import torch
 
+    from bothways.inference.engines.torch import TorchEngine
+    from bothways.inference.predictor import Predictor
     from bothways.model.checkpoint import load_model
-    from bothways.model.engine import TorchEngine, set_precision
-    from bothways.predictor import Predictor
+    from bothways.model.forward import set_precision
+    from bothways.progress import Reporter
     from bothways.tasks import TRAINED
-    from bothways.terminal import Reporter
     from bothways.text.tokenizer import Tokenizer
-    from bothways.training.finetune import Job, fit
+    from bothways.training.finetune import FineTuningJob, fit
     from bothways.training.recipe import Recipe
 
     train, dev = read(options)
     made = TRAINED[options.task]
-    settings = {} if options.task == "answer" else {"max_pieces": 256, "long": "cut"}
+    settings = {} if options.task == "answer" else {"max_length": 256, "truncation": True}
     task = made.learn(train, **settings)
     tokenizer = Tokenizer.from_directory(Path(options.base))
-    windows = [one for one in task.encode(train, tokenizer) if one.target is not None and len(one.reads)]
+    windows = [one for one in task.encode(train, tokenizer) if one.target is not None and len(one.head_positions)]
     model, _ = load_model(Path(options.base), task.head, task.outputs, torch.Generator().manual_seed(SEED))
-    recipe = Recipe(epochs=options.epochs, batch_size=BATCH, lr=options.lr, seed=SEED, eval_every=10**9)
+    recipe = Recipe(epochs=options.epochs, batch_size=BATCH, learning_rate=options.lr, seed=SEED, eval_steps=10**9)
     with tempfile.TemporaryDirectory() as out:
         ended: list[float] = []
 
@@ -195,22 +196,22 @@ def run_bothways(options: argparse.Namespace, precision: str) -> dict[str, float
             ended.append(time.perf_counter())
             return {"nothing": 0.0}
 
-        job = Job(windows, task.loss, judge, "nothing", recipe, Path(out), "benchmark", precision)
+        job = FineTuningJob(windows, task.loss, judge, "nothing", recipe, Path(out), "benchmark", precision)
         began = time.perf_counter()
         state = fit(model, job, Reporter(quiet=True))
         seconds = ended[0] - began
     set_precision(model.encoder, precision)
     predictions = Predictor(task, tokenizer, TorchEngine(model)).predict_examples(dev)
-    scores = task.score(predictions, [one.gold for one in dev], rng=np.random.default_rng(0), resamples=2)
+    scores = task.score(predictions, [one.reference for one in dev], rng=np.random.default_rng(0), resamples=2)
     return {"seconds": seconds, "tokens": state.tokens, "quality": scores.metrics[task.headline].value}
 
 
 def measure(options: argparse.Namespace) -> dict[str, float]:
     """One contestant, in this process."""
     if options.contestant == "transformers default":
-        return run_transformers(options, tuned=False)
+        return run_transformers(options, tune_on=False)
     if options.contestant == "transformers tuned":
-        return run_transformers(options, tuned=True)
+        return run_transformers(options, tune_on=True)
     return run_bothways(options, "fp32" if options.contestant.endswith("fp32") else "bf16")
 
 

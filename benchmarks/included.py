@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import bothways
-from bothways.analysis.summary import machine
+from bothways.evaluation.summary import machine
 
 COUNT = 500
 COLD = """

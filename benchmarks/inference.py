@@ -4,7 +4,7 @@
         [--texts short,long] [--methods ours,onnxruntime] [--rounds 3] [--count 200,20] [--model DIR] [--json FILE]
 
 Tokenising is timed, loading is not. Each method is a process of its own that stays warm while the rounds go over
-all methods in rotating order; only one computes at a time. Rates are of real pieces, padding not counted, so that
+all methods in rotating order; only one computes at a time. Rates are of real tokens, padding not counted, so that
 the slowest method may read every fourth text only (of every length). Speed does not depend on the weights: shapes
 get random ones, and a random head under which about half of the texts fall on either side, so that agreement with
 the fp32 reference is a hard test (a trained head has wider margins). MiniLM-L6 has its published weights.
@@ -205,9 +205,9 @@ def cold_start(who: str, directory: str, times: int) -> dict[str, Any]:
 
 
 def flops(result: dict[str, Any], lengths: list[int]) -> float:
-    """Operations that a real piece needs: two for each multiply-add of the linear layers and of attention."""
+    """Operations that a real token needs: two for each multiply-add of the linear layers and of attention."""
     linear = 4 * result["hidden"] ** 2 + 2 * result["hidden"] * result["inner"]
-    seen = sum(length * length for length in lengths) / sum(lengths)  # how many pieces a piece looks at
+    seen = sum(length * length for length in lengths) / sum(lengths)  # how many tokens a token looks at
     return 2 * result["layers"] * (linear + 2 * seen * result["hidden"])
 
 
@@ -228,8 +228,8 @@ def print_cell(name: str, kind: str, result: dict[str, Any], peak: float | None)
     best = max((rate for method, rate in middle.items() if METHODS[method].raw), default=None)
     positive = [label for row in (rows.get(REFERENCE),) if row for label in row["labels"]]
     split = f", {100 * sum(positive) / len(positive):.0f} % of them {LABELS[1]}" if positive else ""
-    print(f"\n### {name}, {kind} texts ({len(lengths)} texts, mean {mean:.0f} pieces{split})\n")
-    heads = ["method", "precision", "threads", "texts/s", "pieces/s", "spread", "x default", "x best raw engine"]
+    print(f"\n### {name}, {kind} texts ({len(lengths)} texts, mean {mean:.0f} tokens{split})\n")
+    heads = ["method", "precision", "threads", "texts/s", "tokens/s", "spread", "x default", "x best raw engine"]
     heads += ["of int8 peak", "same label as fp32", "peak MB"]
     print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
     for method, row in rows.items():
@@ -278,8 +278,8 @@ def read_texts(path: Path) -> list[str]:
     """All texts of a file, shuffled with a fixed seed."""
     import random
 
+    from bothways.data.tables import Columns
     from bothways.tasks import TRAINED
-    from bothways.text.files import Columns
 
     texts = [example.texts[0] for example in TRAINED["classify"].read(str(path), Columns())]
     random.Random(SEED).shuffle(texts)

@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bothways.analysis.compare import peak_memory
-from bothways.predictor import load
-from bothways.text.files import Columns
+from bothways.data.tables import Columns
+from bothways.evaluation.measure import peak_memory
+from bothways.inference.predictor import load
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     def examples() -> Iterator[object]:
         seen = set()
         for path in options.texts:
-            for example in predictor.task.read(path, Columns(text_column=options.text_column), gold=False):
+            for example in predictor.task.read(path, Columns(text_column=options.text_column), labeled=False):
                 if example.texts not in seen:
                     seen.add(example.texts)
                     yield example

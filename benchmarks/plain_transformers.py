@@ -5,8 +5,8 @@
     python benchmarks/plain_transformers.py nli MODEL DEV
     python benchmarks/plain_transformers.py zero-shot MODEL DEV --labels World,Sports,Business,Sci/Tech
 
-`train` fine-tunes a tagger with the Trainer as it comes (fp32, batches of 32, labels on the first piece of each
-word, texts cut at 256 pieces) and scores it with seqeval. The others run `transformers.pipeline` as it comes on a
+`train` fine-tunes a tagger with the Trainer as it comes (fp32, batches of 32, labels on the first token of each
+word, texts cut at 256 tokens) and scores it with seqeval. The others run `transformers.pipeline` as it comes on a
 directory that `bothways finetune` wrote. Extractive question answering is missing: transformers 5 has neither the
 pipeline nor the metric any more. Needs the `train` and `dev` extras.
 """
@@ -27,13 +27,13 @@ BATCH, SEED, LONGEST, IGNORE = 32, 0, 256, -100
 
 def sentences(path: Path) -> list[tuple[list[str], list[str]]]:
     """Words and BIO tags of a column file, read as the benchmark's other side reads it."""
+    from bothways.data.tables import Columns
     from bothways.tasks import Tag
-    from bothways.text.files import Columns
 
     found = []
     for one in Tag.read(str(path), Columns()):
-        assert isinstance(one.gold, tuple)
-        found.append(([one.texts[0][start:end] for start, end in one.given[0]], list(one.gold)))
+        assert isinstance(one.reference, tuple)
+        found.append(([one.texts[0][start:end] for start, end in one.given[0]], list(one.reference)))
     return found
 
 
@@ -42,12 +42,12 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def entity_f1(golds: list[list[str]], predicted: list[list[str]]) -> float:
+def entity_f1(references: list[list[str]], predicted: list[list[str]]) -> float:
     """Strict F1 of seqeval."""
     from seqeval.metrics import f1_score  # type: ignore[import-untyped]
     from seqeval.scheme import IOB2  # type: ignore[import-untyped]
 
-    return float(f1_score(golds, predicted, mode="strict", scheme=IOB2))
+    return float(f1_score(references, predicted, mode="strict", scheme=IOB2))
 
 
 def train(options: argparse.Namespace) -> dict[str, float]:
@@ -90,12 +90,12 @@ def train(options: argparse.Namespace) -> dict[str, float]:
         trainer.train()
         seconds = time.perf_counter() - began
         answered = trainer.predict(encoded(dev))
-    golds, predicted = [], []
+    references, predicted = [], []
     for (_, tags), scores, targets in zip(dev, answered.predictions, answered.label_ids, strict=True):
         found = [labels[best] for best in scores.argmax(-1)[targets != IGNORE]]
         predicted.append(found + ["O"] * (len(tags) - len(found)))  # what was cut off has no entity
-        golds.append(tags)
-    return {"entity_f1": entity_f1(golds, predicted), "seconds": seconds}
+        references.append(tags)
+    return {"entity_f1": entity_f1(references, predicted), "seconds": seconds}
 
 
 def pipeline_of(task: str, model: Path, **options: Any) -> Any:
@@ -143,7 +143,7 @@ def zero_shot(options: argparse.Namespace) -> dict[str, float]:
     answers = pipe(
         [row["text"] for row in data],
         options.labels.split(","),
-        hypothesis_template=options.template,
+        hypothesis_template=options.hypothesis_template,
         multi_label=False,
     )
     seconds = time.perf_counter() - began
@@ -169,7 +169,7 @@ def main() -> None:
             command.add_argument("data", type=Path)
         if name == "zero-shot":
             command.add_argument("--labels", required=True)
-            command.add_argument("--template", default="This example is {}.")
+            command.add_argument("--hypothesis-template", default="This example is {}.")
     options = parser.parse_args()
     load = os.getloadavg()[0]
     import transformers

@@ -1,12 +1,12 @@
 """Pretraining against `transformers`: the same sequences, shape, first weights and batch, in one run.
 
-    python benchmarks/pretrain.py CORPUS ... [--size mini] [--updates 60] [--batch-size 32] [--pieces 128]
+    python benchmarks/pretrain.py CORPUS ... [--size mini] [--updates 60] [--batch-size 32] [--tokens 128]
         [--judged 512]
 
-Four contestants, each in a process of its own: transformers' Trainer with BertForPreTraining and
+Four contestants, each in a separate process: transformers' Trainer with BertForPreTraining and
 DataCollatorForLanguageModeling as they come (fp32), the same tuned (bf16 autocast, batches grouped by length, fused
 AdamW), ours, and ours in fp32. Counted are useful tokens a second, padding not counted, start-up not timed. The loss is
-that of hidden pieces and next sentences on held-out sequences, all models judged by the same code on the same masks.
+that of masked tokens and next sentences on held-out sequences, all models judged by the same code on the same masks.
 Run it on an idle machine: a second busy process ruins two-thread timings. Needs the `train` and `dev` extras.
 """
 
@@ -33,7 +33,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     from bothways.jobs.pretrain import _config
     from bothways.model.checkpoint import model_tensors, write_safetensors
-    from bothways.model.encoder import initialise
+    from bothways.model.encoder import initialize
     from bothways.model.pretraining import PretrainModel
     from bothways.text.tokenizer import Tokenizer
     from bothways.training.sequences import windows
@@ -41,7 +41,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     tokenizer = Tokenizer.packaged("bert-base-uncased")
     config = _config(options.size, tokenizer)
     model = PretrainModel(config, pairs=True)
-    initialise(model, config, torch.Generator().manual_seed(SEED))
+    initialize(model, config, torch.Generator().manual_seed(SEED))
     folder.mkdir()
     write_safetensors(folder / "model.safetensors", model_tensors(model), {"format": "pt"})
     settings = config.to_json() | {"architectures": ["BertForPreTraining"]}
@@ -58,16 +58,16 @@ def opened(options: argparse.Namespace, directory: Path, precision: Any) -> tupl
     import torch
 
     from bothways.model.checkpoint import load_for_pretraining
-    from bothways.terminal import Reporter
+    from bothways.progress import Reporter
     from bothways.text.tokenizer import Tokenizer
     from bothways.training.corpus import open_corpus
-    from bothways.training.devices import ALONE
+    from bothways.training.devices import UNBATCHED_FROM
     from bothways.training.pretrain import Pretraining
 
     tokenizer = Tokenizer.from_directory(directory)
     corpus = open_corpus(options.corpus, tokenizer, options.shards, Reporter())
     model, _ = load_for_pretraining(directory, torch.Generator().manual_seed(SEED), pairs=True)
-    work = Pretraining(model, corpus, tokenizer, recipe_of(options), precision, ALONE)
+    work = Pretraining(model, corpus, tokenizer, recipe_of(options), precision, UNBATCHED_FROM)
     sequences, _ = work._next(options.batch_size)
     work.state |= {"place": 0, "seen": 0}
     return work, sequences
@@ -80,10 +80,10 @@ def recipe_of(options: argparse.Namespace) -> Any:
     return PretrainRecipe(
         steps=options.updates,
         batch_size=options.batch_size,
-        max_pieces=str(options.pieces),
-        lr=LR,
-        warmup=WARMUP,
-        eval_every=10**9,
+        max_length=str(options.tokens),
+        learning_rate=LR,
+        warmup_ratio=WARMUP,
+        eval_steps=10**9,
         seed=SEED,
     )
 
@@ -144,16 +144,16 @@ def run_transformers(options: argparse.Namespace, out: Path, *, tuned: bool) -> 
 def run_bothways(options: argparse.Namespace, out: Path, precision: Any) -> dict[str, float]:
     """Our loop on the sequences."""
     from bothways.model.checkpoint import model_tensors, write_safetensors
-    from bothways.terminal import Reporter
+    from bothways.progress import Reporter
     from bothways.training.pretrain import pretrain_model
 
     work, _ = opened(options, Path(options.base), precision)
     spent: list[float] = []
-    work.judge = lambda: (
+    work.evaluate = lambda: (
         spent.append(time.perf_counter()) or {}
     )  # before the first update and after the last: not timed
     (out / "run").mkdir()
-    state = pretrain_model(work, Reporter(quiet=True), directory=out / "run", identity="benchmark", lr=LR)
+    state = pretrain_model(work, Reporter(quiet=True), directory=out / "run", identity="benchmark", learning_rate=LR)
     write_safetensors(out / "model.safetensors", model_tensors(work.model), {"format": "pt"})
     return {"seconds": spent[-1] - spent[0], "tokens": state.tokens}
 
@@ -163,20 +163,20 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     out = Path(options.base).with_name(options.contestant.replace(" ", "-"))
     out.mkdir()
     if options.contestant.startswith("transformers"):
-        answer = run_transformers(options, out, tuned=options.contestant.endswith("tuned"))
+        answer = run_transformers(options, out, tune_on=options.contestant.endswith("tuned"))
     else:
         answer = run_bothways(options, out, "fp32" if options.contestant.endswith("fp32") else "bf16")
     return answer
 
 
-def judge(options: argparse.Namespace) -> dict[str, float]:
+def evaluate(options: argparse.Namespace) -> dict[str, float]:
     """The held-out losses of what a contestant trained."""
     out = Path(options.base).with_name(options.contestant.replace(" ", "-"))
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         (out / name).write_bytes((Path(options.base) / name).read_bytes())
     work, _ = opened(options, out, "fp32")
-    work._held_out = work._plan_held_out()[: options.judged]
-    return work.judge()
+    work._held_out = work._plan_held_out()[: options.evaluated]
+    return work.evaluate()
 
 
 def main() -> None:
@@ -186,7 +186,7 @@ def main() -> None:
     parser.add_argument("--size", default="mini")
     parser.add_argument("--updates", type=int, default=60)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--pieces", type=int, default=128)
+    parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--judged", type=int, default=512, help="held-out sequences")
     parser.add_argument("--shards", default="runs/benchmark-shards")
     parser.add_argument("--contestants", default=",".join(CONTESTANTS))
@@ -194,7 +194,7 @@ def main() -> None:
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contestant:
-        print(json.dumps(judge(options) if options.judge else measure(options)))
+        print(json.dumps(evaluate(options) if options.evaluate else measure(options)))
         return
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder) / "base"
@@ -209,10 +209,10 @@ def main() -> None:
         rates: dict[str, float] = {}
         for contestant in options.contestants.split(","):
             command = [sys.executable, "-W", "ignore", __file__, *options.corpus, "--base", str(base)]
-            command += ["--size", options.size, "--updates", str(options.updates), "--pieces", str(options.pieces)]
+            command += ["--size", options.size, "--updates", str(options.updates), "--tokens", str(options.tokens)]
             command += [
                 "--judged",
-                str(options.judged),
+                str(options.evaluated),
                 "--batch-size",
                 str(options.batch_size),
                 "--shards",

@@ -21,7 +21,7 @@ from typing import Any
 Job = dict[str, Any]  # directory, work (a folder for exports), texts (by kind), threads
 Classifier = Callable[[list[str]], list[int]]
 LABELS = ("negative", "positive")
-MAX_PIECES, BUDGET, SEED = 512, 512, 0
+MAX_LENGTH, BUDGET, SEED = 512, 512, 0
 GEMM = (2048, 768, 3072)
 CALIBRATION = "calibration.jsonl"  # some of the texts with the labels that fp32 gives them
 NUMBERS = ("input_ids", "attention_mask", "token_type_ids")
@@ -31,7 +31,7 @@ NUMBERS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def budgeted(lengths: Sequence[int], budget: int, at_most: int = 10**6) -> Iterator[list[int]]:
-    """Groups of indices, longest first, of at most `budget` pieces with their padding and `at_most` texts."""
+    """Groups of indices, longest first, of at most `budget` tokens with their padding and `at_most` texts."""
     group: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
         if group and (lengths[group[0]] * (len(group) + 1) > budget or len(group) == at_most):
@@ -59,11 +59,11 @@ def open_tokenizer(directory: Path) -> Callable[[list[str]], list[list[int]]]:
 
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     tokenizer.no_padding()
-    tokenizer.enable_truncation(MAX_PIECES)
+    tokenizer.enable_truncation(MAX_LENGTH)
     return lambda texts: [one.ids for one in tokenizer.encode_batch_fast(texts)]
 
 
-def streaming(directory: Path, streams: Sequence[Callable[[list[list[int]]], Any]]) -> Classifier:
+def streaming(directory: Path, workers: Sequence[Callable[[list[list[int]]], Any]]) -> Classifier:
     """A loop over batches of the token budget, one Python thread a stream; a stream turns ids into logits."""
     encode = open_tokenizer(directory)
 
@@ -84,7 +84,7 @@ def streaming(directory: Path, streams: Sequence[Callable[[list[list[int]]], Any
             except Exception as error:  # noqa: BLE001 - a thread has nobody above it; raised again below
                 failures.append(error)
 
-        threads = [threading.Thread(target=work, args=(run,)) for run in streams]
+        threads = [threading.Thread(target=work, args=(run,)) for run in workers]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -118,7 +118,7 @@ def open_pipeline(job: Job) -> Classifier:
     classify = pipeline("text-classification", model=job["directory"])
     assert classify.model.dtype == torch.float32
     number = {label: place for place, label in enumerate(LABELS)}
-    return lambda texts: [number[a["label"]] for a in classify(texts, truncation=True, max_length=MAX_PIECES)]
+    return lambda texts: [number[a["label"]] for a in classify(texts, truncation=True, max_length=MAX_LENGTH)]
 
 
 def open_transformers(job: Job, *, dtype: str, budget: int) -> Classifier:
@@ -133,7 +133,7 @@ def open_transformers(job: Job, *, dtype: str, budget: int) -> Classifier:
     wanted, pad_id = inputs_of(config_of(Path(job["directory"]))), model.config.pad_token_id
 
     def classify(texts: list[str]) -> list[int]:
-        ids = tokenizer(texts, truncation=True, max_length=MAX_PIECES)["input_ids"]
+        ids = tokenizer(texts, truncation=True, max_length=MAX_LENGTH)["input_ids"]
         labels = [0] * len(texts)
         with torch.inference_mode():
             for group in budgeted([len(row) for row in ids], budget, 32):
@@ -147,7 +147,7 @@ def open_transformers(job: Job, *, dtype: str, budget: int) -> Classifier:
 
 
 def open_onnxruntime(job: Job, *, file: str) -> Classifier:
-    """A session of one thread for each core, all graph optimisations, no spinning of idle threads."""
+    """A session of one thread for each core, all ONNX model optimizations, no spinning of idle threads."""
     import onnxruntime
 
     directory, path = Path(job["directory"]), str(Path(job["work"]) / file)
@@ -230,29 +230,29 @@ def open_sentence_transformers(job: Job, *, backend: str, file: str, **settings:
     torch.set_num_threads(job["threads"])
     folder, made = str(Path(job["work"]) / "sbert"), {"file_name": file, **settings}
     options = {"backend": backend, "device": "cpu", "num_labels": len(LABELS), "model_kwargs": made}
-    model = CrossEncoder(folder, max_length=MAX_PIECES, **options)
+    model = CrossEncoder(folder, max_length=MAX_LENGTH, **options)
     return lambda texts: [int(one.argmax()) for one in model.predict([(text, "") for text in texts], batch_size=32)]
 
 
 def open_ours(job: Job, **wishes: str) -> Classifier:
     """Bothways, as it was tuned for the directory or as `wishes` say; long texts are cut, as every rival cuts them."""
-    from bothways.predictor import load
+    from bothways.inference.predictor import load
 
-    predictor = load(job["directory"], long="cut", **wishes)
+    predictor = load(job["directory"], truncation=True, **wishes)
     job["precision"] = predictor.engine.describe()
     return lambda texts: [LABELS.index(one.label) for one in predictor(texts)]
 
 
-# Preparations, once a shape and never timed, each in a process of its own. No rival uses our exporter.
+# Preparations, once a shape and never timed, each in a separate process. No rival uses our exporter.
 
 
 def prepare_untuned(job: Job) -> None:
-    """Export the int8 graph, as `bothways finetune` does; a random head is spared the accuracy gate."""
+    """Export the int8 model, as `bothways finetune` does; a random head is spared the accuracy check."""
     _ours(job, ["export", "--precision", "int8"])
 
 
 def prepare_ours(job: Job) -> None:
-    """Export the other int8 graph too and tune, as the guide tells users to."""
+    """Export the other int8 model too and tune, as the guide tells users to."""
     if not (Path(job["directory"]) / "onnx" / "model_int8.onnx").is_file():
         prepare_untuned(job)
     _ours(job, ["export", "--precision", "int8-static"])
@@ -262,7 +262,7 @@ def prepare_ours(job: Job) -> None:
 def _ours(job: Job, order: list[str]) -> None:
     texts = str(Path(job["work"]) / CALIBRATION)
     given = [job["directory"], texts] if order[0] == "tune" else [job["directory"], "--calibrate", texts]
-    gate = [] if job["given"] else ["--max-fall", "100"]
+    gate = [] if job["given"] else ["--max-drop", "1"]
     command = [sys.executable, "-W", "ignore", "-m", "bothways", order[0], *given, *order[1:], *gate]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -289,7 +289,7 @@ def plain_model(directory: str) -> tuple[Any, tuple[str, ...], dict[str, Any]]:
 
 
 def prepare_onnxruntime(job: Job) -> None:
-    """Export with PyTorch, quantise (dynamic, per channel), with and without ONNX Runtime's transformer fusions."""
+    """Export with PyTorch, quantize (dynamic, per channel), with and without ONNX Runtime's transformer fusions."""
     import onnx
     import torch
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -298,7 +298,7 @@ def prepare_onnxruntime(job: Job) -> None:
     work, (model, names, example) = Path(job["work"]), plain_model(job["directory"])
     axes = {name: {0: "B", 1: "T"} for name in names} | {"logits": {0: "B"}}
     options = {"input_names": list(names), "output_names": ["logits"], "dynamic_axes": axes, "opset_version": 17}
-    # The older exporter with eager attention: the only pair whose attention the optimiser recognises.
+    # The older exporter with eager attention: the only pair whose attention the optimiser recognizes.
     torch.onnx.export(model, tuple(example.values()), str(work / "fp32.onnx"), dynamo=False, **options)
     config = config_of(Path(job["directory"]))
     heads, hidden = (
@@ -313,7 +313,7 @@ def prepare_onnxruntime(job: Job) -> None:
 
 
 def prepare_openvino(job: Job) -> None:
-    """Convert the model (its attention becomes one fused operator), then quantise with NNCF, calibrated on texts."""
+    """Convert the model (its attention becomes one fused operator), then quantize with NNCF, calibrated on texts."""
     import nncf
     import openvino
 
@@ -346,7 +346,7 @@ def prepare_ctranslate2(job: Job) -> None:
 
 
 def prepare_sentence_transformers(job: Job) -> None:
-    """Export and quantise with sentence-transformers' own functions; its OpenVINO engine gets the IR made above."""
+    """Export and quantize with sentence-transformers' own functions; its OpenVINO engine gets the IR made above."""
     import shutil
 
     from sentence_transformers import CrossEncoder, export_dynamic_quantized_onnx_model
@@ -419,7 +419,7 @@ METHODS: dict[str, Method] = {
 
 
 def build(job: Job) -> dict[str, Any]:
-    """Write the model directory; says its parameters, sizes, and the lengths of the texts in pieces."""
+    """Write the model directory; says its parameters, sizes, and the lengths of the texts in tokens."""
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 

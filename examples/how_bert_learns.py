@@ -16,7 +16,7 @@ from bothways.batch import make_batch
 from bothways.model.catalogue import find_model
 from bothways.model.checkpoint import load_for_pretraining
 from bothways.model.encoder import initialise
-from bothways.model.engine import packed_inputs
+from bothways.model.forward import packed_inputs
 from bothways.model.pretraining import PretrainModel
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training.masking import Masking
@@ -78,7 +78,7 @@ batches."""
 
 def predict(model: PretrainModel, window: Encoded, positions: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """Of one window: (K, V) probabilities at the masked positions, (2,) probabilities that B follows A and does not."""
-    batch = make_batch([replace(window, reads=np.concatenate(([0], positions)))])
+    batch = make_batch([replace(window, head_positions=np.concatenate(([0], positions)))])
     firsts = torch.tensor([True] + [False] * len(positions))
     inputs = packed_inputs(batch, model.config.num_attention_heads, torch.device("cpu"))
     with torch.inference_mode():
@@ -102,14 +102,14 @@ def main(name: str = "bothways-base") -> None:
     initialise(before, after.config, torch.Generator().manual_seed(0))
 
     window = tokenizer.encode(FIRST, FOLLOWS)
-    tokens = tokenizer.pieces(window.ids)
+    tokens = tokenizer.convert_ids_to_tokens(window.ids)
     ids, segments = (" ".join(map(str, numbers)) for numbers in (window.ids, window.type_ids))
     print(TOKENS.format(name=name, FIRST=FIRST, FOLLOWS=FOLLOWS, tokens=" ".join(tokens), ids=ids, segments=segments))
 
     rng, rules = np.random.default_rng(4), Masking.of(tokenizer)
     positions = rules.choose(window.ids, rng)
     masked = replace(window, ids=rules.hide(window.ids, positions, rng))
-    shown = tokenizer.pieces(masked.ids)
+    shown = tokenizer.convert_ids_to_tokens(masked.ids)
     print(MASKS.format(shown=" ".join(shown)))
     table(
         ["position", "token", "input"], *([str(position), tokens[position], shown[position]] for position in positions)
@@ -119,7 +119,7 @@ def main(name: str = "bothways-base") -> None:
     probabilities = [predict(model, masked, positions)[0] for model in (before, after)]
     rows = []
     for row, position in enumerate(positions):
-        best = [", ".join(tokenizer.pieces(one[row].topk(5).indices.tolist())) for one in probabilities]
+        best = [", ".join(tokenizer.convert_ids_to_tokens(one[row].topk(5).indices.tolist())) for one in probabilities]
         right = [f"{100 * one[row, window.ids[position]].item():.3f} %" for one in probabilities]
         rows.append([f"{position}: **{tokens[position]}**", best[0], right[0], best[1], right[1]])
     table(
@@ -133,8 +133,8 @@ def main(name: str = "bothways-base") -> None:
         *rows,
     )
     print(LOSS.format(size=tokenizer.vocab_size, uniform=np.log(tokenizer.vocab_size)))
-    golds = torch.from_numpy(window.ids[positions]).long()[:, None]
-    losses = [-one.gather(1, golds).log().mean() for one in probabilities]
+    references = torch.from_numpy(window.ids[positions]).long()[:, None]
+    losses = [-one.gather(1, references).log().mean() for one in probabilities]
     names = ("before", "after")
     table(
         ["", "MLM loss", "perplexity"],

@@ -35,11 +35,11 @@ DRAWS = {20: 3, 50: 3, 200: 3, 1000: 2, 3157: 1}  # number of training texts: nu
 # Number of training texts: inverse penalty C of the logistic regression on embeddings, and recipe of fine-tuning. The
 # C of TF-IDF is the same for all, as it made little difference on dev.csv.
 SETTINGS = {
-    20: {"embeddings": 30, "fine-tuning": {"lr": 3e-4, "epochs": 50, "batch_size": 10}},
-    50: {"embeddings": 30, "fine-tuning": {"lr": 3e-4, "epochs": 40, "batch_size": 16}},
-    200: {"embeddings": 10, "fine-tuning": {"lr": 2e-4, "epochs": 12, "batch_size": 16}},
-    1000: {"embeddings": 1, "fine-tuning": {"lr": 2e-4, "epochs": 3, "batch_size": 16}},
-    3157: {"embeddings": 1, "fine-tuning": {"lr": 2e-4, "epochs": 2, "batch_size": 32}},
+    20: {"embeddings": 30, "fine-tuning": {"learning_rate": 3e-4, "epochs": 50, "batch_size": 10}},
+    50: {"embeddings": 30, "fine-tuning": {"learning_rate": 3e-4, "epochs": 40, "batch_size": 16}},
+    200: {"embeddings": 10, "fine-tuning": {"learning_rate": 2e-4, "epochs": 12, "batch_size": 16}},
+    1000: {"embeddings": 1, "fine-tuning": {"learning_rate": 2e-4, "epochs": 3, "batch_size": 16}},
+    3157: {"embeddings": 1, "fine-tuning": {"learning_rate": 2e-4, "epochs": 2, "batch_size": 32}},
 }
 
 
@@ -95,8 +95,8 @@ def fine_tuning(chosen):
             "emotions/dev.csv",
             base="minilm-l6",
             out=out,
-            export="none",
-            eval_every=10**6,
+            export=False,
+            eval_steps=10**6,
             **recipe,
         )
         return np.array(bothways.load(out).predict(test_texts))

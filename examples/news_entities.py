@@ -13,7 +13,7 @@ from pathlib import Path
 from IPython.display import IFrame, Markdown, display
 
 import bothways
-from bothways.show import ansi, html_page
+from bothways.render.show import ansi, html_page
 from bothways.tasks.picture import Mark, Picture
 
 # %% tags=["parameters"]

@@ -24,8 +24,8 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 if TYPE_CHECKING:
+    from bothways.inference.onnx.record import OnnxModelRecord
     from bothways.model.config import EncoderConfig
-    from bothways.runtime.exports import Graph
     from bothways.tasks import Task
 
 try:
@@ -60,15 +60,15 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]
 
 def packed(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Weights as weights.safetensors holds them; the word embeddings are left out."""
-    from bothways.runtime.graph import WORDS as WORD_TABLE
-    from bothways.runtime.graph import quantised
+    from bothways.inference.onnx.build import WORDS as WORD_TABLE
+    from bothways.inference.onnx.build import quantized
 
     found: dict[str, np.ndarray] = {}
     for name, value in weights.items():
         if name == WORD_TABLE:
             continue
         if value.ndim == 2 and name.startswith("encoder.layers."):
-            found[name], found[name + SCALES] = quantised(value)
+            found[name], found[name + SCALES] = quantized(value)
         else:
             found[name] = value.astype(np.float16 if value.size > 10_000 else np.float32)
     return found
@@ -93,9 +93,9 @@ def build(out: Path) -> None:
 def build_one(out: Path, name: str) -> None:
     """Write the directory of one model into `out`, and there the files that it shares."""
     _find_bothways()
+    from bothways.inference.onnx.build import WORDS as WORD_TABLE
     from bothways.model.config import EncoderConfig
     from bothways.model.names import own_weights
-    from bothways.runtime.graph import WORDS as WORD_TABLE
 
     folder = BASE if name in FROM_BASE else HERE / name
     config = EncoderConfig.read(folder)[0]
@@ -125,11 +125,11 @@ def write_model(
 
     `record` is the model.json; `head` is that of a model of the base, whose task is in no bothways.json.
     """
+    from bothways.inference.model_directory import ModelDirectory
+    from bothways.inference.onnx.build import build as build_onnx
+    from bothways.inference.onnx.build import share
+    from bothways.inference.onnx.record import FILES, FOLDER, ExportRecord, OnnxModelRecord, shape_of
     from bothways.model.families import ARCHITECTURES
-    from bothways.runtime.artifact import Artifact
-    from bothways.runtime.exports import FILES, FOLDER, Export, Graph, shape_of
-    from bothways.runtime.graph import build as build_graph
-    from bothways.runtime.graph import share
     from bothways.tasks import TASKS, TRAINED
     from bothways.text.tokenizer import Tokenizer
 
@@ -138,13 +138,13 @@ def write_model(
     (directory / FOLDER).mkdir(parents=True)
     if head is None:
         task: Task = TRAINED[known["task"]].from_json(known["settings"])
-        Artifact(directory, config, task, tokenizer, known["facts"], known.get("usual")).write()
+        ModelDirectory(directory, config, task, tokenizer, known["facts"], known.get("default_task")).write()
     else:
-        task = TASKS[known["task"]].of_checkpoint({}, max_pieces=512, overlap=128)
+        task = TASKS[known["task"]].of_checkpoint({}, max_length=512, stride=128)
         raw = config.to_json() | {"architectures": [config.rules.class_stem + ARCHITECTURES[head]]}
         (directory / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
         tokenizer.save(directory)
-    model = build_graph(config, head or task.head, weights, "int8")
+    model = build_onnx(config, head or task.head, weights, "int8")
     shared: dict[str, str] = {}
     for file, arrays in share(model, rules).items():
         path = directory.parent / file
@@ -157,10 +157,10 @@ def write_model(
         shared[file] = hashlib.sha256(path.read_bytes()).hexdigest()
     content = model.SerializeToString()
     (directory / FOLDER / FILES["int8"]).write_bytes(content)
-    graph: Graph = Graph(hashlib.sha256(content).hexdigest(), shared=shared)
-    graph = replace(graph, **known.get("accuracy_check", {}))
+    onnx_model: OnnxModelRecord = OnnxModelRecord(hashlib.sha256(content).hexdigest(), shared=shared)
+    onnx_model = replace(onnx_model, **known.get("accuracy_check", {}))
     count = sum(value.size for value in weights.values())
-    Export(directory, head or task.head, task.outputs, shape_of(config), "", count, {"int8": graph}).write()
+    ExportRecord(directory, head or task.head, task.outputs, shape_of(config), "", count, {"int8": onnx_model}).write()
 
 
 def _find_bothways() -> None:

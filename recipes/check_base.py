@@ -52,7 +52,7 @@ def main(data: Path) -> None:
         pairs.append((first, other))
         follows.append("is_next" if number % 2 else "not_next")
     with tempfile.TemporaryDirectory() as temporary:
-        for name, task, inputs, golds in (
+        for name, task, inputs, references in (
             ("fill-mask", "fill", masked, words),
             ("next-sentence", "next_sentence", pairs, follows),
         ):
@@ -62,8 +62,11 @@ def main(data: Path) -> None:
             plain: Any = bothways.load(build.BASE, task=task, engine="torch", precision="fp32")
             for model in (served, plain):
                 found = model(inputs)
-                forms.append([one.said()[0] for one in found])
-            right = [sum(answer == gold for answer, gold in zip(form, golds, strict=True)) / COUNT for form in forms]
+                forms.append([one.summary()[0] for one in found])
+            right = [
+                sum(answer == reference for answer, reference in zip(form, references, strict=True)) / COUNT
+                for form in forms
+            ]
             same = sum(one == other for one, other in zip(*forms, strict=True)) / COUNT
             check = {
                 "metric": "accuracy",

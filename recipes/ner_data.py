@@ -206,13 +206,15 @@ def main(data: Path, teacher: Path, out: Path) -> None:
     rng = random.Random(0)
     out.mkdir(parents=True, exist_ok=True)
     write(out / "dev.conll", [rows for name in DEV for rows in sentences(data / name)])
-    gold = [rows for name in (*FILES, *TWEETS) for rows in sentences(data / name)]
+    reference = [rows for name in (*FILES, *TWEETS) for rows in sentences(data / name)]
     found = list(articles(data))
     names = {kind: [name for of, _, name, _ in found if of == kind] for kind in PER_KIND}
-    print(f"{len(gold):,} annotated; titles: { {kind: len(ones) for kind, ones in names.items()} }", file=sys.stderr)
-    copies = [renamed(rows, names, rng) for rows in gold if any(tag != "O" for _, tag in rows)]
-    first = gold + copies + silver(found, teacher, rng)
-    second = gold + rng.sample(copies, COPIES) + [filled(names, rng) for _ in range(FILLED)]
+    print(
+        f"{len(reference):,} annotated; titles: { {kind: len(ones) for kind, ones in names.items()} }", file=sys.stderr
+    )
+    copies = [renamed(rows, names, rng) for rows in reference if any(tag != "O" for _, tag in rows)]
+    first = reference + copies + silver(found, teacher, rng)
+    second = reference + rng.sample(copies, COPIES) + [filled(names, rng) for _ in range(FILLED)]
     for name, every in (("first", first), ("second", second)):
         rng.shuffle(every)
         write(out / f"{name}.conll", every)

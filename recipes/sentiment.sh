@@ -4,7 +4,7 @@ set -euo pipefail
 data=$1 student=$2 work=$3 here=$(dirname "$0")
 python "$here/sentiment_data.py" "$data" "$work/data"
 bothways finetune classify "$work/data/train.jsonl" --dev "$work/data/sst2.jsonl" --base "$student" --out "$work/second" \
-  --lr 4e-5 --epochs 1 --batch-size 64 --max-pieces 256 --freeze-embeddings
+  --lr 4e-5 --epochs 1 --batch-size 64 --max-length 256 --freeze-embeddings
 python "$here/average.py" "$student" "$work/second" "$work/model"
 python "$here/pack.py" "$work/model" sentiment "$work/data/sst2.jsonl" --calibrate "$work/data/sst2.jsonl" \
-  "$work/data/imdb.jsonl" --settings '{"max_pieces": 512, "overlap": 128}'
+  "$work/data/imdb.jsonl" --settings '{"max_length": 512, "stride": 128}'

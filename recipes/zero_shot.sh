@@ -5,4 +5,4 @@ data=$1 base=$2 mpnet=$3 work=$4 here=$(dirname "$0")
 bash "$here/distill_data.sh" "$data" "$work"
 python "$here/gpu/distill.py" pairs "$work/arrays" "$mpnet" "$base" "$work/pairs"
 python "$here/pack.py" "$work/pairs" zero-shot "$data/nli/dev.jsonl" --text-column premise --pair-column hypothesis \
-  --usual zero_shot --settings '{"max_pieces": 512, "overlap": 128}'
+  --default-task zero_shot --settings '{"max_length": 512, "stride": 128}'

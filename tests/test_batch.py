@@ -18,7 +18,9 @@ def windows(lengths: list[int]) -> list[Encoded]:
         flat = np.zeros(length, np.int32)
         reads = np.flatnonzero(rng.random(length) < 0.5)
         texts = flat.astype(np.int8)
-        made.append(Encoded(ids, ids % 2, np.zeros((length, 2), np.int32), flat, texts, example, 0, reads=reads))
+        made.append(
+            Encoded(ids, ids % 2, np.zeros((length, 2), np.int32), flat, texts, example, 0, head_positions=reads)
+        )
     return made
 
 
@@ -35,14 +37,14 @@ def test_every_window_is_in_one_batch_within_the_budget_longest_first(lengths, b
 def test_packing_keeps_each_window_whole(lengths):
     given_windows = windows(lengths)
     batch = make_batch(given_windows)
-    reads = np.split(batch.reads, np.cumsum(batch.counts)[:-1])
+    reads = np.split(batch.head_positions, np.cumsum(batch.counts)[:-1])
     starts = np.cumsum(batch.lengths) - batch.lengths
     for start, length, member, read in zip(starts, batch.lengths, batch.members, reads, strict=True):
         window = given_windows[member]
         np.testing.assert_array_equal(batch.ids[start : start + length], window.ids)
         np.testing.assert_array_equal(batch.type_ids[start : start + length], window.type_ids)
         np.testing.assert_array_equal(batch.positions[start : start + length], np.arange(length))
-        np.testing.assert_array_equal(read - start, window.reads)
+        np.testing.assert_array_equal(read - start, window.head_positions)
 
 
 @given(LENGTHS)
@@ -61,19 +63,19 @@ def test_long_windows_are_groups_of_their_own_where_that_is_wanted():
 
 
 @given(LENGTHS, st.integers(1, 100), st.integers(1, 60))
-def test_the_budget_counts_padding_and_is_used(lengths, budget, alone):
-    groups = list(budgeted(lengths, budget, alone))
+def test_the_budget_counts_padding_and_is_used(lengths, budget, unbatched_from):
+    groups = list(budgeted(lengths, budget, unbatched_from))
     for group, after in zip(groups, [*groups[1:], []], strict=True):
         longest = lengths[group[0]]
         assert len(group) == 1 or len(group) * longest <= budget
-        assert longest < alone or len(group) == 1
+        assert longest < unbatched_from or len(group) == 1
         if after:  # one more would not have had room
-            assert (len(group) + 1) * longest > budget or longest >= alone
+            assert (len(group) + 1) * longest > budget or longest >= unbatched_from
 
 
 @given(LENGTHS)
-def test_places_that_the_head_reads_are_the_same_pieces_in_the_padded_batch(lengths):
+def test_places_that_the_head_reads_are_the_same_tokens_in_the_padded_batch(lengths):
     batch = make_batch(windows(lengths))
     ids, _, type_ids = batch.padded(pad_id=0)
-    np.testing.assert_array_equal(ids.ravel()[batch.padded_reads()], batch.ids[batch.reads])
-    np.testing.assert_array_equal(type_ids.ravel()[batch.padded_reads()], batch.type_ids[batch.reads])
+    np.testing.assert_array_equal(ids.ravel()[batch.padded_head_positions()], batch.ids[batch.head_positions])
+    np.testing.assert_array_equal(type_ids.ravel()[batch.padded_head_positions()], batch.type_ids[batch.head_positions])

@@ -17,14 +17,14 @@ from safetensors.torch import load_file, save_file
 
 import bothways
 from bothways import cli
+from bothways.data.examples import Example
+from bothways.data.split import set_aside
 from bothways.errors import CheckpointError, DataError, MissingDependencyError, ModelNotFoundError, OptionError
+from bothways.inference.model_directory import ModelDirectory
 from bothways.model.catalogue import CATALOGUE, find_model
-from bothways.runtime.artifact import Artifact
-from bothways.tasks.split import set_aside
-from bothways.tasks.task import Example
 from tests.tiny import ROWS, write_base, write_csv
 
-FAST = ("--epochs", "1", "--batch-size", "4", "--max-pieces", "16", "--overlap", "4", "--precision", "fp32")
+FAST = ("--epochs", "1", "--batch-size", "4", "--max-length", "16", "--stride", "4", "--precision", "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def model(tmp_path_factory, base) -> Path:
     """A finished run that has learned its texts."""
     folder = tmp_path_factory.mktemp("model")
     train = write_csv(folder / "train.csv")
-    options = ("--epochs", "30", "--lr", "3e-3", "--dropout", "0", "--batch-size", "6", "--max-pieces", "16")
+    options = ("--epochs", "30", "--lr", "3e-3", "--dropout", "0", "--batch-size", "6", "--max-length", "16")
     run(["finetune", "classify", train, "--dev", train, "--base", base, "--out", folder / "run", *options])
     return folder / "run"
 
@@ -131,8 +131,8 @@ def test_a_directory_that_is_no_run_is_not_overwritten(tmp_path, base, capsys):
         (("--text-column", "body"), "no column 'body'"),
         (("--epochs", "many"), "epochs"),
         (("--resume", "--overwrite"), "expected one of them"),
-        (("--max-pieces", "2"), "max_pieces is 2"),
-        (("--max-pieces", "32", "--overlap", "30"), "expected at most half of max_pieces"),
+        (("--max-length", "2"), "max_length is 2"),
+        (("--max-length", "32", "--stride", "30"), "expected at most half of max_length"),
         (("--precision", "fp16"), "precision"),
         (("--separator", ",", "--kind", "single"), "which is not of kind 'single'"),
     ],
@@ -156,7 +156,7 @@ def test_unknown_tasks_commands_and_models_are_refused(tmp_path, base, capsys):
 
 
 def damaged(model: Path, tmp_path: Path) -> Path:
-    """A copy whose weights are read: without its graph, which could be served by itself."""
+    """A copy whose weights are read: without its ONNX model, which could be served by itself."""
     copy = tmp_path / "copy"
     shutil.copytree(model, copy, ignore=shutil.ignore_patterns("onnx"))
     return copy
@@ -186,7 +186,7 @@ def test_weights_of_another_shape_are_refused(model, tmp_path, capsys):
     copy = damaged(model, tmp_path)
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"intermediate_size": 128}))
-    assert "they are not of the same model" in refused(capsys, ["predict", copy, "text"])
+    assert "they belong to different models" in refused(capsys, ["predict", copy, "text"])
 
 
 def test_a_missing_tensor_is_named(model, tmp_path, capsys):
@@ -208,7 +208,7 @@ def test_an_untrained_head_does_not_predict(model, base, tmp_path, capsys):
 def test_damaged_settings_are_refused(model, tmp_path, capsys):
     copy = damaged(model, tmp_path)
     (copy / "bothways.json").write_text('{"task": "classify"')
-    assert "damaged, or of a newer bothways" in refused(capsys, ["predict", copy, "text"])
+    assert "damaged, or written by a newer bothways" in refused(capsys, ["predict", copy, "text"])
 
 
 def test_a_full_disk_leaves_the_old_output_whole(model, tmp_path, capsys, monkeypatch):
@@ -241,7 +241,7 @@ def test_export_and_tune_from_the_command_line(model, tmp_path, capsys):
         capsys, ["export", copy, "--precision", "fp16"]
     )
     (made,) = predicted(capsys, ["export", copy, "--calibrate", rows, "--json"])
-    assert made["graphs"]["int8"]["examples"] == len(ROWS)
+    assert made["models"]["int8"]["examples"] == len(ROWS)
     assert (copy / "onnx" / "model_int8.onnx").is_file()
     (found,) = predicted(capsys, ["tune", copy, rows, "--json"])
     used = [trial for trial in found["trials"] if not trial.get("problem") and not trial.get("rejected")]
@@ -252,20 +252,20 @@ def test_export_and_tune_from_the_command_line(model, tmp_path, capsys):
 
 
 def test_windows_longer_than_the_model_reads_are_refused(model):
-    with pytest.raises(OptionError, match="found windows of 500 pieces; the model reads at most 32"):
-        bothways.load(model, max_pieces=500)
+    with pytest.raises(OptionError, match="found windows of 500 tokens; the model reads at most 32"):
+        bothways.load(model, max_length=500)
 
 
-def test_the_model_card_says_which_graph_there_is(model):
+def test_the_model_card_says_which_onnx_model_there_is(model):
     assert "ONNX model: int8, accuracy" in (model / "README.md").read_text()
 
 
 def test_python_and_the_command_line_and_evaluate_agree(model, tmp_path, capsys):
     texts = [row["text"] for row in ROWS]
-    python = [prediction.as_json(every_score=True) for prediction in bothways.load(model)(texts)]
+    python = [prediction.as_json(all_scores=True) for prediction in bothways.load(model)(texts)]
     source, output = write_csv(tmp_path / "rows.csv"), tmp_path / "answers.jsonl"
-    assert predicted(capsys, ["predict", model, "--all", *texts]) == python
-    run(["predict", model, "--input", source, "--output", output, "--all"])
+    assert predicted(capsys, ["predict", model, "--all-scores", *texts]) == python
+    run(["predict", model, "--input", source, "--output", output, "--all-scores"])
     lines = [json.loads(line) for line in output.read_text().splitlines()]
     assert [line.pop("line") for line in lines] == list(range(2, len(texts) + 2))
     assert lines == python
@@ -321,7 +321,7 @@ def test_a_long_text_is_read_in_windows_and_a_cut_one_says_how_much(model, tmp_p
     assert answer.truncated == 0
     copy = damaged(model, tmp_path)
     settings = json.loads((copy / "bothways.json").read_text())
-    settings["settings"]["long"] = "cut"
+    settings["settings"]["truncation"] = True
     (copy / "bothways.json").write_text(json.dumps(settings))
     cut = bothways.load(copy)([long])[0]
     assert (cut.windows, cut.truncated) == (1, 120 - 14)
@@ -354,21 +354,21 @@ def test_a_finished_run_holds_model_report_card_and_metrics(model):
     lines = [json.loads(line) for line in (model / "metrics.jsonl").read_text().splitlines()]
     assert any("loss" in line for line in lines)
     assert any("dev" in line for line in lines)
-    assert Artifact.read(model).facts["n_train"] == 12
+    assert ModelDirectory.read(model).facts["n_train"] == 12
 
 
 def test_tables_are_printed(model, tmp_path, capsys):
     run(["evaluate", model, write_csv(tmp_path / "rows.csv")])
     printed = capsys.readouterr().out
     assert "macro f1" in printed
-    assert "gold \\ predicted" in printed
+    assert "true \\ predicted" in printed
     run(["models"])
     printed = capsys.readouterr().out
     for count in ("109,482,240", "335,141,888", "66,362,880", "124,645,632", "11,683,584"):
         assert count in printed
 
 
-def test_tokenize_shows_pieces_ids_and_type_ids(capsys):
+def test_tokenize_shows_tokens_ids_and_type_ids(capsys):
     run(["tokenize", "The cat sat on the mat."])
     assert "101 1996 4937 2938 2006 1996 13523 1012 102" in capsys.readouterr().out
     (answer,) = predicted(
@@ -388,7 +388,7 @@ def test_python_m_bothways_is_the_command():
 
 def test_ctrl_c_saves_and_resume_ends_with_the_same_bytes(tmp_path, base):
     train = write_csv(tmp_path / "train.csv")
-    common = ["finetune", "classify", train, "--dev", train, "--base", base, "--epochs", "40", "--eval-every", "10"]
+    common = ["finetune", "classify", train, "--dev", train, "--base", base, "--epochs", "40", "--eval-steps", "10"]
     common.append("--no-export")
     command = [sys.executable, "-m", "bothways", *common, "--out"]
     # All in processes of their own: the number of threads, which another test may have changed here, moves last bits.
@@ -458,7 +458,7 @@ def test_a_vocabulary_much_smaller_than_the_table_is_of_another_model(base, tmp_
         (copy / name).unlink()
     shutil.copy(Path(bothways.__file__).parent / "text/vocabularies/bert-base-cased/vocab.txt", copy)
     train = write(tmp_path / "train.csv", TWELVE)
-    assert "has 28,996 pieces, the embedding table 30,522 rows" in refused(capsys, finetune(tmp_path, copy, train))
+    assert "has 28,996 tokens, the embedding table 30,522 rows" in refused(capsys, finetune(tmp_path, copy, train))
 
 
 def test_a_model_of_pairs_that_transformers_wrote_needs_to_be_called_one(model, tmp_path, capsys):
@@ -475,7 +475,7 @@ def test_how_labels_were_written_is_remembered(base, tmp_path):
     lines = "".join(f"{row['text']}\t{'0,1' if row['label'] == 'good' else '1'}\n" for row in ROWS)
     train = write(tmp_path / "train.tsv", lines)
     columns = bothways.Columns(text_column="0", label_column="1", separator=",", label_names="fun,film", header=False)
-    more = {"epochs": 1, "precision": "fp32", "export": "none"}
+    more = {"epochs": 1, "precision": "fp32", "export": False}
     bothways.finetune("classify", train, train, out=tmp_path / "run", base=base, columns=columns, **more)
     again = bothways.Columns(text_column="0", label_column="1", header=False)
     assert bothways.evaluate(tmp_path / "run", train, columns=again).scores.labels == ("film", "fun")
@@ -499,7 +499,7 @@ def test_a_split_is_stratified_whole_and_keeps_twins_together():
     kept, aside = set_aside(rows, 0.1, seed=0)
     assert sorted(kept + aside, key=rows.index) == rows
     assert {example.texts for example in kept}.isdisjoint(example.texts for example in aside)
-    assert sum(example.gold == "rare" for example in aside) == 4
+    assert sum(example.reference == "rare" for example in aside) == 4
     assert len(aside) == 40
     assert set_aside(rows, 0.1, seed=0) == (kept, aside)
     assert set_aside(rows, 0.1, seed=1) != (kept, aside)
@@ -508,7 +508,7 @@ def test_a_split_is_stratified_whole_and_keeps_twins_together():
 def test_labels_that_occur_once_stay_in_training():
     once = [Example((f"rare {n}",), f"class {n}") for n in range(100)]
     kept, aside = set_aside([*once, *(Example((f"b {n}",), "b") for n in range(10))], 0.1, seed=0)
-    assert {example.gold for example in aside} == {"b"}
+    assert {example.reference for example in aside} == {"b"}
     assert len(aside) == 1
     sets = [Example((f"text {n}",), (f"a{n % 7}", f"b{n % 11}", f"c{n % 13}")) for n in range(1000)]
     kept, aside = set_aside(sets, 0.1, seed=0)
@@ -517,7 +517,7 @@ def test_labels_that_occur_once_stay_in_training():
     assert len(set_aside(numbers, 0.1, seed=0)[1]) == 5
     twins = [Example(("same",), "a"), Example(("same",), "only here"), *(Example((f"t {n}",), "a") for n in range(19))]
     kept, _ = set_aside(twins, 0.1, seed=0)
-    assert "only here" in {example.gold for example in kept}
+    assert "only here" in {example.reference for example in kept}
 
 
 def test_models_of_different_questions_do_not_share_a_table(model, tmp_path):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from bothways.data.tables import RECORDS, TABLES, Columns
 from bothways.tasks import Answer, Classify, Pairs, Tag
-from bothways.text.files import RECORDS, TABLES, Columns
 
 PAGE = (Path(__file__).parents[1] / "docs" / "input.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r'^```\w+ title="(.*?)"(?: columns="(\d),(\d)")?\n(.*?)^```$', re.DOTALL | re.MULTILINE)
@@ -45,11 +45,11 @@ def test_every_example_of_the_page_is_expected_here():
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_an_example_is_read_as_the_page_says(name, tmp_path):
-    task, columns, texts, golds = EXPECTED[name]
+    task, columns, texts, references = EXPECTED[name]
     (tmp_path / name).write_text(FILES[name], encoding="utf-8")
     found = task.read(tmp_path / name, Columns(**columns))
     assert [example.texts[0] for example in found] == list(texts)
-    assert [example.gold for example in found] == golds
+    assert [example.reference for example in found] == references
     inputs = list(task.inputs(tmp_path / name, Columns(**columns)))
     assert [(one.texts, one.error) for one in inputs] == [(one.texts, None) for one in found]
 
@@ -64,7 +64,7 @@ def test_sources_in_memory_are_read_as_the_page_says():
     exec(FILES["sources.py"], names)
     for name in ("rows", "frame", "table", "dataset", "generator"):
         found = Classify.read(names[name], Columns())
-        assert [(one.texts[0], one.gold) for one in found] == [("great film", "good"), ("dull", "bad")]
+        assert [(one.texts[0], one.reference) for one in found] == [("great film", "good"), ("dull", "bad")]
 
 
 @pytest.mark.parametrize(("name", "word", "tag", "content"), WORDS_AND_TAGS)
@@ -72,7 +72,7 @@ def test_examples_of_words_and_tags_are_read(tmp_path, name, word, tag, content)
     (tmp_path / name).write_text(content, encoding="utf-8")
     columns = Columns(text_column=word or None, label_column=tag or None)
     examples = Tag.read(str(tmp_path / name), columns)
-    assert examples[0].gold in TAGS
+    assert examples[0].reference in TAGS
     inputs = list(Tag.inputs(str(tmp_path / name), columns))
     assert [(one.texts, one.error) for one in inputs] == [(one.texts, None) for one in examples]
 
@@ -81,8 +81,8 @@ def test_examples_of_words_and_tags_are_read(tmp_path, name, word, tag, content)
 def test_examples_of_questions_are_read(tmp_path, name, word, tag, content):
     (tmp_path / name).write_text(content, encoding="utf-8")
     first, second = Answer.read(str(tmp_path / name), Columns())
-    assert [(one.text, one.start) for one in first.gold] == [("Ann", 0)]
-    assert second.gold == ()
+    assert [(one.text, one.start) for one in first.reference] == [("Ann", 0)]
+    assert second.reference == ()
     inputs = list(Answer.inputs(str(tmp_path / name), Columns()))
     assert [one.texts for one in inputs] == [first.texts, second.texts]
 

@@ -13,9 +13,9 @@ import pytest
 import bothways
 from bothways import pipeline
 from bothways.errors import CheckpointError, ModelNotFoundError
+from bothways.inference.onnx.record import ExportRecord
 from bothways.model.catalogue import INCLUDED, find_model
 from bothways.model.checkpoint import load_for_pretraining
-from bothways.runtime.exports import Export
 
 if importlib.util.find_spec("bothways_models") is None:
     pytest.skip("the included models are not installed: pip install ./models", allow_module_level=True)
@@ -30,12 +30,12 @@ APPLE = "Apple CEO Tim Cook announced a new product at their Cupertino headquart
 @pytest.mark.parametrize("name", INCLUDED)
 def test_every_included_model_is_whole_and_was_checked(name):
     directory = find_model(name)
-    export = Export.read(directory)
-    graph = export.graphs["int8"]
-    assert graph.rejected is None
-    assert graph.agreement is not None
-    assert graph.agreement >= 0.9
-    assert graph.examples >= 500
+    export = ExportRecord.read(directory)
+    onnx_model = export.models["int8"]
+    assert onnx_model.rejected is None
+    assert onnx_model.agreement is not None
+    assert onnx_model.agreement >= 0.9
+    assert onnx_model.examples >= 500
     assert (directory / "README.md").stat().st_size > 1000
     assert bothways.load(name).engine.describe().startswith("ONNX Runtime")
 

@@ -14,7 +14,7 @@ from sklearn import metrics as reference
 
 from bothways.errors import DataError
 from bothways.metrics import (
-    MOST_IN_MATRIX,
+    MAX_IN_MATRIX,
     Scores,
     answering,
     mcnemar,
@@ -48,35 +48,37 @@ def per_class(scores: Scores) -> np.ndarray:
 @quick
 @given(st.lists(st.tuples(label, label), min_size=1, max_size=40))
 def test_single_label_scores_equal_scikit_learn(pairs):
-    golds, predicted = zip(*pairs, strict=True)
-    scores = single_label(golds, predicted, LABELS, confidences=None, rng=generator(), resamples=20)
+    references, predicted = zip(*pairs, strict=True)
+    scores = single_label(references, predicted, LABELS, confidences=None, rng=generator(), resamples=20)
     # scikit-learn warns, and gives 0 as we do, where one label is all there is
-    one_label = len({*golds, *predicted}) == 1
+    one_label = len({*references, *predicted}) == 1
     expected = {
-        "accuracy": reference.accuracy_score(golds, predicted),
-        "macro_f1": reference.f1_score(golds, predicted, average="macro", zero_division=0),
-        "micro_f1": reference.f1_score(golds, predicted, average="micro", zero_division=0),
-        "matthews": 0.0 if one_label else reference.matthews_corrcoef(golds, predicted),
+        "accuracy": reference.accuracy_score(references, predicted),
+        "macro_f1": reference.f1_score(references, predicted, average="macro", zero_division=0),
+        "micro_f1": reference.f1_score(references, predicted, average="micro", zero_division=0),
+        "matthews": 0.0 if one_label else reference.matthews_corrcoef(references, predicted),
     }
     assert values(scores) == pytest.approx(expected)
-    by_class = reference.precision_recall_fscore_support(golds, predicted, labels=LABELS, zero_division=0)
+    by_class = reference.precision_recall_fscore_support(references, predicted, labels=LABELS, zero_division=0)
     np.testing.assert_allclose(per_class(scores), np.array(by_class).T)
-    np.testing.assert_array_equal(scores.confusion, reference.confusion_matrix(golds, predicted, labels=LABELS))
+    np.testing.assert_array_equal(scores.confusion, reference.confusion_matrix(references, predicted, labels=LABELS))
 
 
 @quick
 @given(st.lists(st.tuples(label_set, label_set), min_size=1, max_size=30))
 def test_multi_label_scores_equal_scikit_learn(pairs):
-    golds, predicted = zip(*pairs, strict=True)
-    scores = multi_label(golds, predicted, LABELS, rng=generator(), resamples=20)
-    gold, guess = (np.array([[name in row for name in LABELS] for row in rows]) for rows in (golds, predicted))
-    by_class = reference.precision_recall_fscore_support(gold, guess, zero_division=0)
+    references, predicted = zip(*pairs, strict=True)
+    scores = multi_label(references, predicted, LABELS, rng=generator(), resamples=20)
+    reference, guess = (
+        np.array([[name in row for name in LABELS] for row in rows]) for rows in (references, predicted)
+    )
+    by_class = reference.precision_recall_fscore_support(reference, guess, zero_division=0)
     np.testing.assert_allclose(per_class(scores), np.array(by_class).T)
-    occurring = (gold | guess).any(axis=0)
+    occurring = (reference | guess).any(axis=0)
     expected = {
-        "accuracy": (gold == guess).all(axis=1).mean(),
+        "accuracy": (reference == guess).all(axis=1).mean(),
         "macro_f1": by_class[2][occurring].mean() if occurring.any() else 0.0,
-        "micro_f1": reference.f1_score(gold, guess, average="micro", zero_division=0),
+        "micro_f1": reference.f1_score(reference, guess, average="micro", zero_division=0),
     }
     assert values(scores) == pytest.approx(expected)
 
@@ -84,15 +86,15 @@ def test_multi_label_scores_equal_scikit_learn(pairs):
 @quick
 @given(st.lists(st.tuples(number, number), min_size=3, max_size=40))
 def test_regression_scores_equal_scipy(pairs):
-    golds, predicted = (np.array(column) for column in zip(*pairs, strict=True))
-    scores = values(regression(golds, predicted, rng=generator(), resamples=20))
-    constant = np.ptp(golds) == 0 or np.ptp(predicted) == 0
+    references, predicted = (np.array(column) for column in zip(*pairs, strict=True))
+    scores = values(regression(references, predicted, rng=generator(), resamples=20))
+    constant = np.ptp(references) == 0 or np.ptp(predicted) == 0
     expected = {
-        "pearson": 0.0 if constant else np.corrcoef(golds, predicted)[0, 1],
-        "spearman": 0.0 if constant else stats.spearmanr(golds, predicted).statistic,
-        "mean_absolute_error": reference.mean_absolute_error(golds, predicted),
-        "root_mean_squared_error": reference.root_mean_squared_error(golds, predicted),
-        "r2": reference.r2_score(golds, predicted),
+        "pearson": 0.0 if constant else np.corrcoef(references, predicted)[0, 1],
+        "spearman": 0.0 if constant else stats.spearmanr(references, predicted).statistic,
+        "mean_absolute_error": reference.mean_absolute_error(references, predicted),
+        "root_mean_squared_error": reference.root_mean_squared_error(references, predicted),
+        "r2": reference.r2_score(references, predicted),
     }
     assert scores == pytest.approx(expected, abs=1e-7, rel=1e-6)
 
@@ -100,12 +102,12 @@ def test_regression_scores_equal_scipy(pairs):
 def test_spearman_of_a_resample_equals_scipy_on_its_rows():
     from bothways.metrics import _correlation, _ranks, _resamples
 
-    golds, predicted = generator().integers(0, 5, size=(2, 30)).astype(float)
+    references, predicted = generator().integers(0, 5, size=(2, 30)).astype(float)
     counts, _ = next(_resamples(np.ones(30, dtype=np.int64), generator(), 50))
-    ours = _correlation(_ranks(golds, counts), _ranks(predicted, counts), counts)
+    ours = _correlation(_ranks(references, counts), _ranks(predicted, counts), counts)
     for row, value in zip(counts.astype(int), ours, strict=True):
         drawn = np.repeat(np.arange(30), row)
-        assert value == pytest.approx(stats.spearmanr(golds[drawn], predicted[drawn]).statistic)
+        assert value == pytest.approx(stats.spearmanr(references[drawn], predicted[drawn]).statistic)
 
 
 def binned_gap(confidences, right) -> float:
@@ -120,10 +122,10 @@ def binned_gap(confidences, right) -> float:
 
 def test_calibration_error_is_the_mean_gap_between_confidence_and_accuracy():
     random = generator()
-    golds, predicted = random.choice(LABELS, size=(2, 300))
+    references, predicted = random.choice(LABELS, size=(2, 300))
     confidences = random.random(300)
-    scores = single_label(golds, predicted, LABELS, confidences=confidences, rng=random, resamples=50)
-    assert scores.metrics["calibration_error"].value == pytest.approx(binned_gap(confidences, golds == predicted))
+    scores = single_label(references, predicted, LABELS, confidences=confidences, rng=random, resamples=50)
+    assert scores.metrics["calibration_error"].value == pytest.approx(binned_gap(confidences, references == predicted))
     assert sum(n for _, _, n in scores.reliability) == 300
     gaps = [n / 300 * abs(right - confidence) for confidence, right, n in scores.reliability]
     assert sum(gaps) == pytest.approx(scores.metrics["calibration_error"].value)
@@ -152,20 +154,22 @@ def test_calibration_intervals_hold_the_true_error(n, error):
 
 
 def test_a_figure_below_the_noise_has_the_interval_of_the_noise():
-    golds = ["a", "b"] * 2
-    scores = single_label(golds, ["a"] * 4, "ab", confidences=[0.501] * 4, rng=generator())
+    references = ["a", "b"] * 2
+    scores = single_label(references, ["a"] * 4, "ab", confidences=[0.501] * 4, rng=generator())
     found = scores.metrics["calibration_error"]
     assert found.low == 0
     assert found.high > 0.3
 
 
 def test_examples_without_an_answer_do_not_count_for_calibration():
-    golds, predicted, confidences = ["a", "b", "a"], ["a", "a", ""], [0.8, 0.6, float("nan")]
-    some = single_label(golds, predicted, "ab", confidences=confidences, rng=generator(), resamples=20)
-    others = single_label(golds[:2], predicted[:2], "ab", confidences=confidences[:2], rng=generator(), resamples=20)
+    references, predicted, confidences = ["a", "b", "a"], ["a", "a", ""], [0.8, 0.6, float("nan")]
+    some = single_label(references, predicted, "ab", confidences=confidences, rng=generator(), resamples=20)
+    others = single_label(
+        references[:2], predicted[:2], "ab", confidences=confidences[:2], rng=generator(), resamples=20
+    )
     assert some.metrics["calibration_error"].value == others.metrics["calibration_error"].value
     assert some.metrics["accuracy"].value == pytest.approx(1 / 3)
-    nothing = single_label(golds, [""] * 3, "ab", confidences=[float("nan")] * 3, rng=generator(), resamples=20)
+    nothing = single_label(references, [""] * 3, "ab", confidences=[float("nan")] * 3, rng=generator(), resamples=20)
     assert "calibration_error" not in nothing.metrics
 
 
@@ -201,16 +205,16 @@ def test_the_interval_of_every_proportion_is_wilsons():
 
 
 def labels_of_two(n, accuracy, random):
-    golds = random.choice(["a", "b"], size=n)
-    return golds, np.where(random.random(n) < accuracy, golds, np.where(golds == "a", "b", "a"))
+    references = random.choice(["a", "b"], size=n)
+    return references, np.where(random.random(n) < accuracy, references, np.where(references == "a", "b", "a"))
 
 
 @pytest.mark.parametrize(("n", "truth"), [(12, 0.95), (50, 0.98), (150, 0.8)])
 @pytest.mark.parametrize("metric", ["macro_f1", "matthews"])
 def test_intervals_of_a_classifier_hold_the_truth_about_95_times_in_100(metric, n, truth):
     def interval(random):
-        golds, predicted = labels_of_two(n, truth, random)
-        return single_label(golds, predicted, "ab", confidences=None, rng=random, resamples=200).metrics[metric]
+        references, predicted = labels_of_two(n, truth, random)
+        return single_label(references, predicted, "ab", confidences=None, rng=random, resamples=200).metrics[metric]
 
     assert 0.91 <= coverage(interval, truth if metric == "macro_f1" else 2 * truth - 1) <= 0.99
 
@@ -219,9 +223,9 @@ def test_the_interval_of_a_mean_over_rare_labels_holds_the_truth():
     labels = [f"label {k}" for k in range(50)]
 
     def interval(random):
-        golds = random.integers(50, size=200)
-        predicted = np.where(random.random(200) < 0.9, golds, random.integers(50, size=200))
-        named = [[labels[k] for k in column] for column in (golds, predicted)]
+        references = random.integers(50, size=200)
+        predicted = np.where(random.random(200) < 0.9, references, random.integers(50, size=200))
+        named = [[labels[k] for k in column] for column in (references, predicted)]
         return single_label(*named, labels, confidences=None, rng=random, resamples=200).metrics["macro_f1"]
 
     assert coverage(interval, 0.9 + 0.1 / 50, 100) >= 0.9  # the percentiles alone: less than a half
@@ -230,15 +234,15 @@ def test_the_interval_of_a_mean_over_rare_labels_holds_the_truth():
 @pytest.mark.parametrize(("n", "truth"), [(5, 0.9), (20, 0.99), (50, 0.5), (20, 0.02)])
 @pytest.mark.parametrize("together", [True, False])
 def test_intervals_of_entity_f1_hold_the_truth_about_95_times_in_100(n, truth, together):
-    gold = ["B-X", "O", "B-X", "O"]
-    answers = [gold, ["O", "B-X", "B-X", "O"], ["B-X", "O", "O", "B-X"], ["O", "B-X", "O", "B-X"]]
+    reference = ["B-X", "O", "B-X", "O"]
+    answers = [reference, ["O", "B-X", "B-X", "O"], ["B-X", "O", "O", "B-X"], ["O", "B-X", "O", "B-X"]]
 
     def interval(random):
         wrong = random.random((n, 2)) >= truth
         if together:  # the entities of one sentence are right or wrong together
             wrong[:, 1] = wrong[:, 0]
         predicted = [answers[first + 2 * second] for first, second in wrong.astype(int)]
-        return tagging([gold] * n, predicted, rng=random, resamples=200).metrics["entity_f1"]
+        return tagging([reference] * n, predicted, rng=random, resamples=200).metrics["entity_f1"]
 
     assert 0.89 <= coverage(interval, truth, 200) <= 1
 
@@ -304,9 +308,9 @@ def test_words_of_one_sentence_are_not_taken_for_independent():
 @pytest.mark.parametrize("metric", ["pearson", "spearman"])
 def test_95_percent_intervals_of_a_correlation_hold_the_truth_about_95_times_in_100(n, truth, metric):
     def interval(random):
-        golds, noise = random.standard_normal((2, n))
-        predicted = truth * golds + np.sqrt(1 - truth**2) * noise
-        return regression(golds, predicted, rng=random, resamples=200).metrics[metric]
+        references, noise = random.standard_normal((2, n))
+        predicted = truth * references + np.sqrt(1 - truth**2) * noise
+        return regression(references, predicted, rng=random, resamples=200).metrics[metric]
 
     expected = truth if metric == "pearson" else 6 / np.pi * np.arcsin(truth / 2)
     assert coverage(interval, expected, 200) >= 0.91
@@ -322,8 +326,8 @@ def test_the_interval_of_a_mean_error_holds_the_truth_for_few_examples():
 
 def test_few_numbers_in_order_are_no_proof_of_a_correlation():
     for n, most in ((2, -0.9), (3, -0.9), (5, 0.5), (10, 0.97)):
-        golds = np.arange(n, dtype=float)
-        scores = regression(golds, golds**2, rng=generator()).metrics
+        references = np.arange(n, dtype=float)
+        scores = regression(references, references**2, rng=generator()).metrics
         assert scores["spearman"].value == pytest.approx(1)
         assert scores["spearman"].low < most
     constant = regression([1.0, 2.0, 3.0] * 10, [2.0] * 30, rng=generator()).metrics
@@ -360,22 +364,22 @@ def test_mcnemar_is_the_exact_binomial_test(only_first, only_second, p):
 
 def two_systems(random, n, first_accuracy, second_accuracy):
     """The scores of two systems on the same examples, some harder for both."""
-    golds, ease = random.choice(["a", "b"], size=n), random.random(n)
-    other = np.where(golds == "a", "b", "a")
+    references, ease = random.choice(["a", "b"], size=n), random.random(n)
+    other = np.where(references == "a", "b", "a")
     found = []
     for accuracy in (first_accuracy, second_accuracy):
         right = np.where(random.random(n) < 0.5, ease, random.random(n)) < accuracy
-        predicted = np.where(right, golds, other)
-        found.append(single_label(golds, predicted, "ab", confidences=None, rng=random, resamples=2))
+        predicted = np.where(right, references, other)
+        found.append(single_label(references, predicted, "ab", confidences=None, rng=random, resamples=2))
     return found
 
 
 def test_a_paired_difference_is_first_minus_second_and_narrower_than_two_intervals():
     random = generator()
-    golds = random.choice(["a", "b"], size=500)
-    first = np.where(random.random(500) < 0.9, golds, "c")
+    references = random.choice(["a", "b"], size=500)
+    first = np.where(random.random(500) < 0.9, references, "c")
     second = np.where(random.random(500) < 0.95, first, "c")
-    scores = [single_label(golds, one, "ab", confidences=None, rng=random) for one in (first, second)]
+    scores = [single_label(references, one, "ab", confidences=None, rng=random) for one in (first, second)]
     for metric in ("accuracy", "macro_f1", "micro_f1", "matthews"):
         difference = paired_difference(*scores, metric, rng=random)
         values = [one.metrics[metric].value for one in scores]
@@ -406,12 +410,12 @@ def test_two_systems_on_a_handful_of_examples_are_not_shown_to_differ(n):
 def test_every_kind_of_scores_has_paired_differences():
     rng = generator()
     tags, none = [["B-X", "O"], ["O", "B-Y"]] * 30, [["O", "O"], ["O", "B-Y"]] * 30
-    golds = np.arange(60.0)
+    references = np.arange(60.0)
     kinds = {
         "entity_f1": [tagging(tags, found, rng=rng, resamples=2) for found in (tags, none)],
         "f1": [answering(found, [["x"], ["y"]] * 30, rng=rng, resamples=2) for found in (["x", "y"] * 30, ["x"] * 60)],
         "micro_f1": [multi_label([("a",)] * 60, [found] * 60, "ab", rng=rng, resamples=2) for found in (("a",), "ab")],
-        "spearman": [regression(golds, found, rng=rng, resamples=2) for found in (golds, golds % 7)],
+        "spearman": [regression(references, found, rng=rng, resamples=2) for found in (references, references % 7)],
     }
     for metric, (first, second) in kinds.items():
         difference = paired_difference(first, second, metric, rng=rng, resamples=200)
@@ -424,9 +428,9 @@ def test_every_kind_of_scores_has_paired_differences():
 def test_ten_thousand_labels_take_little_memory_and_no_matrix():
     labels = [f"label {k}" for k in range(10_000)]
     random = generator()
-    golds, other = random.integers(10_000, size=(2, 6_000))
-    predicted = np.where(random.random(6_000) < 0.6, golds, other)
-    named = [[labels[k] for k in column] for column in (golds, predicted)]
+    references, other = random.integers(10_000, size=(2, 6_000))
+    predicted = np.where(random.random(6_000) < 0.6, references, other)
+    named = [[labels[k] for k in column] for column in (references, predicted)]
     tracemalloc.start()
     began = time.process_time()
     scores = single_label(*named, labels, confidences=random.random(6_000), rng=random)
@@ -439,18 +443,18 @@ def test_ten_thousand_labels_take_little_memory_and_no_matrix():
     assert len(scores.confused) == 1000
     assert len(several.per_class) == len(scores.per_class) == 10_000
     assert scores.metrics["macro_f1"].value == pytest.approx(
-        reference.f1_score(golds, predicted, average="macro", zero_division=0)
+        reference.f1_score(references, predicted, average="macro", zero_division=0)
     )
 
 
 def test_the_most_frequent_confusions_come_first():
-    golds = ["a"] * 6 + ["b"] * 3
+    references = ["a"] * 6 + ["b"] * 3
     scores = single_label(
-        golds, ["b"] * 2 + ["c"] * 3 + ["a"] + ["b", "a", "c"], "abc", confidences=None, rng=generator()
+        references, ["b"] * 2 + ["c"] * 3 + ["a"] + ["b", "a", "c"], "abc", confidences=None, rng=generator()
     )
     assert scores.confused == (("a", "c", 3), ("a", "b", 2), ("b", "a", 1), ("b", "c", 1))
     assert scores.confusion.sum() == 9
-    many = [str(k) for k in range(MOST_IN_MATRIX + 1)]
+    many = [str(k) for k in range(MAX_IN_MATRIX + 1)]
     assert single_label(many, many, many, confidences=None, rng=generator(), resamples=2).confusion is None
 
 
@@ -463,11 +467,11 @@ def test_scores_can_be_pickled():
 
 def test_the_same_seed_gives_the_same_intervals_and_another_seed_others():
     random = generator(5)
-    golds, predicted = random.choice(LABELS, size=(2, 200))
+    references, predicted = random.choice(LABELS, size=(2, 200))
     confidences = random.random(200)
 
     def scored(seed):
-        return single_label(golds, predicted, LABELS, confidences=confidences, rng=generator(seed)).metrics
+        return single_label(references, predicted, LABELS, confidences=confidences, rng=generator(seed)).metrics
 
     assert scored(1) == scored(1)
     assert scored(1) != scored(2)

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from seqeval import metrics as official
 from seqeval.scheme import IOB2
 
-from bothways.metrics import answer_scores, answering, entity_spans, tagging
-from bothways.text.columns import read_sentences
+from bothways.data.columns import read_sentences
+from bothways.data.schemes import entity_spans
+from bothways.metrics import answer_scores, answering, tagging
 
 TAGS = st.sampled_from(["O", "B-X", "I-X", "B-Y", "I-Y"])
 
@@ -17,35 +18,39 @@ def rng():
     return np.random.default_rng(0)
 
 
-def reference(golds, predicted) -> dict[str, float]:
+def reference(references, predicted) -> dict[str, float]:
     options = {"mode": "strict", "scheme": IOB2, "zero_division": 0}
     return {
-        "entity_f1": official.f1_score(golds, predicted, **options),
-        "entity_precision": official.precision_score(golds, predicted, **options),
-        "entity_recall": official.recall_score(golds, predicted, **options),
-        "token_accuracy": official.accuracy_score(golds, predicted),
+        "entity_f1": official.f1_score(references, predicted, **options),
+        "entity_precision": official.precision_score(references, predicted, **options),
+        "entity_recall": official.recall_score(references, predicted, **options),
+        "token_accuracy": official.accuracy_score(references, predicted),
     }
 
 
 @given(st.lists(st.lists(st.tuples(TAGS, TAGS), min_size=1, max_size=8), min_size=1, max_size=4))
 def test_entity_scores_equal_seqeval_strict(sentences):
-    golds = [[gold for gold, _ in one] for one in sentences]
+    references = [[reference for reference, _ in one] for one in sentences]
     predicted = [[guess for _, guess in one] for one in sentences]
-    found = tagging(golds, predicted, rng=rng(), resamples=2).metrics
-    if not any(entity_spans(gold) or entity_spans(guess) for gold, guess in zip(golds, predicted, strict=True)):
+    found = tagging(references, predicted, rng=rng(), resamples=2).metrics
+    if not any(
+        entity_spans(reference) or entity_spans(guess) for reference, guess in zip(references, predicted, strict=True)
+    ):
         assert found["entity_f1"].value == found["entity_recall"].value == 0  # seqeval fails where there is nothing
         return
-    for name, value in reference(golds, predicted).items():
+    for name, value in reference(references, predicted).items():
         assert found[name].value == pytest.approx(value), name
 
 
 def test_entity_scores_equal_seqeval_strict_on_damaged_conll(shared_data):
-    golds = [list(one.tags) for one in read_sentences(str(shared_data / "conll2003" / "dev.txt"))]
+    references = [list(one.tags) for one in read_sentences(str(shared_data / "conll2003" / "dev.txt"))]
     chance = rng()
-    every = sorted({tag for gold in golds for tag in gold})
-    predicted = [[chance.choice(every) if chance.random() < 0.1 else tag for tag in gold] for gold in golds]
-    scores = tagging(golds, predicted, rng=rng(), resamples=50)
-    for name, value in reference(golds, predicted).items():
+    every = sorted({tag for reference in references for tag in reference})
+    predicted = [
+        [chance.choice(every) if chance.random() < 0.1 else tag for tag in reference] for reference in references
+    ]
+    scores = tagging(references, predicted, rng=rng(), resamples=50)
+    for name, value in reference(references, predicted).items():
         interval = scores.metrics[name]
         assert interval.value == pytest.approx(value)
         assert interval.low < interval.value < interval.high
@@ -57,14 +62,14 @@ def test_an_inside_tag_that_continues_nothing_begins_and_lengthens_nothing():
 
 
 def test_perfect_and_empty_predictions():
-    golds = [["B-X", "I-X", "O"], ["O"]]
-    assert tagging(golds, golds, rng=rng()).metrics["entity_f1"].value == 1.0
-    nothing = tagging(golds, [["O", "O", "O"], ["O"]], rng=rng()).metrics
+    references = [["B-X", "I-X", "O"], ["O"]]
+    assert tagging(references, references, rng=rng()).metrics["entity_f1"].value == 1.0
+    nothing = tagging(references, [["O", "O", "O"], ["O"]], rng=rng()).metrics
     assert (nothing["entity_f1"].value, nothing["token_accuracy"].value) == (0.0, 0.5)
 
 
 @pytest.mark.parametrize(
-    ("guess", "golds", "exact", "f1"),
+    ("guess", "references", "exact", "f1"),
     [
         ("The Normans", ["Normans"], 1, 1),  # articles do not count
         ("theatre", ["atre"], 0, 0),  # but only whole words are articles
@@ -73,18 +78,18 @@ def test_perfect_and_empty_predictions():
         ("well-known", ["well known"], 0, 0),
         ("in  the\tNorth", ["in north"], 1, 1),
         ("Beyoncé", ["Beyonce"], 0, 0),  # accents count
-        ("red blue", ["red green", "blue"], 0, 2 / 3),  # the best gold counts
+        ("red blue", ["red green", "blue"], 0, 2 / 3),  # the best reference counts
         ("a b b", ["b c"], 0, 0.5),  # repeated words count once each
         ("", ["x"], 0, 0),
         ("", [], 1, 1),  # no answer, rightly
         ("x", [], 0, 0),
-        ("the", [], 1, 1),  # normalises to nothing
-        ("x", ["the", "x"], 1, 1),  # a gold that is nothing is no gold
+        ("the", [], 1, 1),  # normalizes to nothing
+        ("x", ["the", "x"], 1, 1),  # a reference that is nothing is no reference
         ("“quoted”", ["quoted"], 0, 0),  # only ASCII punctuation is removed
     ],
 )
-def test_answers_are_compared_by_squads_rules(guess, golds, exact, f1):
-    assert answer_scores(guess, golds) == (exact, pytest.approx(f1))
+def test_answers_are_compared_by_squads_rules(guess, references, exact, f1):
+    assert answer_scores(guess, references) == (exact, pytest.approx(f1))
 
 
 def test_questions_with_and_without_answer_are_told_apart():

@@ -21,8 +21,8 @@ from transformers.pipelines.token_classification import AggregationStrategy
 
 from bothways import pipeline
 from bothways.errors import DataError, ModelNotFoundError, OptionError
-from bothways.pipelines import _HINTS, _OLD, KINDS
-from bothways.predictor import load
+from bothways.inference.predictor import load
+from bothways.pipelines import _HINTS, _OLD, PIPELINES
 from bothways.tasks import TASKS
 from bothways.text.tokenizer import Tokenizer
 from tests.tiny import TINY, write_base
@@ -119,7 +119,7 @@ def test_token_classification(models, strategy, inputs):
             if strategy != "none":
                 assert entity["word"] == text[entity["start"] : entity["end"]]
                 entity["word"] = entity["word"].lower()
-        for entity in expected:  # theirs is put together from lower-cased pieces
+        for entity in expected:  # theirs is put together from lower-cased tokens
             entity["score"] = float(entity["score"])
             if strategy != "none":
                 entity["word"] = text[entity["start"] : entity["end"]].lower()
@@ -134,7 +134,7 @@ def test_zero_shot_classification(models, multi_label, inputs):
     same(pipeline("zero-shot-classification", models["nli"], precision="fp32")(inputs, **options), theirs)
 
 
-def test_one_label_alone_is_judged_by_itself(models):
+def test_one_label_alone_is_checked_by_itself(models):
     theirs = transformers.pipeline("zero-shot-classification", str(models["nli"]))(TEXTS, candidate_labels=["sport"])
     same(
         pipeline("zero-shot-classification", models["nli"], precision="fp32")(TEXTS, candidate_labels=["sport"]), theirs
@@ -245,7 +245,7 @@ def test_sentence_similarity_is_the_cosine(models):
 
 
 def test_question_answering_is_what_transformers_4_computed(models):
-    """softmax over passage and [CLS], start times end, no longer than max_answer_len pieces."""
+    """softmax over passage and [CLS], start times end, no longer than max_answer_len tokens."""
     question, context = "Who founded Tesla?", "Elon Musk founded Tesla in California, and it grew unaffably."
     model = transformers.BertForQuestionAnswering.from_pretrained(models["answer"]).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(models["answer"])
@@ -324,7 +324,7 @@ def test_no_text_stops_the_others(models, name):
     assert found[-1].windows > 20
     assert found[-1].truncated == 0
     for one in found:
-        written = json.loads(json.dumps(one.as_json(every_score=True)))
+        written = json.loads(json.dumps(one.as_json(all_scores=True)))
         assert {"windows", "truncated"} <= set(written)
 
 
@@ -342,9 +342,9 @@ def test_no_text_stops_the_others(models, name):
         ("ner", {"device": -2}, "device is -2, expected"),
         ("ner", {"tokenizer": "x"}, "takes no 'tokenizer' .a model's own"),
         ("ner", {"ignore_labels": "O"}, "expected a list of labels"),
-        ("text-classification", {"max_length": 129}, "found windows of 129 pieces, expected at most the model's 128"),
-        ("text-classification", {"max_length": "long"}, "max_length is 'long', expected a number of pieces"),
-        ("question-answering", {"max_seq_len": 500}, "found windows of 500 pieces"),
+        ("text-classification", {"max_length": 129}, "found windows of 129 tokens, expected at most the model's 128"),
+        ("text-classification", {"max_length": "long"}, "max_length is 'long', expected a number of tokens"),
+        ("question-answering", {"max_seq_len": 500}, "found windows of 500 tokens"),
     ],
 )
 def test_what_is_not_supported_is_refused(models, task, options, message):
@@ -383,7 +383,7 @@ def test_an_untrained_head_does_not_answer(tmp_path):
 
 
 LONG = "word " * 3_000
-PIPELINES = {
+CASES_BY_PIPELINE = {
     "text-classification": ("classify", {}, [LONG, "", "a"]),
     "token-classification": ("tag", {}, [LONG, "", "a"]),
     "question-answering": ("answer", {}, [{"question": "who?", "context": text} for text in (LONG, "", "a")]),
@@ -399,9 +399,9 @@ PIPELINES = {
 }
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", PIPELINES)
 def test_results_say_how_much_was_read_and_why_nothing_was(models, name):
-    model, options, inputs = PIPELINES[name]
+    model, options, inputs = CASES_BY_PIPELINE[name]
     long, empty, short = pipeline(name, models[model])(inputs, **options)
     assert (long.windows > 20, long.truncated, long.error) == (True, 0, None)
     assert "empty" in empty.error or "no mask" in empty.error
@@ -432,14 +432,14 @@ def names_of(rows: list[tuple[str, str]]) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "name", [one for one in KINDS if one not in ("next-sentence-prediction", "sentence-similarity")]
+    "name", [one for one in PIPELINES if one not in ("next-sentence-prediction", "sentence-similarity")]
 )
 def test_the_table_in_the_docs_lists_every_argument(name):
     rows = table(name)
     refused = [row for row in rows if row[1].startswith("an error")]
     old = [row for row in rows if row[1].startswith("accepted with a note")]
-    assert names_of(rows) - names_of(refused) - names_of(old) == set(KINDS[name].options)
-    assert names_of(old) == {option for option, (new, _) in _OLD.items() if new in KINDS[name].options} - (
+    assert names_of(rows) - names_of(refused) - names_of(old) == set(PIPELINES[name].options)
+    assert names_of(old) == {option for option, (new, _) in _OLD.items() if new in PIPELINES[name].options} - (
         {"topk", "return_all_scores"} - names_of(old)
     )
     for option in names_of(refused):
@@ -464,8 +464,8 @@ def test_the_docs_name_settings_and_options_that_there_are():
     assert len(rows) == 19
     for ours, task, theirs in rows:
         assert ours in {item.name for item in fields(TASKS[task])}
-        assert any(theirs in kind.options for kind in KINDS.values() if kind.task == task)
-    assert all(f"`{option}`" in PAGE for kind in KINDS.values() for option in kind.options)
+        assert any(theirs in kind.options for kind in PIPELINES.values() if kind.task == task)
+    assert all(f"`{option}`" in PAGE for kind in PIPELINES.values() for option in kind.options)
 
 
 # Parity with transformers where texts, options and models are less tame.
@@ -662,10 +662,10 @@ def test_each_text_may_have_its_own_labels_also_in_a_stream(models):
     assert (bad["error"], good["labels"]) == ("there are no labels to choose from", ["x"])
 
 
-@pytest.mark.parametrize("template", ["no braces", "About {}: {}", "{0} x", "{x} {}", 5, "{{}} {}"])
-def test_a_template_has_one_place_for_the_label(models, template):
-    with pytest.raises(OptionError, match="template"):
-        pipeline("zero-shot-classification", models["nli"], hypothesis_template=template)
+@pytest.mark.parametrize("hypothesis_template", ["no braces", "About {}: {}", "{0} x", "{x} {}", 5, "{{}} {}"])
+def test_a_template_has_one_place_for_the_label(models, hypothesis_template):
+    with pytest.raises(OptionError, match="hypothesis_template"):
+        pipeline("zero-shot-classification", models["nli"], hypothesis_template=hypothesis_template)
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
@@ -743,9 +743,9 @@ def test_what_is_no_text_is_refused(models, inputs):
 @pytest.mark.parametrize(
     "bad", [None, float("nan"), pd.NA, 5, b"x", np.float32(1), {"txt": "a"}, {"text": None}, ["a", 1]]
 )
-@pytest.mark.parametrize("name", list(KINDS))
+@pytest.mark.parametrize("name", list(PIPELINES))
 def test_a_wrong_input_is_named_in_a_list_and_an_error_of_its_own_in_a_stream(models, name, bad):
-    model, options, (_, _, good) = PIPELINES[name]
+    model, options, (_, _, good) = CASES_BY_PIPELINE[name]
     pipe = pipeline(name, models[model], **options)
     with pytest.raises((DataError, OptionError), match=r"^input 1 \(from 0\): (found|expected) "):
         pipe([good, bad, good])
@@ -755,9 +755,9 @@ def test_a_wrong_input_is_named_in_a_list_and_an_error_of_its_own_in_a_stream(mo
     assert re.match("(found|expected) ", error.error)
 
 
-@pytest.mark.parametrize("name", list(KINDS))
+@pytest.mark.parametrize("name", list(PIPELINES))
 def test_a_stream_reads_no_more_than_it_needs(models, name):
-    model, options, (_, _, good) = PIPELINES[name]
+    model, options, (_, _, good) = CASES_BY_PIPELINE[name]
     pulled = 0
 
     def endless():
@@ -868,7 +868,7 @@ def test_options_inside_tokenize_kwargs_are_options(models):
 
 
 def test_what_chooses_the_engine_is_refused_for_a_loaded_model_and_its_reporter_is_used(models):
-    from bothways.terminal import Reporter
+    from bothways.progress import Reporter
 
     loaded = load(models["tag"])
     for option in ({"engine": "openvino"}, {"precision": "int8"}, {"engine": "torch"}):
@@ -902,7 +902,7 @@ def test_without_a_task_the_model_tells_it(models, name, task):
 
 
 def test_settings_of_a_loaded_model_hold_where_transformers_has_the_same_default(models):
-    loaded = load(models["nli"], task="zero_shot", template="About {}.", kind="multi", precision="fp32")
+    loaded = load(models["nli"], task="zero_shot", hypothesis_template="About {}.", kind="multi", precision="fp32")
     own = pipeline("zero-shot-classification", loaded)(RAW, ["a", "b"])
     options = {"hypothesis_template": "About {}.", "multi_label": True, "candidate_labels": ["a", "b"]}
     same(own, pipeline("zero-shot-classification", models["nli"], precision="fp32", **options)(RAW))
@@ -946,7 +946,7 @@ def test_targets_may_be_any_collection(models, targets):
         ([5], "found the target 5"),
         (5, "targets is 5, expected a list of words"),
         ([None], "found the target None"),
-        (["🙂"], "is not one piece of the vocabulary"),
+        (["🙂"], "is not one token of the vocabulary"),
     ],
 )
 def test_targets_that_cannot_be_guessed_are_refused(models, targets, message):

@@ -16,7 +16,7 @@ transformers = pytest.importorskip("transformers", reason="a tiny MPNet is made 
 
 import bothways
 from bothways.batch import make_batch
-from bothways.model.engine import TorchEngine
+from bothways.inference.engines.torch import TorchEngine
 from bothways.text.tokenizer import Tokenizer
 from tests.tiny import TINY, write_base
 
@@ -111,7 +111,7 @@ def mpnet(tmp_path_factory):
 def windows(texts):
     """Texts as windows of which every token is read."""
     tokenizer = Tokenizer.packaged("bert-base-uncased")
-    return [replace(window, reads=np.arange(len(window.ids))) for window in map(tokenizer.encode, texts)]
+    return [replace(window, head_positions=np.arange(len(window.ids))) for window in map(tokenizer.encode, texts)]
 
 
 TEXTS = ["a short one", "a text of more tokens, " * 30 + "and no more", "[MASK] is there"]

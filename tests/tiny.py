@@ -12,7 +12,7 @@ import torch
 import bothways
 from bothways.model.checkpoint import model_tensors, write_safetensors
 from bothways.model.config import EncoderConfig
-from bothways.model.encoder import initialise
+from bothways.model.encoder import initialize
 from bothways.model.heads import TaskModel
 from bothways.text.tokenizer import Tokenizer
 
@@ -29,7 +29,7 @@ def write_base(directory: Path, config: EncoderConfig = TINY) -> Path:
     """A base model with random weights and BERT's vocabulary."""
     directory.mkdir(parents=True, exist_ok=True)
     model = TaskModel(config, "pooled" if config.rules.pooler else "hidden", 0)
-    initialise(model, config, torch.Generator().manual_seed(1))
+    initialize(model, config, torch.Generator().manual_seed(1))
     if model.encoder.pooler is not None:  # one whose bias is zero counts as never trained
         torch.nn.init.constant_(model.encoder.pooler.bias, 0.01)
     write_safetensors(directory / "model.safetensors", model_tensors(model), {"format": "pt"})
@@ -48,9 +48,11 @@ def write_csv(path: Path, rows: list[dict[str, str]] = ROWS) -> Path:
 
 
 def write_trained(directory: Path) -> Path:
-    """A model that tells good from bad films, with its graph: what an environment without PyTorch is tried with."""
+    """A model that tells good from bad films, with its ONNX model: what is tried without PyTorch."""
     base = write_base(directory / "base")
-    recipe = bothways.Recipe(epochs=30, batch_size=4, max_pieces=16, overlap=4, precision="fp32", lr=5e-3, dropout=0.0)
+    recipe = bothways.Recipe(
+        epochs=30, batch_size=4, max_length=16, stride=4, precision="fp32", learning_rate=5e-3, dropout=0.0
+    )
     bothways.finetune("classify", ROWS, ROWS, base=base, out=directory / "run", recipe=recipe)
     return directory / "run"
 

@@ -9,8 +9,8 @@
 `prepare` tokenizes on the CPU. The two other jobs run at the same time on one GPU; each ends with a model directory in
 fp16 with the word embeddings of the base. Each job
 
-1. fine-tunes all-mpnet-base-v2 on the labelled rows;
-2. makes more rows: words of the labelled ones are replaced by what the masked-token head of the base proposes (as in
+1. fine-tunes all-mpnet-base-v2 on the labeled rows;
+2. makes more rows: words of the labeled ones are replaced by what the masked-token head of the base proposes (as in
    TinyBERT, Jiao et al. 2020), and texts are paired anew;
 3. computes the teacher's logits of all rows;
 4. trains the base on labels and on the teacher's probabilities (Hinton et al. 2015).
@@ -19,7 +19,7 @@ The training stages stop after a number of seconds, and the learning rate follow
 so a second run is near the first and not identical. The included models come from one run of both jobs on one H100 with
 torch 2.11. It read all-mpnet-base-v2 and the word embeddings of the base in int8, for the upload, and made
 
-| job | rows: labelled, paired anew, with replaced words | teacher: steps, rows read | student: steps, rows read |
+| job | rows: labeled, paired anew, with replaced words | teacher: steps, rows read | student: steps, rows read |
 |---|---|---|---|
 | answer | 176,852, none, 78,313 | 3,353, 151,317 | 10,848, 990,895 |
 | pairs | 186,506, 300,000, 781,310 | 2,529, 503,942 | 14,464, 5,713,812 |
@@ -55,10 +55,10 @@ from train import (
     update,
 )
 
+from bothways.inference.model_directory import ModelDirectory
 from bothways.model.checkpoint import load_for_pretraining, load_model
 from bothways.model.dropout import NO_DROPOUT, Dropout
 from bothways.model.layout import padding_bias
-from bothways.runtime.artifact import Artifact
 from bothways.storage import write_text
 from bothways.tasks import Answer, Pairs, Trainable
 from bothways.text.tokenizer import Tokenizer
@@ -122,7 +122,7 @@ def prepare_answers(data: Path, rows: Path, out: Path, tokenizer: Tokenizer) -> 
     """Write answer.npz: texts, and windows: question, passage, its first and last token, start and end of the answer.
 
     Start and end are 0 without an answer, and -1 where the place of the answer is not certain. Windows of dev come
-    without places; golds.json holds the answers.
+    without places; references.json holds the answers.
     """
     texts = Texts()
     with lzma.open(data / "squad/train-v1.1.json.xz", "rt", encoding="utf-8") as file:
@@ -134,7 +134,7 @@ def prepare_answers(data: Path, rows: Path, out: Path, tokenizer: Tokenizer) -> 
             if not one.get("start_certain", True)
         ]
     asked = uncertain + list(questions(json.loads(rows.read_text(encoding="utf-8"))))
-    dev, golds = [], []
+    dev, references = [], []
     for name in ("dev-v1.1", "dev-v2.0"):
         source = json.loads((data / f"squad/{name}.json").read_text(encoding="utf-8"))
         for article in source["data"]:
@@ -143,7 +143,7 @@ def prepare_answers(data: Path, rows: Path, out: Path, tokenizer: Tokenizer) -> 
                     dev.append((one["question"], part["context"], "", -1))
                     answers = [answer["text"] for answer in one["answers"]]
                     found_ids = tokenizer.backend.encode_batch(answers, add_special_tokens=False)
-                    golds.append([name, [encoding.ids for encoding in found_ids]])
+                    references.append([name, [encoding.ids for encoding in found_ids]])
     for question, context, _, _ in asked + dev:
         texts.place(question), texts.place(context)
     encodings = texts.encodings(tokenizer)
@@ -151,7 +151,7 @@ def prepare_answers(data: Path, rows: Path, out: Path, tokenizer: Tokenizer) -> 
         name: np.array([w for n, row in enumerate(some) for w in windows(n, row, texts, encodings)], np.int32)
         for name, some in (("rows", asked), ("dev", dev))
     }
-    write_text(out / "golds.json", json.dumps(golds))
+    write_text(out / "references.json", json.dumps(references))
     np.savez(out / "answer.npz", **flat(encodings), **found)
 
 
@@ -240,7 +240,7 @@ def lay(pairs: list[tuple[np.ndarray, np.ndarray]], targets: np.ndarray, kinds: 
 
 
 def load_pairs(arrays: Path, rng: np.random.Generator, *, made: int) -> tuple[Rows, Rows]:
-    """Rows to train on, labelled and paired anew, and those of nli/dev."""
+    """Rows to train on, labeled and paired anew, and those of nli/dev."""
     saved = np.load(arrays / "pairs.npz")
     texts = np.split(saved["ids"].astype(np.int16), saved["ends"][:-1])
     rows, dev = saved["rows"], saved["dev"]
@@ -267,9 +267,9 @@ def load_pairs(arrays: Path, rng: np.random.Generator, *, made: int) -> tuple[Ro
             pairs.append((text, shortened(text, rng)))
     able = [pair for pair in pairs if len(pair[0]) and len(pair[1])]
     unknown, kind = np.full(len(able), -1), np.full(len(able), MADE)
-    labelled = lay([(texts[a], texts[b]) for a, b in rows[:, :2]], rows[:, 2], rows[:, 3], LONGEST["pairs"])
+    labeled = lay([(texts[a], texts[b]) for a, b in rows[:, :2]], rows[:, 2], rows[:, 3], LONGEST["pairs"])
     held = lay([(texts[a], texts[b]) for a, b in dev[:, :2]], dev[:, 2], dev[:, 3], LONGEST["pairs"])
-    return labelled + lay(able, unknown, kind, LONGEST["pairs"]), held
+    return labeled + lay(able, unknown, kind, LONGEST["pairs"]), held
 
 
 def shortened(text: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -454,10 +454,10 @@ def pair_figures(network: Network, dev: Rows) -> dict[str, float]:
     return {"mean": float((found == dev.targets).float().mean())}
 
 
-def answer_figures(network: Network, dev: Rows, owner: np.ndarray, golds: list[Any]) -> dict[str, float]:
+def answer_figures(network: Network, dev: Rows, owner: np.ndarray, references: list[Any]) -> dict[str, float]:
     """F1 of answered questions, and the share of unanswerable ones that is refused at a loss of 0.01 of F1 on 1.1."""
     logits = all_logits(network, dev).float()
-    count = len(golds)
+    count = len(references)
     best, null = np.full(count, -np.inf), np.full(count, np.inf)
     answers: list[list[int]] = [[] for _ in range(count)]
     ids = dev.ids.cpu().numpy()
@@ -476,10 +476,13 @@ def answer_figures(network: Network, dev: Rows, owner: np.ndarray, golds: list[A
             if value > best[number]:
                 best[number], answers[number] = value, ids[row, at // L : at % L + 1].tolist()
     f1 = np.array(
-        [max((overlap(own, one) for one in some), default=0.0) for own, (_, some) in zip(answers, golds, strict=True)]
+        [
+            max((overlap(own, one) for one in some), default=0.0)
+            for own, (_, some) in zip(answers, references, strict=True)
+        ]
     )
-    first = np.array([name == "dev-v1.1" for name, _ in golds])
-    without = np.array([not some for _, some in golds])
+    first = np.array([name == "dev-v1.1" for name, _ in references])
+    without = np.array([not some for _, some in references])
     gap = null - best
     figures = {"f1": float(f1[first].mean())}
     for loss in (0.005, 0.01, 0.02):
@@ -490,10 +493,10 @@ def answer_figures(network: Network, dev: Rows, owner: np.ndarray, golds: list[A
     return figures | {"mean": figures["f1"] + 0.2 * figures["refused_at_0.01"]}
 
 
-def overlap(own: list[int], gold: list[int]) -> float:
+def overlap(own: list[int], reference: list[int]) -> float:
     """F1 of two bags of tokens."""
-    common = sum(min(own.count(one), gold.count(one)) for one in set(own))
-    return 2 * common / (len(own) + len(gold)) if common else 0.0
+    common = sum(min(own.count(one), reference.count(one)) for one in set(own))
+    return 2 * common / (len(own) + len(reference)) if common else 0.0
 
 
 def run(
@@ -517,15 +520,15 @@ def run(
         print(json.dumps({"seconds": round(time.time() - begin, 1)} | figures), flush=True)
 
     if job == "pairs":
-        task: Trainable = Pairs(labels=LABELS, max_pieces=LONGEST["pairs"])
+        task: Trainable = Pairs(labels=LABELS, max_length=LONGEST["pairs"])
         rows, dev = load_pairs(arrays, rng, made=made)
         figures: Callable[[Network], dict[str, float]] = partial(pair_figures, dev=dev)
         teacher_weights, student_weights = np.array([0.65, 0.35]), np.array([0.2, 0.2, 0.15, 0.45])
     else:
-        task = Answer(empty=True)
+        task = Answer(handle_impossible_answer=True)
         rows, dev, owner = load_answers(arrays)
-        golds = json.loads((arrays / "golds.json").read_text(encoding="utf-8"))
-        figures = partial(answer_figures, dev=dev, owner=owner, golds=golds)
+        references = json.loads((arrays / "references.json").read_text(encoding="utf-8"))
+        figures = partial(answer_figures, dev=dev, owner=owner, references=references)
         teacher_weights, student_weights = np.array([1.0]), np.array([0.7, 0.3])
     note(rows=len(rows), longest=int(rows.lengths.max()))
     teacher = load_mpnet(mpnet, task.head, task.outputs)
@@ -541,7 +544,7 @@ def run(
         rows = rows + replaced(base, rows, chosen, (0.3, 0.0), kind)
     note(rows=len(rows))
     rows.soft = all_logits(teacher, rows)
-    note(labelled=len(rows))
+    note(labeled=len(rows))
     del teacher
     torch.cuda.empty_cache()
     model, _ = load_model(base, task.head, task.outputs, torch.Generator().manual_seed(SEED), new_head=True)
@@ -568,7 +571,7 @@ def run(
     out.mkdir(parents=True)
     save_weights(student.model, out)
     best = last if last["mean"] > mean["mean"] else mean
-    Artifact(out, student.model.config, task, Tokenizer.packaged("bert-base-uncased"), {"dev": best}).write()
+    ModelDirectory(out, student.model.config, task, Tokenizer.packaged("bert-base-uncased"), {"dev": best}).write()
     note(saved=out.name)
 
 

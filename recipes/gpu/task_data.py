@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bothways.data.examples import Example
+from bothways.data.tables import Columns
 from bothways.tasks import Classify, Tag, Trainable
-from bothways.tasks.task import Example
-from bothways.text.files import Columns
 from bothways.text.tokenizer import Encoded, Tokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -41,7 +41,7 @@ def sentiment(data: Path, tokenizer: Tokenizer, limit: int | None) -> TaskData:
     rows = sst2(data / "sst2/train.tsv")[:limit] + reviews[:-HELD_OUT][:limit]
     held_out = {"sst2": sst2(data / "sst2/dev.tsv")[:limit], "imdb": reviews[-HELD_OUT:][:limit]}
     task = Classify(labels=LABELS)
-    windows = replace(task, long="cut").encode([Example((text,), label) for text, label in rows], tokenizer)
+    windows = replace(task, truncation=True).encode([Example((text,), label) for text, label in rows], tokenizer)
     dev = {name: [Example((text,), label) for text, label in some] for name, some in held_out.items()}
     return TaskData(task, windows, dev, ("sst2", "imdb"))
 
@@ -53,8 +53,8 @@ def ner(data: Path, tokenizer: Tokenizer, limit: int | None) -> TaskData:
         tagged = [zip(*rows, strict=True) for name in names for rows in list(sentences(data / name))[:limit]]
         return Tag.read([{"words": list(words), "tags": list(tags)} for words, tags in tagged], Columns())
 
-    task = Tag(labels=("O", *(f"{prefix}-{kind}" for kind in TYPES for prefix in "BI")), max_pieces=256)
-    windows = [window for window in task.encode(read(*FILES, *TWEETS), tokenizer) if len(window.reads)]
+    task = Tag(labels=("O", *(f"{prefix}-{kind}" for kind in TYPES for prefix in "BI")), max_length=256)
+    windows = [window for window in task.encode(read(*FILES, *TWEETS), tokenizer) if len(window.head_positions)]
     dev = {"conll2003": read("conll2003/dev.txt"), "wnut17": read("wnut17/dev.conll")}
     return TaskData(task, windows, dev, ("conll2003",))
 

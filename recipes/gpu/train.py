@@ -46,17 +46,17 @@ from task_data import TASK_DATA, TaskData
 from torch import Tensor, nn
 
 from bothways.batch import NEVER, Batch, budgeted, make_batch
+from bothways.inference.model_directory import ModelDirectory
+from bothways.inference.predictor import Predictor
 from bothways.model.catalogue import find_model
 from bothways.model.checkpoint import load_for_pretraining, load_model, model_tensors, read_tensors, write_safetensors
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.model.dropout import NO_DROPOUT, Dropout
-from bothways.model.encoder import initialise
+from bothways.model.encoder import initialize
 from bothways.model.heads import TaskModel
 from bothways.model.layout import padding_bias
 from bothways.model.names import tensor_names
 from bothways.model.pretraining import PretrainModel
-from bothways.predictor import Predictor
-from bothways.runtime.artifact import Artifact
 from bothways.storage import write_text
 from bothways.text.tokenizer import Tokenizer
 from bothways.training.corpus import Corpus, open_corpus
@@ -71,7 +71,7 @@ LOGITS = "logits.npy"
 
 # Pretraining: 81 million tokens, padding included; the corpus has about 54 million.
 CORPUS = ("wiki-00", "books-00", "wiki-01", "wiki-02", "wiki-03", "books-01", "wiki-04", "wiki-05")
-STEPS, PAIRS, LENGTH, MOST_MASKED = 1236, 512, 128, 19  # 19 are 15 % of what is in 128 tokens besides special ones
+STEPS, PAIRS, LENGTH, MAX_MASKED = 1236, 512, 128, 19  # 19 are 15 % of what is in 128 tokens besides special ones
 PRETRAIN_LR, DEV_PAIRS = 7e-4, 4096
 
 TEMPERATURE, TEACHER_SHARE = 2.0, 0.5  # of the loss
@@ -139,7 +139,7 @@ class Network:
     MPNet (Song et al. 2020) has other ids for BERT's tokens, (V,), and an attention bias for each distance, (H, P, P).
     """
 
-    max_tokens, alone, streams = 65_536 if DEVICE.type == "cuda" else 2048, NEVER, 1
+    max_tokens, unbatched_from, workers = 65_536 if DEVICE.type == "cuda" else 2048, NEVER, 1
 
     def __init__(self, model: TaskModel, ids: Tensor | None = None, bias: Tensor | None = None) -> None:
         self.model, self.ids, self.bias = model.to(DEVICE), ids, bias
@@ -150,7 +150,7 @@ class Network:
         mask = np.arange(T) < batch.lengths[:, None]  # (B, T)
         ids, type_ids = np.zeros(mask.shape, np.int64), np.zeros(mask.shape, np.int64)  # 0 is BERT's [PAD]
         ids[mask], type_ids[mask] = batch.ids, batch.type_ids
-        reads = np.repeat(np.arange(B), batch.counts) * T + batch.positions[batch.reads]
+        reads = np.repeat(np.arange(B), batch.counts) * T + batch.positions[batch.head_positions]
         tokens, types, lengths, places = map(on_device, (ids.ravel(), type_ids.ravel(), batch.lengths, reads))
         bias = padding_bias(lengths, T)  # (B, 1, 1, T)
         if self.ids is not None and self.bias is not None:
@@ -196,7 +196,7 @@ def load_mpnet(directory: Path, head: str, outputs: int) -> Network:
     }.items():
         saved = {name.replace(theirs, berts): tensor for name, tensor in saved.items()}
     model = TaskModel(config, head, outputs)
-    initialise(model, config, torch.Generator().manual_seed(SEED))
+    initialize(model, config, torch.Generator().manual_seed(SEED))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.startswith(("encoder.embeddings.", "encoder.layers.")):
@@ -245,7 +245,7 @@ def train_student(
     """Fine-tune the base on labels and, with a teacher, on its probabilities; write a model directory."""
     soft = None
     if teacher is not None:
-        ends = np.cumsum([len(window.reads) for window in data.windows])
+        ends = np.cumsum([len(window.head_positions) for window in data.windows])
         logits = np.load(teacher / LOGITS).astype(np.float32)
         if len(logits) != ends[-1]:
             raise SystemExit(f"{teacher}: {len(logits)} logits, expected {ends[-1]}; they are of other data")
@@ -254,7 +254,7 @@ def train_student(
     model, _ = load_model(base, data.task.head, data.task.outputs, generator, new_head=True)
     figures = fit(Network(model), data, soft, tokenizer, schedule)
     save_weights(model, out)
-    Artifact(out, model.config, data.task, tokenizer, {"dev": figures}).write()
+    ModelDirectory(out, model.config, data.task, tokenizer, {"dev": figures}).write()
     return figures
 
 
@@ -284,8 +284,8 @@ def fit(
         members = queue.pop()
         batch = make_batch([data.windows[member] for member in members])
         members = members[batch.members]
-        golds = [data.windows[member].target for member in members]
-        targets = np.concatenate([np.atleast_1d(-1 if gold is None else gold) for gold in golds])
+        references = [data.windows[member].target for member in members]
+        targets = np.concatenate([np.atleast_1d(-1 if reference is None else reference) for reference in references])
         taught = None if soft is None else on_device(np.concatenate([soft[member] for member in members]))
         loss = loss_of(network(batch, DeviceDropout()), on_device(targets), taught)
         update(optimizer, loss, peak_lr=schedule.lr, share=step / total, warmup=0.06)
@@ -339,9 +339,9 @@ def evaluate(network: Network, data: TaskData, tokenizer: Tokenizer) -> dict[str
     """The metric of the task on each dev set, and the mean of those that decide."""
     predictor, figures = Predictor(data.task, tokenizer, network), dict[str, float]()
     for name, examples in data.dev.items():
-        golds = [example.gold for example in examples if example.gold is not None]
+        references = [example.reference for example in examples if example.reference is not None]
         found, rng = predictor.predict_examples(examples), np.random.default_rng(SEED)
-        scores = data.task.score(found, golds, rng=rng, resamples=10)
+        scores = data.task.score(found, references, rng=rng, resamples=10)
         figures[name] = scores.metrics[data.task.headline].value
     return figures | {"mean": float(np.mean([figures[name] for name in data.chosen_on]))}
 
@@ -365,14 +365,14 @@ def update(optimizer: torch.optim.AdamW, loss: Tensor, *, peak_lr: float, share:
 
 
 # Pretraining: pairs of segments are gathered and masked on the device.
-# B pairs, T = LENGTH, M = MOST_MASKED, K masked tokens in all.
+# B pairs, T = LENGTH, M = MAX_MASKED, K masked tokens in all.
 
 
 class PairSource:
     """Pairs of segments of a part of a corpus, read as often as `wanted` pairs need, paired anew each time."""
 
     def __init__(self, corpus: Corpus, part: str, wanted: int, tokenizer: Tokenizer) -> None:
-        shards = [number for number, shard in enumerate(corpus.shards) if shard[part]["pieces"]]
+        shards = [number for number, shard in enumerate(corpus.shards) if shard[part]["tokens"]]
         ids = [corpus.text(shard, part).ids for shard in shards]
         begin = np.zeros(len(corpus.shards), np.int64)
         begin[shards] = np.cumsum([0, *map(len, ids[:-1])])
@@ -410,8 +410,8 @@ def read_pairs(
     rows = torch.arange(B, device=DEVICE)[:, None] * T
     order = torch.rand(ids.shape, device=DEVICE, generator=generator).masked_fill(~ordinary, -1.0)
     counts = (masking.rate * ordinary.sum(1, keepdim=True)).round().clamp(min=1)
-    some = torch.arange(MOST_MASKED, device=DEVICE) < counts  # (B, M)
-    places = (rows + order.topk(MOST_MASKED, dim=1).indices)[some]  # (K,) among B·T
+    some = torch.arange(MAX_MASKED, device=DEVICE) < counts  # (B, M)
+    places = (rows + order.topk(MAX_MASKED, dim=1).indices)[some]  # (K,) among B·T
     original = ids.view(-1)[places]
     draw = torch.rand(places.shape, device=DEVICE, generator=generator)
     replacements = on_device(masking.ordinary)

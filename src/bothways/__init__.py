@@ -6,18 +6,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bothways.data.tables import Columns
     from bothways.errors import BothwaysError, CheckpointError, DataError, OptionError
+    from bothways.inference.plan import Plan
+    from bothways.inference.predictor import Predictor, load
+    from bothways.jobs.compare import compare as compare
+    from bothways.jobs.evaluate import evaluate
     from bothways.jobs.export import export
-    from bothways.jobs.export import tune_model as tune
     from bothways.jobs.finetune import finetune
-    from bothways.jobs.judge import compare_models as compare
-    from bothways.jobs.judge import evaluate
     from bothways.jobs.pretrain import pretrain
+    from bothways.jobs.tune import tune as tune
     from bothways.pipelines import pipeline
-    from bothways.predictor import Predictor, load
-    from bothways.runtime.exports import Plan
-    from bothways.text.files import Columns
-    from bothways.text.learn import learn_vocabulary
+    from bothways.text.vocabulary import train_vocabulary
     from bothways.training.recipe import PretrainRecipe, Recipe
 
 __version__ = "0.1.0"
@@ -35,31 +35,31 @@ __all__ = [  # written out for type checkers; a test holds it against _PLACES
     "evaluate",
     "export",
     "finetune",
-    "learn_vocabulary",
     "load",
     "pipeline",
     "pretrain",
+    "train_vocabulary",
     "tune",
 ]
 _PLACES = {  # each public name, its module and its name there
     "BothwaysError": ("bothways.errors", "BothwaysError"),
     "CheckpointError": ("bothways.errors", "CheckpointError"),
-    "Columns": ("bothways.text.files", "Columns"),
+    "Columns": ("bothways.data.tables", "Columns"),
     "DataError": ("bothways.errors", "DataError"),
     "OptionError": ("bothways.errors", "OptionError"),
-    "Plan": ("bothways.runtime.exports", "Plan"),
-    "Predictor": ("bothways.predictor", "Predictor"),
+    "Plan": ("bothways.inference.plan", "Plan"),
+    "Predictor": ("bothways.inference.predictor", "Predictor"),
     "PretrainRecipe": ("bothways.training.recipe", "PretrainRecipe"),
     "Recipe": ("bothways.training.recipe", "Recipe"),
-    "compare": ("bothways.jobs.judge", "compare_models"),
-    "evaluate": ("bothways.jobs.judge", "evaluate"),
+    "compare": ("bothways.jobs.compare", "compare"),
+    "evaluate": ("bothways.jobs.evaluate", "evaluate"),
     "export": ("bothways.jobs.export", "export"),
     "finetune": ("bothways.jobs.finetune", "finetune"),
-    "learn_vocabulary": ("bothways.text.learn", "learn_vocabulary"),
-    "load": ("bothways.predictor", "load"),
+    "train_vocabulary": ("bothways.text.vocabulary", "train_vocabulary"),
+    "load": ("bothways.inference.predictor", "load"),
     "pipeline": ("bothways.pipelines", "pipeline"),
     "pretrain": ("bothways.jobs.pretrain", "pretrain"),
-    "tune": ("bothways.jobs.export", "tune_model"),
+    "tune": ("bothways.jobs.tune", "tune"),
 }
 
 

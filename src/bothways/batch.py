@@ -24,21 +24,21 @@ class Batch:
     positions: np.ndarray  # (N,) int64, each window from 0
     lengths: np.ndarray  # (B,) int64, descending
     members: np.ndarray  # (B,) int64: which of the given windows each one is
-    reads: np.ndarray  # (K,) int64: the places among the N of the pieces that the head reads
+    head_positions: np.ndarray  # (K,) int64: the places among the N of the tokens that the head reads
     counts: np.ndarray  # (B,) int64: how many of the K are each window's
 
     def padded(self, pad_id: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(B, T) ids, 1/0 mask and segment ids, padding behind."""
+        """(B, T) ids, 1/0 mask and segment ids, padding at the end."""
         mask = np.arange(self.lengths[0]) < self.lengths[:, None]
         ids = np.full(mask.shape, pad_id, dtype=np.int64)
         type_ids = np.zeros(mask.shape, dtype=np.int64)
         ids[mask], type_ids[mask] = self.ids, self.type_ids
         return ids, mask.astype(np.int64), type_ids
 
-    def padded_reads(self) -> np.ndarray:
-        """(K,) where the pieces read are among the B·T of `padded`, row after row."""
+    def padded_head_positions(self) -> np.ndarray:
+        """(K,) where the tokens read are among the B·T of `padded`, row after row."""
         windows = np.repeat(np.arange(len(self.counts)), self.counts)
-        return windows * self.lengths[0] + self.positions[self.reads]
+        return windows * self.lengths[0] + self.positions[self.head_positions]
 
 
 def make_batch(windows: Sequence[Encoded]) -> Batch:
@@ -48,29 +48,30 @@ def make_batch(windows: Sequence[Encoded]) -> Batch:
     lengths = lengths[members]
     firsts = np.cumsum(lengths) - lengths
     starts = np.repeat(firsts, lengths)
-    counts = np.array([len(windows[member].reads) for member in members], dtype=np.int64)
+    counts = np.array([len(windows[member].head_positions) for member in members], dtype=np.int64)
     return Batch(
         ids=np.concatenate([windows[member].ids for member in members]).astype(np.int64),
         type_ids=np.concatenate([windows[member].type_ids for member in members]).astype(np.int64),
         positions=np.arange(len(starts), dtype=np.int64) - starts,
         lengths=lengths,
         members=members,
-        reads=np.repeat(firsts, counts) + np.concatenate([windows[member].reads for member in members]),
+        head_positions=np.repeat(firsts, counts)
+        + np.concatenate([windows[member].head_positions for member in members]),
         counts=counts,
     )
 
 
-def budgeted(lengths: Sequence[int], max_tokens: int, alone: int = NEVER) -> Iterator[list[int]]:
+def budgeted(lengths: Sequence[int], max_tokens: int, unbatched_from: int = NEVER) -> Iterator[list[int]]:
     """Groups of indices, longest first, each of at most `max_tokens` tokens with their padding (or one longer window).
 
-    Windows of `alone` tokens and more are a group each.
+    Windows of `unbatched_from` tokens and more are a group each.
 
     >>> list(budgeted([3, 9, 4, 2], 9))
     [[1], [2, 0], [3]]
     """
     group: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        if group and ((len(group) + 1) * lengths[group[0]] > max_tokens or lengths[group[0]] >= alone):
+        if group and ((len(group) + 1) * lengths[group[0]] > max_tokens or lengths[group[0]] >= unbatched_from):
             yield group
             group = []
         group.append(index)

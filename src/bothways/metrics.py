@@ -3,7 +3,7 @@
 Proportions (accuracy, exact match) have Wilson's interval. The other scores are bootstrapped over the EXAMPLES (Efron
 and Tibshirani, *An Introduction to the Bootstrap*, chapter 13), and so is the difference of two systems, whose answers
 to the same examples are drawn together. Where a bootstrap sees no errors or no successes, it has an interval without
-width; so F1 is also held against Wilson's interval for as many trials as its units are worth, and what has no such
+width; so F1 is also compared with Wilson's interval for as many trials as its units are worth, and what has no such
 number is drawn with four imaginary examples, two right and two wrong (the bootstrap's form of Agresti and Coull, 1998).
 
 Resamples are drawn as counts (R, P): R resamples, P distinct rows.
@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bothways.data.schemes import entity_spans
 from bothways.errors import DataError
 
 Floats = NDArray[np.float64]
@@ -30,10 +31,10 @@ Counts = NDArray[np.int64]
 Z = 1.959963984540054  # 97.5 % of a normal distribution lie below
 FEW = 30  # examples; below, a reader is told so
 CALIBRATION_BINS = 15
-MOST_IN_MATRIX = 200  # labels; of more, only the confused pairs are kept
-MOST_PAIRS = 1000
+MAX_IN_MATRIX = 200  # labels; of more, only the confused pairs are kept
+MAX_PAIRS = 1000
 CELLS_AT_ONCE = 1_000_000  # 8 MB of float64 a step, whatever the number of examples
-MOST_CELLS, FEWEST_RESAMPLES = 20_000_000, 400  # many examples or labels are drawn less often
+MAX_CELLS, FEWEST_RESAMPLES = 20_000_000, 400  # many examples or labels are drawn less often
 ROUNDING = 1e-24  # a product of two spreads below this is a constant's rounding error
 
 
@@ -58,7 +59,7 @@ def without_repeats(metrics: Mapping[str, Interval]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """The scores of one label; `support` is how many examples have it as gold."""
+    """The scores of one label; `support` is how many examples have it as reference."""
 
     label: str
     precision: float
@@ -71,8 +72,8 @@ class ClassScore:
 class Scores:
     """What a model scored.
 
-    For single labels, `confusion` counts (gold, predicted) in the order of `labels`, unless there are more than
-    `MOST_IN_MATRIX`, `confused` holds the most frequent wrong pairs (gold, predicted, examples), and `reliability`
+    For single labels, `confusion` counts (reference, predicted) in the order of `labels`, unless there are more than
+    `MAX_IN_MATRIX`, `confused` holds the most frequent wrong pairs (reference, predicted, examples), and `reliability`
     the bins of the calibration error that are not empty: (mean confidence, accuracy, examples).
     """
 
@@ -90,7 +91,7 @@ class Scores:
 
 
 def single_label(
-    golds: Sequence[str],
+    references: Sequence[str],
     predicted: Sequence[str],
     labels: Sequence[str],
     *,
@@ -100,42 +101,42 @@ def single_label(
 ) -> Scores:
     """Score one label an example: accuracy, macro_f1, micro_f1, matthews and, with confidences, calibration_error.
 
-    Macro-F1 is the mean over the labels that occur in gold or predictions, as in scikit-learn. A label outside
+    Macro-F1 is the mean over the labels that occur in reference or predictions, as in scikit-learn. A label outside
     `labels` ("" for no answer) becomes a class of its own, after them. `matthews` is the correlation of Gorodkin
-    (2004), 0 when all golds or all predictions are one label. `calibration_error` is that of Guo et al. (2017) over 15
-    bins of equal width, for the confidence in [0, 1] that the predicted label had; examples whose confidence is NaN
-    (they could not be answered) are left out of it. Raises DataError when there are no examples.
+    (2004), 0 when all references or all predictions are one label. `calibration_error` is that of Guo et al. (2017)
+    over 15 bins of equal width, for the confidence in [0, 1] that the predicted label had; examples whose confidence is
+    NaN (they could not be answered) are left out of it. Raises DataError when there are no examples.
     """
-    _check(golds, predicted)
-    labels = _all_labels(labels, golds, predicted)
+    _check(references, predicted)
+    labels = _all_labels(labels, references, predicted)
     K, position = len(labels), {label: index for index, label in enumerate(labels)}
-    gold = np.array([position[label] for label in golds])
+    reference = np.array([position[label] for label in references])
     guess = np.array([position[label] for label in predicted])
-    cells, pattern, counts = np.unique(gold * K + guess, return_inverse=True, return_counts=True)
+    cells, pattern, counts = np.unique(reference * K + guess, return_inverse=True, return_counts=True)
     places = np.arange(len(cells))
     rows = LabelRows.of(pattern, K, (places, cells // K), (places, cells % K))
     metrics = _intervals(rows, rng, resamples)
-    right = int((gold == guess).sum())
-    metrics["accuracy"] = metrics["micro_f1"] = wilson(right, len(gold))
+    right = int((reference == guess).sum())
+    metrics["accuracy"] = metrics["micro_f1"] = wilson(right, len(reference))
     wrong = [(-int(n), int(cell)) for cell, n in zip(cells, counts, strict=True) if cell // K != cell % K]
-    confused = tuple((labels[cell // K], labels[cell % K], -n) for n, cell in sorted(wrong)[:MOST_PAIRS])
+    confused = tuple((labels[cell // K], labels[cell % K], -n) for n, cell in sorted(wrong)[:MAX_PAIRS])
     matrix = None
-    if K <= MOST_IN_MATRIX:
+    if K <= MAX_IN_MATRIX:
         matrix = np.zeros((K, K), dtype=np.int64)
         matrix.flat[cells] = counts
     reliability: tuple[tuple[float, float, int], ...] = ()
     if confidences is not None:
-        _check(golds, confidences)
+        _check(references, confidences)
         confidence = np.asarray(confidences, dtype=np.float64)
         answered = ~np.isnan(confidence)
         if answered.any():
-            interval, reliability = _calibration((gold == guess)[answered], confidence[answered], rng, resamples)
+            interval, reliability = _calibration((reference == guess)[answered], confidence[answered], rng, resamples)
             metrics["calibration_error"] = interval
     return Scores(metrics, rows.per_class(labels), matrix, labels, confused, reliability, rows)
 
 
 def multi_label(
-    golds: Sequence[Collection[str]],
+    references: Sequence[Collection[str]],
     predicted: Sequence[Collection[str]],
     labels: Sequence[str],
     *,
@@ -144,14 +145,14 @@ def multi_label(
 ) -> Scores:
     """Score sets of labels: accuracy (the whole set is right), macro_f1 and micro_f1.
 
-    Macro-F1 is the mean over the labels that occur in gold or predictions (scikit-learn counts the others, too, with an
-    F1 of 0). Raises DataError when there are no examples.
+    Macro-F1 is the mean over the labels that occur in reference or predictions (scikit-learn counts the others, too,
+    with an F1 of 0). Raises DataError when there are no examples.
     """
-    _check(golds, predicted)
-    labels = _all_labels(labels, *golds, *predicted)
+    _check(references, predicted)
+    labels = _all_labels(labels, *references, *predicted)
     position = {label: index for index, label in enumerate(labels)}
     kinds: dict[tuple[frozenset[str], frozenset[str]], int] = {}
-    pairs = [(frozenset(gold), frozenset(guess)) for gold, guess in zip(golds, predicted, strict=True)]
+    pairs = [(frozenset(reference), frozenset(guess)) for reference, guess in zip(references, predicted, strict=True)]
     pattern = np.array([kinds.setdefault(pair, len(kinds)) for pair in pairs])
 
     def entries(side: int) -> tuple[Counts, Counts]:
@@ -161,13 +162,13 @@ def multi_label(
 
     rows = LabelRows.of(pattern, len(labels), entries(0), entries(1))
     metrics = _intervals(rows, rng, resamples)
-    metrics["accuracy"] = wilson(sum(gold == guess for gold, guess in pairs), len(pairs))
+    metrics["accuracy"] = wilson(sum(reference == guess for reference, guess in pairs), len(pairs))
     del metrics["matthews"]
     return Scores(metrics, rows.per_class(labels), labels=labels, rows=rows)
 
 
 def regression(
-    golds: Sequence[float], predicted: Sequence[float], *, rng: np.random.Generator, resamples: int = 2000
+    references: Sequence[float], predicted: Sequence[float], *, rng: np.random.Generator, resamples: int = 2000
 ) -> Scores:
     """Score numbers: pearson, spearman (ties share their average rank), mean_absolute_error,
     root_mean_squared_error and r2.
@@ -175,46 +176,25 @@ def regression(
     A correlation with a constant is 0: it shows no relation. Raises DataError when there are no examples or
     a number is not finite.
     """
-    _check(golds, predicted)
-    gold, guess = np.asarray(golds, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
-    if not (np.isfinite(gold).all() and np.isfinite(guess).all()):
-        raise DataError("found a gold or predicted number that is not finite; correct the row or the model")
-    rows = NumberRows(np.arange(len(gold)), gold, guess)
+    _check(references, predicted)
+    reference, guess = np.asarray(references, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    if not (np.isfinite(reference).all() and np.isfinite(guess).all()):
+        raise DataError("found a reference or predicted number that is not finite; correct the row or the model")
+    rows = NumberRows(np.arange(len(reference)), reference, guess)
     metrics = _intervals(rows, rng, resamples)
     for name, spread in (("pearson", 1.0), ("spearman", None)):
-        metrics[name] = _joined(metrics[name], _fisher(metrics[name].value, len(gold), spread))
-    errors = np.abs(gold - guess)
-    if len(gold) > 1:
-        half = _student(len(gold) - 1) * float(errors.std(ddof=1)) / math.sqrt(len(gold))
+        metrics[name] = _joined(metrics[name], _fisher(metrics[name].value, len(reference), spread))
+    errors = np.abs(reference - guess)
+    if len(reference) > 1:
+        half = _student(len(reference) - 1) * float(errors.std(ddof=1)) / math.sqrt(len(reference))
         middle = metrics["mean_absolute_error"]
         around = Interval(middle.value, max(0.0, middle.value - half), middle.value + half)
         metrics["mean_absolute_error"] = _joined(middle, around)
     return Scores(metrics, rows=rows)
 
 
-def entity_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
-    """The entities of one sentence of BIO tags: type, first word, one past the last.
-
-    Strict: an I- that continues no entity of its type begins none.
-
-    >>> entity_spans(["B-PER", "I-PER", "O", "I-LOC", "B-LOC"])
-    [('PER', 0, 2), ('LOC', 4, 5)]
-    """
-    found: list[tuple[str, int, int]] = []
-    open_kind = ""
-    for place, tag in enumerate(tags):
-        prefix, kind = tag[:2], tag[2:]
-        if prefix == "I-" and kind == open_kind != "":
-            found[-1] = (kind, found[-1][1], place + 1)
-            continue
-        open_kind = kind if prefix == "B-" else ""
-        if open_kind:
-            found.append((kind, place, place + 1))
-    return found
-
-
 def tagging(
-    golds: Sequence[Sequence[str]],
+    references: Sequence[Sequence[str]],
     predicted: Sequence[Sequence[str]],
     *,
     rng: np.random.Generator,
@@ -224,18 +204,21 @@ def tagging(
 
     Over all entities together, and in `per_class` for each type; the bootstrap draws sentences.
     """
-    _check(golds, predicted)
-    pairs = [(set(entity_spans(gold)), set(entity_spans(guess))) for gold, guess in zip(golds, predicted, strict=True)]
+    _check(references, predicted)
+    pairs = [
+        (set(entity_spans(reference)), set(entity_spans(guess)))
+        for reference, guess in zip(references, predicted, strict=True)
+    ]
     types = sorted({kind for pair in pairs for spans in pair for kind, _, _ in spans})
     column = {kind: place for place, kind in enumerate(types)}
-    totals = np.zeros((3, len(types)))  # right, gold, predicted
+    totals = np.zeros((3, len(types)))  # right, reference, predicted
     found = np.zeros((len(pairs), 5))  # the same of each sentence, and the words with the right tag, and all words
-    for row, (gold, guess) in enumerate(pairs):
-        for layer, spans in enumerate((gold & guess, gold, guess)):
+    for row, (reference, guess) in enumerate(pairs):
+        for layer, spans in enumerate((reference & guess, reference, guess)):
             found[row, layer] = len(spans)
             for kind, _, _ in spans:
                 totals[layer, column[kind]] += 1
-        found[row, 3:] = sum(a == b for a, b in zip(golds[row], predicted[row], strict=True)), len(golds[row])
+        found[row, 3:] = sum(a == b for a, b in zip(references[row], predicted[row], strict=True)), len(references[row])
     right, wanted, guessed, same, words = found.T
     rows = RatioRows.of(
         ("entity_f1", "entity_precision", "entity_recall", "token_accuracy"),
@@ -246,8 +229,8 @@ def tagging(
     return Scores(metrics, _class_scores(types, *totals), rows=rows)
 
 
-def answer_scores(predicted: str, golds: Sequence[str]) -> tuple[float, float]:
-    """Exact match and F1 of an answer against the best of the humans', by SQuAD's rules; no golds: no answer.
+def answer_scores(predicted: str, references: Sequence[str]) -> tuple[float, float]:
+    """Exact match and F1 of an answer against the best reference, by SQuAD's rules; no references: the answer is empty.
 
     Compared are words: lower case, without ASCII punctuation and articles (Rajpurkar et al. 2016, 6.1; 2018, 4).
 
@@ -257,23 +240,25 @@ def answer_scores(predicted: str, golds: Sequence[str]) -> tuple[float, float]:
     guess = _answer_words(predicted)
     exact, best = 0.0, 0.0
     # Golds that are nothing but articles and punctuation cannot be met, unless all are.
-    for gold in [words for words in map(_answer_words, golds) if words] or [[]]:
-        common = sum((Counter(guess) & Counter(gold)).values())
-        f1 = 2 * common / (len(guess) + len(gold)) if guess and gold else float(guess == gold)
-        exact, best = max(exact, float(guess == gold)), max(best, f1)
+    for reference in [words for words in map(_answer_words, references) if words] or [[]]:
+        common = sum((Counter(guess) & Counter(reference)).values())
+        f1 = 2 * common / (len(guess) + len(reference)) if guess and reference else float(guess == reference)
+        exact, best = max(exact, float(guess == reference)), max(best, f1)
     return exact, best
 
 
 def answering(
-    predicted: Sequence[str], golds: Sequence[Sequence[str]], *, rng: np.random.Generator, resamples: int = 2000
+    predicted: Sequence[str], references: Sequence[Sequence[str]], *, rng: np.random.Generator, resamples: int = 2000
 ) -> Scores:
     """Score answers: exact_match and f1 (as `answer_scores`), the mean over questions.
 
     If some questions have no answer: no_answer_accuracy, and has_answer_exact_match and has_answer_f1 of the others.
     """
-    _check(golds, predicted)
-    exact, f1 = np.array([answer_scores(guess, gold) for guess, gold in zip(predicted, golds, strict=True)]).T
-    has = np.array([float(len(gold) > 0) for gold in golds])
+    _check(references, predicted)
+    exact, f1 = np.array(
+        [answer_scores(guess, reference) for guess, reference in zip(predicted, references, strict=True)]
+    ).T
+    has = np.array([float(len(reference) > 0) for reference in references])
     names = ["exact_match", "f1"]
     parts, wholes = [exact, f1], [np.ones(len(has)), np.ones(len(has))]
     if not has.all():
@@ -436,25 +421,27 @@ class _Entries:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelRows(Rows):
-    """Rows of gold and predicted labels, of the K labels that occur at all: numbers `occurring`, of `among`."""
+    """Rows of reference and predicted labels, of the K labels that occur at all: numbers `occurring`, of `among`."""
 
     names = ("accuracy", "macro_f1", "micro_f1", "matthews")
     pattern: Counts
     occurring: Counts
     among: int
-    gold: _Entries
+    reference: _Entries
     guess: _Entries
     right: _Entries
     exact: Floats  # (P,) 1 if all labels are right
     share: Floats  # (K,) of an imaginary example, in each label
 
     @classmethod
-    def of(cls, pattern: Counts, among: int, gold: tuple[Counts, Counts], guess: tuple[Counts, Counts]) -> LabelRows:
-        """From the entries (row, label) of the golds and of the predictions, each once."""
-        occurring = np.unique(np.concatenate([gold[1], guess[1], [0]]))
+    def of(
+        cls, pattern: Counts, among: int, reference: tuple[Counts, Counts], guess: tuple[Counts, Counts]
+    ) -> LabelRows:
+        """From the entries (row, label) of the references and of the predictions, each once."""
+        occurring = np.unique(np.concatenate([reference[1], guess[1], [0]]))
         P, K = int(pattern.max()) + 1, len(occurring)
-        golds, guesses = (rows * K + np.searchsorted(occurring, labels) for rows, labels in (gold, guess))
-        cells = (golds, guesses, np.intersect1d(golds, guesses))
+        references, guesses = (rows * K + np.searchsorted(occurring, labels) for rows, labels in (reference, guess))
+        cells = (references, guesses, np.intersect1d(references, guesses))
         wanted, guessed, right = (_Entries.of(each // K, each % K, K) for each in cells)
         sizes = [np.bincount(each // K, minlength=P) for each in cells]
         counts = np.bincount(pattern)[None].astype(np.float64)
@@ -468,27 +455,29 @@ class LabelRows(Rows):
     @property
     def width(self) -> int:
         """How many numbers a resample takes."""
-        return max(len(self.exact), len(self.share), len(self.gold.rows), len(self.guess.rows))
+        return max(len(self.exact), len(self.share), len(self.reference.rows), len(self.guess.rows))
 
     def score(self, drawn: Floats, imaginary: Floats) -> Floats:
         """(R, P) counts -> (R, 4)."""
-        right, gold, guessed = (entries.sums(drawn) for entries in (self.right, self.gold, self.guess))  # (R, K)
+        right, reference, guessed = (
+            entries.sums(drawn) for entries in (self.right, self.reference, self.guess)
+        )  # (R, K)
         all_imaginary = imaginary.sum(axis=1, keepdims=True)
         right += imaginary[:, :1] * self.share
-        gold += all_imaginary * self.share
+        reference += all_imaginary * self.share
         guessed += all_imaginary * self.share
-        N, occurs = drawn.sum(axis=1) + all_imaginary[:, 0], gold + guessed > 0
-        macro = _ratio(_ratio(2 * right, gold + guessed).sum(axis=1), occurs.sum(axis=1))
-        micro = _ratio(2 * right.sum(axis=1), (gold + guessed).sum(axis=1))
-        together = N * right.sum(axis=1) - (gold * guessed).sum(axis=1)
-        apart = (N**2 - (gold**2).sum(axis=1)) * (N**2 - (guessed**2).sum(axis=1))
+        N, occurs = drawn.sum(axis=1) + all_imaginary[:, 0], reference + guessed > 0
+        macro = _ratio(_ratio(2 * right, reference + guessed).sum(axis=1), occurs.sum(axis=1))
+        micro = _ratio(2 * right.sum(axis=1), (reference + guessed).sum(axis=1))
+        together = N * right.sum(axis=1) - (reference * guessed).sum(axis=1)
+        apart = (N**2 - (reference**2).sum(axis=1)) * (N**2 - (guessed**2).sum(axis=1))
         matthews = _ratio(np.where(apart > 1e-9 * N**4, together, 0.0), np.sqrt(np.maximum(apart, 0)))
         return np.stack([(drawn @ self.exact + imaginary[:, 0]) / N, macro, micro, matthews], axis=1)
 
     def trials(self) -> dict[str, tuple[float, float]]:
-        """The gold and predicted labels over those of an imaginary example."""
+        """The reference and predicted labels over those of an imaginary example."""
         counts = self.weights()[None].astype(np.float64)
-        units = float(self.gold.sums(counts).sum() + self.guess.sums(counts).sum()) / 2
+        units = float(self.reference.sums(counts).sum() + self.guess.sums(counts).sum()) / 2
         trials, worst = units / float(self.share.sum()), -1 / max(1, len(self.share) - 1)
         return {"macro_f1": (trials, 0.0), "micro_f1": (trials, 0.0), "matthews": (trials, worst)}
 
@@ -496,29 +485,29 @@ class LabelRows(Rows):
         """The scores of all labels."""
         counts = self.weights()[None].astype(np.float64)
         totals = np.zeros((3, self.among))
-        for total, entries in zip(totals, (self.right, self.gold, self.guess), strict=True):
+        for total, entries in zip(totals, (self.right, self.reference, self.guess), strict=True):
             total[self.occurring] = entries.sums(counts)[0]
         return _class_scores(labels, *totals)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NumberRows(Rows):
-    """A gold and a predicted number an example."""
+    """A reference and a predicted number an example."""
 
     imaginary = 0
     names = ("pearson", "spearman", "mean_absolute_error", "root_mean_squared_error", "r2")
     pattern: Counts
-    gold: Floats
+    reference: Floats
     guess: Floats
 
     def score(self, drawn: Floats, imaginary: Floats) -> Floats:  # noqa: ARG002 - there are none
         """(R, P) counts -> (R, 5)."""
         N = drawn.sum(axis=1)
-        pearson = _correlation(_centred(self.gold), _centred(self.guess), drawn)
-        spearman = _correlation(_ranks(self.gold, drawn), _ranks(self.guess, drawn), drawn)
-        errors = self.gold - self.guess
+        pearson = _correlation(_centered(self.reference), _centered(self.guess), drawn)
+        spearman = _correlation(_ranks(self.reference, drawn), _ranks(self.guess, drawn), drawn)
+        errors = self.reference - self.guess
         squared = drawn @ errors**2 / N
-        shifted = self.gold - self.gold.mean()
+        shifted = self.reference - self.reference.mean()
         variance = drawn @ shifted**2 / N - (drawn @ shifted / N) ** 2
         constant = variance <= 1e-12 * max(float(np.square(shifted).max()), np.finfo(np.float64).tiny)
         unexplained = np.where(constant, squared > 0, _ratio(squared, np.where(constant, 0.0, variance)))
@@ -530,15 +519,20 @@ def _check(first: Sequence[Any], second: Sequence[Any]) -> None:
     if len(first) != len(second):
         raise ValueError(f"found {len(first)} and {len(second)} answers; both lists must be of the same examples")
     if len(first) == 0:
-        raise DataError("found no examples to score; at least one with a gold answer is needed")
+        raise DataError("found no examples to score; at least one with a reference answer is needed")
 
 
 def _all_labels(labels: Sequence[str], *seen: Collection[str]) -> tuple[str, ...]:
     return (*labels, *sorted(set().union(*seen).difference(labels)))
 
 
-def _class_scores(labels: Sequence[str], right: Floats, gold: Floats, guessed: Floats) -> tuple[ClassScore, ...]:
-    columns = (_ratio(right, guessed), _ratio(right, gold), _ratio(2 * right, gold + guessed), gold.astype(int))
+def _class_scores(labels: Sequence[str], right: Floats, reference: Floats, guessed: Floats) -> tuple[ClassScore, ...]:
+    columns = (
+        _ratio(right, guessed),
+        _ratio(right, reference),
+        _ratio(2 * right, reference + guessed),
+        reference.astype(int),
+    )
     return tuple(ClassScore(*row) for row in zip(labels, *(column.tolist() for column in columns), strict=True))
 
 
@@ -565,10 +559,10 @@ def _intervals(rows: Rows, rng: np.random.Generator, resamples: int) -> dict[str
     values = rows.score(counts, 0 * once)[0]
     added = 2 * rows.imaginary
 
-    def scored(drawn: Floats, imaginary: Floats) -> Floats:
+    def score_chunk(drawn: Floats, imaginary: Floats) -> Floats:
         return rows.score(drawn, imaginary.reshape(len(imaginary), 2, rows.imaginary).sum(axis=2))
 
-    drawn = np.concatenate([scored(*chunk) for chunk in _resamples(weights, rng, resamples, added, rows.width)])
+    drawn = np.concatenate([score_chunk(*chunk) for chunk in _resamples(weights, rng, resamples, added, rows.width)])
     if added:  # a mean over rare labels falls in each resample; the value has fallen as much below the truth
         drawn -= 2 * (drawn.mean(axis=0) - rows.score(counts, rows.imaginary * once)[0])
     low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
@@ -590,7 +584,7 @@ def _resamples(
     """
     N, P = int(counts.sum()) + imaginary, len(counts) + imaginary
     at_once = max(1, CELLS_AT_ONCE // max(P, width))
-    resamples = min(resamples, max(FEWEST_RESAMPLES, MOST_CELLS // max(P, width)))
+    resamples = min(resamples, max(FEWEST_RESAMPLES, MAX_CELLS // max(P, width)))
     weights = np.concatenate([counts, np.ones(imaginary, dtype=np.int64)])
     owners = np.repeat(np.arange(P), weights)
     for start in range(0, resamples, at_once):
@@ -614,7 +608,7 @@ def _calibration(
     or all alike.
     """
     if not ((confidence >= 0) & (confidence <= 1 + 1e-6)).all():
-        raise ValueError("found a confidence that is no probability; a number in [0, 1] is expected")
+        raise ValueError("found a confidence that is not a probability; a number in [0, 1] is expected")
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     sizes = np.bincount(bins, minlength=CALIBRATION_BINS).astype(np.float64)
     hits, sums = (np.bincount(bins, x, CALIBRATION_BINS) for x in (right.astype(np.float64), confidence))
@@ -663,11 +657,11 @@ def _ratio(part: Floats, whole: Floats) -> Floats:
     return np.divide(part, whole, out=np.zeros_like(part, dtype=np.float64), where=whole > 0)
 
 
-def _centred(values: Floats) -> Floats:
+def _centered(values: Floats) -> Floats:
     """Shifted and scaled into [-1, 1], so that a constant is exactly 0 whatever its size."""
     shifted = values - values[0]
-    centred: Floats = shifted / max(np.abs(shifted).max(), np.finfo(np.float64).tiny)
-    return centred
+    centered: Floats = shifted / max(np.abs(shifted).max(), np.finfo(np.float64).tiny)
+    return centered
 
 
 def _ranks(values: Floats, counts: Floats) -> Floats:

@@ -17,13 +17,14 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from bothways.data.examples import Example
 from bothways.errors import DataError, ModelNotFoundError, OptionError
-from bothways.predictor import Predictor, load
-from bothways.runtime.artifact import SETTINGS
-from bothways.runtime.engines import Device, Name, Precision
-from bothways.tasks.task import Example, Prediction, Task
+from bothways.inference.engines.engine import Device, Name, Precision
+from bothways.inference.model_directory import SETTINGS
+from bothways.inference.predictor import Predictor, load
+from bothways.progress import Reporter
+from bothways.tasks.task import Prediction, Task
 from bothways.tasks.zero_shot import label_problem
-from bothways.terminal import Reporter
 
 
 class DictResult(dict[str, Any]):
@@ -48,7 +49,7 @@ Shape = Callable[[Any, Any, Options], Any]  # a prediction, its input, the optio
 Mode = Literal["one", "list", "stream"]  # how inputs came: an error of one raises, with its place in a list
 
 
-class Kind(NamedTuple):
+class PipelineSpec(NamedTuple):
     """One row of the table of pipelines: our task, the options that it takes, how a result looks.
 
     `window` are the options that set the length and the overlap of windows ("": there is none).
@@ -66,21 +67,21 @@ class Pipeline:
     """Calls a model with one input, many, or a stream of them: a result, a list, or an iterator of results."""
 
     def __init__(self, name: str, predictor: Predictor, options: Options, reporter: Reporter | None = None) -> None:
-        self.name, self.kind = name, KINDS[name]
+        self.name, self.kind = name, PIPELINES[name]
         self.predictor, self.options = predictor, dict(options)
         self.reporter = reporter or Reporter(quiet=True)
         self._noted: set[str] = set()
         if predictor.task.name not in (self.kind.task, *_ALSO.get(name, ())):
             raise OptionError(f"the model was loaded for the task {predictor.task.name}, expected {self.kind.task}")
         # The config of a classifier of transformers does not tell whether it reads texts or pairs: both are taken.
-        artifact = predictor.artifact
-        foreign = artifact is not None and not (artifact.directory / SETTINGS).is_file()
+        model_directory = predictor.model_directory
+        foreign = model_directory is not None and not (model_directory.path / SETTINGS).is_file()
         self._pairs_too = foreign and name == "text-classification"
         self._usual = self._predictor(self.options)  # so that a wrong option is an error here, not at the first call
 
     def __repr__(self) -> str:
-        artifact = self.predictor.artifact
-        model = "a loaded model" if artifact is None else repr(str(artifact.directory))
+        model_directory = self.predictor.model_directory
+        model = "a loaded model" if model_directory is None else repr(str(model_directory.path))
         options = "".join(f", {name}={reprlib.repr(value)}" for name, value in self.options.items())
         return f"<bothways pipeline {self.name!r}: {model}{options}>"
 
@@ -139,18 +140,18 @@ class Pipeline:
 
     def _predictor(self, options: Options) -> Predictor:
         """The predictor with the settings that options mean."""
-        old, names = self.predictor, dict(zip(("max_pieces", "overlap"), self.kind.window, strict=True))
+        old, names = self.predictor, dict(zip(("max_length", "stride"), self.kind.window, strict=True))
         settings = self.kind.settings(options, old.task)
         if "targets" in options:
             settings["targets"] = self._targets(options["targets"])
         sizes = {key: _whole(options, name, 0) for key, name in names.items() if name in options}
-        if "max_pieces" in sizes and "overlap" not in sizes:
-            sizes["overlap"] = min(old.task.overlap, sizes["max_pieces"] // 4)
-        most = old.task.max_pieces if old.artifact is None else old.artifact.config.max_pieces
-        if sizes.get("max_pieces", 0) > most:
-            name = names["max_pieces"]
+        if "max_length" in sizes and "stride" not in sizes:
+            sizes["stride"] = min(old.task.stride, sizes["max_length"] // 4)
+        most = old.task.max_length if old.model_directory is None else old.model_directory.config.max_length
+        if sizes.get("max_length", 0) > most:
+            name = names["max_length"]
             raise OptionError(
-                f"{name}: found windows of {sizes['max_pieces']} pieces, expected at most the model's {most}"
+                f"{name}: found windows of {sizes['max_length']} tokens, expected at most the model's {most}"
             )
         settings |= sizes
         task = replace(old.task, **settings) if settings else old.task  # type: ignore[type-var]
@@ -165,7 +166,7 @@ class Pipeline:
                 for ours, theirs in names.items():
                     text = text.replace(ours, theirs or ours)
                 raise OptionError(text) from None
-        return Predictor(task, old.tokenizer, old.engine, old.artifact)
+        return Predictor(task, old.tokenizer, old.engine, old.model_directory)
 
     def _targets(self, targets: Sequence[Any]) -> tuple[str, ...]:
         """Targets of fill-mask as tokens; of a text that is several tokens the first, with a note."""
@@ -269,19 +270,23 @@ def pipeline(
     if task is None and model is not None:
         if not isinstance(model, Predictor):
             model = load(model, engine=engine, precision=precision, reporter=reporter)
-        task = next((name for name, kind in KINDS.items() if model.task.name in (kind.task, *_ALSO.get(name, ()))), "")
+        task = next(
+            (name for name, kind in PIPELINES.items() if model.task.name in (kind.task, *_ALSO.get(name, ()))), ""
+        )
     name = ALIASES.get(str(task), str(task))
-    if name not in KINDS:
-        raise OptionError(f"no pipeline {task!r}; there are {', '.join([*KINDS, *ALIASES])}")
+    if name not in PIPELINES:
+        raise OptionError(f"no pipeline {task!r}; there are {', '.join([*PIPELINES, *ALIASES])}")
     known, notes = _clean(name, options | {"device": device}, model)
     from bothways.model.catalogue import find_model
 
     try:
-        model = find_model(KINDS[name].default) if model is None else model
+        model = find_model(PIPELINES[name].default) if model is None else model
     except ModelNotFoundError as error:
         raise ModelNotFoundError(f"no model was given for {task!r} (model=...), and {error}") from None
     if not isinstance(model, Predictor):
-        own = None if name == "text-classification" else KINDS[name].task  # a classifier tells texts from pairs itself
+        own = (
+            None if name == "text-classification" else PIPELINES[name].task
+        )  # a classifier tells texts from pairs itself
         settings = {"pooling": known.get("pooling", "none")} if name == "feature-extraction" else {}
         settings |= {"pooling": known["pooling"]} if name == "sentence-similarity" and "pooling" in known else {}
         cpu: Device | None = "cpu" if device is not None and not _device(device) else None
@@ -297,7 +302,7 @@ def _clean(name: str, options: Options, model: Any = None) -> tuple[dict[str, An
     None means that an option is not given, as in transformers, but for `top_k` of classes, where it means all.
     Raises `OptionError` for an option that the pipeline does not take.
     """
-    kind, found, notes = KINDS[name], dict[str, Any](), dict[str, str]()
+    kind, found, notes = PIPELINES[name], dict[str, Any](), dict[str, str]()
     options = dict(options)
     for inner in ("tokenize_kwargs", "tokenizer_kwargs"):
         if "truncation" in kind.options and isinstance(options.get(inner), Mapping):
@@ -323,7 +328,7 @@ def _clean(name: str, options: Options, model: Any = None) -> tuple[dict[str, An
 
 
 def _device(device: Any) -> str:
-    """Why a device that transformers takes has no effect, "" for the processor; `OptionError` for what is no device."""
+    """Why a device has no effect, "" for the CPU; raises `OptionError` for what is not a device."""
     written = str(device)
     if isinstance(device, bool) or not re.fullmatch(r"-1|\d+|auto|(cpu|cuda|mps|xpu|npu|hpu|xla)(:\d+)?", written):
         raise OptionError(f"device is {device!r}, expected 'cpu' or -1, or a GPU such as 0 or 'cuda:0'")
@@ -392,7 +397,7 @@ def _whole(options: Options, name: str, least: int, usual: int | None = None) ->
         number = least - 1
     if number < least:
         expected = f"at least {least}, or None for all" if name == "top_k" else f"at least {least}"
-        raise OptionError(f"{name} is {value!r}, expected " + ("a number of pieces" if least == 0 else expected))
+        raise OptionError(f"{name} is {value!r}, expected " + ("a number of tokens" if least == 0 else expected))
     return number
 
 
@@ -423,19 +428,21 @@ def _several(name: str, value: Any) -> list[Any]:
     return [_python(one) for one in value]
 
 
-_CUTS = {"true": True, "longest_first": True, "only_first": True, "only_second": True}
-_CUTS |= {"false": False, "do_not_truncate": False}
+_TRUNCATION = {"true": True, "longest_first": True, "only_first": True, "only_second": True}
+_TRUNCATION |= {"false": False, "do_not_truncate": False}
 
 
-def _cut(options: Options) -> dict[str, Any]:
-    """`long` of a task, from `truncation`: a bool, or a strategy of transformers."""
+def _truncation(options: Options) -> dict[str, Any]:
+    """`truncation` of a task, from a bool or a strategy of transformers."""
     if "truncation" not in options:
         return {}
     value = options["truncation"]
     word = str(value).lower() if isinstance(value, bool | np.bool_) else getattr(value, "value", value)
-    if not isinstance(word, str) or word not in _CUTS:
-        raise OptionError(f"truncation is {value!r}, expected True, False or one of {', '.join(list(_CUTS)[1:4])}")
-    return {"long": "cut" if _CUTS[word] else "window"}
+    if not isinstance(word, str) or word not in _TRUNCATION:
+        raise OptionError(
+            f"truncation is {value!r}, expected True, False or one of {', '.join(list(_TRUNCATION)[1:4])}"
+        )
+    return {"truncation": _TRUNCATION[word]}
 
 
 _FUNCTIONS = {"softmax": "single", "sigmoid": "multi", "none": "regression"}
@@ -443,7 +450,7 @@ _FUNCTIONS = {"softmax": "single", "sigmoid": "multi", "none": "regression"}
 
 def _classify_settings(options: Options, task: Task) -> dict[str, Any]:
     _whole(options, "top_k", 1)
-    settings = _cut(options)
+    settings = _truncation(options)
     if "function_to_apply" in options:
         settings["kind"] = _FUNCTIONS[_choice(options, "function_to_apply", _FUNCTIONS, "none")]
     return settings
@@ -462,19 +469,19 @@ def _classify_shape(prediction: Any, given: Any, options: Options) -> Any:
 
 def _tag_settings(options: Options, task: Task) -> dict[str, Any]:
     strategy = _choice(options, "aggregation_strategy", ("none", "simple", "first", "average", "max"), "none")
-    return {"strategy": strategy, "ignored": tuple(options.get("ignore_labels", ("O",)))}
+    return {"aggregation_strategy": strategy, "ignore_labels": tuple(options.get("ignore_labels", ("O",)))}
 
 
 def _tag_shape(prediction: Any, given: Any, options: Options) -> Any:
     # Copies: inputs with the same text share one prediction.
-    return [dict(entity) for entity in prediction.answer(every_score=False)["entities"]]
+    return [dict(entity) for entity in prediction.answer(all_scores=False)["entities"]]
 
 
 def _answer_settings(options: Options, task: Task) -> dict[str, Any]:
-    settings = {"top_k": _whole(options, "top_k", 1, 1), "longest": _whole(options, "max_answer_len", 1, 15)}
-    settings["align"] = _yes(options, "align_to_words", True)
+    settings = {"top_k": _whole(options, "top_k", 1, 1), "max_answer_len": _whole(options, "max_answer_len", 1, 15)}
+    settings["align_to_words"] = _yes(options, "align_to_words", True)
     if "handle_impossible_answer" in options:
-        settings["empty"] = _yes(options, "handle_impossible_answer")
+        settings["handle_impossible_answer"] = _yes(options, "handle_impossible_answer")
     return settings
 
 
@@ -482,7 +489,7 @@ def _answer_shape(prediction: Any, given: Any, options: Options) -> Any:
     if prediction.error is not None:
         return {"answer": "", "score": 0.0, "start": 0, "end": 0, "error": prediction.error}
     answers = [dict(answer) for answer in prediction.answers[: options.get("top_k", 1)]]
-    answers = answers or [dict(prediction.answer(every_score=False))]
+    answers = answers or [dict(prediction.answer(all_scores=False))]
     return answers[0] if len(answers) == 1 else answers  # as in transformers, also if top_k is more
 
 
@@ -503,9 +510,9 @@ def _questions(inputs: Any, options: dict[str, Any]) -> Any:
 
 
 def _zero_shot_settings(options: Options, task: Task) -> dict[str, Any]:
-    settings = _cut(options)
+    settings = _truncation(options)
     if "hypothesis_template" in options:
-        settings["template"] = options["hypothesis_template"]
+        settings["hypothesis_template"] = options["hypothesis_template"]
     if "multi_label" in options:
         settings["kind"] = "multi" if _yes(options, "multi_label") else "single"
     return settings
@@ -574,19 +581,19 @@ def _words(value: Any) -> list[Any]:
 
 
 def _fill_settings(options: Options, task: Task) -> dict[str, Any]:
-    return {"top_k": _whole(options, "top_k", 1, 5)} | _cut(options)
+    return {"top_k": _whole(options, "top_k", 1, 5)} | _truncation(options)
 
 
 def _fill_shape(prediction: Any, given: Any, options: Options) -> Any:
     if prediction.error is not None:
         return [{"error": prediction.error}]
-    masks = prediction.answer(every_score=False)["masks"]
+    masks = prediction.answer(all_scores=False)["masks"]
     return masks[0] if len(masks) == 1 else masks
 
 
 def _embed_settings(options: Options, task: Any) -> dict[str, Any]:
     pooling = options.get("pooling", "none")
-    settings = _cut(options) | {"pooling": pooling}
+    settings = _truncation(options) | {"pooling": pooling}
     if "normalize" in options or pooling == "none":
         settings["normalize"] = _yes(options, "normalize")
     return settings
@@ -629,8 +636,8 @@ _LISTS: dict[str, Callable[[Any], Any]] = {
 }
 _LONG = ("truncation", "max_length", "stride")
 _WINDOW = ("max_length", "stride")
-KINDS: dict[str, Kind] = {
-    "text-classification": Kind(
+PIPELINES: dict[str, PipelineSpec] = {
+    "text-classification": PipelineSpec(
         "classify",
         ("top_k", "function_to_apply", *_LONG),
         _classify_settings,
@@ -638,7 +645,7 @@ KINDS: dict[str, Kind] = {
         _WINDOW,
         "sentiment",
     ),
-    "token-classification": Kind(
+    "token-classification": PipelineSpec(
         "tag",
         ("aggregation_strategy", "ignore_labels", "stride", "is_split_into_words"),
         _tag_settings,
@@ -646,7 +653,7 @@ KINDS: dict[str, Kind] = {
         ("", "stride"),
         "ner",
     ),
-    "question-answering": Kind(
+    "question-answering": PipelineSpec(
         "answer",
         ("top_k", "doc_stride", "max_answer_len", "max_seq_len", "handle_impossible_answer", "align_to_words"),
         _answer_settings,
@@ -654,7 +661,7 @@ KINDS: dict[str, Kind] = {
         ("max_seq_len", "doc_stride"),
         "question-answering",
     ),
-    "zero-shot-classification": Kind(
+    "zero-shot-classification": PipelineSpec(
         "zero_shot",
         ("candidate_labels", "hypothesis_template", "multi_label", *_LONG),
         _zero_shot_settings,
@@ -662,14 +669,14 @@ KINDS: dict[str, Kind] = {
         _WINDOW,
         "zero-shot",
     ),
-    "fill-mask": Kind("fill", ("top_k", "targets", *_LONG), _fill_settings, _fill_shape, _WINDOW, "fill-mask"),
-    "feature-extraction": Kind(
+    "fill-mask": PipelineSpec("fill", ("top_k", "targets", *_LONG), _fill_settings, _fill_shape, _WINDOW, "fill-mask"),
+    "feature-extraction": PipelineSpec(
         "embed", ("pooling", "normalize", *_LONG), _embed_settings, _embed_shape, _WINDOW, "minilm-l6"
     ),
-    "next-sentence-prediction": Kind(
+    "next-sentence-prediction": PipelineSpec(
         "next_sentence", ("top_k",), _classify_settings, _classify_shape, default="next-sentence"
     ),
-    "sentence-similarity": Kind("embed", ("pooling",), _similarity_settings, _embed_shape, default="minilm-l6"),
+    "sentence-similarity": PipelineSpec("embed", ("pooling",), _similarity_settings, _embed_shape, default="minilm-l6"),
 }
 _ALSO = {"text-classification": ("pairs",)}
 ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}

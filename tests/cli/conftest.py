@@ -12,7 +12,9 @@ import pytest
 import bothways
 from tests.tiny import ROWS, write_base
 
-RECIPE = bothways.Recipe(epochs=12, batch_size=4, max_pieces=16, overlap=4, precision="fp32", lr=5e-3, dropout=0.0)
+RECIPE = bothways.Recipe(
+    epochs=12, batch_size=4, max_length=16, stride=4, precision="fp32", learning_rate=5e-3, dropout=0.0
+)
 
 
 @pytest.fixture(scope="session")
@@ -36,8 +38,8 @@ def answerer(tmp_path_factory, base) -> Path:
         {"question": "who?", "context": "It was Ann Lee.", "answers": {"text": ["Ann Lee"], "answer_start": [7]}},
         {"question": "where?", "context": "They met in Bonn.", "answers": {"text": ["Bonn"], "answer_start": [12]}},
     ]
-    recipe = bothways.Recipe(epochs=1, max_pieces=24, overlap=8, precision="fp32")
-    bothways.finetune("answer", rows, rows, base=base, out=out, recipe=recipe, export="none")
+    recipe = bothways.Recipe(epochs=1, max_length=24, stride=8, precision="fp32")
+    bothways.finetune("answer", rows, rows, base=base, out=out, recipe=recipe, export=False)
     return out
 
 

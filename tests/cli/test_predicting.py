@@ -15,7 +15,7 @@ import pytest
 import bothways
 from bothways import cli
 from bothways.cli.predicting import number_of
-from bothways.text.files import Columns
+from bothways.data.tables import Columns
 from tests.cli.conftest import process, worker
 from tests.tiny import ROWS
 
@@ -74,7 +74,7 @@ def test_files_answer_as_python_does_row_by_row(model, tmp_path, capsys):
     rows = [{"id": number, "text": text} for number, text in enumerate(texts)]
     source = write(tmp_path / "in.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     python = bothways.load(model)(texts)
-    answers = predicted(capsys, ["predict", model, "--input", source, "--keep", "id", "--all"])
+    answers = predicted(capsys, ["predict", model, "--input", source, "--keep", "id", "--all-scores"])
     assert [answer.pop("line") for answer in answers] == [*range(1, len(texts) + 1)]
     assert [answer.pop("id") for answer in answers] == [*range(len(texts))]
     for answer, expected in zip(answers, python, strict=True):
@@ -328,14 +328,14 @@ def test_a_run_that_is_stopped_keeps_its_answers_and_says_so(model, tmp_path, nu
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
 def test_a_console_of_another_encoding_is_no_traceback(model, tmp_path, encoding, monkeypatch):
     source = write(tmp_path / "in.jsonl", json.dumps({"text": "東京 😀 ≥ é", "id": "№ 5"}, ensure_ascii=False) + "\n")
-    for form in ("jsonl", "json", "csv", "tsv", "text", "html"):
+    for format in ("jsonl", "json", "csv", "tsv", "text", "html"):
         written = io.BytesIO()
         monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding=encoding))
-        assert run(["predict", model, "--input", source, "--keep", "all", "--format", form]) == 0
+        assert run(["predict", model, "--input", source, "--keep", "all", "--format", format]) == 0
         text = written.getvalue().decode("utf-8")
-        if form in ("jsonl", "json"):
+        if format in ("jsonl", "json"):
             found = json.loads(text)
-            found = found[0] if form == "json" else found
+            found = found[0] if format == "json" else found
             assert (found["text"], found["id"]) == ("東京 😀 ≥ é", "№ 5")
             assert json.loads(written.getvalue().decode(encoding)) == json.loads(text)
         else:
@@ -375,7 +375,7 @@ def test_text_on_a_terminal_has_its_width(model, monkeypatch, capsys):
 def test_settings_of_the_task_can_be_given(model, capsys):
     long = "great film " * 100
     (whole,) = predicted(capsys, ["predict", model, long])
-    (cut,) = predicted(capsys, ["predict", model, long, "--truncate"])
+    (cut,) = predicted(capsys, ["predict", model, long, "--truncation"])
     (other,) = predicted(capsys, ["predict", model, long, "--max-length", "12", "--stride", "2"])
     assert whole["windows"] > 1
     assert (cut["windows"], cut["truncated"]) == (1, 200 - 14)
@@ -405,8 +405,8 @@ def test_a_text_that_begins_with_a_hyphen_needs_two_of_them(model, capsys):
 
 def test_candidate_labels_are_needed_once_and_each_once(model, capsys):
     options = ["predict", model, "a", "--task", "zero-shot-classification"]
-    assert "the label 'a' is given twice" in refused(capsys, [*options, "--labels", "a,b,a"])
-    assert "found an empty label" in refused(capsys, [*options, "--labels", "a,,b"])
+    assert "the label 'a' is given twice" in refused(capsys, [*options, "--candidate-labels", "a,b,a"])
+    assert "found an empty label" in refused(capsys, [*options, "--candidate-labels", "a,,b"])
 
 
 def test_errors_show_a_traceback_only_if_asked(model, capsys):

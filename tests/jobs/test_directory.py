@@ -23,19 +23,19 @@ from bothways.jobs.directory import (
     terminable,
     work_directory,
 )
-from bothways.terminal import Reporter
+from bothways.progress import Reporter
 
 QUIET = Reporter(quiet=True)
 
 
 def finished(out: Path) -> Path:
-    """What a finished run leaves, with a graph."""
+    """What a finished run leaves, with an ONNX model."""
     (out / "onnx").mkdir(parents=True)
     for name in ("config.json", "bothways.json", "model.safetensors", "run.json", "tokenizer.json", "README.md"):
         (out / name).write_text("old")
     (out / "onnx" / "model_int8.onnx").write_text("old")
     record = {"format": 1, "head": "classify", "outputs": 2, "config": "", "weights": "", "parameters": 1}
-    (out / "onnx" / "export.json").write_text(json.dumps(record | {"graphs": {"int8": {"sha256": ""}}}))
+    (out / "onnx" / "export.json").write_text(json.dumps(record | {"models": {"int8": {"sha256": ""}}}))
     return out
 
 
@@ -124,9 +124,9 @@ def test_files_of_others_stay_also_in_the_folders_of_a_run(tmp_path):
     assert (out / "onnx" / "model_int8.onnx").read_text() == "new"
 
 
-def test_a_file_of_others_under_the_name_of_a_graph_is_renamed_and_told(tmp_path, caplog):
+def test_a_file_of_others_under_the_name_of_an_onnx_model_is_renamed_and_told(tmp_path, caplog):
     out = finished(tmp_path)
-    (out / "onnx" / "export.json").unlink()  # so the graph is not one of ours
+    (out / "onnx" / "export.json").unlink()  # so the ONNX model is not one of ours
     publish(fresh(out), out, QUIET)
     assert (out / "onnx" / "model_int8.onnx").read_text() == "new"
     assert (out / "onnx" / "model_int8.onnx.kept").read_text() == "old"

@@ -22,8 +22,8 @@ from bothways.jobs.directory import NEXT, claimed
 from bothways.jobs.finetune import finetune
 from tests.tiny import ROWS, write_base, write_csv
 
-FAST = {"epochs": 1, "batch_size": 4, "max_pieces": 16, "overlap": 4, "precision": "fp32", "export": "none"}
-LEARNS = FAST | {"epochs": 20, "lr": 8e-3, "dropout": 0.0, "eval_every": 60}
+FAST = {"epochs": 1, "batch_size": 4, "max_length": 16, "stride": 4, "precision": "fp32", "export": False}
+LEARNS = FAST | {"epochs": 20, "learning_rate": 8e-3, "dropout": 0.0, "eval_steps": 60}
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,9 @@ def base(tmp_path_factory) -> Path:
 def quick(monkeypatch, request):
     """The measuring in processes of their own takes seconds and is not what these tests are about."""
     if "slow" not in request.keywords:
-        from bothways.analysis import compare
+        from bothways.evaluation import compare, measure
 
-        monkeypatch.setattr(compare, "in_process", lambda what, test: compare.measure(what | {"test": test}))
+        monkeypatch.setattr(compare, "in_process", lambda what, test: measure.measure(what | {"test": test}))
 
 
 def weights_of(directory: Path) -> bytes:
@@ -61,7 +61,7 @@ def test_fields_of_recipe_and_columns_are_keywords(base, tmp_path):
     [
         ({"epochs": None}, "epochs is None, expected a value of the type float"),
         ({"batch_size": 4.5}, "batch_size is 4.5, expected a value of the type int"),
-        ({"lr": "fast"}, "lr is 'fast', expected a value of the type float"),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast', expected a value of the type float"),
         ({"freeze_encoder": 1}, "freeze_encoder is 1, expected a value of the type bool"),
         ({"export": "fp16"}, "export is 'fp16', expected int8 or none"),
         ({"time_budget": "soon"}, "time budget 'soon' is not a time"),
@@ -80,11 +80,11 @@ def test_overwriting_keeps_the_old_model_until_the_new_one_is_complete(base, tmp
     finetune("classify", ROWS, ROWS, base=base, out=out, **FAST)
     old = weights_of(out)
     (out / "notes.txt").write_text("mine")
-    judged = []
+    evaluated = []
 
     def stopping(self, *given, **more):
-        judged.append(weights_of(out) == old)
-        if len(judged) == 1:
+        evaluated.append(weights_of(out) == old)
+        if len(evaluated) == 1:
             os.kill(os.getpid(), signal.SIGINT)
         return predict(self, *given, **more)
 
@@ -94,7 +94,7 @@ def test_overwriting_keeps_the_old_model_until_the_new_one_is_complete(base, tmp
         patched.setattr(job.Predictor, "predict_examples", stopping)
         with pytest.raises(InterruptedRunError, match="--resume goes on"):
             finetune("classify", ROWS, ROWS, base=base, out=out, overwrite=True, **again)
-    assert judged == [True]
+    assert evaluated == [True]
     assert weights_of(out) == old
     assert bothways.load(out)(["a great film"])[0].label in ("good", "bad")
     finetune("classify", ROWS, ROWS, base=base, out=out, resume=True, **again)
@@ -108,7 +108,7 @@ def test_a_run_that_diverges_leaves_the_old_model(base, tmp_path, monkeypatch):
     finetune("classify", ROWS, ROWS, base=base, out=out, **FAST)
     old = weights_of(out)
     monkeypatch.setattr("bothways.training.optimizer.MasterAdamW.step", lambda *_, **__: float("nan"))
-    with pytest.raises(BothwaysError, match="try a lower --lr"):
+    with pytest.raises(BothwaysError, match="try a lower --learning-rate"):
         finetune("classify", ROWS, ROWS, base=base, out=out, overwrite=True, **FAST)
     assert weights_of(out) == old
 
@@ -131,11 +131,15 @@ def test_parts_of_a_model_carry_one_run_id(base, tmp_path):
 @pytest.mark.parametrize(
     ("broken", "error", "note"),
     [
-        ("compare", RuntimeError("measuring failed:\nTraceback\nMemoryError"), "the comparison could not be made; the"),
-        ("compare", BothwaysError("was ended by signal 9"), "the comparison could not be made"),
+        (
+            "compare_on",
+            RuntimeError("measuring failed:\nTraceback\nMemoryError"),
+            "the comparison could not be made; the",
+        ),
+        ("compare_on", BothwaysError("was ended by signal 9"), "the comparison could not be made"),
         ("card_of", OSError(28, "No space left on device"), "the model card could not be written"),
         ("report_of", ValueError("no figures"), "the report could not be written"),
-        ("export_judged", MemoryError(), "the ONNX model could not be written"),
+        ("export_checked", MemoryError(), "the ONNX model could not be written"),
     ],
 )
 def test_what_fails_after_the_training_does_not_lose_the_run(base, tmp_path, monkeypatch, caplog, broken, error, note):
@@ -146,18 +150,18 @@ def test_what_fails_after_the_training_does_not_lose_the_run(base, tmp_path, mon
 
     monkeypatch.setattr(job, broken, failing)
     run = finetune(
-        "classify", ROWS, ROWS, base=base, out=out, **FAST | {"export": "int8"} if broken == "export_judged" else FAST
+        "classify", ROWS, ROWS, base=base, out=out, **FAST | {"export": True} if broken == "export_checked" else FAST
     )
     assert note in caplog.text
     assert f"the model is in {out}" in caplog.text
     assert not (out / "resume.safetensors").exists()
-    assert (run.comparison is None) == (broken == "compare")
+    assert (run.comparison is None) == (broken == "compare_on")
     assert bothways.load(out)(["a great film"])[0].label in ("good", "bad")
-    assert (out / "README.md").exists() == (broken not in ("compare", "card_of"))
+    assert (out / "README.md").exists() == (broken not in ("compare_on", "card_of"))
 
 
 def test_a_defect_after_the_training_is_not_hidden(base, tmp_path, monkeypatch):
-    monkeypatch.setattr(job, "compare", lambda *_, **__: {}["rows"])
+    monkeypatch.setattr(job, "compare_on", lambda *_, **__: {}["rows"])
     with pytest.raises(KeyError):
         finetune("classify", ROWS, ROWS, base=base, out=tmp_path / "out", **FAST)
 
@@ -166,7 +170,7 @@ def test_a_defect_after_the_training_is_not_hidden(base, tmp_path, monkeypatch):
     ("change", "told"),
     [
         ({"epochs": 4}, "epochs was 20, now 4"),
-        ({"lr": 1e-4}, "lr was 0.008, now 0.0001"),
+        ({"learning_rate": 1e-4}, "learning_rate was 0.008, now 0.0001"),
         ({"seed": 2}, "seed was 0, now 2"),
         ({"train": ROWS[:-1]}, "other training texts"),
         ({"dev": ROWS[:-1]}, "other dev texts"),
@@ -220,7 +224,7 @@ def test_a_terminated_process_saves_and_can_be_resumed(base, tmp_path, sent):
         str(base),
         "--epochs",
         "400",
-        "--eval-every",
+        "--eval-steps",
         "3",
         "--no-export",
         "--out",
@@ -240,15 +244,15 @@ def test_a_terminated_process_saves_and_can_be_resumed(base, tmp_path, sent):
 
 def test_a_model_that_gives_one_answer_is_noticed_once(base, tmp_path, caplog):
     rows = [dict(row) for row in ROWS[:6]] * 4 + ROWS[6:7]
-    finetune("classify", rows, rows, base=base, out=tmp_path / "out", **FAST | {"lr": 1e-9})
+    finetune("classify", rows, rows, base=base, out=tmp_path / "out", **FAST | {"learning_rate": 1e-9})
     assert len(re.findall("out always answers '(?:good|bad)' on the dev set", caplog.text)) == 1
     assert len(re.findall("steps only", caplog.text)) == 1
 
 
 def test_also_if_nothing_can_be_compared(base, tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(job, "compare", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("no memory")))
+    monkeypatch.setattr(job, "compare_on", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("no memory")))
     rows = [{"text": row["text"], "score": float(place)} for place, row in enumerate(ROWS)]
-    finetune("classify", rows, rows, base=base, out=tmp_path / "out", **FAST | {"lr": 0.0})
+    finetune("classify", rows, rows, base=base, out=tmp_path / "out", **FAST | {"learning_rate": 0.0})
     assert "the model always answers about 5.46 on the dev set" in caplog.text
     assert "trained for 3 steps only" in caplog.text
 
@@ -256,7 +260,7 @@ def test_also_if_nothing_can_be_compared(base, tmp_path, caplog, monkeypatch):
 def test_a_tagger_that_finds_nothing_is_noticed(base, tmp_path, caplog):
     rows = [{"words": ["Ann", "slept", "very", "well", "in", "it"], "tags": ["B-PER", "O", "O", "O", "O", "O"]}] * 8
     rows += [{"words": ["it", "rained", "a", "lot"], "tags": ["O"] * 4}] * 8
-    finetune("tag", rows, rows, base=base, out=tmp_path / "out", **FAST | {"lr": 1e-3, "epochs": 4})
+    finetune("tag", rows, rows, base=base, out=tmp_path / "out", **FAST | {"learning_rate": 1e-3, "epochs": 4})
     assert "out finds no entity" in caplog.text
 
 
@@ -278,7 +282,7 @@ def test_what_stops_a_run_after_its_training_says_how_to_finish_it(base, tmp_pat
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(job.Artifact, "write", failing)
+        patched.setattr(job.ModelDirectory, "write", failing)
         with pytest.raises(BothwaysError, match=r"the training is saved in .*out: the same command with --resume"):
             finetune("classify", ROWS, ROWS, base=base, out=tmp_path / "out", **FAST)
     finetune("classify", ROWS, ROWS, base=base, out=tmp_path / "out", resume=True, **FAST)
@@ -331,7 +335,7 @@ def test_numbers_of_any_size_are_learned(base, tmp_path, low, high):
 def test_a_head_that_was_trained_on_numbers_goes_on_from_where_it_was(base, tmp_path):
     rows = [{"text": row["text"], "score": 1000.0 if row["label"] == "good" else 0.0} for row in ROWS]
     finetune("classify", rows, rows, base=base, out=tmp_path / "one", **LEARNS)
-    finetune("classify", rows, rows, base=tmp_path / "one", out=tmp_path / "two", **FAST | {"lr": 0.0})
+    finetune("classify", rows, rows, base=tmp_path / "one", out=tmp_path / "two", **FAST | {"learning_rate": 0.0})
     answers = [bothways.load(tmp_path / name)(["a great film"])[0].score for name in ("one", "two")]
     assert answers[1] == pytest.approx(answers[0], rel=1e-3)
 

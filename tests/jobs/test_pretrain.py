@@ -16,11 +16,11 @@ from bothways.errors import CheckpointError, InterruptedRunError, OptionError
 from bothways.jobs import pretrain as job
 from bothways.jobs.directory import claimed
 from bothways.jobs.pretrain import pretrain
-from bothways.text.learn import learn_vocabulary
+from bothways.text.vocabulary import train_vocabulary
 from bothways.training.pretrain import Pretraining
 from tests.tiny import TINY
 
-FAST = {"steps": 4, "batch_size": 4, "max_pieces": "32", "eval_every": 2, "lr": 1e-3, "precision": "fp32"}
+FAST = {"steps": 4, "batch_size": 4, "max_length": "32", "eval_steps": 2, "learning_rate": 1e-3, "precision": "fp32"}
 WORDS = ["the", "cat", "sat", "on", "a", "warm", "mat", "and", "saw", "nine", "small", "birds", "in", "old", "trees"]
 
 
@@ -31,7 +31,7 @@ def given(tmp_path_factory) -> dict:
     sentence = [" ".join(WORDS[(place + step) % 14] for step in range(6)) + "." for place in range(14)]
     documents = ["\n".join(sentence[(number + line) % 14].capitalize() for line in range(6)) for number in range(200)]
     (folder / "corpus.txt").write_text("\n\n".join(documents))
-    learn_vocabulary([folder / "corpus.txt"], folder / "vocab", size=100)
+    train_vocabulary([folder / "corpus.txt"], folder / "vocab", size=100)
     (folder / "shape.json").write_text(json.dumps(TINY.to_json()))
     options = {"vocab": folder / "vocab", "size": folder / "shape.json", "shards": folder / "shards"}
     return {"corpus": [folder / "corpus.txt"], **options, **FAST}
@@ -72,7 +72,7 @@ def test_overwriting_keeps_the_old_model_until_the_new_one_is_complete(given, tm
     old = weights_of(out)
     again = given | {"seed": 1}
     with monkeypatch.context() as patched:
-        patched.setattr(Pretraining, "judge", lambda _: os.kill(os.getpid(), signal.SIGTERM) or {})
+        patched.setattr(Pretraining, "evaluate", lambda _: os.kill(os.getpid(), signal.SIGTERM) or {})
         with pytest.raises(InterruptedRunError):
             pretrain(**again, out=out, overwrite=True)
     assert weights_of(out) == old
@@ -105,7 +105,7 @@ def test_a_report_that_fails_does_not_lose_the_model(given, tmp_path, monkeypatc
 def test_a_terminated_process_saves(given, tmp_path):
     command = [sys.executable, "-m", "bothways", "pretrain", given["corpus"][0], "--vocab", given["vocab"]]
     command += ["--size", given["size"], "--shards", given["shards"], "--out", tmp_path / "out", "--steps", "100000"]
-    command += ["--batch-size", "4", "--max-pieces", "32", "--eval-every", "5"]
+    command += ["--batch-size", "4", "--max-length", "32", "--eval-steps", "5"]
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
     log = tmp_path / "out" / "metrics.jsonl"
     while process.poll() is None and not (log.is_file() and log.read_text().count("\n") > 1):

@@ -2,15 +2,15 @@
 
 import pytest
 
+from bothways.data.tables import Columns
 from bothways.errors import OptionError
 from bothways.jobs.settings import circumstances, hash_of, name_of, options_from, revision_of
-from bothways.text.files import Columns
 from bothways.training.recipe import Recipe
 
 
 def test_keywords_change_the_fields_of_their_records():
-    recipe, columns = options_from({"epochs": 5, "text_column": "body"}, Recipe(lr=1e-3), Columns())
-    assert (recipe.epochs, recipe.lr, columns.text_column) == (5, 1e-3, "body")
+    recipe, columns = options_from({"epochs": 5, "text_column": "body"}, Recipe(learning_rate=1e-3), Columns())
+    assert (recipe.epochs, recipe.learning_rate, columns.text_column) == (5, 1e-3, "body")
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_keywords_change_the_fields_of_their_records():
         ({"num_train_epochs": 2}, "did you mean 'epochs'"),
         ({"epoch": 2}, "did you mean 'epochs'"),
         ({"overwritten": True}, "did you mean 'overwrite'"),
-        ({"colour": "red"}, "there is no option 'colour'; expected one of epochs, batch_size"),
+        ({"color": "red"}, "there is no option 'color'; expected one of epochs, batch_size"),
         ({"epochs": "many"}, "epochs is 'many', expected a value of the type float"),
         ({"epochs": -1}, "epochs is -1, expected a value from"),
         ({"epochs": float("nan")}, "epochs is nan"),

@@ -8,7 +8,7 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from bothways.errors import ModelNotFoundError
 from bothways.model.catalogue import CATALOGUE, HUB_FILES, INCLUDED, find_model, hub_revision
-from bothways.terminal import Reporter
+from bothways.progress import Reporter
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 

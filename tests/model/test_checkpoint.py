@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from bothways.errors import CheckpointError
+from bothways.inference.engines.torch import open_torch_engine
+from bothways.inference.predictor import load
 from bothways.model.checkpoint import LoadReport, load_model, read_safetensors, read_tensors, write_safetensors
-from bothways.model.engine import open_torch_engine
-from bothways.predictor import load
-from bothways.terminal import Reporter
+from bothways.progress import Reporter
 from tests.tiny import TINY, write_base
 
 WORDS = "embeddings.word_embeddings.weight"

@@ -81,7 +81,7 @@ def test_a_config_of_no_known_family_says_what_to_add(architectures, tmp_path):
 def test_robertas_positions_begin_behind_the_pad_id(pad, offset, tmp_path):
     config = read(tmp_path, SMALL | {"model_type": "roberta", "pad_token_id": pad})
     assert config.position_offset == offset
-    assert config.max_pieces == 16 - offset
+    assert config.max_length == 16 - offset
     assert read(tmp_path, SMALL | {"pad_token_id": pad}).position_offset == 0
 
 

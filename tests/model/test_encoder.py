@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from bothways.model.config import EncoderConfig
 from bothways.model.encoder import Encoder, Norm
-from bothways.model.engine import set_precision
+from bothways.model.forward import set_precision
 
 TINY = EncoderConfig(vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
 

@@ -13,8 +13,8 @@ from bothways.batch import make_batch
 from bothways.errors import CheckpointError
 from bothways.model.checkpoint import load_model, model_tensors, read_safetensors, write_safetensors
 from bothways.model.config import EncoderConfig
-from bothways.model.engine import forward
 from bothways.model.families import ARCHITECTURES, FAMILIES
+from bothways.model.forward import forward
 from bothways.model.heads import LOSSES, TaskModel
 from bothways.model.names import tensor_names
 from tests.model.test_parity import CONFIGS, padded_inputs, ragged
@@ -41,7 +41,7 @@ def theirs(family: str, head: str):
 
 
 def windows(family: str, head: str):
-    """Windows whose head reads some pieces; spans read [CLS] and a part of the rest."""
+    """Windows whose head reads some tokens; spans read [CLS] and a part of the rest."""
     rng = np.random.default_rng(1)
     made = []
     for window in ragged(family):
@@ -50,7 +50,9 @@ def windows(family: str, head: str):
             reads = np.flatnonzero(rng.random(len(window.ids)) < 0.6)
         elif head in ("next", "pooled"):
             reads = reads[:1]
-        made.append(window.__class__(**{name: getattr(window, name) for name in window.__slots__} | {"reads": reads}))
+        made.append(
+            window.__class__(**{name: getattr(window, name) for name in window.__slots__} | {"head_positions": reads})
+        )
     return made
 
 
@@ -67,7 +69,7 @@ def expected_rows(model, head: str, family: str, batch) -> torch.Tensor:
     }[head]()
     starts = np.cumsum(batch.lengths) - batch.lengths
     owner = np.repeat(np.arange(len(starts)), batch.counts)
-    return every[owner, batch.reads - starts[owner]]
+    return every[owner, batch.head_positions - starts[owner]]
 
 
 @pytest.mark.parametrize(("family", "head"), HEADS)
@@ -134,7 +136,7 @@ def test_a_family_without_a_head_is_refused():
         TaskModel(config, "next", 2)
 
 
-def test_token_and_span_losses_are_those_of_transformers_over_the_pieces_that_are_read():
+def test_token_and_span_losses_are_those_of_transformers_over_the_tokens_that_are_read():
     generator = torch.Generator().manual_seed(4)
     counts = torch.tensor([3, 5, 2])
     logits = torch.randn(10, 4, generator=generator)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bothways.model.dropout import NO_DROPOUT, Dropout
-from bothways.model.layout import MOST_SCORES, Packed, attend, group_edges, rows_for
+from bothways.model.layout import MAX_SCORES, Packed, attend, group_edges, rows_for
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40).map(lambda lengths: np.array(sorted(lengths)[::-1]))
 HEADS, WIDTH = 2, 8
@@ -59,7 +59,7 @@ def test_groups_of_very_different_lengths_get_rectangles_of_their_own():
 def test_a_rectangle_holds_no_more_scores_than_stay_in_cache(heads):
     lengths = np.array([512] * 4 + [250] * 16 + [20] * 64)
     for group in np.split(lengths, group_edges(lengths, heads)):
-        assert len(group) == 1 or group.sum() * group[0] * heads <= MOST_SCORES
+        assert len(group) == 1 or group.sum() * group[0] * heads <= MAX_SCORES
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])

@@ -7,7 +7,7 @@ import torch
 from bothways.errors import CheckpointError
 from bothways.model.checkpoint import model_tensors
 from bothways.model.names import own_weights
-from tests.runtime.test_graph import CASES, model_of
+from tests.inference.onnx.test_build import CASES, model_of
 
 
 @pytest.mark.parametrize(("family", "head"), CASES)

@@ -11,8 +11,8 @@ from torch.nn.functional import mse_loss
 from bothways.batch import make_batch
 from bothways.model.checkpoint import load_model, model_tensors, write_safetensors
 from bothways.model.config import EncoderConfig
-from bothways.model.engine import forward
 from bothways.model.families import FAMILIES
+from bothways.model.forward import forward
 from bothways.model.heads import LOSSES, TaskModel
 from bothways.model.names import tensor_names
 from bothways.text.tokenizer import Encoded
@@ -128,7 +128,7 @@ def test_loss_and_every_gradient_equal_transformers(family, kind: str, problem: 
     gradients = dict(model.named_parameters())
     prefix = ours.config.rules.prefix
     for name, parameter in ours.named_parameters():
-        names = tensor_names(ours.config, name, ours.reads)
+        names = tensor_names(ours.config, name, ours.head_positions)
         parts = [gradients[part if name.startswith("head.") else prefix + part].grad for part in names]
         torch.testing.assert_close(
             parameter.grad, torch.cat(parts), atol=1e-5, rtol=1e-4, msg=lambda m, name=name: f"{name}: {m}"
@@ -203,7 +203,7 @@ def test_robertas_positions_equal_transformers_whatever_the_pad_id(pad, tmp_path
     real = inputs["attention_mask"].bool()
     expected = model(**inputs).last_hidden_state
     torch.testing.assert_close(hidden[real], expected[real], atol=1e-5, rtol=1e-5)
-    assert ours.config.max_pieces == max(LENGTHS)
+    assert ours.config.max_length == max(LENGTHS)
 
 
 def test_regression_loss_is_the_squared_error():

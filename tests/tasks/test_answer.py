@@ -13,14 +13,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bothways.data.questions import ReferenceAnswer
+from bothways.data.tables import Columns
+from bothways.data.words import word_edges
 from bothways.errors import DataError
 from bothways.metrics import answer_scores
 from bothways.tasks import Answer
-from bothways.tasks.answer import Answered, _whole_words
-from bothways.tasks.questions import Given
-from bothways.text.files import Columns
+from bothways.tasks.answer import AnswerPrediction, _whole_words
 from bothways.text.tokenizer import Tokenizer
-from bothways.text.words import word_edges
 
 TOKENIZER = Tokenizer.packaged("bert-base-uncased")
 CONTEXT = "The Eiffel Tower stands in Paris. It was designed by Stephen Sauvestre, and built in 1889."
@@ -30,21 +30,21 @@ def read(**row):
     return Answer.read([{"question": "Who?", "context": CONTEXT} | row], Columns())
 
 
-def answered(task: Answer, question: str, context: str, rows) -> Answered:
+def answered(task: Answer, question: str, context: str, rows) -> AnswerPrediction:
     """What the task makes of logits: rows(window) -> (K, 2)."""
     example = task.example((question, context))
     windows = task.encode([example], TOKENIZER)
     parts = [task.reduce(rows(window), window) for window in windows]
-    return task.decode(example, parts, windows, TOKENIZER.pieces)
+    return task.decode(example, parts, windows, TOKENIZER)
 
 
 def pointing(context: str, answer: str):
-    """Logits that point at the first and the last piece of an answer, wherever a window shows them."""
+    """Logits that point at the first and the last token of an answer, wherever a window shows them."""
     begin, end = context.index(answer), context.index(answer) + len(answer)
 
     def rows(window):
-        found = np.zeros((len(window.reads), 2))
-        offsets = window.offsets[window.reads]
+        found = np.zeros((len(window.head_positions), 2))
+        offsets = window.offsets[window.head_positions]
         found[1:][offsets[1:, 0] == begin, 0] = 9.0
         found[1:][offsets[1:, 1] == end, 1] = 9.0
         return found
@@ -75,10 +75,10 @@ def test_answers_are_widened_to_whole_words_of_every_script(context, answer, wid
 
 
 @given(st.integers(12, 60), st.integers(0, 200), st.integers(1, 4))
-def test_an_answer_no_longer_than_the_overlap_is_found_wherever_it_stands(max_pieces, place, length):
+def test_an_answer_no_longer_than_the_stride_is_found_wherever_it_stands(max_length, place, length):
     words = [f"w{number}" for number in range(220)]
     context, wanted = " ".join(words), " ".join(words[place : place + length])
-    task = Answer(max_pieces=max_pieces + 30, overlap=16)
+    task = Answer(max_length=max_length + 30, stride=16)
     answer = answered(task, "which?", context, pointing(context, wanted))
     assert answer.best == wanted
     assert answer.truncated == 0
@@ -92,8 +92,8 @@ def test_an_answer_no_longer_than_the_overlap_is_found_wherever_it_stands(max_pi
 )
 def test_every_answer_is_a_part_of_its_passage_in_all_of_unicode(context, seed, top_k, empty):
     rng = np.random.default_rng(seed)
-    task = Answer(max_pieces=20, overlap=5, top_k=top_k, empty=empty)
-    answer = answered(task, "why?", context, lambda window: rng.normal(0, 5, (len(window.reads), 2)))
+    task = Answer(max_length=20, stride=5, top_k=top_k, handle_impossible_answer=empty)
+    answer = answered(task, "why?", context, lambda window: rng.normal(0, 5, (len(window.head_positions), 2)))
     for one in answer.answers:
         assert one["answer"] == context[one["start"] : one["end"]]
         assert 0 <= one["score"] <= 1
@@ -105,15 +105,15 @@ def test_every_answer_is_a_part_of_its_passage_in_all_of_unicode(context, seed, 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9))
 def test_the_best_legal_span_is_found(seed, longest):
     rng = np.random.default_rng(seed)
-    task = Answer(longest=longest)
+    task = Answer(max_answer_len=longest)
     (window,) = task.encode([task.example(("who?", CONTEXT))], TOKENIZER)
-    rows = rng.normal(0, 3, (len(window.reads), 2))
+    rows = rng.normal(0, 3, (len(window.head_positions), 2))
     part = task.reduce(rows, window)
     legal = [
         (
             rows[first, 0] + rows[last, 1],
-            int(window.offsets[window.reads[first], 0]),
-            int(window.offsets[window.reads[last], 1]),
+            int(window.offsets[window.head_positions[first], 0]),
+            int(window.offsets[window.head_positions[last], 1]),
         )
         for first in range(1, len(rows))
         for last in range(first, min(len(rows), first + longest))
@@ -130,10 +130,10 @@ def test_no_answer_is_said_where_its_logit_is_above_the_threshold_and_only_if_it
         return found
 
     assert answered(Answer(), "Where?", CONTEXT, rows).best == "Paris"
-    silent = answered(Answer(empty=True), "Where?", CONTEXT, rows)
+    silent = answered(Answer(handle_impossible_answer=True), "Where?", CONTEXT, rows)
     assert [one["answer"] for one in silent.answers] == ["", "Paris"]
     assert silent.gap == pytest.approx(2.0)
-    assert answered(Answer(empty=True, threshold=3.0), "Where?", CONTEXT, rows).best == "Paris"
+    assert answered(Answer(handle_impossible_answer=True, threshold=3.0), "Where?", CONTEXT, rows).best == "Paris"
 
 
 @pytest.mark.parametrize("asks", [0, 1])
@@ -146,7 +146,7 @@ def test_no_answer_must_win_in_every_window(asks):
         found[0] = 1.0 if window.window == asks else 12.0
         return found
 
-    task = Answer(empty=True, max_pieces=24, overlap=4)
+    task = Answer(handle_impossible_answer=True, max_length=24, stride=4)
     answer = answered(task, "what?", context, rows)
     assert answer.windows > 2
     assert answer.gap == pytest.approx(2.0 - 18.0)
@@ -154,31 +154,33 @@ def test_no_answer_must_win_in_every_window(asks):
 
 
 def test_the_threshold_is_the_one_that_is_best_on_dev():
-    def one(gap: float, text: str) -> Answered:
-        return Answered(answers=({"answer": text, "score": 1.0, "start": 0, "end": 1},), gap=gap)
+    def one(gap: float, text: str) -> AnswerPrediction:
+        return AnswerPrediction(answers=({"answer": text, "score": 1.0, "start": 0, "end": 1},), gap=gap)
 
-    golds = [(Given("a", 0),), (), (Given("b", 0),), (), ()]
+    references = [(ReferenceAnswer("a", 0),), (), (ReferenceAnswer("b", 0),), (), ()]
     predictions = [one(-3.0, "a"), one(2.0, "x"), one(0.5, "b"), one(1.5, "y"), one(-4.0, "z")]
-    tuned = Answer(empty=True).tuned(predictions, golds)
+    tuned = Answer(handle_impossible_answer=True).tune_on(predictions, references)
     assert 0.5 < tuned.threshold < 1.5
-    assert Answer(empty=False).tuned(predictions, golds) == Answer(empty=False)
+    assert Answer(handle_impossible_answer=False).tune_on(predictions, references) == Answer(
+        handle_impossible_answer=False
+    )
 
 
-def test_targets_stand_at_the_pieces_of_the_answer():
+def test_targets_stand_at_the_tokens_of_the_answer():
     (example,) = read(answers=[{"text": "Stephen Sauvestre", "answer_start": CONTEXT.index("Stephen")}])
     (window,) = Answer().encode([example], TOKENIZER)
     first, last = window.target
-    offsets = window.offsets[window.reads]
+    offsets = window.offsets[window.head_positions]
     assert CONTEXT[offsets[first, 0] : offsets[last, 1]] == "Stephen Sauvestre"
 
 
 def test_a_window_without_the_answer_points_at_cls():
     (example,) = read(answers=[{"text": "Eiffel", "answer_start": 4}])
-    windows = Answer(max_pieces=16, overlap=4).encode([example], TOKENIZER)
+    windows = Answer(max_length=16, stride=4).encode([example], TOKENIZER)
     assert windows[0].target != (0, 0)
     assert windows[-1].target == (0, 0)
     (none,) = read(answers=[])
-    assert {window.target for window in Answer(max_pieces=16, overlap=4).encode([none], TOKENIZER)} == {(0, 0)}
+    assert {window.target for window in Answer(max_length=16, stride=4).encode([none], TOKENIZER)} == {(0, 0)}
 
 
 def test_an_answer_whose_place_is_not_certain_is_not_trained_on():
@@ -187,7 +189,7 @@ def test_an_answer_whose_place_is_not_certain_is_not_trained_on():
     (once,) = read(answers=["1889"])
     assert [window.target for one in (unsure, twice) for window in Answer().encode([one], TOKENIZER)] == [None, None]
     assert Answer().encode([once], TOKENIZER)[0].target is not None
-    assert "2 questions are left out" in Answer().noticed([unsure, twice, once])[0]
+    assert "2 questions are left out" in Answer().training_notes([unsure, twice, once])[0]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +224,7 @@ def test_an_answer_whose_place_is_not_certain_is_not_trained_on():
 def test_bad_rows_are_refused_with_their_place(row, message):
     if message is None:
         (example,) = read(**row)
-        assert example.gold[0].text == "Paris"
+        assert example.reference[0].text == "Paris"
         return
     with pytest.raises(DataError, match=rf"row 1: .*{message}"):
         read(**row)
@@ -255,7 +257,7 @@ def test_all_answers_that_do_not_occur_are_named_at_once():
 )
 def test_answers_and_their_places_are_read_in_every_form(answers):
     (example,) = read(answers=answers)
-    assert example.gold == (Given("Eiffel", 4),)
+    assert example.reference == (ReferenceAnswer("Eiffel", 4),)
 
 
 @pytest.mark.parametrize(
@@ -272,19 +274,19 @@ def test_answers_and_their_places_are_read_in_every_form(answers):
 )
 def test_an_answer_without_text_is_no_answer(answers):
     (example,) = read(answers=answers)
-    assert example.gold == ()
-    assert Answer.learn([example]).empty
-    assert "1 of 1 questions have no answer" in Answer().noticed([example])[0]
+    assert example.reference == ()
+    assert Answer.learn([example]).handle_impossible_answer
+    assert "1 of 1 questions have no answer" in Answer().training_notes([example])[0]
 
 
 @pytest.mark.parametrize("impossible", [True, "True", "true", 1, "1"])
 def test_an_impossible_question_has_no_answer_whatever_else_is_there(impossible):
-    assert read(is_impossible=impossible, answers="Paris")[0].gold == ()
+    assert read(is_impossible=impossible, answers="Paris")[0].reference == ()
 
 
 @pytest.mark.parametrize("impossible", [False, "False", 0, None, ""])
 def test_a_possible_question_has_one(impossible):
-    assert read(is_impossible=impossible, answers="Paris")[0].gold == (Given("Paris", 27),)
+    assert read(is_impossible=impossible, answers="Paris")[0].reference == (ReferenceAnswer("Paris", 27),)
 
 
 @pytest.mark.parametrize(
@@ -303,17 +305,17 @@ def test_a_possible_question_has_one(impossible):
 def test_an_answer_that_is_elsewhere_is_taken_there_and_counted(context, text, start, place):
     row = {"question": "Who?", "context": context, "answers": [{"text": text, "answer_start": start}]}
     examples = Answer.read([row], Columns())
-    (given,) = examples[0].gold
+    (given,) = examples[0].reference
     assert (given.start, given.certain, given.moved) == (place, True, True)
     assert context.startswith(given.text, given.start)
-    assert Answer().noticed(examples)[0].startswith("1 answers are not at their answer_start")
+    assert Answer().training_notes(examples)[0].startswith("1 answers are not at their answer_start")
 
 
 def test_an_answer_that_may_be_at_several_places_is_not_trained_on():
     row = {"question": "Who?", "context": "Ann met Ann and Ann", "answers": [{"text": "Ann", "answer_start": 60}]}
     examples = Answer.read([row], Columns())
-    assert not examples[0].gold[0].certain
-    assert len(Answer().noticed(examples)) == 2
+    assert not examples[0].reference[0].certain
+    assert len(Answer().training_notes(examples)) == 2
 
 
 @pytest.mark.parametrize(
@@ -329,7 +331,7 @@ def test_usual_names_of_columns_are_known(tmp_path, names):
     (tmp_path / "a.csv").write_text(f"{names[0]},{names[1]},{names[2]},answer_start\nWho?,Ann slept.,Ann,0\n")
     (example,) = Answer.read(str(tmp_path / "a.csv"), Columns())
     assert example.texts == ("Who?", "Ann slept.")
-    assert example.gold == (Given("Ann", 0),)
+    assert example.reference == (ReferenceAnswer("Ann", 0),)
 
 
 def test_the_questions_of_a_squad_file_keep_their_ids(tmp_path):
@@ -367,16 +369,16 @@ def test_questions_are_read_as_they_are_needed():
 
 def test_several_answers_are_shown_if_several_are_asked_for():
     def rows(window):
-        return np.random.default_rng(0).normal(0, 3, (len(window.reads), 2))
+        return np.random.default_rng(0).normal(0, 3, (len(window.head_positions), 2))
 
-    one = answered(Answer(empty=True), "who?", CONTEXT, rows)
-    three = answered(Answer(empty=True, top_k=3), "who?", CONTEXT, rows)
-    assert set(one.answer(every_score=False)) == {"answer", "score", "start", "end"}
-    shown = three.answer(every_score=False)
+    one = answered(Answer(handle_impossible_answer=True), "who?", CONTEXT, rows)
+    three = answered(Answer(handle_impossible_answer=True, top_k=3), "who?", CONTEXT, rows)
+    assert set(one.answer(all_scores=False)) == {"answer", "score", "start", "end"}
+    shown = three.answer(all_scores=False)
     assert len(shown["answers"]) >= 3
     assert shown["answers"][0]["answer"] == shown["answer"]
     shown["answers"][0]["score"] = 9.0
-    assert three.answer(every_score=False)["answers"][0]["score"] != 9.0
+    assert three.answer(all_scores=False)["answers"][0]["score"] != 9.0
 
 
 @given(st.text("ab1'-. é北\u0301", max_size=30), st.integers(0, 30), st.integers(0, 30))
@@ -401,14 +403,14 @@ def _normalized(text: str) -> str:
     return " ".join(re.sub(re.compile(r"\b(a|an|the)\b", re.UNICODE), " ", text).split())
 
 
-def _f1(gold: str, found: str) -> float:
-    gold_words, words = _normalized(gold).split(), _normalized(found).split()
-    if not gold_words or not words:
-        return float(gold_words == words)
-    same = sum((Counter(gold_words) & Counter(words)).values())
+def _f1(reference: str, found: str) -> float:
+    reference_words, words = _normalized(reference).split(), _normalized(found).split()
+    if not reference_words or not words:
+        return float(reference_words == words)
+    same = sum((Counter(reference_words) & Counter(words)).values())
     if same == 0:
         return 0.0
-    precision, recall = same / len(words), same / len(gold_words)
+    precision, recall = same / len(words), same / len(reference_words)
     return 2 * precision * recall / (precision + recall)
 
 
@@ -421,13 +423,13 @@ SAID = st.lists(
 
 
 @given(SAID, st.lists(SAID, max_size=3))
-def test_scores_are_those_of_the_official_script(found, golds):
-    kept = [gold for gold in golds if _normalized(gold)] or [""]
+def test_scores_are_those_of_the_official_script(found, references):
+    kept = [reference for reference in references if _normalized(reference)] or [""]
     expected = (
-        max(float(_normalized(gold) == _normalized(found)) for gold in kept),
-        max(_f1(gold, found) for gold in kept),
+        max(float(_normalized(reference) == _normalized(found)) for reference in kept),
+        max(_f1(reference, found) for reference in kept),
     )
-    assert answer_scores(found, golds) == pytest.approx(expected)
+    assert answer_scores(found, references) == pytest.approx(expected)
 
 
 def test_answers_are_widened_to_whole_words_if_asked():
@@ -435,11 +437,11 @@ def test_answers_are_widened_to_whole_words_if_asked():
         return pointing("unaffable man", "una")(window)
 
     context = "unaffable man"
-    assert TOKENIZER.pieces(TOKENIZER.encode(context).ids)[1] == "una"
-    assert answered(Answer(longest=1), "who?", context, rows).best == "unaffable"
-    assert answered(Answer(longest=1, align=False), "who?", context, rows).best == "una"
+    assert TOKENIZER.convert_ids_to_tokens(TOKENIZER.encode(context).ids)[1] == "una"
+    assert answered(Answer(max_answer_len=1), "who?", context, rows).best == "unaffable"
+    assert answered(Answer(max_answer_len=1, align_to_words=False), "who?", context, rows).best == "una"
 
 
 def test_settings_survive_json():
-    made = Answer(empty=True, threshold=1.5, longest=9, max_pieces=100, overlap=10)
+    made = Answer(handle_impossible_answer=True, threshold=1.5, max_answer_len=9, max_length=100, stride=10)
     assert Answer.from_json(json.loads(json.dumps(made.as_json()))) == made

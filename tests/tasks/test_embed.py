@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import bothways
+from bothways.data.examples import Example
 from bothways.errors import CheckpointError, ModelNotFoundError, OptionError
+from bothways.inference.predictor import load
 from bothways.model.catalogue import find_model
-from bothways.predictor import load
 from bothways.tasks.embed import Embed
-from bothways.tasks.task import Example
 from bothways.text.tokenizer import Tokenizer
 from tests.tiny import TINY, write_base
 
@@ -38,7 +38,7 @@ def test_vectors_equal_the_published_ones(minilm, shared_data, pooling):
 def test_the_directorys_own_vectors_equal_the_published_ones(minilm, shared_data):
     published = json.loads((shared_data / "reference" / "minilm_l6_v2.json").read_text())["normalized_mean"]["vectors"]
     model = load(minilm, task="embed", precision="fp32")
-    assert model.task == Embed(pooling="mean", normalize=True, max_pieces=256, long="cut")
+    assert model.task == Embed(pooling="mean", normalize=True, max_length=256, truncation=True)
     for row in published:
         (found,) = model([row["text"]])
         assert np.linalg.norm(found.vector) == pytest.approx(1.0)
@@ -61,8 +61,8 @@ def test_what_there_is_not_is_refused(tmp_path):
     base = write_base(tmp_path / "base")
     with pytest.raises(OptionError, match="expected one of mean, cls, pooler, none"):
         load(base, task="embed", pooling="sum")
-    with pytest.raises(OptionError, match="long is 'truncate', expected one of window, cut"):
-        load(base, task="embed", long="truncate")
+    with pytest.raises(OptionError, match="truncation is 'longest_first', expected bool"):
+        load(base, task="embed", truncation="longest_first")
     with pytest.raises(OptionError, match="normalize is 'yes', expected bool"):
         load(base, task="embed", normalize="yes")
     with pytest.raises(OptionError, match="no setting 'normalise'; choose from pooling, normalize"):
@@ -74,19 +74,19 @@ def test_what_there_is_not_is_refused(tmp_path):
 # Long texts
 
 
-@pytest.mark.parametrize("overlap", [0, 3, 9])
-def test_the_mean_of_a_long_text_counts_every_token_once(overlap):
+@pytest.mark.parametrize("stride", [0, 3, 9])
+def test_the_mean_of_a_long_text_counts_every_token_once(stride):
     tokenizer = Tokenizer.packaged("bert-base-uncased")
-    task = Embed(max_pieces=16, overlap=overlap)
+    task = Embed(max_length=16, stride=stride)
     example = Example((" ".join("abcdefghijklmnopqrstuvw"[n % 23] for n in range(47)),))
     windows = task.encode([example], tokenizer)
     assert len(windows) > 3
     whole = tokenizer.encode(example.texts[0]).ids
-    read = np.concatenate([window.ids[window.reads] for window in windows])
+    read = np.concatenate([window.ids[window.head_positions] for window in windows])
     assert read.tolist() == whole.tolist()
-    rows = [np.stack([window.ids[window.reads]] * 2, axis=1).astype(np.float32) for window in windows]
+    rows = [np.stack([window.ids[window.head_positions]] * 2, axis=1).astype(np.float32) for window in windows]
     parts = [task.reduce(row, window) for row, window in zip(rows, windows, strict=True)]
-    found = task.decode(example, parts, windows, tokenizer.pieces)
+    found = task.decode(example, parts, windows, tokenizer)
     np.testing.assert_allclose(found.vector, whole.mean(), rtol=1e-6)
     assert found.windows == len(windows)
 
@@ -99,8 +99,8 @@ def test_the_mean_of_a_long_text_is_the_mean_of_its_token_vectors(tmp_path):
 
 def test_every_token_is_read_where_most_is_around_it():
     tokenizer = Tokenizer.packaged("bert-base-uncased")
-    windows = Embed(max_pieces=12, overlap=4).encode([Example(("a b c d e f g h i j k l m n",))], tokenizer)
-    assert [tokenizer.pieces(window.ids[window.reads]) for window in windows] == [
+    windows = Embed(max_length=12, stride=4).encode([Example(("a b c d e f g h i j k l m n",))], tokenizer)
+    assert [tokenizer.convert_ids_to_tokens(window.ids[window.head_positions]) for window in windows] == [
         ["[CLS]", *"abcdefg"],
         [*"hijklmn", "[SEP]"],
     ]
@@ -183,7 +183,7 @@ def test_classes_of_sentence_transformers_6_are_followed(tmp_path):
     (base / "sentence_bert_config.json").write_text(
         '{"transformer_task": "feature-extraction", "processing_kwargs": {}}'
     )
-    assert load(base, task="embed").task == Embed("cls", normalize=True, max_pieces=32, long="cut")
+    assert load(base, task="embed").task == Embed("cls", normalize=True, max_length=32, truncation=True)
 
 
 @pytest.mark.parametrize(
@@ -200,13 +200,13 @@ def test_the_length_is_that_of_the_directory_and_at_most_the_models(settings, to
     base = sentence_directory(tmp_path / "b", settings=settings)
     path = base / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": tokenizer}))
-    assert load(base, task="embed").task.max_pieces == length
+    assert load(base, task="embed").task.max_length == length
 
 
 def test_a_model_of_long_texts_is_not_cut_at_512(tmp_path):
     base = write_base(tmp_path / "b", TINY.replace(max_position_embeddings=900))
     (base / "sentence_bert_config.json").write_text('{"max_seq_length": 800}')
-    assert load(base, task="embed").task.max_pieces == 800
+    assert load(base, task="embed").task.max_length == 800
 
 
 def test_texts_are_lowercased_if_the_directory_says_so(tmp_path):
@@ -235,10 +235,10 @@ def test_settings_of_the_call_come_before_those_of_the_directory(tmp_path):
     base = sentence_directory(
         tmp_path / "b", modules=("Transformer", "Pooling", "Normalize"), pooling={"pooling_mode": "cls"}
     )
-    changed = load(base, task="embed", pooling="mean", normalize=False, long="window", max_pieces=16).task
-    assert changed == Embed(max_pieces=16)
+    changed = load(base, task="embed", pooling="mean", normalize=False, truncation=False, max_length=16).task
+    assert changed == Embed(max_length=16)
     for pooling in ("none", "pooler"):  # what the encoder itself gives
-        assert load(base, task="embed", pooling=pooling).task == Embed(pooling, max_pieces=32)
+        assert load(base, task="embed", pooling=pooling).task == Embed(pooling, max_length=32)
 
 
 def test_an_encoder_in_a_folder_of_its_own_is_followed(tmp_path):
@@ -255,7 +255,7 @@ def test_an_encoder_in_a_folder_of_its_own_is_followed(tmp_path):
     (base / "sentence_bert_config.json").write_text('{"max_seq_length": 10}')
     with pytest.raises(CheckpointError, match=r"no config.json there; the encoder is in .*0_Transformer, give that"):
         load(root, task="embed")
-    assert load(base, task="embed").task == Embed("cls", max_pieces=10, long="cut")
+    assert load(base, task="embed").task == Embed("cls", max_length=10, truncation=True)
 
 
 DENSE = ("Transformer", "Pooling", "Dense")

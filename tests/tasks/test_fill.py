@@ -15,11 +15,11 @@ def filled(task, text, tokenizer, best):
     """The answer to a text if the logit of the token `best` is the highest at each mask."""
     example = task.example(text)
     windows = task.encode([example], tokenizer)
-    rows = [np.zeros((len(window.reads), tokenizer.vocab_size), np.float32) for window in windows]
+    rows = [np.zeros((len(window.head_positions), tokenizer.vocab_size), np.float32) for window in windows]
     for row in rows:
         row[:, best] = 5.0
     parts = [task.reduce(row, window) for row, window in zip(rows, windows, strict=True)]
-    return task.decode(example, parts, windows, tokenizer.pieces)
+    return task.decode(example, parts, windows, tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -38,10 +38,10 @@ def test_the_text_keeps_all_but_the_mask(tokenizer, text, token, filled_text):
 
 def test_each_mask_is_guessed_once_in_the_window_with_most_context():
     text = " ".join(["word"] * 6 + ["[MASK]"] + ["word"] * 6)
-    task = Fill(max_pieces=10, overlap=5)
+    task = Fill(max_length=10, stride=5)
     example = task.example(text)
     windows = task.encode([example], BERT)
-    asked = [(window.skipped, window.reads.tolist()) for window in windows if len(window.reads)]
+    asked = [(window.skipped, window.head_positions.tolist()) for window in windows if len(window.head_positions)]
     assert len(asked) == 1
     ((skipped, _),) = asked
     distances = {}
@@ -57,7 +57,7 @@ def test_targets_are_tokens_as_the_vocabulary_spells_them_or_texts_of_one_token(
     answer = filled(Fill(targets=("ing", " river", "\u0120river")), "a <mask>", ROBERTA, ids[1])
     assert sorted(guess.token for guess in answer.masks[0]) == sorted(ids)
     for target in ("unaffable", "", "\U0001f642"):
-        with pytest.raises(OptionError, match="is not one piece of the vocabulary"):
+        with pytest.raises(OptionError, match="is not one token of the vocabulary"):
             filled(Fill(targets=(target,)), "a [MASK]", BERT, 2000)
 
 
@@ -71,4 +71,4 @@ def test_a_number_that_is_none_is_an_error_of_its_text():
     task = Fill()
     windows = task.encode([task.example("a [MASK]")], BERT)
     part = task.reduce(np.full((1, BERT.vocab_size), np.nan, np.float32), windows[0])
-    assert "NaN" in task.decode(task.example("a [MASK]"), [part], windows, BERT.pieces).error
+    assert "NaN" in task.decode(task.example("a [MASK]"), [part], windows, BERT).error

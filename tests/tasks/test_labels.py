@@ -3,7 +3,7 @@
 import pytest
 
 from bothways.errors import CheckpointError
-from bothways.tasks.task import labels_in
+from bothways.tasks.task import labels_of_config
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from bothways.tasks.task import labels_in
     ],
 )  # fmt: skip
 def test_labels_are_read_in_the_order_of_their_numbers(config, labels):
-    assert labels_in(config) == labels
+    assert labels_of_config(config) == labels
 
 
 @pytest.mark.parametrize(
@@ -44,4 +44,4 @@ def test_labels_are_read_in_the_order_of_their_numbers(config, labels):
 )  # fmt: skip
 def test_labels_that_cannot_be_read_are_named(config, message):
     with pytest.raises(CheckpointError, match=f"config.json: (id2label .*)?{message}"):
-        labels_in(config)
+        labels_of_config(config)

@@ -10,15 +10,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bothways.data.examples import Example
+from bothways.data.schemes import entity_spans
+from bothways.data.sentences import words_of
+from bothways.data.tables import Columns
+from bothways.data.words import split_words
 from bothways.errors import DataError, OptionError
-from bothways.metrics import entity_spans
 from bothways.tasks import Tag
-from bothways.tasks.sentences import words_of
-from bothways.tasks.tag import Tagged, viterbi
-from bothways.tasks.task import Example
-from bothways.text.files import Columns
+from bothways.tasks.tag import TagPrediction, viterbi
 from bothways.text.tokenizer import Tokenizer
-from bothways.text.words import split_words
 
 TOKENIZER = Tokenizer.packaged("bert-base-uncased")
 BYTES = Tokenizer.packaged("roberta-base")
@@ -35,9 +35,9 @@ def logits_for(tags: list[str], windows, example: Example) -> list[np.ndarray]:
     """Rows that say of every word the tag it has in `tags`."""
     found = []
     for window in windows:
-        rows = np.zeros((len(window.reads), len(LABELS)))
-        for row, place in zip(rows, window.reads, strict=True):
-            row[LABELS.index(tags[window.words[place]])] = 9.0
+        rows = np.zeros((len(window.head_positions), len(LABELS)))
+        for row, place in zip(rows, window.head_positions, strict=True):
+            row[LABELS.index(tags[window.word_ids[place]])] = 9.0
         found.append(TAG.reduce(rows, window))
     return found
 
@@ -45,7 +45,7 @@ def logits_for(tags: list[str], windows, example: Example) -> list[np.ndarray]:
 def decoded(task: Tag, text: str, tags: list[str], tokenizer=TOKENIZER):
     example = task.example(text)
     windows = task.encode([example], tokenizer)
-    return task.decode(example, logits_for(tags, windows, example), windows, tokenizer.pieces)
+    return task.decode(example, logits_for(tags, windows, example), windows, tokenizer)
 
 
 def test_entities_are_grouped_from_words_with_their_places():
@@ -79,12 +79,12 @@ def test_words_cover_all_that_is_no_space_and_do_not_overlap(text):
 @pytest.mark.parametrize("tokenizer", [TOKENIZER, BYTES], ids=["wordpiece", "bytes"])
 @given(TEXTS, st.integers(0, 2**32 - 1), st.sampled_from(["first", "average", "max", "simple"]))
 def test_the_text_at_the_places_is_the_entity_and_no_word_is_split(tokenizer, text, seed, strategy):
-    task = Tag(LABELS, strategy=strategy, max_pieces=12, overlap=4)
+    task = Tag(LABELS, aggregation_strategy=strategy, max_length=12, stride=4)
     example = task.example(text)
     windows = task.encode([example], tokenizer)
     rng = np.random.default_rng(seed)
-    parts = [task.reduce(rng.normal(0, 3, (len(window.reads), 5)), window) for window in windows]
-    answer = task.decode(example, parts, windows, tokenizer.pieces)
+    parts = [task.reduce(rng.normal(0, 3, (len(window.head_positions), 5)), window) for window in windows]
+    answer = task.decode(example, parts, windows, tokenizer)
     starts = {start for start, _ in words_of(example)}
     ends = {end for _, end in words_of(example)}
     for entity in answer.entities:
@@ -97,11 +97,11 @@ def test_the_text_at_the_places_is_the_entity_and_no_word_is_split(tokenizer, te
 
 @pytest.mark.parametrize("strategy", ["first", "average", "max"])
 @given(st.integers(1, 60), st.integers(6, 20), st.randoms(use_true_random=False))
-def test_every_word_of_a_long_text_is_read_once(strategy, words, max_pieces, random):
+def test_every_word_of_a_long_text_is_read_once(strategy, words, max_length, random):
     text = " ".join(random.choice(["Paris", "unaffable", "antidisestablishmentarianism", "a"]) for _ in range(words))
-    task = Tag(LABELS, strategy=strategy, max_pieces=max_pieces, overlap=min(2, (max_pieces - 2) // 2))
+    task = Tag(LABELS, aggregation_strategy=strategy, max_length=max_length, stride=min(2, (max_length - 2) // 2))
     windows = task.encode([task.example(text)], TOKENIZER)
-    read = [int(window.words[place]) for window in windows for place in window.reads]
+    read = [int(window.word_ids[place]) for window in windows for place in window.head_positions]
     if strategy == "first":
         assert read == list(range(words))
     else:
@@ -144,18 +144,18 @@ def test_an_inside_tag_never_begins_an_entity():
             [0.05, 0.05, 0.80, 0.05, 0.05],
         ]
     )
-    answer = TAG.decode(example, [TAG.reduce(rows, windows[0])], windows, TOKENIZER.pieces)
+    answer = TAG.decode(example, [TAG.reduce(rows, windows[0])], windows, TOKENIZER)
     assert [(one.entity_group, one.word) for one in answer.entities] == [("LOC", "New York City")]
     assert answer.tags == ("O", "B-LOC", "I-LOC", "I-LOC")
 
 
 def test_each_word_is_read_where_most_of_the_text_around_it_is_seen():
     text = " ".join(["Paris"] * 60)
-    windows = Tag(LABELS, max_pieces=22, overlap=10).encode([TAG.example(text)], TOKENIZER)
+    windows = Tag(LABELS, max_length=22, stride=10).encode([TAG.example(text)], TOKENIZER)
     assert len(windows) > 3
     seen = {}  # for each word: the least number of words on one side of it, in each window that shows it
     for number, window in enumerate(windows):
-        shown = [place for place in range(len(window.ids)) if window.texts[place] == 0]
+        shown = [place for place in range(len(window.ids)) if window.sequence_ids[place] == 0]
         first = window.skipped
         for place in shown:
             word = first + place - shown[0]
@@ -163,8 +163,8 @@ def test_each_word_is_read_where_most_of_the_text_around_it_is_seen():
             right = len(text) if first + len(shown) == 60 else shown[-1] - place
             seen.setdefault(word, {})[number] = min(left, right)
     for number, window in enumerate(windows):
-        for place in window.reads.tolist():
-            word = int(window.words[place])
+        for place in window.head_positions.tolist():
+            word = int(window.word_ids[place])
             assert seen[word][number] >= max(seen[word].values()) - 1
 
 
@@ -176,7 +176,7 @@ def test_files_of_words_and_of_spans_mean_the_same(tmp_path):
     spans = [{"start": 12, "end": 16, "label": "LOC"}, {"start": 0, "end": 7, "label": "PER"}]
     (tmp_path / "b.jsonl").write_text(json.dumps({"text": "Ann Lee saw Rome.", "spans": spans}) + "\n")
     found = [Tag.read(str(tmp_path / name), Columns())[0] for name in ("a.conll", "a.jsonl", "b.jsonl")]
-    assert found[0].gold == found[1].gold == found[2].gold == ("B-PER", "I-PER", "O", "B-LOC", "O")
+    assert found[0].reference == found[1].reference == found[2].reference == ("B-PER", "I-PER", "O", "B-LOC", "O")
     assert found[0].texts == ("Ann Lee saw Rome .",)
     assert Tag.learn(found).labels == LABELS
 
@@ -184,25 +184,28 @@ def test_files_of_words_and_of_spans_mean_the_same(tmp_path):
 def test_tags_may_be_numbers_of_names():
     columns = Columns(label_names="O,B-PER,I-PER")
     (example,) = Tag.read([{"tokens": ["Ann", "Lee", "saw"], "ner_tags": [1, 2, 0]}], columns)
-    assert example.gold == ("B-PER", "I-PER", "O")
+    assert example.reference == ("B-PER", "I-PER", "O")
     with pytest.raises(DataError, match="row 1: label '3' is neither a known name nor a number below 3"):
         Tag.read([{"tokens": ["Ann"], "ner_tags": [3]}], columns)
 
 
-def test_spans_are_scored_as_spans_on_words_that_the_gold_does_not_cut():
+def test_spans_are_scored_as_spans_on_words_that_the_reference_does_not_cut():
     """Merkel in "Merkelregierung" cannot be found; neither the whole word nor anything else counts as it."""
     (example,) = Tag.read([{"text": "die Merkelregierung", "spans": [[4, 10, "PER"]]}], Columns())
     assert [example.texts[0][start:end] for start, end in words_of(example)] == ["die", "Merkel", "regierung"]
     windows = TAG.encode([example], TOKENIZER)
-    assert {int(window.words[place]) for window in windows for place in window.reads} == {0, 1}  # served words
-    whole = TAG.decode(example, logits_for(["O", "B-PER"], windows, example), windows, TOKENIZER.pieces)
+    assert {int(window.word_ids[place]) for window in windows for place in window.head_positions} == {
+        0,
+        1,
+    }  # served words
+    whole = TAG.decode(example, logits_for(["O", "B-PER"], windows, example), windows, TOKENIZER)
     assert [one.word for one in whole.entities] == ["Merkelregierung"]
     assert whole.tags == ("O", "B-PER", "I-PER")
-    assert not TAG.right(whole, example.gold)
-    scores = TAG.score([whole], [example.gold], rng=np.random.default_rng(0), resamples=10)
+    assert not TAG.is_correct(whole, example.reference)
+    scores = TAG.score([whole], [example.reference], rng=np.random.default_rng(0), resamples=10)
     assert scores.metrics["entity_f1"].value == 0.0
     (asked,) = Tag.read([{"text": "die Merkelregierung", "spans": [[4, 19, "ORG"]]}], Columns())
-    assert asked.gold == ("O", "B-ORG")
+    assert asked.reference == ("O", "B-ORG")
 
 
 @pytest.mark.parametrize(
@@ -225,10 +228,10 @@ def test_an_entity_inside_a_compound_can_be_found_and_is_scored_as_served(text, 
     answers = []
     for one in (example, served):
         windows = TAG.encode([one], tokenizer)
-        answers.append(TAG.decode(one, logits_for(tags, windows, one), windows, tokenizer.pieces))
+        answers.append(TAG.decode(one, logits_for(tags, windows, one), windows, tokenizer))
     assert answers[0].entities == answers[1].entities
     assert [(one.word, one.start) for one in answers[0].entities] == [(entity, start)]
-    assert TAG.right(answers[0], example.gold)
+    assert TAG.is_correct(answers[0], example.reference)
 
 
 @given(TEXTS, st.integers(0, 2**32 - 1))
@@ -238,12 +241,12 @@ def test_what_is_scored_on_spans_is_what_is_served(text, seed):
     spans = [[a, b, "PER"] for a, b in zip(places[::2], places[1::2], strict=False) if text[a:b].strip()]
     (example,) = Tag.read([{"text": text, "spans": spans}], Columns())
     windows = TAG.encode([example], TOKENIZER)
-    parts = [TAG.reduce(rng.normal(0, 3, (len(window.reads), 5)), window) for window in windows]
-    scored = TAG.decode(example, parts, windows, TOKENIZER.pieces)
-    plain = TAG.decode(TAG.example(text), parts, windows, TOKENIZER.pieces)
+    parts = [TAG.reduce(rng.normal(0, 3, (len(window.head_positions), 5)), window) for window in windows]
+    scored = TAG.decode(example, parts, windows, TOKENIZER)
+    plain = TAG.decode(TAG.example(text), parts, windows, TOKENIZER)
     assert scored.entities == plain.entities
     units = words_of(example)
-    assert len(scored.tags) == len(scored.scores) == len(example.gold) == len(units)
+    assert len(scored.tags) == len(scored.scores) == len(example.reference) == len(units)
     found = [(units[a][0], units[b - 1][1], kind) for kind, a, b in entity_spans(scored.tags)]
     assert found == [(one.start, one.end, one.entity_group) for one in scored.entities]
 
@@ -252,7 +255,7 @@ def test_words_of_a_file_are_trained_as_the_words_of_running_text():
     examples = Tag.read([{"words": ["Jean-Luc", "Paris-based"], "tags": ["B-PER", "O"]}], Columns())
     task = Tag.learn(examples)
     (window,) = task.encode(examples, TOKENIZER)
-    read = TOKENIZER.pieces(window.ids[window.reads])
+    read = TOKENIZER.convert_ids_to_tokens(window.ids[window.head_positions])
     assert list(zip(read, (task.labels[k] for k in window.target), strict=True)) == [
         ("jean", "B-PER"),
         ("-", "I-PER"),
@@ -268,7 +271,7 @@ def test_words_of_a_file_have_a_tag_each():
     windows = TAG.encode([example], TOKENIZER)
     tags = {"Jean": "B-PER", "-": "O", "Luc": "B-LOC"}
     fine = [tags.get(example.texts[0][a:b], "O") for a, b in split_words(example.texts[0])]
-    answer = TAG.decode(example, logits_for(fine, windows, example), windows, TOKENIZER.pieces)
+    answer = TAG.decode(example, logits_for(fine, windows, example), windows, TOKENIZER)
     assert answer.tags == ("B-PER", "O", "O", "O")
     assert [one.word for one in answer.entities] == ["Jean-Luc"]
 
@@ -278,13 +281,13 @@ def test_words_that_share_a_token_are_one():
     windows = TAG.encode([example], TOKENIZER)
     (window,) = windows
     places = split_words(example.texts[0])
-    dash = next(place for place in window.reads if places[window.words[place]][0] == 5)
+    dash = next(place for place in window.head_positions if places[window.word_ids[place]][0] == 5)
     offsets = window.offsets.copy()
     offsets[dash] = (5, 8)
-    kept = np.array([place for place in window.reads if place == dash or window.offsets[place][0] != 6])
-    joined = replace(window, offsets=offsets, reads=kept)
+    kept = np.array([place for place in window.head_positions if place == dash or window.offsets[place][0] != 6])
+    joined = replace(window, offsets=offsets, head_positions=kept)
     tags = ["B-PER", "I-PER", "O", "O", "B-LOC"]
-    answer = TAG.decode(example, logits_for(tags, [joined], example), [joined], TOKENIZER.pieces)
+    answer = TAG.decode(example, logits_for(tags, [joined], example), [joined], TOKENIZER)
     assert [one.word for one in answer.entities] == ["COVID-19", "Rome"]
 
 
@@ -296,18 +299,18 @@ def test_entities_that_are_a_part_of_a_word_are_noted():
         ],
         Columns(),
     )
-    assert TAG.noticed(examples) == ["1 of 3 entities are a part of a word: they count as missed in every score"]
+    assert TAG.training_notes(examples) == ["1 of 3 entities are a part of a word: they count as missed in every score"]
 
 
 def test_how_tags_are_written_is_noted_unless_it_is_plain(tmp_path):
     (tmp_path / "a.conll").write_text("1 Ann PER-B\n2 Lee PER-E\n3 slept O\n")
     examples = Tag.read(str(tmp_path / "a.conll"), Columns())
-    assert TAG.noticed(examples) == [
+    assert TAG.training_notes(examples) == [
         "the tags are BIOES, learned as BIO",
         "tags such as PER-B are read as B-PER",
         "the words are read from column 1",
     ]
-    assert TAG.noticed(Tag.read([{"words": ["Ann"], "tags": ["B-PER"]}], Columns())) == []
+    assert TAG.training_notes(Tag.read([{"words": ["Ann"], "tags": ["B-PER"]}], Columns())) == []
 
 
 KAGGLE = """Sentence #,Word,POS,Tag
@@ -341,7 +344,7 @@ LAYOUTS = {
 def test_every_layout_is_read_alike_for_evaluation_and_for_prediction(tmp_path, name):
     (tmp_path / name).write_text(LAYOUTS[name])
     first, second = Tag.read(str(tmp_path / name), Columns())
-    assert (first.gold, second.gold) == (("B-per", "O", "O"), ("B-geo", "O"))
+    assert (first.reference, second.reference) == (("B-per", "O", "O"), ("B-geo", "O"))
     inputs = list(Tag.inputs(str(tmp_path / name), Columns()))
     assert [one.texts for one in inputs] == [("Ann slept ,",), ('Rome "',)] == [first.texts, second.texts]
     assert [one.error for one in inputs] == [None, None]
@@ -353,9 +356,9 @@ def test_lists_of_numpy_and_torch_are_lists():
     names = Columns(label_names="O,B-PER,I-PER")
     for wrap in (np.array, tuple, torch.tensor):
         (example,) = Tag.read([{"tokens": ["Ann", "Lee", "saw"], "ner_tags": wrap([1, 2, 0])}], names)
-        assert example.gold == ("B-PER", "I-PER", "O")
+        assert example.reference == ("B-PER", "I-PER", "O")
     (example,) = Tag.read([{"words": np.array(["Ann", "saw"]), "tags": np.array(["B-PER", "O"])}], Columns())
-    assert example.gold == ("B-PER", "O")
+    assert example.reference == ("B-PER", "O")
     assert TAG.example(np.array(["Ann", "Lee"])).texts == ("Ann Lee",)
 
 
@@ -435,7 +438,7 @@ def test_a_file_without_an_entity_teaches_nothing():
 
 def test_words_outside_entities_are_grouped_where_nothing_is_ignored():
     tags = ["O", "O", "B-PER", "I-PER", "O"]
-    answer = decoded(Tag(LABELS, ignored=()), "we saw Ann Lee today", tags)
+    answer = decoded(Tag(LABELS, ignore_labels=()), "we saw Ann Lee today", tags)
     assert [(one.entity_group, one.word) for one in answer.entities] == [
         ("O", "we saw"),
         ("PER", "Ann Lee"),
@@ -445,9 +448,9 @@ def test_words_outside_entities_are_grouped_where_nothing_is_ignored():
 
 
 def test_answers_of_equal_texts_do_not_share_their_dicts():
-    made = Tagged(raw=({"entity": "B-PER", "score": 0.9},))
-    made.answer(every_score=False)["entities"][0]["score"] = 0.0
-    assert made.answer(every_score=False)["entities"][0]["score"] == 0.9
+    made = TagPrediction(raw=({"entity": "B-PER", "score": 0.9},))
+    made.answer(all_scores=False)["entities"][0]["score"] = 0.0
+    assert made.answer(all_scores=False)["entities"][0]["score"] == 0.9
 
 
 @pytest.mark.parametrize(
@@ -473,7 +476,7 @@ def test_an_unknown_type_is_refused_with_its_place():
 def test_tags_of_all_words_and_nothing_else_are_trained():
     (example,) = Tag.read([{"words": ["unaffable", "Rome"], "tags": ["O", "B-LOC"]}], Columns())
     (window,) = TAG.encode([example], TOKENIZER)
-    assert TOKENIZER.pieces(window.ids[window.reads]) == ["una", "rome"]
+    assert TOKENIZER.convert_ids_to_tokens(window.ids[window.head_positions]) == ["una", "rome"]
     assert window.target.tolist() == [0, 1]
 
 
@@ -495,11 +498,11 @@ def test_the_scheme_of_a_foreign_checkpoint_is_read_off_its_labels(labels, schem
 
 
 @pytest.mark.parametrize("strategy", ["none", "simple"])
-def test_tags_of_pieces_are_not_scored_against_tags_of_words(strategy):
-    with pytest.raises(OptionError, match=f"the strategy {strategy} answers for pieces; gold is for words"):
-        Tag(LABELS, strategy=strategy).score([], [], rng=np.random.default_rng(0))
+def test_tags_of_tokens_are_not_scored_against_tags_of_words(strategy):
+    with pytest.raises(OptionError, match=f"the strategy {strategy} labels tokens, but the references label words"):
+        Tag(LABELS, aggregation_strategy=strategy).score([], [], rng=np.random.default_rng(0))
 
 
 def test_settings_survive_json():
-    made = Tag(LABELS, strategy="max", ignored=("O", "LOC"), max_pieces=9, overlap=3)
+    made = Tag(LABELS, aggregation_strategy="max", ignore_labels=("O", "LOC"), max_length=9, stride=3)
     assert Tag.from_json(json.loads(json.dumps(made.as_json()))) == made

@@ -7,9 +7,9 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
+from bothways.data.tables import Columns
 from bothways.errors import DataError, OptionError
 from bothways.tasks import Answer, Classify, Embed, Fill, Pairs, Tag, ZeroShot
-from bothways.text.files import Columns
 
 NLI = ("contradiction", "neutral", "entailment")
 
@@ -21,22 +21,26 @@ NLI = ("contradiction", "neutral", "entailment")
     ("task", "settings", "message"),
     [
         (Classify, {"kind": "softmax"}, r"^kind is 'softmax', expected one of single, multi, regression$"),
-        (Classify, {"long": "trim"}, r"^long is 'trim', expected one of window, cut$"),
+        (Classify, {"truncation": "trim"}, r"^truncation is 'trim', expected bool$"),
         (Classify, {"threshold": 1.5}, r"^threshold is 1\.5, expected a value from 0 to 1$"),
         (Classify, {"threshold": "x"}, r"^threshold is 'x', expected float$"),
         (Classify, {"threshold": float("nan")}, r"^threshold is nan, expected float$"),
-        (Classify, {"max_pieces": "12"}, r"^max_pieces is '12', expected int$"),
-        (Classify, {"max_pieces": True}, r"^max_pieces is True, expected int$"),
-        (Classify, {"overlap": -1}, r"^overlap is -1, expected a value from 0 to inf$"),
+        (Classify, {"max_length": "12"}, r"^max_length is '12', expected int$"),
+        (Classify, {"max_length": True}, r"^max_length is True, expected int$"),
+        (Classify, {"stride": -1}, r"^stride is -1, expected a value from 0 to inf$"),
         (Classify, {"labels": "a,b"}, r"^labels is 'a,b', expected a sequence of strings$"),
         (Classify, {"labels": (1, 2)}, r"^labels is \(1, 2\), expected a sequence of strings$"),
-        (Tag, {"labels": ("O",), "strategy": "avg"}, r"^strategy is 'avg', expected one of none, simple, first"),
-        (Answer, {"longest": 0}, r"^longest is 0, expected a value from 1"),
+        (
+            Tag,
+            {"labels": ("O",), "aggregation_strategy": "avg"},
+            r"^aggregation_strategy is 'avg', expected one of none, simple, first",
+        ),
+        (Answer, {"max_answer_len": 0}, r"^max_answer_len is 0, expected a value from 1"),
         (Answer, {"top_k": 0}, r"^top_k is 0, expected a value from 1"),
-        (Answer, {"align": "no"}, r"^align is 'no', expected bool$"),
+        (Answer, {"align_to_words": "no"}, r"^align_to_words is 'no', expected bool$"),
         (Fill, {"top_k": 2.5}, r"^top_k is 2\.5, expected int$"),
         (Embed, {"pooling": "sum"}, r"^pooling is 'sum', expected one of mean, cls, pooler, none$"),
-        (ZeroShot, {"labels": (), "nli": NLI, "template": 5}, r"^template is 5, expected str$"),
+        (ZeroShot, {"labels": (), "nli": NLI, "hypothesis_template": 5}, r"^hypothesis_template is 5, expected str$"),
         (ZeroShot, {"labels": (), "nli": NLI, "kind": "softmax"}, r"^kind is 'softmax', expected one of"),
     ],
 )
@@ -54,7 +58,7 @@ def test_a_setting_of_the_wrong_type_or_value_is_refused(task, settings, message
         (Classify(("neg", "pos")), {"labels": ["pos", "neg"]}),
         (Classify(("neg", "pos")), {"kind": "multi"}),
         (Tag(("O", "B-PER", "I-PER")), {"scheme": "IO"}),
-        (Answer(), {"empty": True}),
+        (Answer(), {"handle_impossible_answer": True}),
         (ZeroShot((), nli=NLI), {"nli": NLI[::-1]}),
     ],
 )
@@ -65,19 +69,19 @@ def test_what_belongs_to_the_weights_cannot_be_changed(task, changes):
 
 
 def test_the_other_settings_can_be_changed_and_the_same_value_is_no_change():
-    made = Classify(("neg", "pos")).changed(labels=["neg", "pos"], threshold=0.3, long="cut")
-    assert made == Classify(("neg", "pos"), threshold=0.3, long="cut")
+    made = Classify(("neg", "pos")).changed(labels=["neg", "pos"], threshold=0.3, truncation=True)
+    assert made == Classify(("neg", "pos"), threshold=0.3, truncation=True)
     changed = ZeroShot((), nli=NLI).changed(labels=["sports"], kind="multi")
     assert (changed.labels, changed.kind) == (("sports",), "multi")
-    with pytest.raises(OptionError, match=r"the task classify has no setting 'treshold'; choose from max_pieces, over"):
+    with pytest.raises(OptionError, match=r"the task classify has no setting 'treshold'; choose from max_length, stri"):
         made.changed(treshold=0.3)
-    with pytest.raises(OptionError, match=r"^long is 'trim', expected"):
-        made.changed(long="trim")
+    with pytest.raises(OptionError, match=r"^truncation is 'trim', expected"):
+        made.changed(truncation="trim")
 
 
 def test_settings_of_a_damaged_file_are_a_value_error():
-    with pytest.raises(ValueError, match="max_pieces is '12', expected int"):
-        Classify.from_json({"labels": ["a", "b"], "max_pieces": "12"})
+    with pytest.raises(ValueError, match="max_length is '12', expected int"):
+        Classify.from_json({"labels": ["a", "b"], "max_length": "12"})
 
 
 # Rows as examples
@@ -138,7 +142,7 @@ def test_every_line_of_a_text_file_is_an_example(tmp_path):
     assert found[2].error is not None
     assert found[2].error.startswith("byte 0xff is not UTF-8")
     assert found[2].row is None
-    assert Classify.read(path, Columns(), gold=False) == found
+    assert Classify.read(path, Columns(), labeled=False) == found
 
 
 def test_a_pair_without_one_of_its_texts_has_an_error():
@@ -178,4 +182,4 @@ def test_columns_without_a_header_may_be_given_as_numbers(tmp_path):
     path = tmp_path / "rows.tsv"
     path.write_text("x\tgreat\ny\tdull\n")
     found = Classify.read(path, Columns(text_column=1, label_column=0, header=False))
-    assert [(one.texts[0], one.gold) for one in found] == [("great", "x"), ("dull", "y")]
+    assert [(one.texts[0], one.reference) for one in found] == [("great", "x"), ("dull", "y")]

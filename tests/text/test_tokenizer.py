@@ -65,8 +65,8 @@ def theirs(name: str) -> Any:
 
     if name == "albert-base-v2":
         model = read_spiece(PACKAGED / name / "spiece.model")
-        joined = [piece.text[-1:] == "," and piece.text[-2:-1].isdigit() for piece in model.pieces]
-        scores = [(piece.text, piece.score - 100 * comma) for piece, comma in zip(model.pieces, joined, strict=True)]
+        joined = [token.text[-1:] == "," and token.text[-2:-1].isdigit() for token in model.pieces]
+        scores = [(token.text, token.score - 100 * comma) for token, comma in zip(model.pieces, joined, strict=True)]
         return AlbertTokenizer(vocab=scores, _spm_precompiled_charsmap=model.charsmap)
     if name == "roberta-base":
         mask = AddedToken("<mask>", lstrip=True, special=True, normalized=False)
@@ -91,19 +91,19 @@ def test_the_cat_of_the_bert_readme() -> None:
     assert (encoded.example, encoded.window, encoded.truncated, encoded.target) == (0, 0, 0, None)
     pair = bert.encode("The cat sat on the mat.", "It was a lazy afternoon.")
     assert pair.type_ids.tolist() == [0] * 9 + [1] * 7
-    assert pair.texts.tolist() == [-1, 0, 0, 0, 0, 0, 0, 0, -1, 1, 1, 1, 1, 1, 1, -1]
-    assert pair.words.tolist() == [-1, 0, 1, 2, 3, 4, 5, 5, -1, 0, 1, 2, 3, 4, 4, -1]
-    assert pair.ids.dtype == pair.type_ids.dtype == pair.offsets.dtype == pair.words.dtype == np.int32
-    assert pair.texts.dtype == np.int8
+    assert pair.sequence_ids.tolist() == [-1, 0, 0, 0, 0, 0, 0, 0, -1, 1, 1, 1, 1, 1, 1, -1]
+    assert pair.word_ids.tolist() == [-1, 0, 1, 2, 3, 4, 5, 5, -1, 0, 1, 2, 3, 4, 4, -1]
+    assert pair.ids.dtype == pair.type_ids.dtype == pair.offsets.dtype == pair.word_ids.dtype == np.int32
+    assert pair.sequence_ids.dtype == np.int8
 
 
 def assert_reference(path: Path, rows: int) -> None:
     reference = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert len(reference) == rows
     bert = packaged("bert-base-uncased")
-    found = bert.windows([(row["text"],) for row in reference], max_pieces=512, overlap=0)
+    found = bert.windows([(row["text"],) for row in reference], max_length=512, stride=0)
     assert [one.ids[1:-1].tolist() for one in found] == [row["ids"] for row in reference]
-    assert [bert.pieces(one.ids[1:-1]) for one in found] == [row["tokens"] for row in reference]
+    assert [bert.convert_ids_to_tokens(one.ids[1:-1]) for one in found] == [row["tokens"] for row in reference]
 
 
 def test_the_excerpt_is_tokenized_as_bert_does() -> None:
@@ -123,7 +123,7 @@ def test_every_reference_question_is_tokenized_as_bert_does(shared_data: Path) -
         ("albert-base-v2", 30_000, (0, 1, 2, 3, 4)),
     ],
 )
-def test_special_pieces_are_found_in_the_vocabulary(name: str, size: int, specials: tuple[int, ...]) -> None:
+def test_special_tokens_are_found_in_the_vocabulary(name: str, size: int, specials: tuple[int, ...]) -> None:
     found = packaged(name)
     assert found.vocab_size == size
     assert (found.pad_id, found.unk_id, found.cls_id, found.sep_id, found.mask_id) == specials
@@ -137,16 +137,16 @@ def test_case_is_guessed_from_the_vocabulary() -> None:
 def test_roberta_lays_two_separators_and_takes_the_space_before_a_mask() -> None:
     roberta = packaged("roberta-base")
     pair = roberta.encode("Hello world", "again")
-    assert roberta.pieces(pair.ids) == ["<s>", "Hello", "Ġworld", "</s>", "</s>", "again", "</s>"]
+    assert roberta.convert_ids_to_tokens(pair.ids) == ["<s>", "Hello", "Ġworld", "</s>", "</s>", "again", "</s>"]
     assert not pair.type_ids.any()
     masked = roberta.encode("Hello <mask>")
-    assert roberta.pieces(masked.ids) == ["<s>", "Hello", "<mask>", "</s>"]
+    assert roberta.convert_ids_to_tokens(masked.ids) == ["<s>", "Hello", "<mask>", "</s>"]
     assert masked.offsets.tolist() == [[0, 0], [0, 5], [6, 12], [0, 0]]
 
 
 def test_albert_keeps_a_comma_from_the_number_before_it() -> None:
     albert = packaged("albert-base-v2")
-    assert albert.pieces(albert.encode("in 2010, men").ids)[1:-1] == ["▁in", "▁2010", ",", "▁men"]
+    assert albert.convert_ids_to_tokens(albert.encode("in 2010, men").ids)[1:-1] == ["▁in", "▁2010", ",", "▁men"]
 
 
 def test_albert_cuts_as_googles_own_code_does() -> None:
@@ -156,21 +156,21 @@ def test_albert_cuts_as_googles_own_code_does() -> None:
     def google(text: str) -> list[str]:
         text = " ".join(text.split()).replace("``", '"').replace("''", '"')
         text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).lower()
-        pieces: list[str] = []
-        for piece in model.encode(text, out_type=str):
-            if len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit():
-                first, *rest = model.encode(piece[:-1].replace("▁", ""), out_type=str)
-                first = first if piece[0] == "▁" else first[1:]
-                pieces += [part for part in (first, *rest, ",") if part]
+        tokens: list[str] = []
+        for token in model.encode(text, out_type=str):
+            if len(token) > 1 and token[-1] == "," and token[-2].isdigit():
+                first, *rest = model.encode(token[:-1].replace("▁", ""), out_type=str)
+                first = first if token[0] == "▁" else first[1:]
+                tokens += [part for part in (first, *rest, ",") if part]
             else:
-                pieces.append(piece)
-        return pieces
+                tokens.append(token)
+        return tokens
 
     albert = packaged("albert-base-v2")
     texts = [json.loads(line)["text"] for line in EXCERPT.read_text(encoding="utf-8").splitlines()]
     texts += ["The U.S. Army's (third) unit paid £5-10 in 2010, for 1,000 men.", "a.b -- c", "3, 44, 555,"]
     for text in texts:
-        assert albert.pieces(albert.encode(text).ids[1:-1]) == google(text)
+        assert albert.convert_ids_to_tokens(albert.encode(text).ids[1:-1]) == google(text)
 
 
 # --- transformers ------------------------------------------------------------------------------------------
@@ -239,17 +239,17 @@ def test_saving_into_a_used_folder_replaces_only_its_own_files(tmp_path: Path) -
 
 
 def inner(encoded: Encoded) -> list[tuple[int, int]]:
-    assert encoded.offsets[encoded.texts < 0].tolist() == [[0, 0]] * int((encoded.texts < 0).sum())
-    return [(start, end) for start, end in encoded.offsets[encoded.texts == 0].tolist()]
+    assert encoded.offsets[encoded.sequence_ids < 0].tolist() == [[0, 0]] * int((encoded.sequence_ids < 0).sum())
+    return [(start, end) for start, end in encoded.offsets[encoded.sequence_ids == 0].tolist()]
 
 
 def shown(name: str, text: str) -> list[tuple[str, str]]:
     encoded = packaged(name).encode(text)
-    pieces = packaged(name).pieces(encoded.ids)
-    return [(piece, text[start:end]) for piece, (start, end) in zip(pieces[1:-1], inner(encoded), strict=True)]
+    tokens = packaged(name).convert_ids_to_tokens(encoded.ids)
+    return [(token, text[start:end]) for token, (start, end) in zip(tokens[1:-1], inner(encoded), strict=True)]
 
 
-def test_spans_hold_the_marks_that_normalising_drops() -> None:
+def test_spans_hold_the_marks_that_normalizing_drops() -> None:
     assert shown("bert-base-uncased", "x\u0301 cafe\u0301.") == [
         ("x", "x\u0301"), ("cafe", "cafe\u0301"), (".", "."),
     ]  # fmt: skip
@@ -264,7 +264,7 @@ def test_spans_hold_both_of_two_quotes_that_become_one() -> None:
     ]  # fmt: skip
 
 
-def test_spans_leave_out_the_space_before_a_piece() -> None:
+def test_spans_leave_out_the_space_before_a_token() -> None:
     assert shown("roberta-base", "a cat") == [("a", "a"), ("Ġcat", "cat")]
     assert shown("albert-base-v2", "a cat") == [("▁a", "a"), ("▁cat", "cat")]
 
@@ -274,7 +274,7 @@ def test_the_bytes_of_one_character_all_have_its_span() -> None:
     assert [span for _, span in shown("roberta-base", "👨\u200d👩")] == ["👨"] * 2 + ["\u200d"] * 2 + ["👩"] * 2
 
 
-def test_an_unknown_piece_has_its_whole_word() -> None:
+def test_an_unknown_token_has_its_whole_word() -> None:
     assert shown("bert-base-uncased", "see คำถาม!") == [("see", "see"), ("[UNK]", "คำถาม"), ("!", "!")]
 
 
@@ -288,8 +288,8 @@ def test_a_leading_control_character_does_not_move_what_follows() -> None:
         assert shown("albert-base-v2", text)[-2:] == [("▁abc", "abc"), ("▁def", "def")]
 
 
-def test_composing_normalisers_keep_the_whole_syllable() -> None:
-    vocabulary = [(piece, -1.0) for piece in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "가", "나", "ガ")]
+def test_composing_normalizers_keep_the_whole_syllable() -> None:
+    vocabulary = [(token, -1.0) for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "가", "나", "ガ")]
     backend = tokenizers.Tokenizer(models.Unigram(vocabulary, 1, False))
     backend.normalizer = normalizers.NFKC()
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -332,17 +332,19 @@ def test_a_wordpiece_is_the_normal_form_of_its_span(text: str) -> None:
     bert = packaged("bert-base-uncased")
     encoded = bert.encode(text)
     spans = inner(encoded)
-    for number, (piece, (start, end)) in enumerate(zip(bert.pieces(encoded.ids[1:-1]), spans, strict=True)):
+    for number, (token, (start, end)) in enumerate(
+        zip(bert.convert_ids_to_tokens(encoded.ids[1:-1]), spans, strict=True)
+    ):
         if encoded.ids[1 + number] in (bert.unk_id, bert.cls_id, bert.sep_id, bert.pad_id, bert.mask_id):
             continue
-        piece = piece.removeprefix("##") if piece != "##" else piece
+        token = token.removeprefix("##") if token != "##" else token
         whole = text[start:end].encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # as the tokenizer does
         normal = bert.backend.normalizer.normalize_str(whole).strip()
         if text[start:end].isascii():
-            assert piece == normal
-        elif piece != normal:  # a character that becomes several, of which this piece has some
+            assert token == normal
+        elif token != normal:  # a character that becomes several, of which this token has some
             neighbours = spans[:number] + spans[number + 1 :]
-            assert piece in normal
+            assert token in normal
             assert any(max(start, first) < min(end, last) for first, last in neighbours)
 
 
@@ -354,65 +356,65 @@ def test_words_count_as_str_split_does(name: str, text: str) -> None:
     encoded = packaged(name).encode(text)
     starts = [at for at in range(len(text)) if not text[at].isspace() and (at == 0 or text[at - 1].isspace())]
     assert len(starts) == len(text.split())
-    for (start, _), word in zip(inner(encoded), encoded.words[encoded.texts == 0].tolist(), strict=True):
+    for (start, _), word in zip(inner(encoded), encoded.word_ids[encoded.sequence_ids == 0].tolist(), strict=True):
         if start == len(text) or text[start].isspace():
             assert word == -1
         else:
             assert word == sum(begin <= start for begin in starts) - 1
-    assert (encoded.words[encoded.texts < 0] == -1).all()
+    assert (encoded.word_ids[encoded.sequence_ids < 0] == -1).all()
 
 
 # --- windows -----------------------------------------------------------------------------------------------
 
 
 def words(count: int, first: int = 0) -> str:
-    """A text of `count` pieces, no two of them alike."""
-    return " ".join(packaged("bert-base-uncased").pieces(range(2000 + first, 2000 + first + count)))
+    """A text of `count` tokens, no two of them alike."""
+    return " ".join(packaged("bert-base-uncased").convert_ids_to_tokens(range(2000 + first, 2000 + first + count)))
 
 
 @pytest.mark.parametrize("name", ["bert-base-uncased", "roberta-base"])
 @settings(max_examples=80, deadline=None)
-@given(data=st.data(), long=st.sampled_from(["window", "cut"]))
-def test_windows_show_every_piece_and_agree_with_the_whole(name: str, data: st.DataObject, long: Any) -> None:
+@given(data=st.data(), truncation=st.booleans())
+def test_windows_show_every_token_and_agree_with_the_whole(name: str, data: st.DataObject, truncation: bool) -> None:
     tokenizer = packaged(name)
     sizes = data.draw(st.lists(st.integers(0, 40), min_size=1, max_size=2))
     specials = len(tokenizer.encode(*[""] * len(sizes)).ids)
-    max_pieces = specials + data.draw(st.integers(len(sizes), 30))
-    room = max_pieces - specials
-    overlap = data.draw(st.integers(0, (room if len(sizes) == 1 else room - room // 2) - 1))
+    max_length = specials + data.draw(st.integers(len(sizes), 30))
+    room = max_length - specials
+    stride = data.draw(st.integers(0, (room if len(sizes) == 1 else room - room // 2) - 1))
     example_texts = tuple(words(size, 100 * n) for n, size in enumerate(sizes))
     whole = tokenizer.encode(*example_texts)
-    lengths = [int((whole.texts == n).sum()) for n in range(len(sizes))]
-    found = tokenizer.windows([example_texts], max_pieces=max_pieces, overlap=overlap, long=long)
+    lengths = [int((whole.sequence_ids == n).sum()) for n in range(len(sizes))]
+    found = tokenizer.windows([example_texts], max_length=max_length, stride=stride, truncation=truncation)
 
     assert [one.window for one in found] == list(range(len(found)))
-    assert all(len(one.ids) <= max_pieces for one in found)
+    assert all(len(one.ids) <= max_length for one in found)
     sliding = 1 if len(sizes) == 2 and lengths[1] >= lengths[0] else 0
     seen: list[set[int]] = [set() for _ in sizes]
     before: set[int] = set()
     for one in found:
-        assert one.ids[one.texts < 0].tolist() == whole.ids[whole.texts < 0].tolist()
+        assert one.ids[one.sequence_ids < 0].tolist() == whole.ids[whole.sequence_ids < 0].tolist()
         for n in range(len(sizes)):
-            ours = np.flatnonzero(one.texts == n)
+            ours = np.flatnonzero(one.sequence_ids == n)
             if len(ours) == 0:
                 continue
-            theirs_ = np.flatnonzero(whole.texts == n)
+            theirs_ = np.flatnonzero(whole.sequence_ids == n)
             at = int(np.flatnonzero((whole.offsets[theirs_] == one.offsets[ours[0]]).all(axis=1))[0])
             matching = theirs_[at : at + len(ours)]
             for field in ("ids", "type_ids", "offsets", "words", "texts"):
                 assert np.array_equal(getattr(one, field)[ours], getattr(whole, field)[matching])
             if n == sliding:
                 now = set(range(at, at + len(ours)))
-                assert not before or len(before & now) >= overlap
+                assert not before or len(before & now) >= stride
                 before = now
             seen[n] |= set(range(at, at + len(ours)))
     if len(found) > 1:
-        assert all(len(one.ids) == max_pieces for one in found)
+        assert all(len(one.ids) == max_length for one in found)
     unseen = sum(lengths) - sum(map(len, seen))
     assert {one.truncated for one in found} == {unseen}
     if sum(lengths) <= room:
         assert (len(found), unseen) == (1, 0)
-    elif long == "window":
+    elif not truncation:
         assert len(seen[sliding]) == lengths[sliding]
         if len(sizes) == 2:
             assert len(seen[1 - sliding]) == min(lengths[1 - sliding], room // 2)
@@ -422,27 +424,27 @@ def test_windows_show_every_piece_and_agree_with_the_whole(name: str, data: st.D
 
 def test_the_last_window_is_shifted_back_to_the_end() -> None:
     bert = packaged("bert-base-uncased")
-    found = bert.windows([("a b c d e f g h",)], max_pieces=7, overlap=2)
-    assert [bert.pieces(one.ids[1:-1]) for one in found] == [list("abcde"), list("defgh")]
-    found = bert.windows([("a b c d e f g h i",)], max_pieces=7, overlap=2)
-    assert [bert.pieces(one.ids[1:-1]) for one in found] == [list("abcde"), list("defgh"), list("efghi")]
+    found = bert.windows([("a b c d e f g h",)], max_length=7, stride=2)
+    assert [bert.convert_ids_to_tokens(one.ids[1:-1]) for one in found] == [list("abcde"), list("defgh")]
+    found = bert.windows([("a b c d e f g h i",)], max_length=7, stride=2)
+    assert [bert.convert_ids_to_tokens(one.ids[1:-1]) for one in found] == [list("abcde"), list("defgh"), list("efghi")]
 
 
 def test_a_short_question_stays_whole_beside_either_side_of_a_long_passage() -> None:
     bert = packaged("bert-base-uncased")
-    after = bert.windows([("who ran", "a b c d e f g h")], max_pieces=9, overlap=1)
-    assert [bert.pieces(one.ids) for one in after] == [
+    after = bert.windows([("who ran", "a b c d e f g h")], max_length=9, stride=1)
+    assert [bert.convert_ids_to_tokens(one.ids) for one in after] == [
         ["[CLS]", "who", "ran", "[SEP]", *part, "[SEP]"] for part in ("abcd", "defg", "efgh")
     ]
-    before = bert.windows([("a b c d e f g h", "who ran")], max_pieces=9, overlap=1)
-    assert [bert.pieces(one.ids) for one in before] == [
+    before = bert.windows([("a b c d e f g h", "who ran")], max_length=9, stride=1)
+    assert [bert.convert_ids_to_tokens(one.ids) for one in before] == [
         ["[CLS]", *part, "[SEP]", "who", "ran", "[SEP]"] for part in ("abcd", "defg", "efgh")
     ]
     assert {one.truncated for one in after + before} == {0}
 
 
 def test_two_long_texts_say_how_much_of_the_shorter_is_lost() -> None:
-    found = packaged("bert-base-uncased").windows([(words(9), words(10, 50))], max_pieces=9, overlap=0)
+    found = packaged("bert-base-uncased").windows([(words(9), words(10, 50))], max_length=9, stride=0)
     assert [(one.window, one.truncated, len(one.ids)) for one in found] == [
         (0, 6, 9), (1, 6, 9), (2, 6, 9), (3, 6, 9),
     ]  # fmt: skip
@@ -450,8 +452,8 @@ def test_two_long_texts_say_how_much_of_the_shorter_is_lost() -> None:
 
 def test_cutting_says_how_much_is_lost() -> None:
     bert = packaged("bert-base-uncased")
-    (one,) = bert.windows([("a b c d e f g h",)], max_pieces=7, overlap=2, long="cut")
-    assert (bert.pieces(one.ids[1:-1]), one.truncated) == (list("abcde"), 3)
+    (one,) = bert.windows([("a b c d e f g h",)], max_length=7, stride=2, truncation=True)
+    assert (bert.convert_ids_to_tokens(one.ids[1:-1]), one.truncated) == (list("abcde"), 3)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -459,8 +461,8 @@ def test_a_batch_gives_what_each_text_gives_alone(name: str) -> None:
     tokenizer = packaged(name)
     examples: list[tuple[str, ...]] = [(text,) for text in HARD]
     examples += [("Where?", text) for text in HARD] + [(text, "Where?") for text in reversed(HARD)]
-    together = tokenizer.windows(examples, max_pieces=24, overlap=5)
-    apart = [tokenizer.windows([texts], max_pieces=24, overlap=5) for texts in examples]
+    together = tokenizer.windows(examples, max_length=24, stride=5)
+    apart = [tokenizer.windows([texts], max_length=24, stride=5) for texts in examples]
     assert [one.example for one in together] == [n for n, few in enumerate(apart) for _ in few]
     assert all(same(one, other) for one, other in zip(together, [one for few in apart for one in few], strict=True))
 
@@ -477,12 +479,12 @@ def test_a_text_that_many_examples_share_is_cut_once() -> None:
     tokenizer = Tokenizer.packaged("bert-base-uncased")
     counting = Counting(tokenizer.backend)
     tokenizer.backend = counting
-    assert len(tokenizer.windows([(f"question {n}", words(30)) for n in range(50)], max_pieces=64, overlap=0)) == 50
+    assert len(tokenizer.windows([(f"question {n}", words(30)) for n in range(50)], max_length=64, stride=0)) == 50
     assert counting.texts == 51
 
 
 def test_nothing_in_gives_nothing_out() -> None:
-    assert packaged("bert-base-uncased").windows([], max_pieces=8, overlap=0) == []
+    assert packaged("bert-base-uncased").windows([], max_length=8, stride=0) == []
 
 
 def test_a_tokenizer_survives_pickling() -> None:
@@ -492,24 +494,24 @@ def test_a_tokenizer_survives_pickling() -> None:
 
 def test_a_long_question_is_truncated_no_further_than_needed() -> None:
     bert = packaged("bert-base-uncased")
-    (window,) = bert.windows([("who " * 300, "paris " * 100)], max_pieces=384, overlap=128, sliding=1)
+    (window,) = bert.windows([("who " * 300, "paris " * 100)], max_length=384, stride=128, sliding=1)
     assert len(window.ids) == 384
     assert window.truncated == 300 + 100 - 381
-    assert (window.texts == 1).sum() == 100
+    assert (window.sequence_ids == 1).sum() == 100
 
 
 @pytest.mark.parametrize("sliding", [None, 0, 1])
 @pytest.mark.parametrize("question", [1, 15, 180, 600])
-@pytest.mark.parametrize("overlap", [0, 128, 200, 379])
-def test_any_stride_below_the_room_reads_the_whole_passage(question: int, overlap: int, sliding: Any) -> None:
+@pytest.mark.parametrize("stride", [0, 128, 200, 379])
+def test_any_stride_below_the_room_reads_the_whole_passage(question: int, stride: int, sliding: Any) -> None:
     bert = packaged("bert-base-uncased")
     texts = ("who " * question, "paris " * 700)
-    windows = bert.windows([texts], max_pieces=384, overlap=overlap, sliding=sliding)
+    windows = bert.windows([texts], max_length=384, stride=stride, sliding=sliding)
     slides = 1 if sliding is None else sliding
     seen = set()
     for window in windows:
         assert len(window.ids) == 384 or len(windows) == 1
-        own = int((window.texts == slides).sum())
+        own = int((window.sequence_ids == slides).sum())
         assert 1 <= own <= 381
         seen |= set(range(window.skipped, window.skipped + own))
     assert seen == set(range((question, 700)[slides]))
@@ -533,16 +535,18 @@ def test_a_sentencepiece_with_roberta_names_gets_their_layout_and_saves(splits: 
     from transformers import AutoTokenizer
 
     model = read_spiece(PACKAGED / "albert-base-v2" / "spiece.model")
-    pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    pieces += [(piece.text, piece.score) for piece in model.pieces[5:2000]] + [("<mask>", 0.0)]
-    backend = tokenizers.Tokenizer(models.Unigram(pieces, 3, False))
+    tokens = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    tokens += [(token.text, token.score) for token in model.pieces[5:2000]] + [("<mask>", 0.0)]
+    backend = tokenizers.Tokenizer(models.Unigram(tokens, 3, False))
     backend.normalizer = normalizers.Precompiled(model.charsmap)
     marks = pre_tokenizers.Metaspace()
     whole = [pre_tokenizers.WhitespaceSplit(), marks]
     backend.pre_tokenizer = pre_tokenizers.Sequence(whole) if splits else marks
     ours = Tokenizer(backend)
     pair = ours.encode("the cat", "of the")
-    special = [piece for piece, text in zip(ours.pieces(pair.ids), pair.texts, strict=True) if text < 0]
+    special = [
+        token for token, text in zip(ours.convert_ids_to_tokens(pair.ids), pair.sequence_ids, strict=True) if text < 0
+    ]
     assert special == ["<s>", "</s>", "</s>", "</s>"]
     assert not pair.type_ids.any()
     assert shown_by(ours, "the cat") == ["the", "ca", "t"]
@@ -570,7 +574,7 @@ def test_the_configuration_overrules_tokenizer_json(tmp_path: Path) -> None:
     }
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     found = Tokenizer.from_directory(tmp_path)
-    assert found.pieces(found.encode("THE café").ids)[1:-1] == ["the", "café"]
+    assert found.convert_ids_to_tokens(found.encode("THE café").ids)[1:-1] == ["the", "café"]
     assert found.model_max_length == 128
 
 
@@ -579,7 +583,7 @@ def test_add_prefix_space_makes_the_first_word_like_any_other(tmp_path: Path) ->
     (tmp_path / "tokenizer_config.json").write_text('{"add_prefix_space": true}', encoding="utf-8")
     found = Tokenizer.from_directory(tmp_path)
     encoded = found.encode("cat sat")
-    assert found.pieces(encoded.ids)[1:-1] == ["Ġcat", "Ġsat"]
+    assert found.convert_ids_to_tokens(encoded.ids)[1:-1] == ["Ġcat", "Ġsat"]
     assert encoded.offsets[1:-1].tolist() == [[0, 3], [4, 7]]
     for name in ("vocab.json", "merges.txt"):
         assert (tmp_path / name).is_file()
@@ -587,7 +591,7 @@ def test_add_prefix_space_makes_the_first_word_like_any_other(tmp_path: Path) ->
     assert same(Tokenizer.from_directory(tmp_path).encode("cat sat"), encoded)
 
 
-def test_special_pieces_may_have_other_names(tmp_path: Path) -> None:
+def test_special_tokens_may_have_other_names(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("<nil>\n<?>\n<a>\n<z>\nthe\n", encoding="utf-8")
     names = {"pad_token": "<nil>", "unk_token": {"content": "<?>"}, "cls_token": "<a>", "sep_token": "<z>"}
     (tmp_path / "special_tokens_map.json").write_text(json.dumps(names), encoding="utf-8")
@@ -645,7 +649,9 @@ def test_added_tokens_get_the_ids_that_the_files_give_them(files: dict[str, Any]
     encoded = ours.encode(DRUGS, "a <drug>")
     assert encoded.ids.tolist() == theirs(DRUGS, "a <drug>")["input_ids"]
     assert 30522 in encoded.ids
-    places = [DRUGS[a:b].strip() for a, b in encoded.offsets[(encoded.ids == 30522) & (encoded.texts == 0)].tolist()]
+    places = [
+        DRUGS[a:b].strip() for a, b in encoded.offsets[(encoded.ids == 30522) & (encoded.sequence_ids == 0)].tolist()
+    ]
     assert places == ["<drug>", "<drug>"]
     if saved:  # who builds it from the older files gets the same
         (tmp_path / "saved" / "tokenizer.json").unlink()
@@ -813,7 +819,7 @@ def test_words_that_the_vocabulary_cannot_spell_are_counted() -> None:
 )
 def test_odd_characters_and_written_specials_are_read(name: str, text: str) -> None:
     tokenizer = packaged(name)
-    for window in tokenizer.windows([(text,), (text, "b"), ("b", text)], max_pieces=16, overlap=2):
+    for window in tokenizer.windows([(text,), (text, "b"), ("b", text)], max_length=16, stride=2):
         assert (window.offsets >= 0).all()
         assert window.offsets.max() <= max(len(text), 1)
         assert window.ids.max() < tokenizer.vocab_size
@@ -929,26 +935,26 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 def test_an_id_outside_the_vocabulary_is_refused() -> None:
     for id in (-1, 30_522):
-        with pytest.raises(OptionError, match=f"id {id} is not in this vocabulary of 30522 pieces"):
-            packaged("bert-base-uncased").pieces([id])
+        with pytest.raises(OptionError, match=f"id {id} is not in this vocabulary of 30522 tokens"):
+            packaged("bert-base-uncased").convert_ids_to_tokens([id])
 
 
 @pytest.mark.parametrize(
-    ("texts", "max_pieces", "overlap", "message"),
+    ("texts", "max_length", "stride", "message"),
     [
-        (("a",), 2, 0, r"max_pieces=2 leaves no room; the least is 3"),
-        (("a", "b"), 4, 0, r"max_pieces=4 leaves no room; the least is 5"),
-        (("a",), 10, 8, r"overlap=8 must be from 0 to 7 if max_pieces=10"),
-        (("a",), 10, -1, r"overlap=-1 must be"),
-        (("a", "b"), 10, 6, r"overlap=6 must be from 0 to 5 if max_pieces=10"),
+        (("a",), 2, 0, r"max_length=2 leaves no room; the least is 3"),
+        (("a", "b"), 4, 0, r"max_length=4 leaves no room; the least is 5"),
+        (("a",), 10, 8, r"stride=8 must be from 0 to 7 if max_length=10"),
+        (("a",), 10, -1, r"stride=-1 must be"),
+        (("a", "b"), 10, 6, r"stride=6 must be from 0 to 5 if max_length=10"),
     ],
 )
-def test_options_without_room_are_refused(texts: tuple[str, ...], max_pieces: int, overlap: int, message: str) -> None:
+def test_options_without_room_are_refused(texts: tuple[str, ...], max_length: int, stride: int, message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        packaged("bert-base-uncased").windows([texts], max_pieces=max_pieces, overlap=overlap)
+        packaged("bert-base-uncased").windows([texts], max_length=max_length, stride=stride)
 
 
 @pytest.mark.parametrize("texts", [(), ("a", "b", "c"), "ab"])
 def test_an_example_has_one_text_or_two(texts: Any) -> None:
     with pytest.raises(DataError, match="example 1 is not a tuple of one or two texts: "):
-        packaged("bert-base-uncased").windows([("a",), texts], max_pieces=8, overlap=0)
+        packaged("bert-base-uncased").windows([("a",), texts], max_length=8, stride=0)

@@ -46,15 +46,15 @@ def all_ids(corpus: Corpus, part: str = "train") -> np.ndarray:
     return np.concatenate([corpus.text(number, part).ids for number in range(len(corpus.shards))])
 
 
-def test_every_piece_of_every_line_is_in_the_shards_and_every_hundredth_block_is_held_out(text, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "SHARD_PIECES", 2000)
+def test_every_token_of_every_line_is_in_the_shards_and_every_hundredth_block_is_held_out(text, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SHARD_TOKENS", 2000)
     monkeypatch.setattr(module, "BLOCKS_AT_ONCE", 8)
     corpus = open_corpus([text], BERT, tmp_path / "shards")
     assert len(corpus.shards) > 2
     whole = Counter(BERT.encode(text.read_text()).ids[1:-1].tolist())
     assert Counter(all_ids(corpus).tolist()) + Counter(all_ids(corpus, "dev").tolist()) == whole
     assert corpus.documents == 150
-    assert corpus.pieces == len(all_ids(corpus))
+    assert corpus.tokens == len(all_ids(corpus))
     held = BERT.backend.decode(all_ids(corpus, "dev").tolist())
     assert {word for word in held.split() if word.startswith("document")} == {"document9", "document109"}
 
@@ -77,7 +77,7 @@ def test_a_second_opening_cuts_nothing(text, tmp_path, monkeypatch):
 
 
 def test_an_interrupted_build_goes_on_and_ends_with_the_same_files(text, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "SHARD_PIECES", 1000)
+    monkeypatch.setattr(module, "SHARD_TOKENS", 1000)
     monkeypatch.setattr(module, "BLOCKS_AT_ONCE", 8)
     open_corpus([text], BERT, tmp_path / "whole")
     written = module._write_shard
@@ -98,13 +98,13 @@ def test_an_interrupted_build_goes_on_and_ends_with_the_same_files(text, tmp_pat
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes(), name
 
 
-def test_pairs_read_every_piece_once_and_half_of_them_follow(tmp_path):
+def test_pairs_read_every_token_once_and_half_of_them_follow(tmp_path):
     docs = documents(150)
     corpus = open_corpus([write(tmp_path / "a.txt", docs)], BERT, tmp_path / "shards")
     found = plan(corpus, "train", [0], room=61, pairs=True, seed=(0,))
     rows = found.rows
     assert abs(rows[:, 6].mean() - 0.5) < 0.01
-    seen = np.zeros(corpus.pieces, int)
+    seen = np.zeros(corpus.tokens, int)
     for _, start, end, _, start2, end2, _ in rows.tolist():
         assert end > start
         assert end2 > start2
@@ -112,7 +112,7 @@ def test_pairs_read_every_piece_once_and_half_of_them_follow(tmp_path):
         seen[start:end] += 1
         seen[start2:end2] += 1
     assert seen.max() == 1
-    assert (seen == 0).mean() < 0.01  # ends of exchanged segments that did not fit, single last pieces
+    assert (seen == 0).mean() < 0.01  # ends of exchanged segments that did not fit, single last tokens
     lengths = rows[:, 2] - rows[:, 1] + rows[:, 5] - rows[:, 4]
     assert 0.02 < (lengths < 20).mean() < 0.4
 
@@ -158,8 +158,8 @@ def test_the_first_word_of_a_line_has_its_space_for_vocabularies_of_bytes(tmp_pa
     path = tmp_path / "a.txt"
     path.write_text("The old river.\nOld houses. Old men.\n\nOld again.\n")
     ids = all_ids(open_corpus([path], ROBERTA, tmp_path / "shards"))
-    assert ROBERTA.pieces(ids)[4] == "ĠOld"
-    assert ROBERTA.pieces(ids).count("ĠOld") == 2
+    assert ROBERTA.convert_ids_to_tokens(ids)[4] == "ĠOld"
+    assert ROBERTA.convert_ids_to_tokens(ids).count("ĠOld") == 2
 
 
 @pytest.mark.parametrize("tokenizer", [BERT, ROBERTA], ids=["bert", "roberta"])
@@ -181,7 +181,7 @@ def test_full_sentences_fill_the_window_with_a_separator_between_documents(tmp_p
     starts = found.rows[np.argsort(found.rows[:, 1])]
     assert starts[0, 1] == 0
     assert (starts[1:, 1] == starts[:-1, 2]).all()
-    assert starts[-1, 2] == corpus.pieces
+    assert starts[-1, 2] == corpus.tokens
 
 
 def test_pairs_look_as_in_the_paper(tmp_path):

@@ -12,22 +12,22 @@ import torch
 from safetensors.torch import load_file
 
 from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError
+from bothways.inference.predictor import load
 from bothways.jobs.finetune import finetune
 from bothways.model.checkpoint import load_model
 from bothways.model.heads import TaskModel
-from bothways.predictor import load
+from bothways.progress import Reporter
 from bothways.tasks import Classify
-from bothways.terminal import Reporter
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training import loop
-from bothways.training.finetune import Job, class_weights, dropout_rate, fit, window_weights
+from bothways.training.finetune import FineTuningJob, class_weights, dropout_rate, fit, window_weights
 from bothways.training.loop import CHECKPOINT, State
 from bothways.training.optimizer import Group, MasterAdamW, parameter_groups
 from bothways.training.recipe import Recipe
 from tests.tiny import ROWS, TINY, write_base
 
 QUIET = Reporter(quiet=True)
-RECIPE = Recipe(epochs=4, batch_size=4, lr=1e-3, precision="bf16")
+RECIPE = Recipe(epochs=4, batch_size=4, learning_rate=1e-3, precision="bf16")
 
 
 @pytest.fixture(scope="module")
@@ -39,25 +39,25 @@ def setup(base: Path, directory: Path, recipe: Recipe, *, rows=ROWS, stop_at: in
     """A model and a job on tiny texts; `stop_at` sends this process a Ctrl-C in that step's evaluation."""
     directory.mkdir(exist_ok=True)
     examples = Classify.read(rows, loop_columns())
-    task = Classify.learn(examples, max_pieces=16, overlap=4)
+    task = Classify.learn(examples, max_length=16, stride=4)
     tokenizer = Tokenizer.from_directory(base)
     windows = task.encode(examples, tokenizer)
     model, _ = load_model(base, task.head, task.outputs, torch.Generator().manual_seed(recipe.seed))
-    judged: list[int] = []
+    evaluated: list[int] = []
 
-    def judge() -> dict[str, float]:
-        judged.append(1)
-        if stop_at == len(judged):
+    def evaluate() -> dict[str, float]:
+        evaluated.append(1)
+        if stop_at == len(evaluated):
             os.kill(os.getpid(), signal.SIGINT)
-        return {"accuracy": float(len(judged))}  # each better than the last, so the last weights are kept
+        return {"accuracy": float(len(evaluated))}  # each better than the last, so the last weights are kept
 
-    return model, Job(
-        windows, task.loss, judge, "accuracy", recipe, directory, {"data": "the same"}, recipe.precision, **more
+    return model, FineTuningJob(
+        windows, task.loss, evaluate, "accuracy", recipe, directory, {"data": "the same"}, recipe.precision, **more
     )
 
 
 def loop_columns():
-    from bothways.text.files import Columns
+    from bothways.data.tables import Columns
 
     return Columns()
 
@@ -78,7 +78,7 @@ def weights(model) -> dict[str, torch.Tensor]:
     ids=str,
 )
 def test_a_resumed_run_ends_with_the_bits_of_the_uninterrupted_one(base, tmp_path, options):
-    recipe = replace(RECIPE, eval_every=5, **options)  # evaluations fall inside epochs
+    recipe = replace(RECIPE, eval_steps=5, **options)  # evaluations fall inside epochs
     whole, job = setup(base, tmp_path / "whole", recipe)
     fit(whole, job, QUIET)
 
@@ -106,7 +106,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(base, tmp_pat
 
 
 def test_another_runs_checkpoint_is_refused(base, tmp_path):
-    model, job = setup(base, tmp_path / "run", replace(RECIPE, eval_every=5), stop_at=1)
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, eval_steps=5), stop_at=1)
     with pytest.raises(InterruptedRunError):
         fit(model, job, QUIET)
     model, job = setup(base, tmp_path / "run", RECIPE)
@@ -157,7 +157,7 @@ def test_every_family_trains_in_bf16_and_resumes_to_the_same_bits(tmp_path, fami
     changes = {"family": family, "embedding_size": 16 if family in ("albert", "electra") else None}
     config = TINY.replace(**changes, type_vocab_size=0 if family == "distilbert" else 2, max_position_embeddings=34)
     base = write_base(tmp_path / "base", config)
-    recipe = replace(RECIPE, eval_every=5)
+    recipe = replace(RECIPE, eval_steps=5)
     whole, job = setup(base, tmp_path / "whole", recipe)
     before = weights(whole)
     fit(whole, job, QUIET)
@@ -182,10 +182,10 @@ def test_gradients_of_several_batches_are_added_in_fp32():
 
 
 def test_accumulating_two_halves_is_one_whole_batch(base, tmp_path):
-    recipe = replace(RECIPE, precision="fp32", epochs=1, dropout=0.0, lr=1e-4)
+    recipe = replace(RECIPE, precision="fp32", epochs=1, dropout=0.0, learning_rate=1e-4)
     whole, job = setup(base, tmp_path / "whole", replace(recipe, batch_size=4))
     fit(whole, job, QUIET)
-    halves, job = setup(base, tmp_path / "halves", replace(recipe, batch_size=2, accumulate=2))
+    halves, job = setup(base, tmp_path / "halves", replace(recipe, batch_size=2, gradient_accumulation_steps=2))
     fit(halves, job, QUIET)
     for (name, expected), found in zip(weights(whole).items(), weights(halves).values(), strict=True):
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
@@ -248,11 +248,11 @@ def test_patience_stops_and_the_best_weights_are_kept(base, tmp_path):
     values = iter([0.5, 0.9, 0.8, 0.7, 0.99])
     kept: list[torch.Tensor] = []
 
-    def judge() -> dict[str, float]:
+    def evaluate() -> dict[str, float]:
         kept.append(model.head.output.weight.detach().clone())
         return {"accuracy": next(values)}
 
-    state = fit(model, replace(job, evaluate=judge), QUIET)
+    state = fit(model, replace(job, evaluate=evaluate), QUIET)
     assert len(kept) == 4
     assert state.best == 0.9
     assert torch.equal(model.head.output.weight, kept[1])
@@ -262,7 +262,7 @@ def test_a_time_budget_ends_the_run_in_time_with_a_finished_schedule(base, tmp_p
     model, job = setup(base, tmp_path / "run", replace(RECIPE, epochs=3), time_budget=1.5)
     state = fit(model, job, QUIET)
     assert 1.5 <= state.seconds < 4
-    rates = [line["lr"] for line in state.history if "lr" in line]
+    rates = [line["learning_rate"] for line in state.history if "learning_rate" in line]
     assert max(rates) <= 1e-3
     assert rates[-1] < 0.2 * max(rates)
 
@@ -276,7 +276,7 @@ def test_a_loss_that_is_no_number_ends_the_run(base, tmp_path):
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(base, tmp_path, monkeypatch):
-    model, job = setup(base, tmp_path / "run", replace(RECIPE, eval_every=3), stop_at=1)
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, eval_steps=3), stop_at=1)
     with pytest.raises(InterruptedRunError):
         fit(model, job, QUIET)
     good = (tmp_path / "run" / CHECKPOINT).read_bytes()
@@ -286,7 +286,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(base, tmp_path, monkeypatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("bothways.model.checkpoint.save_file", full)
-    model, job = setup(base, tmp_path / "run", replace(RECIPE, eval_every=3))
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, eval_steps=3))
     with pytest.raises(BothwaysError, match="No space left on device"):
         fit(model, job, QUIET, resume=True)
     assert (tmp_path / "run" / CHECKPOINT).read_bytes() == good
@@ -339,8 +339,8 @@ def test_balanced_tags_are_learned_if_the_last_tag_never_occurs(base, tmp_path):
     ]
     path = tmp_path / "train.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    recipe = replace(RECIPE, epochs=1, class_weights="balanced", max_pieces=16, overlap=4)
-    run = finetune("tag", path, path, base=base, out=tmp_path / "run", recipe=recipe, export="none")
+    recipe = replace(RECIPE, epochs=1, class_weights="balanced", max_length=16, stride=4)
+    run = finetune("tag", path, path, base=base, out=tmp_path / "run", recipe=recipe, export=False)
     assert np.isfinite([line["loss"] for line in run.history if "loss" in line]).all()
 
 
@@ -354,7 +354,7 @@ def test_a_long_text_weighs_as_much_as_a_short_one(base, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["single", "multi", "regression", "pairs"])
-def test_each_kind_memorises_a_dozen_texts_and_predicts_them_from_disk(base, tmp_path, kind):
+def test_each_kind_memorizes_a_dozen_texts_and_predicts_them_from_disk(base, tmp_path, kind):
     task = "classify"
     rows: list[dict] = [dict(row) for row in ROWS]
     if kind == "multi":
@@ -364,7 +364,7 @@ def test_each_kind_memorises_a_dozen_texts_and_predicts_them_from_disk(base, tmp
     if kind == "pairs":
         task = "pairs"
         rows = [{"premise": "it was", "hypothesis": row["text"], "label": row["label"]} for row in rows]
-    recipe = Recipe(epochs=40, batch_size=6, lr=3e-3, dropout=0.0, precision="fp32", eval_every=40)
+    recipe = Recipe(epochs=40, batch_size=6, learning_rate=3e-3, dropout=0.0, precision="fp32", eval_steps=40)
     run = finetune(task, rows, rows, out=tmp_path / "run", base=base, recipe=recipe)
     metric = run.comparison.rows[1].scores.metrics[run.comparison.task.headline].value
     assert metric > (0.8 if kind == "regression" else 0.95)
@@ -420,11 +420,11 @@ def test_a_metric_that_is_not_a_number_is_never_the_best(base, tmp_path, loss):
 
 
 def test_a_run_resumed_on_another_system_is_told(base, tmp_path, monkeypatch, caplog):
-    model, job = setup(base, tmp_path / "run", replace(RECIPE, eval_every=5), stop_at=1)
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, eval_steps=5), stop_at=1)
     with pytest.raises(InterruptedRunError):
         fit(model, job, QUIET)
     monkeypatch.setattr(loop, "_machine", lambda: {"processor": "another", "threads": 99, "torch": torch.__version__})
-    model, job = setup(base, tmp_path / "run", replace(RECIPE, eval_every=5))
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, eval_steps=5))
     fit(model, job, QUIET, resume=True)
     assert "the last bits can differ" in caplog.text
     assert "now 99" in caplog.text
@@ -449,11 +449,11 @@ def test_the_dropout_of_a_run_holds_within_it_only(family):
 def test_the_first_step_of_a_time_budget_learns(base, tmp_path):
     model, job = setup(base, tmp_path / "run", replace(RECIPE, precision="fp32"), time_budget=0.3)
     state = fit(model, job, QUIET)
-    assert state.history[0]["lr"] > 0
+    assert state.history[0]["learning_rate"] > 0
 
 
 def test_masters_begin_with_the_fp32_weights_not_with_their_bf16_rounding(base, tmp_path):
-    model, job = setup(base, tmp_path / "run", replace(RECIPE, lr=0.0, weight_decay=0.0, epochs=1))
+    model, job = setup(base, tmp_path / "run", replace(RECIPE, learning_rate=0.0, weight_decay=0.0, epochs=1))
     before = weights(model)
     fit(model, job, QUIET)
     for name, value in weights(model).items():

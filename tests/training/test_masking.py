@@ -1,4 +1,4 @@
-"""Hidden pieces: how many, behind what, never special ones, whole words whole."""
+"""Hidden tokens: how many, behind what, never special ones, whole words whole."""
 
 import numpy as np
 import pytest
@@ -11,11 +11,11 @@ from bothways.training.masking import Masking
 
 BERT = Tokenizer.packaged("bert-base-uncased")
 RULES = Masking.of(BERT)
-WORDS = Masking.of(BERT, whole_words=True)
+WORDS = Masking.of(BERT, whole_word_mask=True)
 
 
 def ordinary(rng: np.random.Generator, count: int) -> np.ndarray:
-    """[CLS], pieces, [SEP]."""
+    """[CLS], tokens, [SEP]."""
     return np.concatenate(([BERT.cls_id], rng.choice(RULES.ordinary, count), [BERT.sep_id])).astype(np.int32)
 
 
@@ -33,9 +33,9 @@ def test_fifteen_in_a_hundred_are_hidden_eighty_ten_ten():
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 60), st.booleans(), st.sampled_from([0.01, 0.15, 0.5]))
-def test_special_pieces_are_never_hidden_nor_stand_in_for_others(seed, count, whole, rate):
+def test_special_tokens_are_never_hidden_nor_stand_in_for_others(seed, count, whole, rate):
     rng = np.random.default_rng(seed)
-    rules = Masking.of(BERT, rate=rate, whole_words=whole)
+    rules = Masking.of(BERT, rate=rate, whole_word_mask=whole)
     ids = ordinary(rng, count)
     ids[rng.random(len(ids)) < 0.2] = BERT.sep_id
     places = rules.choose(ids, rng)
@@ -52,15 +52,15 @@ def test_special_pieces_are_never_hidden_nor_stand_in_for_others(seed, count, wh
 @pytest.mark.parametrize("name", ["bert-base-uncased", "roberta-base", "albert-base-v2"])
 def test_whole_words_are_hidden_or_shown_whole(name):
     tokenizer = Tokenizer.packaged(name)
-    rules = Masking.of(tokenizer, rate=0.4, whole_words=True)
+    rules = Masking.of(tokenizer, rate=0.4, whole_word_mask=True)
     window = tokenizer.encode("Unbelievably knowledgeable antidisestablishmentarians philosophize hyperbolically today")
-    several = {word for word in window.words.tolist() if word >= 0 and (window.words == word).sum() > 1}
+    several = {word for word in window.word_ids.tolist() if word >= 0 and (window.word_ids == word).sum() > 1}
     assert several
     hidden = 0
     for seed in range(50):
         places = rules.choose(window.ids, np.random.default_rng(seed))
         for word in several:
-            whole = set(np.flatnonzero(window.words == word).tolist())
+            whole = set(np.flatnonzero(window.word_ids == word).tolist())
             assert whole <= set(places.tolist()) or not whole & set(places.tolist())
             hidden += whole <= set(places.tolist())
     assert hidden
@@ -77,7 +77,7 @@ def test_masks_are_drawn_anew_and_the_same_draw_gives_the_same():
 def test_a_vocabulary_without_a_mask_is_refused():
     import tokenizers
 
-    pieces = {piece: number for number, piece in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a"))}
-    bare = Tokenizer(tokenizers.Tokenizer(tokenizers.models.WordPiece(pieces, unk_token="[UNK]")))
-    with pytest.raises(CheckpointError, match="no mask piece"):
+    tokens = {token: number for number, token in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a"))}
+    bare = Tokenizer(tokenizers.Tokenizer(tokenizers.models.WordPiece(tokens, unk_token="[UNK]")))
+    with pytest.raises(CheckpointError, match="no mask token"):
         Masking.of(bare)

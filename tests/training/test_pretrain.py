@@ -19,12 +19,12 @@ from bothways.batch import make_batch
 from bothways.errors import BothwaysError, CheckpointError, DataError, InterruptedRunError, OptionError
 from bothways.jobs.pretrain import pretrain
 from bothways.model.checkpoint import load_for_pretraining, model_tensors
-from bothways.model.engine import packed_inputs
 from bothways.model.families import FAMILIES
+from bothways.model.forward import packed_inputs
 from bothways.model.pretraining import PretrainModel
-from bothways.terminal import Reporter
-from bothways.text.learn import learn_vocabulary
+from bothways.progress import Reporter
 from bothways.text.tokenizer import Tokenizer
+from bothways.text.vocabulary import train_vocabulary
 from bothways.training import loop
 from bothways.training.pretrain import Pretraining
 from bothways.training.recipe import PretrainRecipe
@@ -32,7 +32,7 @@ from tests.test_cli import refused, run
 from tests.tiny import TINY, write_base, write_csv
 from tests.training.test_corpus import documents, write
 
-RECIPE = PretrainRecipe(steps=12, batch_size=8, max_pieces="32", eval_every=5, lr=3e-3, precision="fp32")
+RECIPE = PretrainRecipe(steps=12, batch_size=8, max_length="32", eval_steps=5, learning_rate=3e-3, precision="fp32")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def text(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def vocab(text, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("vocab")
-    learn_vocabulary([text], folder, size=150)
+    train_vocabulary([text], folder, size=150)
     return folder
 
 
@@ -70,7 +70,7 @@ def weights(directory: Path) -> dict[str, torch.Tensor]:
 
 
 def test_it_learns_and_both_losses_are_told_apart(go):
-    run = go(recipe=replace(RECIPE, steps=150, eval_every=150))
+    run = go(recipe=replace(RECIPE, steps=150, eval_steps=150))
     first, last = (line["dev"] for line in run.history if "dev" in line)
     assert first["mlm_loss"] > 4.5
     assert last["mlm_loss"] < first["mlm_loss"] - 0.5
@@ -102,7 +102,7 @@ def test_transformers_loads_it_with_every_weight_and_gives_the_same_losses(go, t
     expected.backward()
     ours = Tokenizer.from_directory(run.directory)
     made = [ours.encode("Document1 the river", "green house"), ours.encode("a", "night story of old")]
-    batch = make_batch([replace(one, reads=np.array([0, 2, 3])) for one in made])
+    batch = make_batch([replace(one, head_positions=np.array([0, 2, 3])) for one in made])
     firsts = np.tile([True, False, False], 2)
     guess, answer = model(
         *packed_inputs(batch, TINY.num_attention_heads, torch.device("cpu")), torch.from_numpy(firsts)
@@ -149,7 +149,8 @@ def test_the_chunked_loss_is_cross_entropy_with_its_gradients(dtype):
 
 
 @pytest.mark.parametrize(
-    "more", [{}, {"nsp": False, "whole_words": True}, {"max_pieces": "16:0.5,32:0.5", "accumulate": 2}]
+    "more",
+    [{}, {"nsp": False, "whole_word_mask": True}, {"max_length": "16:0.5,32:0.5", "gradient_accumulation_steps": 2}],
 )
 def test_a_resumed_run_ends_with_the_bits_of_the_uninterrupted_one(go, tmp_path, monkeypatch, more):
     """Stopped between evaluations and lines, behind a change of length and in a second epoch."""
@@ -181,17 +182,17 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 
 def test_masks_do_not_depend_on_how_an_update_is_divided(go):
-    whole, parts = (go(str(n), recipe=replace(RECIPE, dropout=0.0, accumulate=n)) for n in (1, 4))
+    whole, parts = (go(str(n), recipe=replace(RECIPE, dropout=0.0, gradient_accumulation_steps=n)) for n in (1, 4))
     for one, other in zip(whole.history, parts.history, strict=True):
         assert one.get("mlm_loss") == pytest.approx(other.get("mlm_loss"), abs=1e-4)
 
 
 def test_two_processes_make_the_steps_of_one(go, text, vocab, shape, tmp_path):
     """The same global batch in two parts: computed by one process one after the other, or by two at once."""
-    one = go("one", recipe=replace(RECIPE, accumulate=2))
+    one = go("one", recipe=replace(RECIPE, gradient_accumulation_steps=2))
     command = [*TORCHRUN, "-m", "bothways", "pretrain", str(text), "--vocab", str(vocab), "--size", str(shape)]
     command += ["--shards", str(tmp_path / "shards"), "--out", str(tmp_path / "two"), "--steps", "12", "--json"]
-    command += ["--batch-size", "8", "--max-pieces", "32", "--eval-every", "5", "--lr", "3e-3", "--precision", "fp32"]
+    command += ["--batch-size", "8", "--max-length", "32", "--eval-steps", "5", "--lr", "3e-3", "--precision", "fp32"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(done.stdout.strip().splitlines()) == 1  # one process speaks
@@ -211,7 +212,7 @@ def test_every_family_pretrains_and_loads_back(family, text, vocab, tmp_path):
     rules = FAMILIES[family]
     if rules.position_offset:
         vocab = tmp_path / "bpe"
-        learn_vocabulary([text], vocab, kind="bpe", size=300)
+        train_vocabulary([text], vocab, algorithm="bpe", size=300)
     config = TINY.replace(
         family=family,
         type_vocab_size=2 if rules.segments else 0,
@@ -239,7 +240,11 @@ def test_going_on_from_a_model_without_heads_says_so_and_keeps_its_weights(text,
     said = tmp_path / "said.txt"
     with said.open("w") as stream:
         run = pretrain(
-            [text], base=base, out=tmp_path / "run", recipe=replace(RECIPE, lr=0.0), reporter=Reporter(stream=stream)
+            [text],
+            base=base,
+            out=tmp_path / "run",
+            recipe=replace(RECIPE, learning_rate=0.0),
+            reporter=Reporter(stream=stream),
         )
     assert "new, to be trained: head, head.dense, head.norm, next.output" in said.read_text()
     before, after = weights(base), weights(run.directory)
@@ -250,7 +255,7 @@ def test_what_was_pretrained_fills_masks_and_is_a_base(go, tmp_path):
     run = go()
     assert len(bothways.pipeline("fill-mask", model=str(run.directory))("The [MASK] house")) == 5
     rows = [{"text": "green river", "label": "a"}, {"text": "old story", "label": "b"}] * 8
-    recipe = bothways.Recipe(epochs=1, max_pieces=16, overlap=4)
+    recipe = bothways.Recipe(epochs=1, max_length=16, stride=4)
     made = bothways.finetune("classify", rows, rows, base=run.directory, out=tmp_path / "tuned", recipe=recipe)
     assert made.comparison is not None
 
@@ -272,7 +277,7 @@ def test_no_sequence_is_read_twice_in_an_epoch(go, monkeypatch):
 
 
 def test_another_shapes_checkpoint_is_refused_and_stays(go, tmp_path, shape, monkeypatch):
-    monkeypatch.setattr(Pretraining, "judge", lambda _: os.kill(os.getpid(), signal.SIGINT) or {})
+    monkeypatch.setattr(Pretraining, "evaluate", lambda _: os.kill(os.getpid(), signal.SIGINT) or {})
     with pytest.raises(InterruptedRunError):
         go()
     before = (tmp_path / "run" / "resume.safetensors").read_bytes()
@@ -308,9 +313,13 @@ def test_a_full_disk_leaves_the_last_checkpoint_loadable(go, tmp_path, monkeypat
         ({"vocab": None}, OptionError, "no vocabulary; make one with bothways vocab"),
         ({"vocab": "nowhere"}, OptionError, "no vocabulary 'nowhere'"),
         ({"size": "giant"}, OptionError, "no size 'giant': not one of tiny, mini"),
-        ({"recipe": replace(RECIPE, max_pieces="64")}, OptionError, "max_pieces is 64; .* reads at most 32"),
+        ({"recipe": replace(RECIPE, max_length="64")}, OptionError, "max_length is 64; .* reads at most 32"),
         ({"recipe": replace(RECIPE, batch_size=100_000)}, DataError, "too little text for an update of 100000"),
-        ({"recipe": replace(RECIPE, accumulate=3)}, OptionError, "does not divide by accumulate"),
+        (
+            {"recipe": replace(RECIPE, gradient_accumulation_steps=3)},
+            OptionError,
+            "expected a multiple of",
+        ),
         ({"time_budget": 0.0}, OptionError, "expected more than 0"),
         ({"corpus": "nowhere.txt"}, DataError, "nowhere.txt: .*expected a text file"),
         ({"resume": True}, OptionError, "nothing to resume"),
@@ -354,13 +363,13 @@ def test_a_mistake_is_said_once_by_two_processes(text, vocab, tmp_path):
 def test_a_run_that_cannot_be_leaves_the_model_that_is_there(go):
     run = go()
     before = (run.directory / "model.safetensors").read_bytes()
-    for change, error in (({"accumulate": 3}, OptionError), ({"batch_size": 100_000}, DataError)):
+    for change, error in (({"gradient_accumulation_steps": 3}, OptionError), ({"batch_size": 100_000}, DataError)):
         with pytest.raises(error):
             go(recipe=replace(RECIPE, **change), overwrite=True)
     assert (run.directory / "model.safetensors").read_bytes() == before
 
 
-def test_a_corpus_with_one_document_held_out_is_judged_by_its_pieces(go, tmp_path):
+def test_a_corpus_with_one_document_held_out_is_checked_by_its_tokens(go, tmp_path):
     few = write(tmp_path / "few.txt", documents(50))
     run = go(corpus=few, shards=tmp_path / "few")
     assert "perplexity" in run.dev
@@ -377,7 +386,7 @@ def test_one_document_says_that_pairs_need_two(go, tmp_path):
 def test_a_roberta_needs_the_vocabulary_of_one(text, vocab, tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(TINY.replace(family="roberta", max_position_embeddings=34, pad_token_id=1).to_json()))
-    with pytest.raises(CheckpointError, match=r"pad piece is number 1, found 0; .*--kind bpe"):
+    with pytest.raises(CheckpointError, match=r"pad token is number 1, found 0; .*--kind bpe"):
         pretrain([text], vocab=vocab, size=path, out=tmp_path / "run", recipe=replace(RECIPE, nsp=False))
 
 
@@ -402,20 +411,20 @@ def test_a_pipe_is_no_corpus(go, tmp_path):
 @pytest.mark.parametrize("lengths", ["", "4", "128:0.5", "128:0.9,512:0.2", "a", "128:-1,64:2"])
 def test_lengths_that_make_no_sense_are_refused(lengths):
     with pytest.raises(OptionError, match=r"such as 128:0\.9,512:0\.1"):
-        PretrainRecipe(max_pieces=lengths)
+        PretrainRecipe(max_length=lengths)
 
 
 def test_the_time_budget_decides_when_it_ends_and_what_the_rate_is(go):
-    run = go(recipe=replace(RECIPE, eval_every=0, steps=10**6), time_budget=2.0)
+    run = go(recipe=replace(RECIPE, eval_steps=0, steps=10**6), time_budget=2.0)
     assert 1.5 < run.history[-1]["seconds"] < 10
     assert 3 <= sum("dev" in line for line in run.history) <= 12
-    rates = [line["lr"] for line in run.history if "lr" in line]
+    rates = [line["learning_rate"] for line in run.history if "learning_rate" in line]
     assert max(rates) > rates[-1]
 
 
 def test_the_commands_go_from_text_to_a_model(text, tmp_path, capsys):
     run(["vocab", text, "--size", "150", "--out", tmp_path / "vocab"])
-    options = ["--steps", "2", "--batch-size", "4", "--max-pieces", "32", "--json"]
+    options = ["--steps", "2", "--batch-size", "4", "--max-length", "32", "--json"]
     options += ["--vocab", tmp_path / "vocab", "--size", "tiny", "--out", tmp_path / "run"]
     capsys.readouterr()
     run(["pretrain", text, *options])
@@ -434,7 +443,7 @@ def test_the_commands_go_from_text_to_a_model(text, tmp_path, capsys):
 def test_finetune_in_two_processes_makes_the_steps_of_one(tmp_path):
     base, rows = write_base(tmp_path / "base"), write_csv(tmp_path / "train.csv")
     options = ["finetune", "classify", str(rows), "--dev", str(rows), "--base", str(base), "--no-export"]
-    options += ["--epochs", "2", "--batch-size", "4", "--max-pieces", "16", "--overlap", "4", "--dropout", "0"]
+    options += ["--epochs", "2", "--batch-size", "4", "--max-length", "16", "--stride", "4", "--dropout", "0"]
     options += ["--precision", "fp32", "--lr", "1e-3"]
     run([*options, "--out", tmp_path / "one"])
     done = subprocess.run(
@@ -449,7 +458,7 @@ def test_finetune_in_two_processes_makes_the_steps_of_one(tmp_path):
         [
             json.loads(line)["loss"]
             for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()
-            if "lr" in line
+            if "learning_rate" in line
         ]
         for name in ("one", "two")
     ]

@@ -1,4 +1,4 @@
-"""Taggers and answerers memorise a few examples, from files to predictions from disk, and are served as evaluated."""
+"""Taggers and answerers memorize a few examples, from files to predictions from disk, and are served as evaluated."""
 
 import json
 from dataclasses import replace
@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from bothways.cli import run as run_command
+from bothways.inference.predictor import load
+from bothways.jobs.evaluate import evaluate
 from bothways.jobs.finetune import finetune
-from bothways.jobs.judge import evaluate
-from bothways.predictor import load
 from bothways.training.recipe import Recipe
 from tests.tiny import TINY, write_base
 
-RECIPE = Recipe(epochs=40, batch_size=4, lr=3e-3, dropout=0.0, precision="fp32", eval_every=20)
+RECIPE = Recipe(epochs=40, batch_size=4, learning_rate=3e-3, dropout=0.0, precision="fp32", eval_steps=20)
 CONLL = """-DOCSTART- -X- O
 
 Ann B-PER
@@ -64,7 +64,7 @@ def squad(path: Path) -> Path:
     return path
 
 
-def test_a_tagger_memorises_its_sentences(base, tmp_path):
+def test_a_tagger_memorizes_its_sentences(base, tmp_path):
     train = tmp_path / "train.conll"
     train.write_text(CONLL)
     run = finetune("tag", str(train), str(train), out=tmp_path / "run", base=base, recipe=RECIPE)
@@ -90,13 +90,13 @@ def test_names_after_an_elision_are_found_in_running_text(base, tmp_path):
     assert found == [[("Italie", 2)], [("Airbus", 2)]]
 
 
-def test_an_answerer_memorises_its_questions_and_those_without_answer(base, tmp_path, capsys):
+def test_an_answerer_memorizes_its_questions_and_those_without_answer(base, tmp_path, capsys):
     train = squad(tmp_path / "train.json")
-    recipe = replace(RECIPE, epochs=150, eval_every=100)
+    recipe = replace(RECIPE, epochs=150, eval_steps=100)
     run = finetune("answer", str(train), str(train), out=tmp_path / "run", base=base, recipe=recipe)
     assert run.comparison.rows[0].scores.metrics["f1"].value == 1.0
     model = load(tmp_path / "run")
-    assert model.task.empty
+    assert model.task.handle_impossible_answer
     for context, questions in PASSAGES:
         found = model([(question, context) for question in questions])
         assert [one.best for one in found] == [answer or "" for answer in questions.values()]
@@ -111,7 +111,9 @@ def test_an_answerer_memorises_its_questions_and_those_without_answer(base, tmp_
 @pytest.mark.parametrize("form", ["html", "text", "csv", "jsonl"])
 def test_predictions_are_written_in_every_form(base, tmp_path, form, capsys):
     train = squad(tmp_path / "train.json")
-    finetune("answer", str(train), str(train), out=tmp_path / "run", base=base, recipe=Recipe(epochs=1, lr=1e-3))
+    finetune(
+        "answer", str(train), str(train), out=tmp_path / "run", base=base, recipe=Recipe(epochs=1, learning_rate=1e-3)
+    )
     capsys.readouterr()
     command = ["predict", str(tmp_path / "run"), "Where?", "", "--pair", "Ann lives in Rome.", "--format", form]
     assert run_command(command) == 0

@@ -1,4 +1,4 @@
-"""The commands that score models on labelled files."""
+"""The commands that score models on labeled files."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from bothways.cli.parts import (
     Template,
     Threads,
     annotate,
-    given,
-    labels_given,
+    only_given,
     print_json,
     print_line,
     print_tables,
+    split_labels,
 )
+from bothways.data.tables import Columns
 from bothways.options import with_options
-from bothways.terminal import Reporter
-from bothways.text.files import Columns
+from bothways.progress import Reporter
 
 if TYPE_CHECKING:
     from bothways.cli.output import Answer
@@ -46,7 +46,7 @@ def evaluate_command(
     predictions: Annotated[
         str | None,
         typer.Option(
-            help="Write each prediction with its gold label to this file (.jsonl, .csv, .tsv, .parquet).",
+            help="Write each prediction with its reference label to this file (.jsonl, .csv, .tsv, .parquet).",
             metavar="FILE",
         ),
     ] = None,
@@ -56,8 +56,8 @@ def evaluate_command(
         typer.Option(help="Labels that the model does not know: an error, or examples that it has wrong."),
     ] = "error",
     task: Task = None,
-    labels: Labels = None,
-    template: Template = None,
+    candidate_labels: Labels = None,
+    hypothesis_template: Template = None,
     engine: Engine = None,
     precision: Precision = None,
     threads: Threads = None,
@@ -66,17 +66,22 @@ def evaluate_command(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Evaluate a model on a labelled file, with 95 % confidence intervals."""
+    """Evaluate a model on a labeled file, with 95 % confidence intervals."""
     from bothways.cli.output import Answer, Destination, Layout
     from bothways.cli.predicting import number_of
 
     destination = Destination.of(predictions, None, [str(file)], overwrite=overwrite) if predictions else None
 
-    from bothways.jobs.judge import evaluate
+    from bothways.jobs.evaluate import evaluate
     from bothways.tasks import task_name
 
-    settings = given(labels=labels_given(labels), template=template, engine=engine, precision=precision)
-    settings |= given(threads=threads, device=device, offline=offline)
+    settings = only_given(
+        candidate_labels=split_labels(candidate_labels),
+        hypothesis_template=hypothesis_template,
+        engine=engine,
+        precision=precision,
+    )
+    settings |= only_given(threads=threads, device=device, offline=offline)
     reporter = Reporter()
     settings |= {"unknown_labels": unknown_labels, "seed": seed, "reporter": reporter}
     evaluation = evaluate(model, file, task=task and task_name(task), columns=columns, **settings)
@@ -87,7 +92,7 @@ def evaluate_command(
             for example, prediction in zip(evaluation.examples, evaluation.predictions, strict=True)
         )
         more: dict[str, Callable[[Answer], Any]] = {
-            "gold": lambda answer: made.written(answer.example),
+            "reference": lambda answer: made.reference_summary(answer.example),
             "correct": lambda answer: _correct(made, answer),
         }
         layout = Layout(made, str(file), number=number_of([str(file)], columns), more=more)
@@ -95,14 +100,14 @@ def evaluate_command(
     if as_json:
         print_json(evaluation.as_json())
         return
-    from bothways.analysis.tables import evaluation_tables
+    from bothways.evaluation.tables import evaluation_tables
 
     print_tables(lambda width: evaluation_tables(evaluation.scores, width))
 
 
 def _correct(task: Trainable, answer: Answer) -> bool:
-    gold = answer.example.gold
-    return answer.prediction.error is None and gold is not None and task.right(answer.prediction, gold)
+    reference = answer.example.reference
+    return answer.prediction.error is None and reference is not None and task.is_correct(answer.prediction, reference)
 
 
 @with_options(annotate, Columns)
@@ -121,9 +126,9 @@ def compare_command(
     as_json: Json = False,
 ) -> None:
     """Compare models on the same test file; classifiers also with a TF-IDF baseline."""
-    from bothways.jobs.judge import compare_models
+    from bothways.jobs.compare import compare
 
-    comparison = compare_models(
+    comparison = compare(
         test,
         models,
         train,
@@ -131,12 +136,12 @@ def compare_command(
         report=report,
         seed=seed,
         reporter=Reporter(),
-        **given(against=against),
+        **only_given(against=against),
     )
     if as_json:
         print_json(comparison.as_json())
         return
-    from bothways.analysis.tables import comparison_tables
+    from bothways.evaluation.tables import comparison_tables
 
     print_tables(lambda width: comparison_tables(comparison, width))
     for verdict in comparison.verdicts:

@@ -7,21 +7,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from bothways.cli.parts import (
-    Json,
-    MaxFall,
-    Model,
-    Task,
-    annotate,
-    argument_text,
-    print_json,
-    print_line,
-    print_tables,
-)
+from bothways.cli.parts import Json, MaxDrop, Model, Task, annotate, argument_text, print_json, print_line, print_tables
+from bothways.data.tables import Columns
 from bothways.errors import OptionError
 from bothways.options import with_options
-from bothways.terminal import Reporter
-from bothways.text.files import Columns
+from bothways.progress import Reporter
 
 
 @with_options(annotate, Columns)
@@ -36,7 +26,7 @@ def export_command(
         Path | None,
         typer.Option(help="Validation file: used to calibrate and to check int8 accuracy (not the test file)."),
     ] = None,
-    max_fall: MaxFall = 0.5,
+    max_drop: MaxDrop = 0.005,
     task: Task = None,
     as_json: Json = False,
 ) -> None:
@@ -50,14 +40,15 @@ def export_command(
         calibrate=calibrate,
         task=task and task_name(task),
         columns=columns,
-        most_fall=max_fall / 100,
+        max_drop=max_drop,
         reporter=Reporter(),
     )
     if as_json:
         print_json(made.as_json())
         return
-    graph = made.graphs[precision]
-    print_line(f"{made.file(precision)}: {f'rejected: {graph.rejected}' if graph.rejected else graph.measured()}")
+    onnx_model = made.models[precision]
+    found = f"rejected: {onnx_model.rejected}" if onnx_model.rejected else onnx_model.measured()
+    print_line(f"{made.file(precision)}: {found}")
 
 
 @with_options(annotate, Columns)
@@ -65,21 +56,19 @@ def tune_command(
     model: Model,
     file: Annotated[Path, typer.Argument(help="Sample of typical input texts (labels optional).")],
     columns: Columns,
-    max_fall: MaxFall = 0.5,
+    max_drop: MaxDrop = 0.005,
     task: Task = None,
     as_json: Json = False,
 ) -> None:
     """Benchmark engines and settings on this machine and save the fastest for this model."""
-    from bothways.jobs.export import tune_model
+    from bothways.jobs.tune import tune
     from bothways.tasks import task_name
 
-    trials = tune_model(
-        model, file, task=task and task_name(task), columns=columns, most_fall=max_fall / 100, reporter=Reporter()
-    )
+    trials = tune(model, file, task=task and task_name(task), columns=columns, max_drop=max_drop, reporter=Reporter())
     if as_json:
         print_json({"model": model, "trials": [trial.as_json() for trial in trials]})
         return
-    from bothways.analysis.tables import trials_tables
+    from bothways.evaluation.tables import trials_tables
 
     print_tables(lambda width: trials_tables(trials, width))
 
@@ -93,14 +82,14 @@ def info_command(model: Model, task: Task = None, as_json: Json = False) -> None
     if as_json:
         print_json(facts)
         return
-    from bothways.analysis.tables import facts_table
+    from bothways.evaluation.tables import facts_table
 
     print_tables(lambda _: [facts_table(model, facts)])
 
 
 def models_command(as_json: Json = False) -> None:
     """List the models that can be given by name: the included ones, then base models to fine-tune."""
-    from bothways.analysis.tables import models_tables
+    from bothways.evaluation.tables import models_tables
     from bothways.model.catalogue import BASE_OF_INCLUDED, CATALOGUE, INCLUDED
 
     if not as_json:
@@ -143,16 +132,16 @@ def tokenize_command(
     else:
         raise OptionError(f"no model {model!r}: not a directory, and not one of {', '.join(CATALOGUE)}")
     encoded = tokenizer.encode(argument_text(text), None if pair is None else argument_text(pair))
-    pieces = tokenizer.pieces(encoded.ids)
+    tokens = tokenizer.convert_ids_to_tokens(encoded.ids)
     if as_json:
         found: dict[str, Any] = {
             "ids": encoded.ids.tolist(),
             "type_ids": encoded.type_ids.tolist(),
-            "pieces": pieces,
+            "tokens": tokens,
             "offsets": encoded.offsets.tolist(),
         }
         print_json(found)
         return
-    print_line(f"pieces   {' '.join(pieces)}")
+    print_line(f"tokens   {' '.join(tokens)}")
     print_line(f"ids      {' '.join(map(str, encoded.ids))}")
     print_line(f"type ids {' '.join(map(str, encoded.type_ids))}")

@@ -18,14 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from bothways import show
-from bothways.cli.parts import Form, encodable, is_utf8, json_text, write_utf8
+from bothways.cli.parts import OutputFormat, encodable, is_utf8, json_text, write_utf8
+from bothways.data.examples import Example
 from bothways.errors import BothwaysError, DataError, MissingDependencyError, OptionError
+from bothways.progress import Reporter, printable
+from bothways.render import show
 from bothways.storage import replacing
-from bothways.tasks.task import Example, Prediction, Task
-from bothways.terminal import Reporter, printable
+from bothways.tasks.task import Prediction, Task
 
-SUFFIXES: dict[str, Form] = {
+SUFFIXES: dict[str, OutputFormat] = {
     **{".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".tab": "tsv"},
     **{".parquet": "parquet", ".html": "html", ".htm": "html", ".txt": "text"},
 }
@@ -79,7 +80,7 @@ class Layout:
     texts: tuple[str, ...] = ()
     number: Literal["line", "row", ""] = ""
     files: bool = False
-    every_score: bool = False
+    all_scores: bool = False
     top_k: int | None = None
     escape_formulas: bool = False
     more: Mapping[str, Callable[[Answer], Any]] = field(default_factory=dict)
@@ -114,9 +115,9 @@ class Layout:
         prediction = answer.prediction
         scores: Mapping[str, float] | None = getattr(prediction, "scores", None)
         best = self.top_k is not None and isinstance(scores, Mapping)
-        every = self.every_score or (self.top_k is not None and not best)
-        found = prediction.as_json(every_score=every)
-        if best and not self.every_score and "label" in found and prediction.error is None:
+        every = self.all_scores or (self.top_k is not None and not best)
+        found = prediction.as_json(all_scores=every)
+        if best and not self.all_scores and "label" in found and prediction.error is None:
             assert scores is not None
             found["scores"] = dict(sorted(scores.items(), key=lambda item: -item[1])[: self.top_k])
         return {name: make(answer) for name, make in self.more.items()} | found
@@ -159,7 +160,7 @@ def squad(answers: Iterable[Answer], layout: Layout, *, ascii_only: bool) -> Ite
     yield "\n}\n" if before == ",\n" else "{}\n"
 
 
-def table(answers: Iterable[Answer], layout: Layout, *, form: Form, to_terminal: bool) -> Iterator[str]:
+def table(answers: Iterable[Answer], layout: Layout, *, format: OutputFormat, to_terminal: bool) -> Iterator[str]:
     """A header and a row for each answer: origin, kept columns, texts, the answer in a few words, its score."""
     own = ["text", "second_text", *layout.more, "answer", "score", "windows", "truncated", "error"]
     # The column "text" of the input is written already, unless another column holds the texts.
@@ -174,23 +175,23 @@ def table(answers: Iterable[Answer], layout: Layout, *, form: Form, to_terminal:
             row = dict.fromkeys(layout.keep) if answer.example.row is None else answer.example.row
             names = [name for name in own if name != "text" or not is_text]
             kept = {name: new for name, new in layout.kept(row, names).items() if not (is_text and name == "text")}
-            yield _line([*layout.origin(answer), *kept.values(), *own], form)
+            yield _line([*layout.origin(answer), *kept.values(), *own], format)
         for one in waiting:
-            yield _line(_cells(one, layout, kept, to_terminal=to_terminal), form)
+            yield _line(_cells(one, layout, kept, to_terminal=to_terminal), format)
         waiting.clear()
     if kept is None:
         if not waiting:
             origin = [*(["file"] if layout.files else []), *filter(None, [layout.number])]
-            yield _line([*origin, *(name for name in layout.keep if name != "all"), *own], form)
+            yield _line([*origin, *(name for name in layout.keep if name != "all"), *own], format)
             return
-        yield _line([*layout.origin(waiting[0]), *own], form)
+        yield _line([*layout.origin(waiting[0]), *own], format)
         for one in waiting:
-            yield _line(_cells(one, layout, {}, to_terminal=to_terminal), form)
+            yield _line(_cells(one, layout, {}, to_terminal=to_terminal), format)
 
 
 def _cells(answer: Answer, layout: Layout, kept: Mapping[str, str], *, to_terminal: bool) -> list[Any]:
     example, prediction, row = answer.example, answer.prediction, answer.example.row or {}
-    said, score = ("", "") if prediction.error is not None else prediction.said()
+    said, score = ("", "") if prediction.error is not None else prediction.summary()
     if "all" in layout.keep:
         layout.tally.left_out.update(name for name in row if name not in kept and name not in layout.texts)
     cells = [
@@ -214,8 +215,8 @@ def _cell(value: Any, layout: Layout, *, to_terminal: bool) -> Any:
     return f"'{text}" if layout.escape_formulas and text.startswith(FORMULA) else text
 
 
-def _line(cells: Sequence[Any], form: Form) -> str:
-    if form == "tsv":  # which has no quotes: a tab or a line end inside a cell becomes a space
+def _line(cells: Sequence[Any], format: OutputFormat) -> str:
+    if format == "tsv":  # which has no quotes: a tab or a line end inside a cell becomes a space
         return "\t".join(" ".join(str(cell).splitlines()).replace("\t", " ") for cell in cells) + "\n"
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow(cells)
@@ -279,23 +280,25 @@ def _schema(rows: Sequence[Mapping[str, Any]], arrow: Any) -> Any:
 class Destination:
     """Where answers are written, and how; no path is stdout."""
 
-    form: Form
+    format: OutputFormat
     path: Path | None = None
 
     @classmethod
-    def of(cls, output: str | None, form: Form | None, sources: Sequence[str], *, overwrite: bool) -> Destination:
+    def of(
+        cls, output: str | None, format: OutputFormat | None, sources: Sequence[str], *, overwrite: bool
+    ) -> Destination:
         """Check what was asked for, before anything is computed.
 
         Raises `OptionError` for a suffix that names no format, for an output that is one of the inputs, and for a
         file that exists, unless it may be overwritten.
         """
         if output is None or output in STDOUT:
-            if form == "parquet":
+            if format == "parquet":
                 raise OptionError("Parquet is not written to stdout; give --output FILE.parquet")
-            return cls(form or "jsonl")
+            return cls(format or "jsonl")
         path = Path(output)
         suffix = (path.with_suffix("") if path.suffix.lower() in PACK else path).suffix.lower()
-        if form is None and suffix and suffix not in SUFFIXES and not _is_device(path):
+        if format is None and suffix and suffix not in SUFFIXES and not _is_device(path):
             known = ", ".join(dict.fromkeys(SUFFIXES))
             raise OptionError(f"{output}: unknown suffix {suffix!r}, expected one of {known}; or give --format")
         if path.is_dir():
@@ -305,7 +308,7 @@ class Destination:
                 raise OptionError(f"{output} is also an input; choose another file for the answers")
         if path.exists() and not _is_device(path) and not overwrite:
             raise OptionError(f"{output} exists already; choose another file, or give --overwrite to replace it")
-        return cls(form or SUFFIXES.get(suffix, "jsonl"), path)
+        return cls(format or SUFFIXES.get(suffix, "jsonl"), path)
 
     def shows(self) -> bool:
         """Whether answers appear on the terminal, where a bar would be drawn between them."""
@@ -338,7 +341,7 @@ class Destination:
                     file.flush()
             return
         ascii_only = not is_utf8(sys.stdout)
-        if self.form not in ("jsonl", "json", "squad"):
+        if self.format not in ("jsonl", "json", "squad"):
             write_utf8()
         for part in self._parts(answers, layout, ascii_only=ascii_only, to_terminal=sys.stdout.isatty()):
             sys.stdout.write(encodable(part))
@@ -347,7 +350,7 @@ class Destination:
     def _file(self, answers: _Guarded, layout: Layout, temporary: Path) -> None:
         assert self.path is not None
         pack = PACK.get(self.path.suffix.lower(), open)
-        if self.form == "parquet":
+        if self.format == "parquet":
             with temporary.open("wb") as file:
                 write_parquet(answers, layout, file, str(self.path))
             return
@@ -358,22 +361,22 @@ class Destination:
         self, answers: Iterable[Answer], layout: Layout, *, ascii_only: bool, to_terminal: bool = False
     ) -> Iterator[str]:
         """The output, part by part."""
-        if self.form == "jsonl":
+        if self.format == "jsonl":
             return json_lines(answers, layout, ascii_only=ascii_only)
-        if self.form == "json":
+        if self.format == "json":
             return json_list(answers, layout, ascii_only=ascii_only)
-        if self.form == "squad":
+        if self.format == "squad":
             return squad(answers, layout, ascii_only=ascii_only)
-        if self.form in ("csv", "tsv"):
-            return table(answers, layout, form=self.form, to_terminal=to_terminal)
-        if self.form == "parquet":
+        if self.format in ("csv", "tsv"):
+            return table(answers, layout, format=self.format, to_terminal=to_terminal)
+        if self.format == "parquet":
             raise OptionError("Parquet is written to a file only; give --output FILE.parquet")
         pictures = (answer.prediction.picture(answer.example) for answer in answers)
-        if self.form == "html":
+        if self.format == "html":
             return show.html_page(layout.title, pictures)
         width = shutil.get_terminal_size().columns if to_terminal else 100
         labels: dict[str, int] = {}
-        return (show.ansi(picture, labels, width=width, colour=to_terminal) + "\n" for picture in pictures)
+        return (show.ansi(picture, labels, width=width, color=to_terminal) + "\n" for picture in pictures)
 
 
 class _Guarded:

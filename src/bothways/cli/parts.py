@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 import typer
 
 from bothways.errors import OptionError
-from bothways.terminal import one_line
+from bothways.progress import one_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,13 +32,15 @@ Labels = Annotated[
     list[str] | None,
     typer.Option(
         help="zero_shot: candidate labels, comma-separated; a label that holds a comma in double quotes, or one "
-        "--labels for each label."
+        "--candidate-labels for each label."
     ),
 ]
-MaxFall = Annotated[
+MaxDrop = Annotated[
     float,
     typer.Option(
-        help="Accuracy check: largest allowed drop from fp32, in percentage points; 100 = no check.", min=0, max=100
+        help="Accuracy check: largest allowed drop of the score from fp32; 0.005 is half a point, 1 means no check.",
+        min=0,
+        max=1,
     ),
 ]
 Template = Annotated[str | None, typer.Option(help="zero_shot: the hypothesis, with {} for the label.")]
@@ -63,25 +65,31 @@ Out = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run from its last checkpoint.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in OUT.")]
 
-Form = Literal["jsonl", "csv", "tsv", "parquet", "html", "text", "json", "squad"]
+OutputFormat = Literal["jsonl", "csv", "tsv", "parquet", "html", "text", "json", "squad"]
 
 _PANELS = {"Columns": "Data", "Recipe": "Training", "PretrainRecipe": "Training"}
 _FLAGS = {"format": "input-format"}  # fields whose option has another name
+_SHORT = {"learning_rate": ("--lr",)}
 
 
 def annotate(field: Field[Any], kind: Any, record: str) -> Any:
     """The option for a field of a record; `Columns` and the recipes become options in this way."""
     flag = _FLAGS.get(field.name, field.name.replace("_", "-"))
     names = f"--{flag}/--no-{flag}" if kind is bool and field.default is True else f"--{flag}"
-    return Annotated[kind, typer.Option(names, help=field.metadata["help"], rich_help_panel=_PANELS.get(record))]
+    return Annotated[
+        kind,
+        typer.Option(
+            names, *_SHORT.get(field.name, ()), help=field.metadata["help"], rich_help_panel=_PANELS.get(record)
+        ),
+    ]
 
 
-def labels_given(values: Sequence[str] | None, option: str = "--labels") -> tuple[str, ...] | None:
+def split_labels(values: Sequence[str] | None, option: str = "--candidate-labels") -> tuple[str, ...] | None:
     """The labels of an option: one list with commas between, quoted as in CSV, or several options with one label each.
 
     Raises `OptionError` for a label that is empty or given twice.
 
-    >>> labels_given(['"arts, culture",sport']), labels_given(["arts, culture", "sport"])
+    >>> split_labels(['"arts, culture",sport']), split_labels(["arts, culture", "sport"])
     (('arts, culture', 'sport'), ('arts, culture', 'sport'))
     """
     if not values:
@@ -104,7 +112,7 @@ def labels_given(values: Sequence[str] | None, option: str = "--labels") -> tupl
     return tuple(labels)
 
 
-def given(**settings: Any) -> dict[str, Any]:
+def only_given(**settings: Any) -> dict[str, Any]:
     """The settings that were given."""
     return {name: value for name, value in settings.items() if value is not None and value is not False}
 

@@ -17,27 +17,29 @@ import typer
 from bothways.cli.parts import (
     Device,
     Engine,
-    Form,
     Labels,
     Model,
     Offline,
+    OutputFormat,
     Precision,
     Task,
     Template,
     Threads,
     annotate,
     argument_text,
-    given,
-    labels_given,
+    only_given,
+    split_labels,
 )
+from bothways.data.tables import RECORDS, Columns
 from bothways.errors import OptionError
 from bothways.options import with_options
-from bothways.terminal import Reporter
-from bothways.text.files import RECORDS, STDIN, Columns, suffix_of
+from bothways.progress import Reporter
+from bothways.text.lines import STDIN, suffix_of
 
 if TYPE_CHECKING:
     from bothways.cli.output import Answer
-    from bothways.tasks.task import Example, Prediction
+    from bothways.data.examples import Example
+    from bothways.tasks.task import Prediction
     from bothways.tasks.task import Task as AnyTask
 
 BY_ROW = {"parquet", "json", "squad"}  # formats without lines
@@ -71,8 +73,8 @@ def predict_command(
             rich_help_panel="Data",
         ),
     ] = None,
-    form: Annotated[
-        Form | None,
+    output_format: Annotated[
+        OutputFormat | None,
         typer.Option(
             "--format",
             help="Output format; squad writes {id: answer}. Default: by the suffix of --output, else jsonl.",
@@ -98,10 +100,12 @@ def predict_command(
             rich_help_panel="Data",
         ),
     ] = False,
-    every_score: Annotated[bool, typer.Option("--all", help="Include all scores, tags and n-best answers.")] = False,
+    all_scores: Annotated[
+        bool, typer.Option("--all-scores", help="Include all scores, tags and n-best answers.")
+    ] = False,
     task: Task = None,
-    labels: Labels = None,
-    template: Template = None,
+    candidate_labels: Labels = None,
+    hypothesis_template: Template = None,
     top_k: Annotated[int | None, typer.Option(help="Number of labels or answers to give.", min=1)] = None,
     threshold: Annotated[
         float | None,
@@ -122,9 +126,12 @@ def predict_command(
     max_length: Annotated[
         int | None, typer.Option(help="Window length in tokens. Default: that of the model.", min=4)
     ] = None,
-    stride: Annotated[int | None, typer.Option(help="Overlap of neighbouring windows in tokens.", min=0)] = None,
-    truncate: Annotated[
-        bool, typer.Option("--truncate", help="Read only the first window of a long text, and report what is cut.")
+    stride: Annotated[int | None, typer.Option(help="Overlap of two windows, in tokens.", min=0)] = None,
+    truncation: Annotated[
+        bool,
+        typer.Option(
+            "--truncation", help="Read only the first window of a long text, and report how many tokens were truncated."
+        ),
     ] = False,
     engine: Engine = None,
     precision: Precision = None,
@@ -140,29 +147,34 @@ def predict_command(
         raise OptionError("--pair goes with a text on the command line; a file has a column for it (--pair-column)")
     if keep and not names:
         raise OptionError("--keep is for columns of files; texts of the command line have none")
-    destination = Destination.of(output, form, names, overwrite=overwrite)
+    destination = Destination.of(output, output_format, names, overwrite=overwrite)
 
-    from bothways.predictor import load
+    from bothways.inference.predictor import load
     from bothways.tasks import task_name
 
-    settings = given(labels=labels_given(labels), template=template, threshold=threshold, pooling=pooling)
-    settings |= given(strategy=aggregation_strategy, max_pieces=max_length, overlap=stride)
-    settings |= given(engine=engine, precision=precision, threads=threads, device=device, offline=offline)
+    settings = only_given(
+        candidate_labels=split_labels(candidate_labels),
+        hypothesis_template=hypothesis_template,
+        threshold=threshold,
+        pooling=pooling,
+    )
+    settings |= only_given(aggregation_strategy=aggregation_strategy, max_length=max_length, stride=stride)
+    settings |= only_given(engine=engine, precision=precision, threads=threads, device=device, offline=offline)
     settings |= {"normalize": normalize} if normalize is not None else {}
-    settings |= {"long": "cut"} if truncate else {}
+    settings |= only_given(truncation=truncation)
     if max_length is not None and stride is None:
-        settings["overlap"] = max_length // 4
+        settings["stride"] = max_length // 4
     predictor = load(model, task=task and task_name(task), reporter=Reporter(), **settings)
     made = predictor.task
     if made.name == "zero_shot" and not getattr(made, "labels", ()):
-        raise OptionError("zero_shot needs candidate labels: give --labels 'sport,politics'")
+        raise OptionError("zero_shot needs candidate labels: give --candidate-labels 'sport,politics'")
     if threshold is not None and not getattr(made, "tunes", False):
         raise OptionError("--threshold is for multi-label models and for answer with questions without an answer")
     if top_k is not None and any(item.name == "top_k" for item in fields(made)):  # type: ignore[arg-type]
         predictor.task = made = made.changed(top_k=top_k)
-    if form is None and destination.form == "json" and made.name == "answer":
-        destination = replace(destination, form="squad")
-    if destination.form == "squad" and made.name != "answer":
+    if output_format is None and destination.format == "json" and made.name == "answer":
+        destination = replace(destination, format="squad")
+    if destination.format == "squad" and made.name != "answer":
         raise OptionError(f"the squad format is for the task answer, found {made.name}; write json or jsonl")
     layout = Layout(
         made,
@@ -171,7 +183,7 @@ def predict_command(
         texts=_text_columns(made, columns),
         number=number_of(names, columns),
         files=len(names) > 1,
-        every_score=every_score,
+        all_scores=all_scores,
         top_k=top_k,
         escape_formulas=escape_formulas,
     )
@@ -204,7 +216,7 @@ def _answers(
 def _sources(patterns: Sequence[str], texts: Sequence[str]) -> list[str]:
     """The input files, patterns replaced by what they match; none if there are texts instead.
 
-    Files that a shell made of a pattern come as texts behind the first. Raises `OptionError` where it is not clear
+    Files that a shell made of a pattern come as texts after the first. Raises `OptionError` if it is not clear
     what to read.
     """
     patterns = list(patterns)
@@ -256,7 +268,7 @@ def _columns(keep: Sequence[str] | None) -> tuple[str, ...]:
     >>> _columns(["id, date", "author"]), _columns(["all"])
     (('id', 'date', 'author'), ('all',))
     """
-    names = [name for part in keep or () for name in labels_given([part], "--keep") or ()]
+    names = [name for part in keep or () for name in split_labels([part], "--keep") or ()]
     return tuple(dict.fromkeys(names))
 
 
@@ -291,7 +303,7 @@ def _examples(
 def _typed(task: AnyTask, texts: Sequence[str], pair: str | None, waiting: deque[tuple[Example, str]]) -> list[Example]:
     """The examples of texts on the command line."""
     clean = [argument_text(text) for text in texts]
-    given: list[Any] = list(clean) if pair is None else [(text, argument_text(pair)) for text in clean]
-    examples = [task.example(one) for one in given]
+    inputs: list[Any] = list(clean) if pair is None else [(text, argument_text(pair)) for text in clean]
+    examples = [task.example(one) for one in inputs]
     waiting.extend((example, "") for example in examples)
     return examples

@@ -7,22 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from bothways.cli.parts import (
-    Json,
-    Out,
-    Overwrite,
-    Resume,
-    annotate,
-    print_json,
-    print_line,
-    print_tables,
-)
+from bothways.cli.parts import Json, Out, Overwrite, Resume, annotate, print_json, print_line, print_tables
+from bothways.data.tables import Columns
 from bothways.options import with_options
-from bothways.terminal import Reporter
-from bothways.text.files import Columns
+from bothways.progress import Reporter
 from bothways.training.recipe import PretrainRecipe, Recipe
 
-Corpus = Annotated[list[Path], typer.Argument(help="Plain text files; .gz and .xz too.", metavar="FILE...")]
+Corpus = Annotated[list[Path], typer.Argument(help="Plain text files, also packed as .gz or .xz.", metavar="FILE...")]
 
 
 @with_options(annotate, Recipe, Columns)
@@ -51,11 +42,13 @@ def finetune_command(
     ] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard files too.")] = False,
-    export: Annotated[bool, typer.Option(help="Also export an int8 ONNX model if its dev score holds.")] = True,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard files.")] = False,
+    export: Annotated[
+        bool, typer.Option(help="Also export an int8 ONNX model if its dev score holds (else fp32).")
+    ] = True,
     as_json: Json = False,
 ) -> None:
-    """Fine-tune a pretrained model on labelled texts and compare it with a TF-IDF baseline."""
+    """Fine-tune a pretrained model on labeled texts and compare it with a TF-IDF baseline."""
     from bothways.jobs.finetune import REPORT, finetune
 
     reporter = Reporter()
@@ -71,7 +64,7 @@ def finetune_command(
         resume=resume,
         overwrite=overwrite,
         tensorboard=tensorboard,
-        export="int8" if export else "none",
+        export=export,
         reporter=reporter,
     )
     if not run.first:  # the first process tells
@@ -83,7 +76,7 @@ def finetune_command(
     if as_json:
         print_json(run.comparison.as_json() | {"directory": str(out), "seconds": run.seconds})
         return
-    from bothways.analysis.tables import comparison_tables
+    from bothways.evaluation.tables import comparison_tables
 
     comparison = run.comparison
     print_tables(lambda width: comparison_tables(comparison, width))
@@ -93,7 +86,7 @@ def finetune_command(
 def vocab_command(
     corpus: Corpus,
     out: Out,
-    kind: Annotated[
+    algorithm: Annotated[
         Literal["wordpiece", "bpe", "unigram"],
         typer.Option(help="wordpiece (as BERT), bpe (RoBERTa) or unigram (ALBERT)."),
     ] = "wordpiece",
@@ -107,9 +100,9 @@ def vocab_command(
     overwrite: Overwrite = False,
 ) -> None:
     """Train a tokenizer vocabulary on plain text."""
-    from bothways.text.learn import learn_vocabulary
+    from bothways.text.vocabulary import train_vocabulary
 
-    learn_vocabulary(corpus, out, kind=kind, size=size, cased=cased, overwrite=overwrite, reporter=Reporter())
+    train_vocabulary(corpus, out, algorithm=algorithm, size=size, cased=cased, overwrite=overwrite, reporter=Reporter())
 
 
 @with_options(annotate, PretrainRecipe)
@@ -118,14 +111,15 @@ def pretrain_command(
     recipe: PretrainRecipe,
     out: Out,
     vocab: Annotated[
-        str | None, typer.Option(help="Directory of a vocabulary, or a name that `bothways models` lists.")
+        str | None,
+        typer.Option(help="Vocabulary: a directory that `bothways vocab` wrote, or a name from `bothways models`."),
     ] = None,
     size: Annotated[
-        str | None, typer.Option(help="tiny, mini (the default), small, medium, base, large, or a config.json.")
+        str | None, typer.Option(help="Model size: tiny, mini (default), small, medium, base, large, or a config.json.")
     ] = None,
     base: Annotated[
         str | None,
-        typer.Option("--from", help="Continue from this model: a directory, or a name from `bothways models`."),
+        typer.Option(help="Continue pretraining this model: a directory, or a name from `bothways models`."),
     ] = None,
     shards: Annotated[
         Path | None, typer.Option(help="Directory for the tokenized corpus (reused by later runs).")
@@ -137,7 +131,7 @@ def pretrain_command(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Pretrain with masked-language modelling and next-sentence prediction (on several devices with torchrun)."""
+    """Pretrain with masked-language modeling and next-sentence prediction (on several devices with torchrun)."""
     from bothways.jobs.pretrain import REPORT, pretrain
 
     reporter = Reporter()

@@ -6,60 +6,59 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from bothways.analysis.gate import MOST_EXAMPLES, MOST_FALL, export_judged
-from bothways.analysis.tune import Trial, tune
-from bothways.errors import BothwaysError, DataError, OptionError
-from bothways.jobs.sources import columns_for, named
+from bothways.data.examples import Example
+from bothways.data.tables import Columns, Source
+from bothways.errors import BothwaysError, OptionError
+from bothways.evaluation.accuracy_check import MAX_DROP, export_checked
+from bothways.inference.model_directory import ModelDirectory
+from bothways.inference.onnx.record import FOLDER, ONNX_PRECISIONS, ExportRecord, OnnxPrecision
+from bothways.jobs.sources import columns_for
 from bothways.model.catalogue import find_model
-from bothways.runtime.artifact import Artifact
-from bothways.runtime.exports import FOLDER, FORMS, Export, Form
+from bothways.progress import Reporter
 from bothways.tasks import TRAINED, Trainable
-from bothways.tasks.task import Example
-from bothways.terminal import Reporter
-from bothways.text.files import Columns, Source
-
-TUNE_CHARACTERS = 150_000  # so that the slowest way takes seconds, not minutes
 
 
 def export(
     model: str | Path,
     *,
-    precision: Form = "int8",
+    precision: OnnxPrecision = "int8",
     calibrate: Source | None = None,
     task: str | None = None,
     columns: Columns | None = None,
-    most_fall: float = MOST_FALL,
+    max_drop: float = MAX_DROP,
     out: str | Path | None = None,
     reporter: Reporter | None = None,
-) -> Export:
-    """Write the model as one ONNX graph that runs without PyTorch, into `onnx/` of its directory.
+) -> ExportRecord:
+    """Export the model to ONNX, so that it runs without PyTorch, into `onnx/` of its directory.
 
-    With `out`, the model is copied into that new directory first: where its own is an installed package or the cache
-    of the hub, which are not written to. int8 and int8-static are judged on `calibrate`, a file of the model's task
-    with gold where it has any, and are not used where the metric falls by more than `most_fall`.
+    With `out`, the model is copied into that new directory first: where its own is an installed package or the cache of
+    the hub, which are not written to. the accuracy of int8 and int8-static is checked on `calibrate`, a file of the
+    model's task with labels where it has any, and are not used where the metric falls by more than `max_drop`.
 
-    Raises `OptionError` for 8 bits without texts to judge them on, `DataError` for a file that does not suit.
+    Raises `OptionError` for int8 without texts to check its accuracy on, `DataError` for a file that does not suit.
     """
-    if precision not in FORMS:
-        raise OptionError(f"precision {precision!r} is not one of {', '.join(FORMS)}")
+    if precision not in ONNX_PRECISIONS:
+        raise OptionError(f"precision {precision!r} is not one of {', '.join(ONNX_PRECISIONS)}")
     if precision != "fp32" and calibrate is None:
         raise OptionError(
-            f"{precision} rounds the model, so its answers are judged before it is used: give --calibrate FILE, texts "
-            "like those that it will read, with labels (dev data, never test data)"
+            f"{precision} rounds the weights, so its accuracy is checked first: give --calibrate FILE, labeled texts "
+            "like those that it will read (dev data, never test data)"
         )
-    artifact = _exportable(model, task, out)
+    model_directory = exportable(model, task, out)
     examples: Sequence[Example] = ()
     if calibrate is not None:
-        gold = isinstance(artifact.task, Trainable) and artifact.task.name in TRAINED
-        examples = artifact.task.read(calibrate, columns_for(artifact, columns), gold=gold)
-        if isinstance(artifact.task, Trainable) and gold:
-            artifact.task.check(examples)
-    return export_judged(artifact, precision, examples, reporter or Reporter(quiet=True), most_fall=most_fall)
+        labeled = isinstance(model_directory.task, Trainable) and model_directory.task.name in TRAINED
+        examples = model_directory.task.read(calibrate, columns_for(model_directory, columns), labeled=labeled)
+        if isinstance(model_directory.task, Trainable) and labeled:
+            model_directory.task.check(examples)
+    return export_checked(model_directory, precision, examples, reporter or Reporter(quiet=True), max_drop=max_drop)
 
 
-def _exportable(model: str | Path, task: str | None, out: str | Path | None = None) -> Artifact:
+def exportable(model: str | Path, task: str | None, out: str | Path | None = None) -> ModelDirectory:
     if task == "zero_shot":
-        raise OptionError("zero_shot runs the graph of pairs: say --task pairs, or nothing for a model trained here")
+        raise OptionError(
+            "zero_shot runs the ONNX model of pairs: say --task pairs, or nothing for a model trained here"
+        )
     directory = find_model(model)
     if out is not None:
         directory = _copied(directory, Path(out), task)
@@ -68,52 +67,16 @@ def _exportable(model: str | Path, task: str | None, out: str | Path | None = No
             f"{model} is in {directory}, which belongs to an installed package or the cache of the hub and is not "
             f"written to; make a copy of your own: bothways export {model} --out DIR"
         )
-    return Artifact.read(directory, task)
+    return ModelDirectory.read(directory, task)
 
 
 def _copied(directory: Path, out: Path, task: str | None) -> Path:
-    """A copy of a model without its graphs in a new directory; raises `OptionError` where there is something."""
+    """A copy of a model without its ONNX models in a new directory; raises `OptionError` if there is something."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OptionError(f"{out} is there already, expected a new directory to copy {directory} to")
-    Artifact.read(directory, task)  # nothing is copied that cannot be exported
+    ModelDirectory.read(directory, task)  # nothing is copied that cannot be exported
     try:
         shutil.copytree(directory, out, ignore=shutil.ignore_patterns(FOLDER, "tensorboard", ".*"), dirs_exist_ok=True)
     except (OSError, shutil.Error) as error:
         raise BothwaysError(f"{out}: {directory} cannot be copied there ({error})") from error
     return out
-
-
-def tune_model(
-    model: str | Path,
-    data: Source,
-    *,
-    task: str | None = None,
-    columns: Columns | None = None,
-    most_fall: float = MOST_FALL,
-    reporter: Reporter | None = None,
-) -> list[Trial]:
-    """Measure what runs this model fastest on this machine with these texts; later predictions use it.
-
-    What answers worse than fp32, by more than `most_fall` where the texts have gold, is not used.
-
-    Raises `DataError` for a file that does not suit, `OptionError` where nothing runs.
-    """
-    artifact = _exportable(model, task)
-    columns = columns_for(artifact, columns)
-    reporter, gold = reporter or Reporter(quiet=True), isinstance(artifact.task, Trainable)
-    try:
-        examples = artifact.task.read(data, columns, gold=gold)
-        if isinstance(artifact.task, Trainable):
-            artifact.task.check(examples)
-    except DataError as error:
-        examples = artifact.task.read(data, columns, gold=False)
-        reporter.note(
-            f"no labels to check accuracy with ({error}): engines are checked by their agreement with fp32 only"
-        )
-    examples = [example for example in examples if artifact.task.problem(example) is None]
-    if not examples:
-        raise DataError(f"{named(data)}: no text to measure with")
-    examples = examples[:: -(-len(examples) // MOST_EXAMPLES)]
-    while len(examples) > 1 and sum(len(text) for example in examples for text in example.texts) > TUNE_CHARACTERS:
-        examples = examples[::2]
-    return tune(artifact, examples, reporter, most_fall=most_fall)

@@ -1,4 +1,4 @@
-"""Fine-tuning from a file of labelled texts to a model, its evaluation, its ONNX model and its report."""
+"""Fine-tuning from a file of labeled texts to a model, its evaluation, its ONNX model and its report."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from bothways import __version__
-from bothways.analysis.compare import Comparison, compare
-from bothways.analysis.gate import export_judged
-from bothways.analysis.report import Lengths, write_report
-from bothways.analysis.summary import card_of, facts_of, report_of
-from bothways.analysis.verdicts import FEW_STEPS, collapsed
+from bothways.data.examples import Example
+from bothways.data.split import set_aside, shared
+from bothways.data.tables import Columns, Source
 from bothways.errors import BothwaysError, MissingDependencyError, OptionError
+from bothways.evaluation.accuracy_check import export_checked
+from bothways.evaluation.compare import Comparison, compare_on
+from bothways.evaluation.summary import card_of, facts_of, report_of
+from bothways.evaluation.verdicts import FEW_STEPS, collapsed
+from bothways.inference.model_directory import CHECKPOINT, RUN, ModelDirectory, continued
+from bothways.inference.predictor import Predictor
 from bothways.jobs.directory import (
     check_run_directory,
     claimed,
@@ -36,14 +40,10 @@ from bothways.jobs.settings import budget, circumstances, hash_of, name_of, opti
 from bothways.jobs.sources import unknown_words
 from bothways.model.catalogue import find_model
 from bothways.model.config import WEIGHTS, EncoderConfig
-from bothways.predictor import Predictor
-from bothways.runtime.artifact import CHECKPOINT, RUN, Artifact, continued
+from bothways.progress import Reporter
+from bothways.render.report import Lengths, write_report
 from bothways.storage import write_text
 from bothways.tasks import TRAINED, Trainable, task_name
-from bothways.tasks.split import set_aside, shared
-from bothways.tasks.task import Example
-from bothways.terminal import Reporter
-from bothways.text.files import Columns, Source
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training.recipe import Recipe
 
@@ -52,7 +52,7 @@ EVALUATION, REPORT = "evaluation.json", "report.html"
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class FineTuningRun:
     """A finished fine-tuning: where the model is, how it compares on dev, how long it took.
 
     `comparison` is None if it could not be made, and, of several processes that train one model, for all but the
@@ -83,16 +83,16 @@ def finetune(
     resume: bool = False,
     overwrite: bool = False,
     tensorboard: bool = False,
-    export: Literal["int8", "none"] = "int8",
+    export: bool = True,
     reporter: Reporter | None = None,
     **options: Any,
-) -> Run:
-    """Fit `base` to labelled texts, keep the weights that are best on dev, and compare them with the baseline.
+) -> FineTuningRun:
+    """Fit `base` to labeled texts, keep the weights that are best on dev, and compare them with the baseline.
 
     Fields of `Recipe` and `Columns` can be given as they are: `finetune(..., epochs=3, text_column="body")`; they
     replace those of `recipe` and `columns`. Without `dev`, a tenth of `train` is set aside for it, by label.
     `time_budget` is in seconds (or "5m") and replaces `epochs`. The directory `out` then holds the model, its
-    evaluation and a report, and unless `export` is "none" an int8 ONNX model that runs without PyTorch, if its
+    evaluation and a report, and with `export` an int8 ONNX model that runs without PyTorch, if its
     accuracy on dev holds; else one in fp32. With `overwrite`, a model in `out` stays until the new one is complete.
 
     Raises `DataError` for the texts, `OptionError` for the options, or if another run is writing to `out`,
@@ -107,8 +107,6 @@ def finetune(
     task = task_name(task)
     if task not in TRAINED:
         raise OptionError(f"task {task!r} is not one of {', '.join(TRAINED)}")
-    if export not in ("int8", "none"):
-        raise OptionError(f"export is {export!r}, expected int8 or none; other forms are made by bothways export")
     time_budget = budget(time_budget)
     refuse_if_in_use(out)
     check_run_directory(out, resume=resume, overwrite=overwrite)
@@ -117,7 +115,7 @@ def finetune(
     kept = TRAINED[task].read(train, columns)
     made = TRAINED[task].learn(kept)
     if dev is None:
-        kept, dev_examples = set_aside(kept, DEV_SHARE, recipe.seed, together=made.together)
+        kept, dev_examples = set_aside(kept, DEV_SHARE, recipe.seed, split_by=made.split_by)
         dev_name = f"{100 * DEV_SHARE:.0f} % of the training texts set aside, seed {recipe.seed}"
     else:
         columns_of_dev = replace(columns, kind=columns.kind or getattr(made, "kind", None))  # as train has been read
@@ -129,13 +127,13 @@ def finetune(
     config, _, _ = EncoderConfig.read(base_directory)
     tokenizer = Tokenizer.from_directory(base_directory)
     config.check_vocabulary(tokenizer.vocab_size, base_directory)
-    wanted = made.window[0] if recipe.max_pieces is None else recipe.max_pieces
-    max_pieces = min(wanted, config.max_pieces)
-    overlap = max_pieces * made.window[1] // made.window[0] if recipe.overlap is None else recipe.overlap
-    changes: dict[str, Any] = {"max_pieces": max_pieces, "overlap": overlap, "long": recipe.long_texts}
+    wanted = made.window[0] if recipe.max_length is None else recipe.max_length
+    max_length = min(wanted, config.max_length)
+    stride = max_length * made.window[1] // made.window[0] if recipe.stride is None else recipe.stride
+    changes: dict[str, Any] = {"max_length": max_length, "stride": stride, "truncation": recipe.truncation}
     made, head_fits = continued(replace(made, **changes), base_directory)  # type: ignore[type-var]
     encoded = made.encode(kept, tokenizer)
-    windows = [window for window in encoded if window.target is not None and len(window.reads)]
+    windows = [window for window in encoded if window.target is not None and len(window.head_positions)]
     facts: dict[str, Any] = {
         "base": name_of(base),
         "base_revision": revision_of(base_directory),
@@ -155,10 +153,11 @@ def finetune(
     # PyTorch is imported here, so that what is wrong with the texts is said before those seconds are spent.
     import torch
 
+    from bothways.inference.engines.torch import TorchEngine
     from bothways.model.checkpoint import load_model, model_tensors, write_safetensors
-    from bothways.model.engine import TorchEngine, best_precision
+    from bothways.model.forward import best_precision
     from bothways.training.devices import joined
-    from bothways.training.finetune import Job, fit
+    from bothways.training.finetune import FineTuningJob, fit
 
     generator = torch.Generator().manual_seed(recipe.seed)
     model, report = load_model(base_directory, made.head, made.outputs, generator, new_head=not head_fits)
@@ -178,12 +177,12 @@ def finetune(
                 f"{len(kept):,} training texts in {len(windows):,} windows, {len(dev_examples):,} dev texts "
                 f"({dev_name}); {made.describe()}"
             )
-            for line in (*made.noticed(kept), *shared(kept, dev_examples)):
+            for line in (*made.training_notes(kept), *shared(kept, dev_examples)):
                 reporter.note(line)
             if unknown := unknown_words(tokenizer, kept):
                 reporter.note(f"{unknown}; the vocabulary of {name_of(base)} may be of another language")
-            if max_pieces < wanted:
-                reporter.note(f"{base} has a maximum length of {max_pieces} tokens, so windows are no longer than that")
+            if max_length < wanted:
+                reporter.note(f"{base} has a maximum length of {max_length} tokens, so windows are no longer than that")
             if time_budget is not None:
                 reporter.say(
                     f"training for {time_budget:g} s; the time budget replaces epochs ({recipe.epochs:g}), and the "
@@ -192,21 +191,21 @@ def finetune(
             for line in report.lines():
                 reporter.say(line)
             predictor = Predictor(made, tokenizer, TorchEngine(model))
-            golds = [example.gold for example in dev_examples if example.gold is not None]
+            references = [example.reference for example in dev_examples if example.reference is not None]
 
-            def judge() -> dict[str, float]:
+            def evaluate() -> dict[str, float]:
                 predictions = predictor.predict_examples(dev_examples, reporter)
-                scores = made.score(predictions, golds, rng=np.random.default_rng(recipe.seed), resamples=10)
+                scores = made.score(predictions, references, rng=np.random.default_rng(recipe.seed), resamples=10)
                 return {name: interval.value for name, interval in scores.metrics.items()}
 
             precision = best_precision(devices.device) if recipe.precision == "auto" else recipe.precision
             precision = devices.told(precision)
             facts |= {"precision": precision, "processes": devices.size}
             identity = _identity(facts, made, windows, dev_examples, base_directory)
-            job = Job(
+            job = FineTuningJob(
                 windows,
                 made.loss,
-                judge,
+                evaluate,
                 made.headline,
                 recipe,
                 work,
@@ -219,9 +218,11 @@ def finetune(
             )
             state = fit(model, job, reporter, resume=resume, devices=devices)
         if not first:
-            return Run(out, None, time.monotonic() - began, state.history, first=False)
+            return FineTuningRun(out, None, time.monotonic() - began, state.history, first=False)
         with resumable(out):
-            made = made.tuned(predictor.predict_examples(dev_examples, reporter), golds) if made.tunes else made
+            made = (
+                made.tune_on(predictor.predict_examples(dev_examples, reporter), references) if made.tunable else made
+            )
             tensors = model_tensors(model)
             facts["run"] = run_id(identity | {"task": made.as_json()}, tensors)
             write_safetensors(work / WEIGHTS, tensors, {"format": "pt", "run": facts["run"]})
@@ -231,22 +232,22 @@ def finetune(
                 "best_step": state.best_step,
                 "training_seconds": round(state.seconds, 1),
                 "tokens_per_second": round(state.tokens / max(state.seconds, 1e-9), 1),
-                "graph": "none",
+                "onnx_model": "none",
                 **circumstances(),
             }
-            Artifact(work, model.config, made, tokenizer).write()
+            ModelDirectory(work, model.config, made, tokenizer).write()
             facts |= {"sha256": hash_of(work / WEIGHTS), "tokenizer_sha256": hash_of(work / "tokenizer.json")}
-            artifact = Artifact(work, model.config, made, tokenizer, facts)
-            artifact.write()
-            if export != "none":
+            model_directory = ModelDirectory(work, model.config, made, tokenizer, facts)
+            model_directory.write()
+            if export:
                 with guarded(f"the ONNX model could not be written; the model is in {out}", reporter):
-                    facts["graph"] = _graph_for(artifact, dev_examples, reporter)
-                artifact.write()
+                    facts["onnx_model"] = _export_onnx(model_directory, dev_examples, reporter)
+                model_directory.write()
             write_text(work / RUN, json.dumps(facts, indent=2) + "\n")
             publish(work, out, reporter)
             comparison: Comparison | None = None
             with guarded(f"the comparison could not be made; the model is in {out}", reporter):
-                comparison = compare(dev_examples, [out], kept, dev=True, seed=recipe.seed, reporter=reporter)
+                comparison = compare_on(dev_examples, [out], kept, dev=True, seed=recipe.seed, reporter=reporter)
                 write_text(out / EVALUATION, json.dumps(comparison.as_json(), indent=2) + "\n")
             if comparison is not None:
                 with guarded(f"the model card could not be written; the model is in {out}", reporter):
@@ -265,48 +266,50 @@ def finetune(
                     reporter.say(f"{REPORT} shows dev texts; leave it out if you publish the model")
         (out / CHECKPOINT).unlink(missing_ok=True)
     answers = predictor.predict_examples(dev_examples) if comparison is None else comparison.rows[-1].predictions
-    nothing = collapsed(made, answers, golds)
+    nothing = collapsed(made, answers, references)
     alone = (f"the model {nothing} on the dev set",) if nothing else ()
     for line in alone if comparison is None else comparison.verdicts:
         (reporter.note if nothing else reporter.say)(line)
     if (comparison is None or not comparison.verdicts) and state.step < FEW_STEPS and time_budget is None:
         reporter.note(f"the model was trained for {state.step} steps only; more epochs usually help")
-    return Run(out, comparison, time.monotonic() - began, state.history)
+    return FineTuningRun(out, comparison, time.monotonic() - began, state.history)
 
 
-def _graph_for(artifact: Artifact, dev: Sequence[Example], reporter: Reporter) -> str:
+def _export_onnx(model_directory: ModelDirectory, dev: Sequence[Example], reporter: Reporter) -> str:
     """Write the int8 ONNX model, or if its accuracy does not hold one in fp32; what came of it in a few words."""
-    graph = export_judged(artifact, "int8", dev, reporter).graphs["int8"]
-    if graph.rejected is None:
-        return f"int8, {graph.measured()}"
+    onnx_model = export_checked(model_directory, "int8", dev, reporter).models["int8"]
+    if onnx_model.rejected is None:
+        return f"int8, {onnx_model.measured()}"
     try:
-        export_judged(artifact, "fp32", (), reporter)
+        export_checked(model_directory, "fp32", (), reporter)
     except BothwaysError as error:
-        return f"none; int8 was rejected: {graph.rejected}; {error}"
-    return f"fp32; int8 was rejected: {graph.rejected}"
+        return f"none; int8 was rejected: {onnx_model.rejected}; {error}"
+    return f"fp32; int8 was rejected: {onnx_model.rejected}"
 
 
 def _check_extras() -> None:
     """Raise `MissingDependencyError` now for what would be missing at the end of a run."""
     for name in ("torch", "onnx", "sklearn", "matplotlib", "jinja2"):
         if importlib.util.find_spec(name) is None:
-            raise MissingDependencyError(f"fine-tuning needs {name}, which is not here: pip install 'bothways[train]'")
+            raise MissingDependencyError(
+                f"fine-tuning needs {name}, which is not installed: pip install 'bothways[train]'"
+            )
 
 
 def _identity(
     facts: dict[str, Any], task: Trainable, windows: Sequence[Encoded], dev: Sequence[Example], base: Path
 ) -> dict[str, Any]:
     """Everything that the trained weights depend on, by name; large things as hashes."""
-    train, judged = hashlib.sha256(), hashlib.sha256()
+    train, evaluated = hashlib.sha256(), hashlib.sha256()
     for window in windows:
-        for part in (window.ids, window.type_ids, window.reads, np.asarray(window.target)):
+        for part in (window.ids, window.type_ids, window.head_positions, np.asarray(window.target)):
             train.update(part.tobytes())
     for example in dev:
-        judged.update(repr((example.texts, example.gold)).encode())
+        evaluated.update(repr((example.texts, example.reference)).encode())
     return {
         "task": json.dumps(task.as_json()),
         "training texts": train.hexdigest(),
-        "dev texts": judged.hexdigest(),
+        "dev texts": evaluated.hexdigest(),
         "base": hash_of(base / WEIGHTS),
         "config of the base": hash_of(base / "config.json"),
         **{name: facts[name] for name in ("time_budget", "precision", "processes")},
@@ -315,11 +318,11 @@ def _identity(
 
 
 def _lengths(task: Trainable, examples: Sequence[Example], windows: Sequence[Encoded], tokenizer: Tokenizer) -> Lengths:
-    whole = replace(task, max_pieces=10**9, overlap=0).encode(examples, tokenizer)  # type: ignore[type-var]
+    whole = replace(task, max_length=10**9, stride=0).encode(examples, tokenizer)  # type: ignore[type-var]
     firsts = [window for window in windows if window.window == 0]
     return Lengths(
-        pieces=[len(window.ids) for window in whole],
-        limit=task.max_pieces,
+        tokens=[len(window.ids) for window in whole],
+        limit=task.max_length,
         windowed=sum(window.window == 1 for window in windows),
         truncated=sum(window.truncated for window in firsts),
     )

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from bothways.errors import BothwaysError
+from bothways.inference.choice import choose, tuned_key
+from bothways.inference.model_directory import ModelDirectory
+from bothways.inference.onnx.record import FILES, FOLDER, ExportRecord
+from bothways.inference.plan import tuned_records
 from bothways.model.catalogue import find_model
 from bothways.model.config import WEIGHTS, EncoderConfig
-from bothways.runtime.artifact import Artifact
-from bothways.runtime.engines import choose, tuned_key
-from bothways.runtime.exports import FILES, FOLDER, Export, tuned_records
-from bothways.terminal import Reporter
+from bothways.progress import Reporter
 
 PACKAGES = ("bothways", "onnxruntime", "openvino", "torch", "tokenizers", "numpy")
 
@@ -37,7 +38,7 @@ def describe_model(model: str | Path, task: str | None = None) -> dict[str, Any]
             "layers": config.num_hidden_layers,
             "hidden_size": config.hidden_size,
             "vocabulary": config.vocab_size,
-            "max_tokens": config.max_pieces,
+            "max_tokens": config.max_length,
             "parameters": config.count_parameters(),
         },
         "weights": weights.stat().st_size if weights.is_file() else None,
@@ -49,23 +50,23 @@ def describe_model(model: str | Path, task: str | None = None) -> dict[str, Any]
         "here": _versions(),
     }
     try:
-        export = Export.read(directory)
+        export = ExportRecord.read(directory)
         found["exports"] = {} if export is None else _exports(export)
-        artifact = Artifact.read(directory, task)
+        model_directory = ModelDirectory.read(directory, task)
     except BothwaysError as error:
         found["problems"].append(str(error))
         return found
-    settings = {name: value for name, value in asdict(artifact.task).items() if name != "labels"}  # type: ignore[call-overload]
+    settings = {name: value for name, value in asdict(model_directory.task).items() if name != "labels"}  # type: ignore[call-overload]
     found |= {
-        "task": artifact.task.name,
-        "labels": list(getattr(artifact.task, "labels", ())),
+        "task": model_directory.task.name,
+        "labels": list(getattr(model_directory.task, "labels", ())),
         "settings": {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()},
-        "made": artifact.facts,
-        "tuned": _tuned(artifact),
+        "made": model_directory.facts,
+        "tuned": _tuned(model_directory),
     }
     heard = _Heard()
     try:
-        _, plan = choose(artifact, heard)
+        _, plan = choose(model_directory, heard)
         found["engine"] = asdict(plan)
     except BothwaysError as error:
         found["problems"].append(str(error))
@@ -82,20 +83,22 @@ class _Heard(Reporter):
         self.lines.append(text)
 
 
-def _exports(export: Export) -> dict[str, Any]:
+def _exports(export: ExportRecord) -> dict[str, Any]:
     """Each exported form: its file, its size (None if it is not there), and what the accuracy check found."""
     found: dict[str, Any] = {}
-    for form, graph in export.graphs.items():
-        path = export.directory / FOLDER / FILES[form]
+    for onnx_precision, onnx_model in export.models.items():
+        path = export.directory / FOLDER / FILES[onnx_precision]
         size = path.stat().st_size if path.is_file() else None
-        found[form] = {"file": f"{FOLDER}/{path.name}", "bytes": size, "head": export.head} | asdict(graph)
+        found[onnx_precision] = {"file": f"{FOLDER}/{path.name}", "bytes": size, "head": export.head} | asdict(
+            onnx_model
+        )
     return found
 
 
-def _tuned(artifact: Artifact) -> list[dict[str, Any]]:
+def _tuned(model_directory: ModelDirectory) -> list[dict[str, Any]]:
     """Each measured plan; `here` says whether it is for this processor and this task."""
-    key, found = tuned_key(artifact.task), []
-    for name, record in tuned_records(artifact.directory).items():
+    key, found = tuned_key(model_directory.task), []
+    for name, record in tuned_records(model_directory.path).items():
         if isinstance(record, dict):
             found.append({"processor": name, "here": name == key} | record)
     return found

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bothways import __version__
-from bothways.analysis.report import Report, write_curves, write_report
 from bothways.errors import CheckpointError, MissingDependencyError, OptionError
+from bothways.inference.model_directory import CHECKPOINT, RUN
 from bothways.jobs.directory import (
     check_run_directory,
     claimed,
@@ -26,9 +26,9 @@ from bothways.jobs.directory import (
 from bothways.jobs.settings import budget, circumstances, hash_of, name_of, options_from, revision_of, run_id
 from bothways.model.catalogue import CATALOGUE, find_model
 from bothways.model.config import WEIGHTS, EncoderConfig
-from bothways.runtime.artifact import CHECKPOINT, RUN
+from bothways.progress import Reporter, clock
+from bothways.render.report import Report, write_curves, write_report
 from bothways.storage import write_text
-from bothways.terminal import Reporter, clock
 from bothways.text.tokenizer import Tokenizer
 from bothways.training.recipe import PretrainRecipe
 
@@ -48,7 +48,7 @@ SIZES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Pretraining:
+class PretrainingRun:
     """A finished pretraining: where the model is, the last evaluation on held-out text, how long it took."""
 
     directory: Path
@@ -80,11 +80,11 @@ def pretrain(
     overwrite: bool = False,
     reporter: Reporter | None = None,
     **options: Any,
-) -> Pretraining:
-    """Pretrain a model on plain text (masked pieces, next sentence), from scratch or going on from `base`.
+) -> PretrainingRun:
+    """Pretrain a model on plain text (masked tokens, next sentence), from scratch or continued from `base`.
 
     `vocab` is a directory of `bothways vocab` or a name that `bothways models` lists, `size` one of `SIZES` or a
-    config.json ("mini" without it); of `base` both are its own. The corpus is cut into pieces once, into `shards`
+    config.json ("mini" without it); of `base` both are its own. The corpus is tokenized once, into `shards`
     (without it a folder of `out`), and used again where it is there. Under torchrun all processes train one model.
     Fields of `PretrainRecipe` can be given as they are: `pretrain(..., steps=1000)`; they replace those of `recipe`.
     `time_budget` is in seconds (or "5m") and replaces `steps`. With `overwrite`, a model in `out` stays until the new
@@ -99,13 +99,15 @@ def pretrain(
     reporter, out = reporter or Reporter(), Path(out)
     for name in ("torch", "matplotlib", "jinja2"):
         if importlib.util.find_spec(name) is None:
-            raise MissingDependencyError(f"pretraining needs {name}, which is not here: pip install 'bothways[train]'")
+            raise MissingDependencyError(
+                f"pretraining needs {name}, which is not installed: pip install 'bothways[train]'"
+            )
     if not corpus:
         raise OptionError("no corpus; give at least one file of plain text")
     time_budget = budget(time_budget)
     directory = None if base is None else find_model(base)
     if directory is not None and size is not None:
-        raise OptionError(f"--size {size} with --from {base}: a model that exists has its size; leave out one of them")
+        raise OptionError(f"--size {size} with --base {base}: a model that exists has its size; leave out one of them")
     size = "mini" if size is None else size
     if directory is not None and directory.resolve() == out.resolve():
         raise OptionError(f"{out} is both the base and the output; choose another output directory")
@@ -113,15 +115,15 @@ def pretrain(
     config = _config(size, tokenizer) if directory is None else EncoderConfig.read(directory)[0]
     config.check_vocabulary(tokenizer.vocab_size, directory or Path(size))
     longest = max(length for length, _ in recipe.stages())
-    if longest > config.max_pieces:
-        raise OptionError(f"max_pieces is {longest}; a model of this shape reads at most {config.max_pieces} at once")
+    if longest > config.max_length:
+        raise OptionError(f"max_length is {longest}; a model of this shape reads at most {config.max_length} tokens")
 
     # PyTorch is imported here, so that what is wrong with the options is said before those seconds are spent.
     import torch
 
     from bothways.model.checkpoint import load_for_pretraining, model_tensors, write_safetensors
-    from bothways.model.encoder import initialise
-    from bothways.model.engine import best_precision
+    from bothways.model.encoder import initialize
+    from bothways.model.forward import best_precision
     from bothways.model.pretraining import PretrainModel
     from bothways.training.corpus import corpus_identity, open_corpus
     from bothways.training.devices import joined
@@ -141,7 +143,7 @@ def pretrain(
             folder = devices.told(work_directory(out, resume=resume))
             if directory is None:
                 model = PretrainModel(config, pairs=recipe.nsp)
-                initialise(model, config, generator)
+                initialize(model, config, generator)
                 lines = [f"{name_of(size)}, new: {_shape(config)}"]
             else:
                 model, report = load_for_pretraining(directory, generator, pairs=recipe.nsp)
@@ -162,7 +164,7 @@ def pretrain(
                 "bothways": __version__,
                 "corpus": [Path(path).name for path in corpus],
                 "documents": text.documents,
-                "pieces": text.pieces,
+                "corpus_tokens": text.tokens,
                 "recipe": recipe.as_json(),
                 "time_budget": time_budget,
                 "begun_with": [line.replace(str(directory), name_of(base)) for line in lines],
@@ -178,16 +180,16 @@ def pretrain(
                 reporter.say(line)
             if time_budget is not None:
                 reporter.say(f"training for {time_budget:g} s; the time budget replaces steps ({recipe.steps:,})")
-            reporter.say(f"{text.documents:,} documents, {text.pieces:,} pieces to train on")
+            reporter.say(f"{text.documents:,} documents, {text.tokens:,} tokens to train on")
             if not text.held_out():
-                reporter.note("too little text to hold any out, so nothing is judged")
+                reporter.note("too little text to hold any out, so there is no evaluation on held-out text")
             parts = _identity(facts, config, text.identity, directory)
             state = pretrain_model(
                 work,
                 reporter,
                 directory=folder,
                 identity=parts,
-                lr=recipe.peak_lr(config, continued=directory is not None),
+                learning_rate=recipe.peak_learning_rate(config, continued=directory is not None),
                 time_budget=time_budget,
                 resume=resume,
             )
@@ -209,7 +211,7 @@ def pretrain(
                 publish(folder, out, reporter)
                 (out / CHECKPOINT).unlink(missing_ok=True)
             devices.wait()
-    return Pretraining(out, dev, time.monotonic() - began, state.history, first)
+    return PretrainingRun(out, dev, time.monotonic() - began, state.history, first)
 
 
 def _vocabulary(vocab: str | Path | None, base: Path | None) -> Tokenizer:
@@ -230,7 +232,7 @@ def _vocabulary(vocab: str | Path | None, base: Path | None) -> Tokenizer:
 
 
 def _config(size: str | Path, tokenizer: Tokenizer) -> EncoderConfig:
-    """The shape called `size` around a vocabulary: a BERT, or a RoBERTa where the first piece is `<s>`."""
+    """The shape called `size` around a vocabulary: a BERT, or a RoBERTa where the first token is `<s>`."""
     vocabulary = {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id}
     if str(size) in SIZES:
         layers, width, heads = SIZES[str(size)]
@@ -251,8 +253,8 @@ def _config(size: str | Path, tokenizer: Tokenizer) -> EncoderConfig:
     offset = config.rules.position_offset
     if offset and config.pad_token_id + 1 != offset:  # by which `transformers` counts positions
         raise CheckpointError(
-            f"{path}: a {config.family} needs a vocabulary whose pad piece is number {offset - 1}, found "
-            f"{config.pad_token_id}; make one with bothways vocab --kind bpe"
+            f"{path}: a {config.family} needs a vocabulary whose pad token is number {offset - 1}, found "
+            f"{config.pad_token_id}; make one with bothways vocab --algorithm bpe"
         )
     return config
 
@@ -282,7 +284,10 @@ def _write(
     lines = [
         ("Model", _shape(model.config) + (f", from {facts['base']}" if facts["base"] else ", from scratch")),
         ("Begun with", "; ".join(facts["begun_with"])),
-        ("Corpus", f"{facts['documents']:,} documents, {facts['pieces']:,} pieces ({', '.join(facts['corpus'])})"),
+        (
+            "Corpus",
+            f"{facts['documents']:,} documents, {facts['corpus_tokens']:,} tokens ({', '.join(facts['corpus'])})",
+        ),
         ("Recipe", recipe),
         ("Training", f"{facts['steps']:,} updates, {facts['tokens']:,} tokens in {clock(facts['training_seconds'])}"),
         (
@@ -292,13 +297,13 @@ def _write(
         ("Machine", facts["machine"]),
         ("Packages", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())),
     ]
-    judged = [(line["step"], line["dev"]) for line in history if line.get("dev")]
+    evaluated = [(line["step"], line["dev"]) for line in history if line.get("dev")]
     report = Report(
         title=f"Pretraining of {name}",
         verdict=", ".join(f"held-out {name.replace('_', ' ')} {value:.3f}" for name, value in dev.items()),
         facts=lines,
         losses=[(line["step"], line["mlm_loss"]) for line in history if "mlm_loss" in line],
-        dev={name: [(step, values[name]) for step, values in judged] for name in dev if name != "nsp_loss"},
+        dev={name: [(step, values[name]) for step, values in evaluated] for name in dev if name != "nsp_loss"},
     )
     with guarded("the report could not be written", reporter):
         write_report(out / REPORT, report)
@@ -317,5 +322,5 @@ def _shape(config: EncoderConfig) -> str:
     parameters = config.count_parameters() / 1e6
     return (
         f"{config.family} of {config.num_hidden_layers} layers, {config.hidden_size} wide, "
-        f"{config.vocab_size:,} pieces, {parameters:.1f} million parameters"
+        f"{config.vocab_size:,} tokens, {parameters:.1f} million parameters"
     )

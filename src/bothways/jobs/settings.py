@@ -17,24 +17,18 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from bothways.analysis.summary import machine, versions
 from bothways.errors import OptionError
+from bothways.evaluation.summary import machine, versions
 from bothways.training.recipe import parse_seconds
 
 PACKAGES = ("onnxruntime", "onnx", "openvino", "safetensors")
-# How the options of `transformers` are called here.
-THEIRS = {
-    "learning_rate": "lr",
+# Names of the same options in `transformers` and elsewhere.
+OTHER_NAMES = {
+    "lr": "learning_rate",
     "num_train_epochs": "epochs",
     "per_device_train_batch_size": "batch_size",
-    "gradient_accumulation_steps": "accumulate",
-    "warmup_ratio": "warmup",
-    "max_length": "max_pieces",
-    "max_seq_length": "max_pieces",
-    "stride": "overlap",
+    "max_seq_length": "max_length",
     "max_steps": "steps",
-    "mlm_probability": "mask_rate",
-    "eval_steps": "eval_every",
     "early_stopping_patience": "patience",
     "output_dir": "out",
     "model": "base",
@@ -52,7 +46,7 @@ def options_from(given: Mapping[str, Any], *records: Any, also: Collection[str] 
     known = [item.name for record in records for item in fields(record)]
     for name in given:
         if name not in known:
-            near = THEIRS.get(name) or next((one for one in known if one.startswith(f"{name}_")), None)
+            near = OTHER_NAMES.get(name) or next((one for one in known if one.startswith(f"{name}_")), None)
             near = near or next(iter(get_close_matches(name, [*known, *also], 1)), None)
             hint = f"did you mean {near!r}?" if near in {*known, *also} else f"expected one of {', '.join(known)}"
             raise OptionError(f"there is no option {name!r}; {hint}")
@@ -69,7 +63,7 @@ def options_from(given: Mapping[str, Any], *records: Any, also: Collection[str] 
 
 
 def budget(given: float | str | None) -> float | None:
-    """A time budget in seconds; raises `OptionError` if it is no time."""
+    """A time budget in seconds; raises `OptionError` if it is not a time."""
     seconds = parse_seconds(given) if isinstance(given, str) else given
     if seconds is not None and not seconds > 0:
         raise OptionError(f"time_budget is {seconds} seconds, expected more than 0")

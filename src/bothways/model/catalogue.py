@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from bothways.errors import CheckpointError, ModelNotFoundError
 from bothways.model.config import EncoderConfig
-from bothways.terminal import Reporter
+from bothways.progress import Reporter
 
 HUB = "hf:"  # how the name of a model on the hub begins: hf:owner/name, or hf:owner/name@revision
 HUB_FILES = (  # no code, no pickles

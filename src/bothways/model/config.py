@@ -13,7 +13,7 @@ from bothways.text.modelfiles import read_json
 
 WEIGHTS = "model.safetensors"  # beside config.json
 UNUSED_ROWS = 1000  # more of them than this and the vocabulary is of another model; some tables are rounded up
-MOST_PARAMETERS = 20_000_000_000  # twice the largest published encoder of these families
+MAX_PARAMETERS = 20_000_000_000  # twice the largest published encoder of these families
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
 _ACTIVATION_FROM_HF = {
     "gelu": "gelu",
@@ -119,10 +119,10 @@ class EncoderConfig:
                 f"num_hidden_groups is {self.num_hidden_groups}, expected at most num_hidden_layers "
                 f"{self.num_hidden_layers}"
             )
-        if self.max_pieces < 1:
+        if self.max_length < 1:
             raise CheckpointError(f"max_position_embeddings {self.max_position_embeddings} leaves no room for text")
-        if (parameters := self.count_parameters()) > MOST_PARAMETERS:
-            raise CheckpointError(f"found sizes of {parameters:,} parameters, expected at most {MOST_PARAMETERS:,}")
+        if (parameters := self.count_parameters()) > MAX_PARAMETERS:
+            raise CheckpointError(f"found sizes of {parameters:,} parameters, expected at most {MAX_PARAMETERS:,}")
 
     def _key(self, name: str) -> str:
         """What a field is called in the config.json of the family."""
@@ -151,7 +151,7 @@ class EncoderConfig:
         return self.pad_token_id + 1 if self.rules.position_offset else 0
 
     @property
-    def max_pieces(self) -> int:
+    def max_length(self) -> int:
         """The longest window in tokens, special tokens included."""
         return self.max_position_embeddings - self.position_offset
 
@@ -167,7 +167,7 @@ class EncoderConfig:
 
     @property
     def projects(self) -> bool:
-        """Whether a linear layer stands between the embeddings and the first layer."""
+        """Whether a linear layer is between the embeddings and the first layer."""
         return self.rules.always_projects or self.embedding_width != self.hidden_size
 
     @property
@@ -198,7 +198,7 @@ class EncoderConfig:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any], *, where: str = "config.json") -> tuple[EncoderConfig, list[str]]:
-        """The config that a `config.json` means, and the keys of it that nobody here understands.
+        """The config that a `config.json` means, and the keys that are not understood.
 
         Raises `CheckpointError` for a missing or impossible value.
         """
@@ -265,12 +265,12 @@ class EncoderConfig:
             | {theirs.get("hidden_act", "hidden_act"): _ACTIVATION_TO_HF[self.hidden_act]}
         )
 
-    def check_vocabulary(self, pieces: int, where: Path) -> None:
-        """Raise `CheckpointError` where a vocabulary of so many pieces cannot be this model's."""
-        if not self.vocab_size - UNUSED_ROWS <= pieces <= self.vocab_size:
+    def check_vocabulary(self, tokens: int, where: Path) -> None:
+        """Raise `CheckpointError` if a vocabulary of this size cannot be this model's."""
+        if not self.vocab_size - UNUSED_ROWS <= tokens <= self.vocab_size:
             raise CheckpointError(
-                f"{where}: the vocabulary has {pieces:,} pieces, the embedding table {self.vocab_size:,} rows; "
-                "they are not of the same model"
+                f"{where}: the vocabulary has {tokens:,} tokens, the embedding table {self.vocab_size:,} rows; "
+                "they belong to different models"
             )
 
     def replace(self, **changes: Any) -> EncoderConfig:

@@ -51,7 +51,7 @@ ARCHITECTURES: dict[str, str] = {
     "hidden": "Model",
     "pooled": "Model",
 }
-READ_ONCE = ("classify", "next", "pooled")  # heads that read the first piece of each window, and no other
+READ_ONCE = ("classify", "next", "pooled")  # heads that read the first token of each window, and no other
 _BERT_NAMES: Names = {
     "embeddings.word": "embeddings.word_embeddings",
     "embeddings.position": "embeddings.position_embeddings",

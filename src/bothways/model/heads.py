@@ -1,7 +1,7 @@
-"""What stands on the encoder for each kind of task, each with its loss.
+"""The head on the encoder for each kind of task, each with its loss.
 
-A head reads some pieces of each window (`Encoded.reads`) and answers with a row for each of them.
-B windows, K pieces read, K_b of one window, C hidden width, E embedding width, L outputs, V vocabulary.
+A head reads some tokens of each window (`Encoded.reads`) and answers with a row for each of them.
+B windows, K tokens read, K_b of one window, C hidden width, E embedding width, L outputs, V vocabulary.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bothways.model.layout import Layout
 
 
 class ClassifyHead(nn.Module):
-    """(K, C) first pieces or their pooled form -> (K, L) logits, in fp32."""
+    """(K, C) first tokens or their pooled form -> (K, L) logits, in fp32."""
 
     def __init__(self, config: EncoderConfig, outputs: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class ClassifyHead(nn.Module):
 
 
 class LinearHead(nn.Module):
-    """(K, C) pieces -> (K, L) logits, in fp32: a tag each, or start and end of an answer."""
+    """(K, C) tokens -> (K, L) logits, in fp32: a tag each, or start and end of an answer."""
 
     def __init__(self, config: EncoderConfig, outputs: int, rate: float) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class LinearHead(nn.Module):
 
 
 class MaskedHead(nn.Module):
-    """(K, C) masked pieces -> (K, V) logits, in fp32, with the embedding table as the output layer."""
+    """(K, C) masked tokens -> (K, V) logits, in fp32, with the embedding table as the output layer."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ def _head(config: EncoderConfig, name: str, outputs: int) -> nn.Module:
 class TaskModel(nn.Module):
     """An encoder with the head called `head` (`Family.heads`), which gives `outputs` numbers a row.
 
-    Raises `CheckpointError` where the family has no such head.
+    Raises `CheckpointError` if the family has no such head.
     """
 
     def __init__(self, config: EncoderConfig, head: str, outputs: int) -> None:
@@ -93,7 +93,7 @@ class TaskModel(nn.Module):
         rules = config.rules
         if head not in rules.heads or (head == "pooled" and not rules.pooler):
             raise CheckpointError(f"models of the family {config.family} have no {head!r} head")
-        self.config, self.reads = config, head
+        self.config, self.head_name = config, head
         pooled = head in ("next", "pooled") or (head == "classify" and rules.classify_from_pooler)
         self.encoder = Encoder(config, pooler=pooled)
         self.head = _head(config, head, outputs)
@@ -104,18 +104,18 @@ class TaskModel(nn.Module):
         type_ids: Tensor,
         positions: Tensor,
         layout: Layout,
-        reads: Tensor,
+        head_positions: Tensor,
         dropout: Dropout = NO_DROPOUT,
     ) -> Tensor:
         """Packed (N,) tokens and the (K,) places that the head reads -> (K, L) logits, fp32."""
-        return self.answer(self.encoder(ids, type_ids, positions, layout, dropout, keep=reads), dropout)
+        return self.answer(self.encoder(ids, type_ids, positions, layout, dropout, keep=head_positions), dropout)
 
     def padded(self, ids: Tensor, attention_mask: Tensor, type_ids: Tensor) -> Tensor:
-        """(B, T) ids, 1/0 mask, segment ids -> (B, L) logits of the first pieces, fp32."""
+        """(B, T) ids, 1/0 mask, segment ids -> (B, L) logits of the first tokens, fp32."""
         return self.answer(self.encoder.padded(ids, attention_mask, type_ids)[:, 0], NO_DROPOUT)
 
     def answer(self, rows: Tensor, dropout: Dropout) -> Tensor:
-        """(K, C) hidden of the pieces read -> (K, L) logits."""
+        """(K, C) hidden of the tokens read -> (K, L) logits."""
         rows = rows.float() if self.encoder.pooler is None else self.encoder.pool(rows)
         return self.head(rows, self.encoder, dropout)
 
@@ -137,14 +137,14 @@ def regression_loss(logits: Tensor, targets: Tensor, counts: Tensor, class_weigh
 
 
 def tokens_loss(logits: Tensor, targets: Tensor, counts: Tensor, class_weights: Tensor | None) -> Tensor:
-    """(K, L) logits, (K,) class numbers -> (B,) cross-entropies, mean over the pieces read of each window."""
+    """(K, L) logits, (K,) class numbers -> (B,) cross-entropies, mean over the tokens read of each window."""
     losses = F.cross_entropy(logits, targets, weight=class_weights, reduction="none")
     owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
     return losses.new_zeros(len(counts)).index_add_(0, owner, losses) / counts.clamp(min=1)
 
 
 def spans_loss(logits: Tensor, targets: Tensor, counts: Tensor, class_weights: Tensor | None) -> Tensor:
-    """(K, 2) logits, (2B,) start and end among the pieces read of each window -> (B,) mean of both cross-entropies."""
+    """(K, 2) logits, (2B,) start and end among the tokens read of each window -> (B,) mean of both cross-entropies."""
     parts = [part.t() for part in torch.split(logits, counts.tolist())]  # (2, K_b) each
     losses = [F.cross_entropy(part, target) for part, target in zip(parts, targets.view(-1, 2), strict=True)]
     return torch.stack(losses)

@@ -1,6 +1,6 @@
 """The model as it is pretrained: an encoder with both heads, and a loss that is cheap for a large vocabulary.
 
-K masked pieces, B sequences, C hidden width, E embedding width, V vocabulary.
+K masked tokens, B sequences, C hidden width, E embedding width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ ROWS_AT_ONCE = 512  # of logits: 30,522 in fp32 for each are 60 MB
 
 
 class PretrainModel(nn.Module):
-    """An encoder with the head for masked pieces and, with `pairs`, that for the next sentence.
+    """An encoder with the head for masked tokens and, with `pairs`, that for the next sentence.
 
-    Raises `CheckpointError` where the family has no head for the next sentence.
+    Raises `CheckpointError` if the family has no head for the next sentence.
     """
 
-    reads = "masked"
+    head_name = "masked"
 
     def __init__(self, config: EncoderConfig, *, pairs: bool) -> None:
         super().__init__()
@@ -47,15 +47,15 @@ class PretrainModel(nn.Module):
         type_ids: Tensor,
         positions: Tensor,
         layout: Layout,
-        reads: Tensor,
+        head_positions: Tensor,
         firsts: Tensor,
         dropout: Dropout = NO_DROPOUT,
     ) -> tuple[Tensor, Tensor | None]:
-        """Packed (N,) tokens; the places that are read, of which `firsts` are first pieces, the others masked.
+        """Packed (N,) tokens; the places that are read, of which `firsts` are first tokens, the others masked.
 
-        -> (K, E) what is held against the vocabulary's table, (B, 2) logits of next and not next.
+        -> (K, E) what is compared with the vocabulary's table, (B, 2) logits of next and not next.
         """
-        rows = self.encoder(ids, type_ids, positions, layout, dropout, keep=reads)
+        rows = self.encoder(ids, type_ids, positions, layout, dropout, keep=head_positions)
         masked = rows if self.next is None else rows[~firsts]
         head = self.head
         guess = head.norm(head.activate(head.dense(masked.float())))
@@ -64,7 +64,7 @@ class PretrainModel(nn.Module):
         return guess, self.next(self.encoder.pool(rows[firsts]), self.encoder, dropout)
 
     def masked_losses(self, guess: Tensor, targets: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
-        """(K, E), (K,) hidden pieces -> the sum of their cross-entropies, and how many were guessed right.
+        """(K, E), (K,) masked tokens -> the sum of their cross-entropies, and how many were guessed right.
 
         `dtype` is that of the products with the table.
         """
@@ -77,7 +77,7 @@ class _TiedCrossEntropy(torch.autograd.Function):
     """The sum of cross-entropies of `guess` @ `table`ᵀ + `bias`, some rows at a time.
 
     The gradient of each row is known as soon as its logits are, so logits are never kept: of 30,522 numbers for
-    each masked piece that is most of the memory traffic of a small model.
+    each masked token that is most of the memory traffic of a small model.
     """
 
     @staticmethod
@@ -89,11 +89,11 @@ class _TiedCrossEntropy(torch.autograd.Function):
         loss, right = guess.new_zeros(()), torch.zeros((), dtype=torch.int64, device=guess.device)
         to_guess, to_bias = torch.empty_like(guess), torch.zeros_like(bias)
         to_table = torch.zeros_like(table) if wanted else None
-        for rows, gold, given in zip(
+        for rows, reference, given in zip(
             *(torch.split(part, ROWS_AT_ONCE) for part in (guess.to(dtype), targets, to_guess)), strict=True
         ):
             logits = F.linear(rows, matrix).float().add_(bias)
-            own = gold[:, None]
+            own = reference[:, None]
             best, given_logit = logits.amax(1, keepdim=True), logits.gather(1, own)
             right += (given_logit == best).sum()
             shares = logits.sub_(best).exp_()  # in place: memory traffic is what this costs

@@ -40,8 +40,8 @@ def task_name(name: str) -> str:
     return _PIPELINES.get(plain, plain if plain in TASKS else name)
 
 
-def scored(task: Task) -> Trainable:
-    """A task that has golds to be held against; raises `OptionError` for one that has none."""
+def as_trainable(task: Task) -> Trainable:
+    """A task that has references to be compared with; raises `OptionError` for one that has none."""
     if not isinstance(task, Trainable):
         raise OptionError(f"the task {task.name} has nothing to score its answers with; bothways predict shows them")
     return task

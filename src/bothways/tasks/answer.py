@@ -1,9 +1,9 @@
 """Extractive question answering: the part of a passage that answers a question.
 
 [CLS] question [SEP] passage [SEP]      [CLS] stands for "no answer" (Devlin et al. 2019, 4.3)
-  *                  *  *  *            pieces that the head reads: start and end are chosen among them
+  *                  *  *  *            tokens that the head reads: start and end are chosen among them
 
-K pieces read in a window, K - 1 of them of the passage.
+K tokens read in a window, K - 1 of them of the passage.
 """
 
 from __future__ import annotations
@@ -12,25 +12,19 @@ import math
 import reprlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from bothways.data.examples import Example, Reference
+from bothways.data.questions import ReferenceAnswer, read_answered, read_questions
+from bothways.data.tables import Columns, Source
+from bothways.data.words import word_edges
 from bothways.errors import DataError
 from bothways.metrics import Scores, answer_scores, answering
 from bothways.tasks.picture import Mark, Picture
-from bothways.tasks.questions import Given, read_answered, read_questions
-from bothways.tasks.task import (
-    Example,
-    Gold,
-    Pieces,
-    Prediction,
-    Trainable,
-    how_read,
-)
-from bothways.text.files import Columns, Source
+from bothways.tasks.task import Prediction, Trainable, reading_stats
 from bothways.text.tokenizer import Encoded, Tokenizer
-from bothways.text.words import word_edges
 
 _CANDIDATES = 20  # kept of each window
 
@@ -53,10 +47,10 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Answered(Prediction):
+class AnswerPrediction(Prediction):
     """The best answers of a passage, best first: `context[start:end]` is each one's text.
 
-    "" means that there is none; behind it comes what the answer would be.
+    "" means that there is none; after it comes what the answer would be.
 
     `gap` is the logit of no answer minus that of the best answer; `top_k` is how many answers were asked for.
     """
@@ -70,13 +64,13 @@ class Answered(Prediction):
         """The text of the best answer."""
         return str(self.answers[0]["answer"]) if self.answers else ""
 
-    def answer(self, *, every_score: bool) -> dict[str, Any]:
-        """answer, score, start, end of the best; `answers` too if several were asked for, or with `every_score`."""
+    def answer(self, *, all_scores: bool) -> dict[str, Any]:
+        """answer, score, start, end of the best; `answers` too if several were asked for, or with `all_scores`."""
         found = [dict(one) for one in self.answers]  # copies: equal questions share a prediction
         first = self.answers[0] if self.answers else {"answer": "", "score": 0.0, "start": 0, "end": 0}
-        return first | ({"answers": found} if every_score or self.top_k > 1 else {})
+        return first | ({"answers": found} if all_scores or self.top_k > 1 else {})
 
-    def said(self) -> tuple[str, float]:
+    def summary(self) -> tuple[str, float]:
         """The best answer and its score."""
         return self.best or "no answer", float(self.answers[0]["score"]) if self.answers else 0.0
 
@@ -95,11 +89,11 @@ class Answered(Prediction):
 
 @dataclass(frozen=True, slots=True)
 class Answer(Trainable):
-    """Start and end of the answer. `empty` lets the model say that there is none, where the logit of no answer
-    exceeds that of the best answer by more than `threshold`; an answer has at most `longest` pieces.
+    """Start and end of the answer. `handle_impossible_answer` lets the model say that there is none, where the logit of
+    no answer exceeds that of the best answer by more than `threshold`; an answer has at most `max_answer_len` tokens.
 
-    `align` extends answers to whole words; `top_k` answers are given. An answer of no more than `overlap` pieces is
-    whole in some window.
+    `align_to_words` extends answers to whole words; `top_k` answers are given. An answer of no more than `stride`
+    tokens is whole in some window.
     """
 
     name = "answer"
@@ -109,19 +103,19 @@ class Answer(Trainable):
     headline = "f1"
     window = (384, 128)
     together = 1
-    empty: bool = False
+    handle_impossible_answer: bool = False
     threshold: float = 0.0
-    longest: int = 30
+    max_answer_len: int = 30
     top_k: int = 1
-    align: bool = True
-    max_pieces: int = 384
-    overlap: int = 128
-    long: Literal["window", "cut"] = "window"
+    align_to_words: bool = True
+    max_length: int = 384
+    stride: int = 128
+    truncation: bool = False
 
     @classmethod
-    def read(cls, source: Source, columns: Columns, *, gold: bool = True) -> list[Example]:
+    def read(cls, source: Source, columns: Columns, *, labeled: bool = True) -> list[Example]:
         """Questions of SQuAD 1.1 and 2.0 files, or rows with question, context and answers."""
-        return read_answered(source, columns) if gold else list(cls.inputs(source, columns))
+        return read_answered(source, columns) if labeled else list(cls.inputs(source, columns))
 
     @classmethod
     def inputs(cls, source: Source, columns: Columns) -> Iterator[Example]:
@@ -131,7 +125,7 @@ class Answer(Trainable):
     @classmethod
     def learn(cls, examples: Sequence[Example], **settings: Any) -> Self:
         """The task that training examples describe: whether some questions have no answer."""
-        return cls(empty=any(example.gold == () for example in examples), **settings)
+        return cls(handle_impossible_answer=any(example.reference == () for example in examples), **settings)
 
     def config(self) -> dict[str, Any]:
         """Nothing that `config.json` has a key for."""
@@ -139,12 +133,14 @@ class Answer(Trainable):
 
     def describe(self) -> str:
         """Whether an answer may be empty."""
-        return "answers out of a passage" + (f", or none (threshold {self.threshold:.2f})" if self.empty else "")
+        return "answers out of a passage" + (
+            f", or none (threshold {self.threshold:.2f})" if self.handle_impossible_answer else ""
+        )
 
     @property
-    def tunes(self) -> bool:  # type: ignore[override]
+    def tunable(self) -> bool:  # type: ignore[override]
         """There is a threshold where an answer may be empty."""
-        return self.empty
+        return self.handle_impossible_answer
 
     def example(self, given: Any) -> Example:
         """A (question, context) pair, or a dict of both, as an example."""
@@ -157,11 +153,13 @@ class Answer(Trainable):
     def check(self, examples: Sequence[Example]) -> None:
         """Every answer can be predicted."""
 
-    def noticed(self, examples: Sequence[Example]) -> list[str]:
+    def training_notes(self, examples: Sequence[Example]) -> list[str]:
         """How many questions have no answer, how many answers were moved, how many are left out of training."""
-        none = sum(example.gold == () for example in examples)
-        moved = sum(one.moved for example in examples if isinstance(example.gold, tuple) for one in example.gold)
-        left = sum(bool(example.gold) and _target(example.gold) is None for example in examples)
+        none = sum(example.reference == () for example in examples)
+        moved = sum(
+            one.moved for example in examples if isinstance(example.reference, tuple) for one in example.reference
+        )
+        left = sum(bool(example.reference) and _target(example.reference) is None for example in examples)
         lines = (
             [f"{none:,} of {len(examples):,} questions have no answer: the model learns to give none"] if none else []
         )
@@ -176,38 +174,38 @@ class Answer(Trainable):
         empty = [name for name, text in zip(("question", "context"), example.texts, strict=True) if not text.strip()]
         return f"the {' and the '.join(empty)} is empty" if empty else None
 
-    def failure(self, reason: str) -> Answered:
+    def failure(self, reason: str) -> AnswerPrediction:
         """No answer, and why."""
-        return Answered(error=reason, windows=0)
+        return AnswerPrediction(error=reason, windows=0)
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
-        """Each example's windows over the passage; the target is where start and end are among the pieces read.
+        """Each example's windows over the passage; the target is where start and end are among the tokens read.
 
-        A window without the answer has [CLS] as its target, as in BERT's own code. Examples whose answer stands
-        nobody knows where have no target.
+        A window without the answer has [CLS] as its target, as in BERT's own code. Examples whose answer position is
+        unknown have no target.
         """
         windows = self.windows(examples, tokenizer, sliding=1)
         found = []
         for window in windows:
-            passage = np.flatnonzero(window.texts == 1)
-            reads = np.concatenate([[0], passage])
+            passage = np.flatnonzero(window.sequence_ids == 1)
+            positions = np.concatenate([[0], passage])
             target = None
-            gold = examples[window.example].gold
-            if isinstance(gold, tuple) and (not gold or _target(gold) is not None):
-                answer = _target(gold)
+            reference = examples[window.example].reference
+            if isinstance(reference, tuple) and (not reference or _target(reference) is not None):
+                answer = _target(reference)
                 target = (0, 0) if answer is None else _places(window.offsets[passage], answer)
-            found.append(replace(window, reads=reads, target=target))
+            found.append(replace(window, head_positions=positions, target=target))
         return found
 
     def reduce(self, rows: np.ndarray, window: Encoded) -> Part:
-        """(K, 2) logits -> the best legal spans: start no later than end, at most `longest` pieces."""
+        """(K, 2) logits -> the best legal spans: start no later than end, at most `max_answer_len` tokens."""
         starts, ends = rows.astype(np.float64).T  # (K,)
-        offsets = window.offsets[window.reads[1:]]
+        offsets = window.offsets[window.head_positions[1:]]
         K = len(offsets)
-        lengths = min(self.longest, K)
+        lengths = min(self.max_answer_len, K)
         reach = np.arange(K)[:, None] + np.arange(lengths)  # (K, lengths) where a span ends
         sums = starts[1:, None] + np.append(ends[1:], np.full(lengths, -np.inf))[reach]
-        sums[offsets[:, 0] == offsets[:, 1]] = -np.inf  # a piece of nothing but space begins no answer
+        sums[offsets[:, 0] == offsets[:, 1]] = -np.inf  # a token of nothing but space begins no answer
         many = min(max(_CANDIDATES, self.top_k), sums.size)
         best = np.argpartition(-sums, many - 1, axis=None)[:many] if many else np.zeros(0, np.int64)
         spans = []
@@ -223,8 +221,8 @@ class Answer(Trainable):
         example: Example,
         parts: Sequence[Part],
         windows: Sequence[Encoded],
-        pieces: Pieces,
-    ) -> Answered:
+        tokenizer: Tokenizer,
+    ) -> AnswerPrediction:
         """The windows of one example -> its best answers; windows compare by logits, as in BERT's own code.
 
         A score is the probability of the start times that of the end, over all windows together.
@@ -237,64 +235,72 @@ class Answer(Trainable):
         whole = _whole_words(context)
         found: dict[tuple[int, int], float] = {}
         for span in sorted((span for part in parts for span in part.spans), reverse=True):
-            place = whole(span.start, span.end) if self.align else (span.start, span.end)
+            place = whole(span.start, span.end) if self.align_to_words else (span.start, span.end)
             found.setdefault(place, span.logit)
         gap = null - max(found.values(), default=-math.inf)
-        if self.empty or not found:
+        if self.handle_impossible_answer or not found:
             found[0, 0] = null
-        # No answer must win by more than the threshold, and stands among the others accordingly.
+        # No answer must win by more than the threshold, and is ranked accordingly.
         ranked = sorted(found, key=lambda place: found[place] - self.threshold * (place == (0, 0)), reverse=True)
         silent = ranked[0] == (0, 0)
-        return Answered(
+        return AnswerPrediction(
             answers=tuple(_answer(context, *place, found[place] - norm) for place in ranked[: self.top_k + silent]),
             gap=gap,
             top_k=self.top_k,
-            **how_read(windows),
+            **reading_stats(windows),
         )
 
-    def tuned(self, predictions: Sequence[Answered], golds: Sequence[Gold]) -> Self:
+    def tune_on(self, predictions: Sequence[AnswerPrediction], references: Sequence[Reference]) -> Self:
         """The task with the threshold for no answer that gives these predictions the best F1."""
-        if not self.empty or all(gold for gold in golds):
+        if not self.handle_impossible_answer or all(reference for reference in references):
             return self
         found = []
-        for prediction, gold in zip(predictions, golds, strict=True):
+        for prediction, reference in zip(predictions, references, strict=True):
             best = next((str(one["answer"]) for one in prediction.answers if one["answer"]), "")
-            found.append((prediction.gap, answer_scores(best, _texts(gold))[1], float(not gold)))
+            found.append((prediction.gap, answer_scores(best, _texts(reference))[1], float(not reference)))
         gaps, said, unsaid = np.array(sorted(found)).T
-        # With the threshold behind the k-th smallest gap, the first k say their answer and the others none.
+        # With the threshold after the k-th smallest gap, the first k say their answer and the others none.
         totals = np.append(0.0, said.cumsum()) + np.append(unsaid[::-1].cumsum()[::-1], 0.0)
         best_k = int(totals.argmax())
         edges = np.concatenate([[gaps[0] - 1.0], (gaps[:-1] + gaps[1:]) / 2, [gaps[-1] + 1.0]])
         return replace(self, threshold=float(np.nan_to_num(edges[best_k])))
 
     def score(
-        self, predictions: Sequence[Answered], golds: Sequence[Gold], *, rng: np.random.Generator, resamples: int = 2000
+        self,
+        predictions: Sequence[AnswerPrediction],
+        references: Sequence[Reference],
+        *,
+        rng: np.random.Generator,
+        resamples: int = 2000,
     ) -> Scores:
         """Exact match and F1, with 95 % intervals."""
         return answering(
-            [one.best for one in predictions], [_texts(gold) for gold in golds], rng=rng, resamples=resamples
+            [one.best for one in predictions],
+            [_texts(reference) for reference in references],
+            rng=rng,
+            resamples=resamples,
         )
 
-    def written(self, example: Example) -> str:
-        """The different answers of the humans."""
-        return " / ".join(dict.fromkeys(_texts(example.gold or ()))) or "no answer"
+    def reference_summary(self, example: Example) -> str:
+        """The different reference answers."""
+        return " / ".join(dict.fromkeys(_texts(example.reference or ()))) or "no answer"
 
-    def right(self, prediction: Answered, gold: Gold) -> bool:
-        """Whether the best answer matches one of the humans' exactly."""
-        return answer_scores(prediction.best, _texts(gold))[0] == 1.0
-
-
-def _texts(gold: Gold) -> tuple[str, ...]:
-    return tuple(answer.text for answer in gold) if isinstance(gold, tuple) else ()
+    def is_correct(self, prediction: AnswerPrediction, reference: Reference) -> bool:
+        """Whether the best answer matches a reference exactly."""
+        return answer_scores(prediction.best, _texts(reference))[0] == 1.0
 
 
-def _target(gold: Gold | None) -> Given | None:
+def _texts(reference: Reference) -> tuple[str, ...]:
+    return tuple(answer.text for answer in reference) if isinstance(reference, tuple) else ()
+
+
+def _target(reference: Reference | None) -> ReferenceAnswer | None:
     """The first answer whose place is certain."""
-    return next((answer for answer in gold if answer.certain), None) if isinstance(gold, tuple) else None
+    return next((answer for answer in reference if answer.certain), None) if isinstance(reference, tuple) else None
 
 
-def _places(offsets: np.ndarray, answer: Given) -> tuple[int, int]:
-    """Where an answer begins and ends among [CLS] and the (K - 1, 2) pieces; (0, 0) if it is not wholly among them."""
+def _places(offsets: np.ndarray, answer: ReferenceAnswer) -> tuple[int, int]:
+    """Where an answer begins and ends among [CLS] and the (K - 1, 2) tokens; (0, 0) if it is not wholly among them."""
     begin, end = answer.start, answer.start + len(answer.text)
     if not len(offsets) or begin < offsets[0, 0] or end > offsets[-1, 1]:
         return 0, 0

@@ -16,22 +16,13 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
+from bothways.data.examples import Example, Reference, labels_of
+from bothways.data.labels import label_notes, skeleton
+from bothways.data.split import contradictions
 from bothways.errors import DataError, OptionError
 from bothways.metrics import Scores, multi_label, regression, single_label
-from bothways.tasks.golds import label_notes, skeleton
 from bothways.tasks.picture import Picture
-from bothways.tasks.split import contradictions
-from bothways.tasks.task import (
-    Example,
-    Gold,
-    Pieces,
-    Prediction,
-    Trainable,
-    how_read,
-    labels_in,
-    labels_of,
-    owned,
-)
+from bothways.tasks.task import Prediction, Trainable, labels_of_config, log_softmax, reading_stats, with_most_context
 from bothways.text.tokenizer import Encoded, Tokenizer
 
 Kind = Literal["single", "multi", "regression"]
@@ -47,7 +38,7 @@ _PROBLEMS: dict[str, Kind] = {
 
 
 NOT_A_NUMBER = "the model computed NaN or infinity for this text; its weights are damaged"
-MOST_TUNED = 100  # labels of a text, the best, among which a threshold is chosen
+MAX_TUNED = 100  # labels of a text, the best, among which a threshold is chosen
 
 
 class LabelScores(Mapping[str, float]):
@@ -82,7 +73,7 @@ def _places(labels: tuple[str, ...]) -> dict[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled(Prediction):
+class LabelPrediction(Prediction):
     """The class of one example.
 
     `label` is the label with the highest score ("" after an error), `score` its probability, `scores` those of all
@@ -97,16 +88,16 @@ class Labelled(Prediction):
     labels: tuple[str, ...] | None = None
     number: bool = False
 
-    def answer(self, *, every_score: bool) -> dict[str, Any]:
-        """label, score; labels of a multi-label model; scores with `every_score`; of regression the score alone."""
+    def answer(self, *, all_scores: bool) -> dict[str, Any]:
+        """label, score; labels of a multi-label model; scores with `all_scores`; of regression the score alone."""
         if self.number:
             return {"score": self.score}
         answer: dict[str, Any] = {"label": self.label, "score": self.score}
         if self.labels is not None:
             answer["labels"] = list(self.labels)
-        return answer | ({"scores": dict(self.scores)} if every_score else {})
+        return answer | ({"scores": dict(self.scores)} if all_scores else {})
 
-    def said(self) -> tuple[str, float]:
+    def summary(self) -> tuple[str, float]:
         """The label or labels with the score of the best; "no label", with what the best one lacks to 1; a number."""
         if self.number:
             return f"{self.score:.6g}", self.score
@@ -131,8 +122,8 @@ class Labelled(Prediction):
 class Classify(Trainable):
     """The classification of one text; holds all that its predictions depend on besides the weights.
 
-    `labels` in the order of the outputs (for regression one, the name of the number), windows of `max_pieces`
-    that share at least `overlap`, `long` "cut" reads only the first window. `threshold` is the least score of a
+    `labels` in the order of the outputs (for regression one, the name of the number), windows of `max_length`
+    that share at least `stride`, `truncation` reads only the first window. `threshold` is the least score of a
     label of a multi-label model; fine-tuning chooses it on the dev set.
     """
 
@@ -144,28 +135,30 @@ class Classify(Trainable):
     )
     labels: tuple[str, ...]
     kind: Kind = "single"
-    max_pieces: int = 512
-    overlap: int = 64
-    long: Literal["window", "cut"] = "window"
+    max_length: int = 512
+    stride: int = 64
+    truncation: bool = False
     threshold: float = THRESHOLD
 
     @classmethod
     def learn(cls, examples: Sequence[Example], **settings: Any) -> Self:
         """The task that training examples describe: their kind and their labels in natural order.
 
-        Raises `DataError` for a single class, or golds of several kinds.
+        Raises `DataError` for a single class, or references of several kinds.
         """
-        kinds = {_kind(example.gold) for example in examples}
+        kinds = {_kind(example.reference) for example in examples}
         if len(kinds) > 1:
             raise DataError(f"{examples[0].where} and below: some labels are lists, some are not; expected one kind")
         kind = kinds.pop()
         where = f"{examples[0].where} and below"
         if kind == "regression":
-            if len({example.gold for example in examples}) < 2:
-                raise DataError(f"{where}: every row has the number {examples[0].gold!r}; expected different numbers")
+            if len({example.reference for example in examples}) < 2:
+                raise DataError(
+                    f"{where}: every row has the number {examples[0].reference!r}; expected different numbers"
+                )
             return cls(labels=("score",), kind=kind, **settings)
-        labels = {label for example in examples for label in labels_of(example.gold)}
-        if len({labels_of(example.gold) for example in examples}) < 2:
+        labels = {label for example in examples for label in labels_of(example.reference)}
+        if len({labels_of(example.reference) for example in examples}) < 2:
             found = f"the label {', '.join(map(repr, sorted(labels)))}" if labels else "no label"
             raise DataError(f"{where}: every row has {found}; expected at least two classes to tell apart")
         return cls(labels=tuple(sorted(labels, key=_natural)), kind=kind, **settings)
@@ -173,7 +166,7 @@ class Classify(Trainable):
     @classmethod
     def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
         """The task that the `config.json` of a directory of `transformers` describes."""
-        labels = labels_in(config)
+        labels = labels_of_config(config)
         usual: Kind = "multi" if len(labels) == 1 else "single"  # one output: a sigmoid, as in transformers
         return cls(labels=labels, kind=_PROBLEMS.get(str(config.get("problem_type")), usual), **settings)
 
@@ -211,49 +204,49 @@ class Classify(Trainable):
             raise DataError(f"found {reprlib.repr(given)}, expected {expected} for the task {self.name}{hint}")
         return Example(texts)
 
-    def failure(self, reason: str) -> Labelled:
+    def failure(self, reason: str) -> LabelPrediction:
         """No label, and why."""
         labels = () if self.kind == "multi" else None
-        return Labelled("", math.nan, labels=labels, number=self.kind == "regression", error=reason, windows=0)
+        return LabelPrediction("", math.nan, labels=labels, number=self.kind == "regression", error=reason, windows=0)
 
     @property
-    def tunes(self) -> bool:  # type: ignore[override]
+    def tunable(self) -> bool:  # type: ignore[override]
         """A multi-label model has a threshold."""
         return self.kind == "multi"
 
-    def tuned(self, predictions: Sequence[Labelled], golds: Sequence[Gold]) -> Self:
+    def tune_on(self, predictions: Sequence[LabelPrediction], references: Sequence[Reference]) -> Self:
         """The task with the threshold that gives the highest micro-F1; if none is better than the present, with that.
 
         Of equally good thresholds the one nearest to the present is taken. Of each text no more than its
-        `MOST_TUNED` best labels are looked at.
+        `MAX_TUNED` best labels are looked at.
         """
-        if not self.tunes or not predictions:
+        if not self.tunable or not predictions:
             return self
         known = _places(self.labels)
         few: list[np.ndarray] = []
         right: list[np.ndarray] = []
-        for prediction, gold in zip(predictions, golds, strict=True):
+        for prediction, reference in zip(predictions, references, strict=True):
             scores = np.fromiter(prediction.scores.values(), np.float64)
             marks = np.zeros(len(scores), bool)
             if len(scores):  # not after an error
-                marks[[known[label] for label in labels_of(gold) if label in known]] = True
-            best = np.argpartition(-scores, MOST_TUNED)[:MOST_TUNED] if len(scores) > MOST_TUNED else slice(None)
+                marks[[known[label] for label in labels_of(reference) if label in known]] = True
+            best = np.argpartition(-scores, MAX_TUNED)[:MAX_TUNED] if len(scores) > MAX_TUNED else slice(None)
             few.append(scores[best])
             right.append(marks[best])
-        total = sum(len(set(labels_of(gold))) for gold in golds)
+        total = sum(len(set(labels_of(reference))) for reference in references)
         threshold = best_threshold(np.concatenate(few), np.concatenate(right), total, self.threshold)
         return replace(self, threshold=threshold)
 
     def check(self, examples: Sequence[Example]) -> None:
-        """Raise `DataError` at the first gold that this task cannot predict."""
+        """Raise `DataError` at the first reference that this task cannot predict."""
         known = set(self.labels)
         for example in examples:
-            if _kind(example.gold) != self.kind:
+            if _kind(example.reference) != self.kind:
                 raise DataError(
-                    f"{example.where}: the label {example.gold!r} does not suit a model of kind {self.kind!r}; "
+                    f"{example.where}: the label {example.reference!r} does not suit a model of kind {self.kind!r}; "
                     f"give --kind {self.kind} if it should"
                 )
-            for label in () if self.kind == "regression" else labels_of(example.gold):
+            for label in () if self.kind == "regression" else labels_of(example.reference):
                 if label not in known:
                     alike = next((one for one in self.labels if skeleton(one) == skeleton(label)), None)
                     hint = "" if alike is None else f" (it looks like {alike!a})"
@@ -262,15 +255,15 @@ class Classify(Trainable):
                         f"{shortened(self.labels)}{hint}; correct it or add training rows for it"
                     )
 
-    def noticed(self, examples: Sequence[Example]) -> list[str]:
+    def training_notes(self, examples: Sequence[Example]) -> list[str]:
         """Labels that may not be meant: numbers, look-alikes, labels that occur once; texts with two labels."""
-        return [*label_notes([example.gold for example in examples]), *contradictions(examples)]
+        return [*label_notes([example.reference for example in examples]), *contradictions(examples)]
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
-        """Each example's windows, with its target where it has a gold: a class number, L 0/1 numbers, a number."""
+        """Each example's windows, with its target where it has a reference: a class number, L 0/1 numbers, a number."""
         windows = self.windows(examples, tokenizer)
         places = {label: place for place, label in enumerate(self.labels)}
-        targets = [self._target(example.gold, places) for example in examples]
+        targets = [self._target(example.reference, places) for example in examples]
         return [
             window if targets[window.example] is None else replace(window, target=targets[window.example])
             for window in windows
@@ -285,47 +278,52 @@ class Classify(Trainable):
         example: Example,
         parts: Sequence[np.ndarray],
         windows: Sequence[Encoded],
-        pieces: Pieces,
-    ) -> Labelled:
+        tokenizer: Tokenizer,
+    ) -> LabelPrediction:
         """(L,) logits of each window of one example -> its prediction.
 
         The windows' probabilities (for regression: values) are averaged by `window_weights`.
         """
         average = window_weights(windows) @ probabilities(np.stack(parts), self.kind)  # (B,) @ (B, L) -> (L,)
         if not np.isfinite(average).all():
-            return replace(self.failure(NOT_A_NUMBER), **how_read(windows))
+            return replace(self.failure(NOT_A_NUMBER), **reading_stats(windows))
         scores = LabelScores(self.labels, average)
         best = int(average.argmax())
         chosen = None
         if self.kind == "multi":
             chosen = tuple(label for label, score in scores.items() if score >= self.threshold)
-        return Labelled(
+        return LabelPrediction(
             label=self.labels[best],
             score=float(average[best]),
             scores=scores,
             labels=chosen,
             number=self.kind == "regression" and len(self.labels) == 1,
-            **how_read(windows),
+            **reading_stats(windows),
         )
 
     def score(
         self,
-        predictions: Sequence[Labelled],
-        golds: Sequence[Gold],
+        predictions: Sequence[LabelPrediction],
+        references: Sequence[Reference],
         *,
         rng: np.random.Generator,
         resamples: int = 2000,
     ) -> Scores:
-        """The metrics of predictions against the humans' answers, with 95 % intervals."""
+        """The metrics of predictions against the references, with 95 % intervals."""
         if self.kind == "multi":
             chosen = [prediction.labels or () for prediction in predictions]
-            return multi_label([labels_of(gold) for gold in golds], chosen, self.labels, rng=rng, resamples=resamples)
+            return multi_label(
+                [labels_of(reference) for reference in references], chosen, self.labels, rng=rng, resamples=resamples
+            )
         if self.kind == "regression":
             return regression(
-                [float(_number(gold)) for gold in golds], [x.score for x in predictions], rng=rng, resamples=resamples
+                [float(_number(reference)) for reference in references],
+                [x.score for x in predictions],
+                rng=rng,
+                resamples=resamples,
             )
         return single_label(
-            [str(gold) for gold in golds],
+            [str(reference) for reference in references],
             [prediction.label for prediction in predictions],
             self.labels,
             confidences=[prediction.score for prediction in predictions],
@@ -333,39 +331,40 @@ class Classify(Trainable):
             resamples=resamples,
         )
 
-    def written(self, example: Example) -> str:
+    def reference_summary(self, example: Example) -> str:
         """The label or labels."""
-        return ", ".join(example.gold) if isinstance(example.gold, tuple) else str(example.gold)
+        return ", ".join(example.reference) if isinstance(example.reference, tuple) else str(example.reference)
 
-    def right(self, prediction: Labelled, gold: Gold) -> bool:
+    def is_correct(self, prediction: LabelPrediction, reference: Reference) -> bool:
         """Whether a prediction is wholly right (never, for a number)."""
         if self.kind == "multi":
-            return set(prediction.labels or ()) == set(labels_of(gold))
-        return self.kind == "single" and prediction.label == gold
+            return set(prediction.labels or ()) == set(labels_of(reference))
+        return self.kind == "single" and prediction.label == reference
 
-    def _target(self, gold: Gold | None, places: dict[str, int]) -> Any:
-        if gold is None:
+    def _target(self, reference: Reference | None, places: dict[str, int]) -> Any:
+        if reference is None:
             return None
         if self.kind == "regression":
-            return float(_number(gold))
+            return float(_number(reference))
         if self.kind == "single":
-            return places[str(gold)]
+            return places[str(reference)]
         target = np.zeros(len(places), dtype=np.float32)
-        target[[places[label] for label in labels_of(gold)]] = 1.0
+        target[[places[label] for label in labels_of(reference)]] = 1.0
         return target
 
 
 def window_weights(windows: Sequence[Encoded]) -> np.ndarray:
     """(B,) the weights, of sum 1, of the windows of one example in an average over them.
 
-    A window weighs as many tokens as it owns (see `owned`), so that each token of the text counts once, also where
-    windows overlap: the last one may repeat nearly all of the one before. Of a pair, the text that slides counts.
+    A window weighs as many tokens as it owns (see `with_most_context`), so that each token of the text counts once,
+    also where windows overlap: the last one may repeat nearly all of the one before. Of a pair, the text that slides
+    counts.
     """
     if len(windows) == 1:
         return np.ones(1)
-    before, after = (window.offsets[window.texts == 0] for window in windows[:2])
+    before, after = (window.offsets[window.sequence_ids == 0] for window in windows[:2])
     sliding = int(np.array_equal(before, after))  # the other text is the same in all windows
-    owns = np.array([len(own) for _, own in owned(windows, sliding)], np.float64)
+    owns = np.array([len(own) for _, own in with_most_context(windows, sliding)], np.float64)
     return owns / owns.sum()
 
 
@@ -377,8 +376,7 @@ def probabilities(logits: np.ndarray, kind: Kind) -> np.ndarray:
     with np.errstate(invalid="ignore"):  # an infinite logit becomes NaN, which `decode` reports
         if kind == "multi":
             return sigmoid(logits)
-        powers = np.exp(logits - logits.max(-1, keepdims=True))
-        return powers / powers.sum(-1, keepdims=True)
+        return np.exp(log_softmax(logits))
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
@@ -413,16 +411,16 @@ def shortened(labels: Sequence[str], most: int = 8) -> str:
     return ", ".join(labels[:most]) + rest
 
 
-def _kind(gold: Gold | None) -> Kind:
-    if isinstance(gold, str):
+def _kind(reference: Reference | None) -> Kind:
+    if isinstance(reference, str):
         return "single"
-    return "multi" if isinstance(gold, tuple) else "regression"
+    return "multi" if isinstance(reference, tuple) else "regression"
 
 
-def _number(gold: Gold) -> float:
-    if isinstance(gold, float):
-        return gold
-    raise OptionError(f"a number was expected, found {gold!r}")
+def _number(reference: Reference) -> float:
+    if isinstance(reference, float):
+        return reference
+    raise OptionError(f"a number was expected, found {reference!r}")
 
 
 def _natural(label: str) -> tuple[float, str]:

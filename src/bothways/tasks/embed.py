@@ -1,4 +1,4 @@
-"""Texts as vectors: the mean of the pieces, the first piece, or its pooled form."""
+"""Texts as vectors: the mean of the tokens, the first token, or its pooled form."""
 
 from __future__ import annotations
 
@@ -9,37 +9,30 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from bothways.data.examples import Example
 from bothways.tasks.picture import Picture
-from bothways.tasks.task import (
-    Example,
-    Pieces,
-    Prediction,
-    Task,
-    grouped,
-    how_read,
-    owned,
-)
+from bothways.tasks.task import Prediction, Task, grouped, reading_stats, with_most_context
 from bothways.text.sentence_transformers import read_sentence_settings
 from bothways.text.tokenizer import Encoded, Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded(Prediction):
-    """`vector` (C,) of a text, or (T, C) of its pieces; empty where there is an error."""
+class EmbedPrediction(Prediction):
+    """`vector` (C,) of a text, or (T, C) of its tokens; empty where there is an error."""
 
     vector: np.ndarray
 
-    def answer(self, *, every_score: bool) -> dict[str, Any]:
+    def answer(self, *, all_scores: bool) -> dict[str, Any]:
         """embedding: the numbers."""
         return {"embedding": self.vector.tolist()}
 
-    def said(self) -> tuple[str, float]:
+    def summary(self) -> tuple[str, float]:
         """Its first numbers."""
         return " ".join(f"{number:.3f}" for number in self.vector.ravel()[:8]) + " ...", 1.0
 
     def picture(self, example: Example) -> Picture:
         """The text and the first numbers."""
-        return Picture((("", example.texts[0]),), note=self.said()[0], error=self.error)
+        return Picture((("", example.texts[0]),), note=self.summary()[0], error=self.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +47,9 @@ class Embed(Task):
     name = "embed"
     pooling: Literal["mean", "cls", "pooler", "none"] = "mean"
     normalize: bool = False
-    max_pieces: int = 512
-    overlap: int = 0
-    long: Literal["window", "cut"] = "window"
+    max_length: int = 512
+    stride: int = 0
+    truncation: bool = False
 
     @property
     def head(self) -> str:  # type: ignore[override]
@@ -78,18 +71,18 @@ class Embed(Task):
         `limit` is how many tokens the model reads at most, `pooling` what the user chose: tokens and "pooler" are the
         encoder's own, whatever the directory says. Raises `CheckpointError` if its vectors cannot be computed here.
         """
-        made = cls(**(settings | {"overlap": 0}))
+        made = cls(**(settings | {"stride": 0}))
         if directory is None or pooling in ("none", "pooler"):
             return made
         if (found := read_sentence_settings(directory, pooling)) is None:
             return made
-        most = limit or made.max_pieces
+        most = limit or made.max_length
         length = min(found.max_length or most, most)
-        return replace(made, pooling=found.pooling, normalize=found.normalize, max_pieces=length, long="cut")
+        return replace(made, pooling=found.pooling, normalize=found.normalize, max_length=length, truncation=True)
 
-    def failure(self, reason: str) -> Embedded:
+    def failure(self, reason: str) -> EmbedPrediction:
         """No vector, and why."""
-        return Embedded(np.zeros(0, np.float32), error=reason, windows=0)
+        return EmbedPrediction(np.zeros(0, np.float32), error=reason, windows=0)
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
         """Each example's windows. For "mean" and "none" every token is read once, in the window that shows most around
@@ -101,13 +94,13 @@ class Embed(Task):
         found = []
         for _, group in grouped(windows):
             if len(group) == 1:
-                found.append(replace(group[0], reads=np.arange(len(group[0].ids))))
+                found.append(replace(group[0], head_positions=np.arange(len(group[0].ids))))
                 continue
-            for window, own in owned(group, 0):
-                special = np.flatnonzero(window.texts < 0)
+            for window, own in with_most_context(group, 0):
+                special = np.flatnonzero(window.sequence_ids < 0)
                 first = special[special < own.min(initial=len(window.ids))] if window is group[0] else special[:0]
                 last = special[special > own.max(initial=-1)] if window is group[-1] else special[:0]
-                found.append(replace(window, reads=np.concatenate([first, own, last])))
+                found.append(replace(window, head_positions=np.concatenate([first, own, last])))
         return found
 
     def reduce(self, rows: np.ndarray, window: Encoded) -> np.ndarray:
@@ -119,13 +112,15 @@ class Embed(Task):
         example: Example,
         parts: Sequence[np.ndarray],
         windows: Sequence[Encoded],
-        pieces: Pieces,
-    ) -> Embedded:
+        tokenizer: Tokenizer,
+    ) -> EmbedPrediction:
         """(C,) of each window of one example -> its vector, by the tokens read; for "none" (K, C) -> (T, C)."""
         if self.pooling == "none":
             vector = np.concatenate(parts)
         else:
-            vector = np.average(parts, axis=0, weights=[len(window.reads) for window in windows]).astype(np.float32)
+            vector = np.average(parts, axis=0, weights=[len(window.head_positions) for window in windows]).astype(
+                np.float32
+            )
         if self.normalize:
             vector = vector / np.maximum(np.linalg.norm(vector, axis=-1, keepdims=True), 1e-12)
-        return Embedded(vector, **how_read(windows))
+        return EmbedPrediction(vector, **reading_stats(windows))

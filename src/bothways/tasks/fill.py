@@ -4,27 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from bothways.data.examples import Example
 from bothways.errors import CheckpointError, OptionError
-from bothways.tasks.classify import NOT_A_NUMBER, probabilities
+from bothways.tasks.classify import NOT_A_NUMBER
 from bothways.tasks.picture import Mark, Picture
-from bothways.tasks.task import (
-    Example,
-    Pieces,
-    Prediction,
-    Task,
-    grouped,
-    how_read,
-    owned,
-)
+from bothways.tasks.task import Prediction, Task, grouped, log_softmax, reading_stats, with_most_context
 from bothways.text.tokenizer import Encoded, Tokenizer
 
 
 class Guess(NamedTuple):
-    """What may stand at a mask: the piece's number, its text, its probability, the text with it in the place."""
+    """What may replace a mask: the token's number, its text, its probability, the text with it in the place."""
 
     score: float
     token: int
@@ -32,25 +25,18 @@ class Guess(NamedTuple):
     sequence: str
 
 
-class Asked(NamedTuple):
-    """What a window is asked: the pieces to choose among (None: all), and the vocabulary that spells them."""
-
-    among: np.ndarray | None
-    tokenizer: Tokenizer
-
-
 @dataclass(frozen=True, slots=True)
-class Filled(Prediction):
+class FillPrediction(Prediction):
     """For each mask of the text, the best guesses and where the mask is."""
 
     masks: tuple[tuple[Guess, ...], ...] = ()
     places: tuple[tuple[int, int], ...] = ()
 
-    def answer(self, *, every_score: bool) -> dict[str, Any]:
+    def answer(self, *, all_scores: bool) -> dict[str, Any]:
         """masks: for each, its guesses."""
         return {"masks": [[guess._asdict() for guess in guesses] for guesses in self.masks]}
 
-    def said(self) -> tuple[str, float]:
+    def summary(self) -> tuple[str, float]:
         """The best guess at each mask."""
         return ", ".join(guesses[0].token_str for guesses in self.masks), min(
             (guesses[0].score for guesses in self.masks), default=0.0
@@ -73,41 +59,41 @@ class Filled(Prediction):
 
 @dataclass(frozen=True, slots=True)
 class Fill(Task):
-    """The `top_k` likeliest pieces at each mask; of `targets` alone, if there are any."""
+    """The `top_k` likeliest tokens at each mask; of `targets` alone, if there are any."""
 
     name = "fill"
     head = "masked"
     top_k: int = 5
     targets: tuple[str, ...] = ()
-    max_pieces: int = 512
-    overlap: int = 128
-    long: Literal["window", "cut"] = "window"
+    max_length: int = 512
+    stride: int = 128
+    truncation: bool = False
 
-    def failure(self, reason: str) -> Filled:
+    def failure(self, reason: str) -> FillPrediction:
         """No guess, and why."""
-        return Filled(error=reason, windows=0)
+        return FillPrediction(error=reason, windows=0)
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
         """Each example's windows; masks are read, each in the window that shows most around it.
 
-        Raises `CheckpointError` where the vocabulary has no mask, `OptionError` for a target that is no piece.
+        Raises `CheckpointError` if the vocabulary has no mask, `OptionError` for a target that is not a token.
         """
         if tokenizer.mask_id is None:
-            raise CheckpointError("the vocabulary has no mask piece, so this model was not pretrained by masking")
-        asked = Asked(self._targets(tokenizer), tokenizer)
+            raise CheckpointError("the vocabulary has no mask token, so this model was not pretrained by masking")
+        targets = self._targets(tokenizer)
         found = []
         for _, group in grouped(self.windows(examples, tokenizer)):
-            for window, own in owned(group, 0):
+            for window, own in with_most_context(group, 0):
                 masks = own[window.ids[own] == tokenizer.mask_id]
-                found.append(replace(window, reads=masks, target=asked))
+                found.append(replace(window, head_positions=masks, target=targets))
         return found
 
     def reduce(self, rows: np.ndarray, window: Encoded) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(K, V) logits -> for each mask the best pieces and their probabilities."""
+        """(K, V) logits -> for each mask the best tokens and their probabilities."""
         found = []
         for row in rows:
-            (shares,) = probabilities(row[None], "single")
-            among = np.arange(len(row)) if window.target.among is None else window.target.among
+            shares = np.exp(log_softmax(row))
+            among = np.arange(len(row)) if window.target is None else window.target  # ids of the targets
             best = among[np.argsort(-shares[among], kind="stable")[: self.top_k]]
             found.append((best, shares[best]))
         return found
@@ -117,30 +103,33 @@ class Fill(Task):
         example: Example,
         parts: Sequence[list[tuple[np.ndarray, np.ndarray]]],
         windows: Sequence[Encoded],
-        pieces: Pieces,
-    ) -> Filled:
+        tokenizer: Tokenizer,
+    ) -> FillPrediction:
         """The guesses at all masks of one example."""
         text = example.texts[0]
-        places = [tuple(window.offsets[mask].tolist()) for window in windows for mask in window.reads]
+        places = [tuple(window.offsets[mask].tolist()) for window in windows for mask in window.head_positions]
         found = [guesses for part in parts for guesses in part]
-        more = how_read(windows)
-        backend, mask = windows[0].target.tokenizer.backend, windows[0].target.tokenizer.mask_id
+        more = reading_stats(windows)
+        backend, mask = tokenizer.backend, tokenizer.mask_id
+        assert mask is not None  # `encode` has refused a vocabulary without one
         if not found:
-            return Filled(error=f"there is no mask in the text ({backend.id_to_token(mask)})", **more)
+            return FillPrediction(error=f"there is no mask in the text ({backend.id_to_token(mask)})", **more)
         if not all(np.isfinite(shares).all() for _, shares in found):
-            return Filled(error=NOT_A_NUMBER, **more)
+            return FillPrediction(error=NOT_A_NUMBER, **more)
         # If the mask takes the space before it, a guess brings its own, or joins the word before.
         takes_space = backend.get_added_tokens_decoder()[mask].lstrip
         masks = []
         for (start, end), (best, shares) in zip(places, found, strict=True):
             guesses = []
-            for token, piece, share in zip(best.tolist(), pieces(best), shares.tolist(), strict=True):
-                name = backend.decode([token], skip_special_tokens=False)
-                joins = piece.startswith("##") or (takes_space and not piece.startswith("\u2581"))
+            for id, token, share in zip(
+                best.tolist(), tokenizer.convert_ids_to_tokens(best), shares.tolist(), strict=True
+            ):
+                name = backend.decode([id], skip_special_tokens=False)
+                joins = token.startswith("##") or (takes_space and not token.startswith("\u2581"))
                 before = text[:start].rstrip() if joins else text[:start]
-                guesses.append(Guess(share, token, name, before + name.removeprefix("##") + text[end:]))
+                guesses.append(Guess(share, id, name, before + name.removeprefix("##") + text[end:]))
             masks.append(tuple(guesses))
-        return Filled(masks=tuple(masks), places=tuple(places), **more)
+        return FillPrediction(masks=tuple(masks), places=tuple(places), **more)
 
     def _targets(self, tokenizer: Tokenizer) -> np.ndarray | None:
         if not self.targets:
@@ -150,6 +139,6 @@ class Fill(Task):
             number = tokenizer.backend.token_to_id(target)
             ids = tokenizer.backend.encode(target, add_special_tokens=False).ids if number is None else [number]
             if len(ids) != 1 or ids[0] == tokenizer.unk_id:
-                raise OptionError(f"the target {target!r} is not one piece of the vocabulary, so it cannot be guessed")
+                raise OptionError(f"the target {target!r} is not one token of the vocabulary, so it cannot be guessed")
             numbers += ids
         return np.array(list(dict.fromkeys(numbers)))

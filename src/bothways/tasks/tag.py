@@ -20,27 +20,26 @@ from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
+from bothways.data.columns import Sentence
+from bothways.data.examples import Example, Reference
+from bothways.data.schemes import Scheme, entity_spans, may_follow, split_tag, to_bio
+from bothways.data.sentences import Words, of_words, read_tagged, read_untagged, reference_spans, words_of
+from bothways.data.spans import plain, tag_words
+from bothways.data.tables import Columns, Source
+from bothways.data.words import Places, split_words
 from bothways.errors import DataError, OptionError
-from bothways.metrics import Scores, entity_spans, tagging
+from bothways.metrics import Scores, tagging
 from bothways.tasks.picture import Mark, Picture
-from bothways.tasks.sentences import Words, gold_spans, of_words, read_tagged, read_untagged, words_of
 from bothways.tasks.task import (
-    Example,
-    Gold,
-    Pieces,
     Prediction,
     Trainable,
     grouped,
-    how_read,
-    labels_in,
-    owned,
+    labels_of_config,
+    log_softmax,
+    reading_stats,
+    with_most_context,
 )
-from bothways.text.columns import Sentence
-from bothways.text.files import Columns, Source
-from bothways.text.schemes import Scheme, may_follow, split_tag, to_bio
-from bothways.text.spans import plain, tag_words
 from bothways.text.tokenizer import Encoded, Tokenizer
-from bothways.text.words import Places, split_words
 
 Strategy = Literal["none", "simple", "first", "average", "max"]
 
@@ -56,21 +55,21 @@ class Entity(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Tagged(Prediction):
-    """Entities in the order of the text; `tags` one a word, BIO ("none": raw tags, one a piece, and no entities)."""
+class TagPrediction(Prediction):
+    """Entities in the order of the text; `tags` one a word, BIO ("none": raw tags, one a token, and no entities)."""
 
     entities: tuple[Entity, ...] = ()
     tags: tuple[str, ...] = ()
     scores: tuple[float, ...] = ()
     raw: tuple[dict[str, Any], ...] = ()
 
-    def answer(self, *, every_score: bool) -> dict[str, Any]:
-        """entities; tags and scores of all words with `every_score`."""
+    def answer(self, *, all_scores: bool) -> dict[str, Any]:
+        """entities; tags and scores of all words with `all_scores`."""
         raw = [dict(one) for one in self.raw]  # copies: equal texts share a prediction
         answer: dict[str, Any] = {"entities": raw + [entity._asdict() for entity in self.entities]}
-        return answer | ({"tags": list(self.tags), "scores": list(self.scores)} if every_score else {})
+        return answer | ({"tags": list(self.tags), "scores": list(self.scores)} if all_scores else {})
 
-    def said(self) -> tuple[str, float]:
+    def summary(self) -> tuple[str, float]:
         """The entities with their types, and the least sure word."""
         return _said(self.entities), min(self.scores, default=1.0)
 
@@ -84,8 +83,8 @@ class Tagged(Prediction):
 class Tag(Trainable):
     """A tag for each word. `labels` in the order of the outputs, of `scheme`; IOB1 allows every sequence.
 
-    `strategy` is how pieces make up words, as in `transformers`: "first", "average" and "max" answer for whole
-    words, "simple" and "none" for pieces.
+    `aggregation_strategy` is how tokens make up words, as in `transformers`: "first", "average" and "max" answer for
+    whole words, "simple" and "none" for tokens.
     """
 
     name = "tag"
@@ -94,16 +93,16 @@ class Tag(Trainable):
     headline = "entity_f1"
     labels: tuple[str, ...]
     scheme: Scheme = "BIO"
-    strategy: Strategy = "first"
-    ignored: tuple[str, ...] = ("O",)
-    max_pieces: int = 512
-    overlap: int = 64
-    long: Literal["window", "cut"] = "window"
+    aggregation_strategy: Strategy = "first"
+    ignore_labels: tuple[str, ...] = ("O",)
+    max_length: int = 512
+    stride: int = 64
+    truncation: bool = False
 
     @classmethod
-    def read(cls, source: Source, columns: Columns, *, gold: bool = True) -> list[Example]:
+    def read(cls, source: Source, columns: Columns, *, labeled: bool = True) -> list[Example]:
         """Sentences of a column file (word first, tag last), or rows with words and tags, or text and spans."""
-        return read_tagged(source, columns) if gold else list(cls.inputs(source, columns))
+        return read_tagged(source, columns) if labeled else list(cls.inputs(source, columns))
 
     @classmethod
     def inputs(cls, source: Source, columns: Columns) -> Iterator[Example]:
@@ -112,8 +111,10 @@ class Tag(Trainable):
 
     @classmethod
     def learn(cls, examples: Sequence[Example], **settings: Any) -> Self:
-        """The task with the entity types of training examples; raises `DataError` where there is no entity."""
-        tags = {tag for example in examples for tag in (example.gold if isinstance(example.gold, tuple) else ())}
+        """The task with the entity types of training examples; raises `DataError` if there is no entity."""
+        tags = {
+            tag for example in examples for tag in (example.reference if isinstance(example.reference, tuple) else ())
+        }
         types = sorted({tag[2:] for tag in tags if tag != "O"})
         if not types:
             where = examples[0].where if examples else "the data"
@@ -125,7 +126,7 @@ class Tag(Trainable):
     @classmethod
     def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
         """The task of a directory of `transformers`, which does not say whether I- may begin an entity: it may."""
-        labels = labels_in(config)
+        labels = labels_of_config(config)
         prefixes = {split_tag(label)[0] for label in labels}
         scheme: Scheme = "BIOES" if prefixes & {"E", "S"} else "IOB1" if "B" in prefixes else "IO"
         return cls(labels, scheme, **settings)
@@ -152,11 +153,11 @@ class Tag(Trainable):
         # Not super(): with slots=True, the class is not the one that super() would look for.
         return super(Tag, self).example(given)
 
-    def failure(self, reason: str) -> Tagged:
+    def failure(self, reason: str) -> TagPrediction:
         """No entities, and why."""
-        return Tagged(error=reason, windows=0)
+        return TagPrediction(error=reason, windows=0)
 
-    def noticed(self, examples: Sequence[Example]) -> list[str]:
+    def training_notes(self, examples: Sequence[Example]) -> list[str]:
         """Which scheme the tags of training examples are in, what was inferred, and entities that cannot be found."""
         given = [example.given for example in examples if isinstance(example.given, Words)]
         lines = [
@@ -165,7 +166,7 @@ class Tag(Trainable):
         lines += sorted({note for one in given for note in one.notes})
         total = missed = 0
         for example in examples:
-            spans = gold_spans(example)
+            spans = reference_spans(example)
             total += len(spans)
             if isinstance(example.given, Words) and example.given.cut:
                 edges = {edge for place in split_words(example.texts[0]) for edge in place}
@@ -178,7 +179,7 @@ class Tag(Trainable):
         """Raise `DataError` at the first entity of a type that this task does not know."""
         known = set(self.types)
         for example in examples:
-            for tag in example.gold if isinstance(example.gold, tuple) else ():
+            for tag in example.reference if isinstance(example.reference, tuple) else ():
                 if tag != "O" and split_tag(tag)[1] not in known:
                     raise DataError(
                         f"{example.where}: the type {split_tag(tag)[1]!r} is not one of {', '.join(self.types)}; "
@@ -193,46 +194,45 @@ class Tag(Trainable):
             places = split_words(example.texts[0])
             starts, ends = np.array(places, np.int64).reshape(-1, 2).T
             targets = None
-            if isinstance(example.gold, tuple) and self.scheme == "BIO":
+            if isinstance(example.reference, tuple) and self.scheme == "BIO":
                 numbers = {label: place for place, label in enumerate(self.labels)}
-                tags = tag_words(places, gold_spans(example), len(example.texts[0]))
+                tags = tag_words(places, reference_spans(example), len(example.texts[0]))
                 targets = np.array([numbers[tag] for tag in tags], np.int64)
             done = -1
-            for window, own in owned(group, 0):
+            for window, own in with_most_context(group, 0):
                 begin, end = window.offsets[own].T
                 words = np.searchsorted(ends, begin, side="right")  # the first word that ends after the token's start
                 inside = (words < len(ends)) & (begin < end)
                 inside[inside] &= starts[words[inside]] < end[inside]
                 own, words = own[inside], words[inside]
-                if self.strategy == "first":
+                if self.aggregation_strategy == "first":
                     first = np.diff(words, prepend=done) > 0
                     done = int(words[-1]) if len(words) else done
                     own, words = own[first], words[first]
                 whole = np.full(len(window.ids), -1, np.int32)
                 whole[own] = words
                 target = None if targets is None else targets[words]
-                found.append(replace(window, words=whole, reads=own, target=target))
+                found.append(replace(window, word_ids=whole, head_positions=own, target=target))
         return found
 
     def reduce(self, rows: np.ndarray, window: Encoded) -> np.ndarray:
         """(K, L) logits -> (K, L) log-probabilities."""
-        rows = rows.astype(np.float64) - rows.max(-1, keepdims=True)
-        return rows - np.log(np.exp(rows).sum(-1, keepdims=True))
+        return log_softmax(rows)
 
     def decode(
-        self, example: Example, parts: Sequence[np.ndarray], windows: Sequence[Encoded], pieces: Pieces
-    ) -> Tagged:
-        """(K, L) log-probabilities of the pieces read in each window of one example -> its entities."""
+        self, example: Example, parts: Sequence[np.ndarray], windows: Sequence[Encoded], tokenizer: Tokenizer
+    ) -> TagPrediction:
+        """(K, L) log-probabilities of the tokens read in each window of one example -> its entities."""
         text = example.texts[0]
-        read = [(window, place) for window in windows for place in window.reads.tolist()]
+        read = [(window, place) for window in windows for place in window.head_positions.tolist()]
         logs = np.concatenate(parts)  # (K, L)
-        more = how_read(windows)
-        if self.strategy in ("none", "simple"):
+        more = reading_stats(windows)
+        if self.aggregation_strategy in ("none", "simple"):
             spans = [tuple(window.offsets[place].tolist()) for window, place in read]
             best = logs.argmax(-1)
             scores = np.exp(logs.max(-1))
-            if self.strategy == "none":
-                names = pieces(window.ids[place] for window, place in read)
+            if self.aggregation_strategy == "none":
+                names = tokenizer.convert_ids_to_tokens(window.ids[place] for window, place in read)
                 raw = tuple(
                     {
                         "entity": self.labels[best[k]],
@@ -243,12 +243,14 @@ class Tag(Trainable):
                         "end": spans[k][1],
                     }
                     for k, (window, place) in enumerate(read)
-                    if self.labels[best[k]] not in self.ignored
+                    if self.labels[best[k]] not in self.ignore_labels
                 )
-                return Tagged(raw=raw, tags=tuple(self.labels[k] for k in best), scores=tuple(scores.tolist()), **more)
+                return TagPrediction(
+                    raw=raw, tags=tuple(self.labels[k] for k in best), scores=tuple(scores.tolist()), **more
+                )
             tags = [self.labels[k] for k in best]
-            return Tagged(entities=tuple(self._entities(text, spans, tags, scores)), **more)
-        owner = np.array([window.words[place] for window, place in read], np.int64)
+            return TagPrediction(entities=tuple(self._entities(text, spans, tags, scores)), **more)
+        owner = np.array([window.word_ids[place] for window, place in read], np.int64)
         places, owner = _spoken(example, owner, windows)
         emissions = np.full((len(places), len(self.labels)), -np.inf)
         emissions[:, self.labels.index("O") if "O" in self.labels else 0] = 0.0  # a word without a token
@@ -264,34 +266,42 @@ class Tag(Trainable):
             ends = np.array([end for _, end in places], np.int64)
             scores = scores[np.searchsorted(ends, [start for start, _ in example.given.places], side="right")]
             bio = tag_words(example.given.places, spans, len(text))
-        return Tagged(entities=entities, tags=bio, scores=tuple(scores.tolist()), **more)
+        return TagPrediction(entities=entities, tags=bio, scores=tuple(scores.tolist()), **more)
 
     def score(
-        self, predictions: Sequence[Tagged], golds: Sequence[Gold], *, rng: np.random.Generator, resamples: int = 2000
+        self,
+        predictions: Sequence[TagPrediction],
+        references: Sequence[Reference],
+        *,
+        rng: np.random.Generator,
+        resamples: int = 2000,
     ) -> Scores:
         """Strict entity precision, recall, F1, and the share of right tags, with 95 % intervals."""
-        if self.strategy in ("none", "simple"):
+        if self.aggregation_strategy in ("none", "simple"):
             raise OptionError(
-                f"the strategy {self.strategy} answers for pieces; gold is for words: first, average, max"
+                f"the strategy {self.aggregation_strategy} labels tokens, but the references label words; "
+                "use first, average or max"
             )
-        right = [gold if isinstance(gold, tuple) else () for gold in golds]
-        found = [prediction.tags or ("O",) * len(gold) for prediction, gold in zip(predictions, right, strict=True)]
+        right = [reference if isinstance(reference, tuple) else () for reference in references]
+        found = [
+            prediction.tags or ("O",) * len(reference) for prediction, reference in zip(predictions, right, strict=True)
+        ]
         return tagging(right, found, rng=rng, resamples=resamples)
 
-    def written(self, example: Example) -> str:
+    def reference_summary(self, example: Example) -> str:
         """The entities with their types."""
-        tags = example.gold if isinstance(example.gold, tuple) else ()
+        tags = example.reference if isinstance(example.reference, tuple) else ()
         return _said(self._entities(example.texts[0], words_of(example), tags, np.zeros(len(tags))))
 
-    def right(self, prediction: Tagged, gold: Gold) -> bool:
+    def is_correct(self, prediction: TagPrediction, reference: Reference) -> bool:
         """Whether every word has the right tag."""
-        return prediction.tags == gold
+        return prediction.tags == reference
 
     def _word(self, logs: np.ndarray) -> np.ndarray:
-        """(K, L) log-probabilities of the pieces of one word -> (L,)."""
-        if self.strategy == "average":
+        """(K, L) log-probabilities of the tokens of one word -> (L,)."""
+        if self.aggregation_strategy == "average":
             return np.log(np.maximum(np.exp(logs).mean(0), 1e-300))
-        return logs[logs.max(-1).argmax()] if self.strategy == "max" else logs[0]
+        return logs[logs.max(-1).argmax()] if self.aggregation_strategy == "max" else logs[0]
 
     def _transitions(self) -> np.ndarray:
         """(L + 1, L + 1) whether a tag may follow another; the last row is the beginning, the last column the end."""
@@ -311,7 +321,7 @@ class Tag(Trainable):
                 start, end = places[begun[0]][0], places[begun[-1]][1]
                 yield Entity(before_kind, float(np.mean(scores[begun])), text[start:end], start, end)
                 begun = []
-            if tag and tag not in self.ignored and kind not in self.ignored:
+            if tag and tag not in self.ignore_labels and kind not in self.ignore_labels:
                 begun.append(number)
             before, before_kind = prefix, kind
 
@@ -373,7 +383,7 @@ def _spoken(example: Example, owner: np.ndarray, windows: Sequence[Encoded]) -> 
 def _shares(place: int, windows: Sequence[Encoded]) -> bool:
     """Whether a token begins before a place in the text and ends after it."""
     return any(
-        bool(((begin < place) & (place < end) & (window.texts == 0)).any())
+        bool(((begin < place) & (place < end) & (window.sequence_ids == 0)).any())
         for window in windows
         for begin, end in [window.offsets.T]
     )

@@ -5,59 +5,27 @@ from __future__ import annotations
 import math
 import reprlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from datetime import date, time
-from decimal import Decimal
-from numbers import Integral, Number, Real
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self, get_type_hints
 
 import numpy as np
 
+from bothways.data.examples import Example, Reference, input_examples, read_examples
+from bothways.data.tables import Columns, Source
 from bothways.errors import CheckpointError, DataError, OptionError
 from bothways.metrics import Scores
 from bothways.options import check_options
-from bothways.tasks.golds import NUMBER_COLUMNS, Cell, golds_of
 from bothways.tasks.picture import Picture
-from bothways.text.files import Columns, Row, Source, find_column, rows_of
-from bothways.text.memory import is_missing, plain
 from bothways.text.tokenizer import Encoded, Tokenizer
 
-Gold = str | tuple[Any, ...] | float
-"""What a human answered: a label, a set of labels, a number, a tag a word, the answers to a question."""
-
-LABEL_COLUMNS = ("label", "labels", "category", "class", "intent", "target", "sentiment", "gold_label")
-MOST_LABELS = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One row of a file: its text or texts, the reference answer if it has one, and where it was found.
-
-    `given` is what else a task is told: where the words are (tag), which labels may be (zero-shot). `row` holds all
-    columns of the row as they were read, `number` is the line or row number (from 1), `error` says why the row
-    cannot be answered (a prediction then carries the same error).
-    """
-
-    texts: tuple[str, ...]
-    gold: Gold | None = None
-    where: str = "input"
-    given: Any = None
-    row: Mapping[str, Any] | None = field(default=None, compare=False)
-    number: int | None = field(default=None, compare=False)
-    error: str | None = None
-
-
-def labels_of(gold: Gold | None) -> tuple[str, ...]:
-    """All labels of a gold, none for a number or for answers."""
-    if isinstance(gold, tuple):
-        return tuple(label for label in gold if isinstance(label, str))
-    return (gold,) if isinstance(gold, str) else ()
+MAX_LABELS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What every task says of an example: how many windows it was read in, how many pieces were not read.
+    """What every task says of an example: how many windows it was read in, how many tokens were not read.
 
     `error` says why there is no answer.
     """
@@ -66,18 +34,18 @@ class Prediction:
     truncated: int = 0
     error: str | None = None
 
-    def as_json(self, *, every_score: bool = False) -> dict[str, Any]:
-        """The prediction as one JSON object; `every_score` adds what is usually too much."""
-        answer = self.answer(every_score=every_score and self.error is None)
+    def as_json(self, *, all_scores: bool = False) -> dict[str, Any]:
+        """The prediction as one JSON object; `all_scores` adds what is usually too much."""
+        answer = self.answer(all_scores=all_scores and self.error is None)
         if self.error is not None:
             answer = dict.fromkeys(answer) | {"error": self.error}
         return answer | {"windows": self.windows, "truncated": self.truncated}
 
-    def answer(self, *, every_score: bool) -> dict[str, Any]:
+    def answer(self, *, all_scores: bool) -> dict[str, Any]:
         """The answer itself, under the keys of the task."""
         raise NotImplementedError
 
-    def said(self) -> tuple[str, float]:
+    def summary(self) -> tuple[str, float]:
         """The answer in a few words, and how sure the model is of it."""
         raise NotImplementedError
 
@@ -88,7 +56,7 @@ class Prediction:
     def note(self) -> str:
         """What a reader should know of how the text was read, if anything."""
         parts = [f"read in {self.windows} windows"] if self.windows > 1 else []
-        return ", ".join(parts + ([f"{self.truncated} pieces not read"] if self.truncated else []))
+        return ", ".join(parts + ([f"{self.truncated} tokens not read"] if self.truncated else []))
 
 
 class Task(ABC):
@@ -98,20 +66,20 @@ class Task(ABC):
     weights, `limits` the least and the greatest value of numbers. The defaults suit tasks that read one text.
     """
 
-    fixed: ClassVar[frozenset[str]] = frozenset({"labels", "kind", "scheme", "nli", "empty"})
+    fixed: ClassVar[frozenset[str]] = frozenset({"labels", "kind", "scheme", "nli", "handle_impossible_answer"})
     limits: ClassVar[dict[str, tuple[float, float]]] = {
-        "max_pieces": (1, math.inf),
-        "overlap": (0, math.inf),
+        "max_length": (1, math.inf),
+        "stride": (0, math.inf),
         "top_k": (1, math.inf),
-        "longest": (1, math.inf),
+        "max_answer_len": (1, math.inf),
     }
     name: str
     head: str
     outputs: int = 0
     texts: ClassVar[tuple[tuple[str, ...], ...]] = (("text", "sentence", "review", "content"),)  # names of its columns
-    max_pieces: int
-    overlap: int
-    long: Literal["window", "cut"]
+    max_length: int
+    stride: int
+    truncation: bool
 
     def __post_init__(self) -> None:
         """Raise `OptionError` for a setting of the wrong type, outside its limits or not one of its choices.
@@ -148,9 +116,9 @@ class Task(ABC):
         return replace(self, **settings)  # type: ignore[type-var]
 
     @classmethod
-    def read(cls, source: Source, columns: Columns, *, gold: bool = True) -> list[Example]:
-        """The examples of a file, or of rows in memory; with `gold`, each must carry the reference answer."""
-        return read_examples(source, cls.texts, columns) if gold else list(cls.inputs(source, columns))
+    def read(cls, source: Source, columns: Columns, *, labeled: bool = True) -> list[Example]:
+        """The examples of a file, or of rows in memory; with `labeled`, each must have its label."""
+        return read_examples(source, cls.texts, columns) if labeled else list(cls.inputs(source, columns))
 
     @classmethod
     def inputs(cls, source: Source, columns: Columns) -> Iterator[Example]:
@@ -166,7 +134,7 @@ class Task(ABC):
         return cls(**settings)
 
     def example(self, given: Any) -> Example:
-        """What a caller hands over, as an example; `DataError` where it is of the wrong kind."""
+        """What a caller hands over, as an example; `DataError` if it is of the wrong kind."""
         if not isinstance(given, str):
             raise DataError(f"found {reprlib.repr(given)}, expected a text for the task {self.name}")
         return Example((given,))
@@ -185,19 +153,21 @@ class Task(ABC):
         """The windows of each example under the settings of the task."""
         texts = [example.texts for example in examples]
         return tokenizer.windows(
-            texts, max_pieces=self.max_pieces, overlap=self.overlap, long=self.long, sliding=sliding
+            texts, max_length=self.max_length, stride=self.stride, truncation=self.truncation, sliding=sliding
         )
 
     @abstractmethod
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
-        """The windows of each example with what the head reads of them, and targets where there is gold."""
+        """The windows of each example with what the head reads of them, and targets where there are labels."""
 
     @abstractmethod
     def reduce(self, rows: np.ndarray, window: Encoded) -> Any:
         """(K, L) logits of one window -> what of them is kept until all windows of the example are run."""
 
     @abstractmethod
-    def decode(self, example: Example, parts: Sequence[Any], windows: Sequence[Encoded], pieces: Pieces) -> Prediction:
+    def decode(
+        self, example: Example, parts: Sequence[Any], windows: Sequence[Encoded], tokenizer: Tokenizer
+    ) -> Prediction:
         """The prediction from the kept parts of all windows of one example."""
 
     @abstractmethod
@@ -209,22 +179,22 @@ class Trainable(Task):
     """What training and evaluation ask besides.
 
     `loss` is how the head is trained, `headline` the metric that decides which checkpoint is better; `window` is
-    the longest window in pieces where nobody says, and how many pieces windows share. Examples with the same text
-    at the place `together` (None: with the same texts) stay on one side when a dev set is set aside. `tunes`
-    says whether `tuned` does anything.
+    the longest window in tokens by default, and how many tokens windows share. Examples with the same text
+    at the place `split_by` (None: with the same texts) stay on one side when a dev set is set aside. `tunable`
+    says whether `tune_on` does anything.
     """
 
     loss: str
     headline: str
     labels: tuple[str, ...] = ()
     window: tuple[int, int] = (256, 64)
-    together: int | None = None
-    tunes: bool = False
+    split_by: int | None = None
+    tunable: bool = False
 
     @classmethod
     @abstractmethod
     def learn(cls, examples: Sequence[Example], **settings: Any) -> Self:
-        """The task that training examples describe; raises `DataError` where there is nothing to learn."""
+        """The task that training examples describe; raises `DataError` if there is nothing to learn."""
 
     @classmethod
     def from_json(cls, settings: dict[str, Any]) -> Self:
@@ -251,35 +221,48 @@ class Trainable(Task):
 
     @abstractmethod
     def check(self, examples: Sequence[Example]) -> None:
-        """Raise `DataError` at the first gold that the task cannot predict."""
+        """Raise `DataError` at the first reference that the task cannot predict."""
 
-    def noticed(self, examples: Sequence[Example]) -> list[str]:
+    def training_notes(self, examples: Sequence[Example]) -> list[str]:
         """What the user should know of how training examples were understood, a line each."""
         return []
 
-    def tuned(self, predictions: Sequence[Any], golds: Sequence[Gold]) -> Self:
+    def tune_on(self, predictions: Sequence[Any], references: Sequence[Reference]) -> Self:
         """The task with what is set on dev, such as a threshold, set on these."""
         return self
 
     @abstractmethod
     def score(
-        self, predictions: Sequence[Any], golds: Sequence[Gold], *, rng: np.random.Generator, resamples: int = 2000
+        self,
+        predictions: Sequence[Any],
+        references: Sequence[Reference],
+        *,
+        rng: np.random.Generator,
+        resamples: int = 2000,
     ) -> Scores:
-        """The metrics of predictions against the humans' answers, with 95 % intervals."""
+        """The metrics of predictions against the references, with 95 % intervals."""
 
     @abstractmethod
-    def written(self, example: Example) -> str:
-        """The humans' answer in a few words."""
+    def reference_summary(self, example: Example) -> str:
+        """The reference in a few words."""
 
     @abstractmethod
-    def right(self, prediction: Any, gold: Gold) -> bool:
+    def is_correct(self, prediction: Any, reference: Reference) -> bool:
         """Whether a prediction is wholly right."""
 
 
-Pieces = Callable[[Iterable[int]], list[str]]  # ids -> pieces, as the vocabulary spells them
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """(..., L) logits -> (..., L) log-probabilities, in float64; NaN for rows that hold NaN or infinity.
+
+    >>> np.exp(log_softmax(np.array([0.0, 0.0]))).tolist()
+    [0.5, 0.5]
+    """
+    with np.errstate(invalid="ignore"):
+        shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+        return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
-def how_read(windows: Sequence[Encoded]) -> dict[str, Any]:
+def reading_stats(windows: Sequence[Encoded]) -> dict[str, Any]:
     """What every prediction says of how its example was read."""
     return {"windows": max(window.window for window in windows) + 1, "truncated": max(w.truncated for w in windows)}
 
@@ -294,7 +277,7 @@ def _suits(value: Any, kind: Any) -> bool:
     return isinstance(value, kind) if kind in (bool, str) else True
 
 
-def labels_in(config: dict[str, Any]) -> tuple[str, ...]:
+def labels_of_config(config: dict[str, Any]) -> tuple[str, ...]:
     """The labels that a `config.json` of `transformers` names, in their order; LABEL_0 ... if it gives their number.
 
     Raises `CheckpointError` for names that do not belong to the numbers 0, 1, 2, ... one each.
@@ -302,7 +285,7 @@ def labels_in(config: dict[str, Any]) -> tuple[str, ...]:
     names, number = config.get("id2label"), config.get("num_labels")
     if not names:
         number = config.get("_num_labels", 2) if number is None else number
-        if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MOST_LABELS:
+        if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MAX_LABELS:
             raise CheckpointError(f"config.json: num_labels is {number!r}, expected a whole number from 1")
         return tuple(f"LABEL_{place}" for place in range(number))
     if isinstance(names, list):
@@ -342,12 +325,12 @@ def grouped(windows: Sequence[Encoded]) -> Iterator[tuple[int, list[Encoded]]]:
         yield group[0].example, group
 
 
-def owned(windows: Sequence[Encoded], text: int) -> Iterator[tuple[Encoded, np.ndarray]]:
-    """Each window of one example with the places of those pieces of `text` that it has more context for than others.
+def with_most_context(windows: Sequence[Encoded], text: int) -> Iterator[tuple[Encoded, np.ndarray]]:
+    """Each window of one example with the places of those tokens of `text` that it has more context for than others.
 
-    Where two windows overlap, the first half of the overlap is the earlier one's; every piece has one owner.
+    Where two windows overlap, the first half of the stride is the earlier one's; every token has one owner.
     """
-    places = [np.flatnonzero(window.texts == text) for window in windows]
+    places = [np.flatnonzero(window.sequence_ids == text) for window in windows]
     for number, (window, own) in enumerate(zip(windows, places, strict=True)):
         begin, end = 0, len(own)
         if number:
@@ -358,79 +341,3 @@ def owned(windows: Sequence[Encoded], text: int) -> Iterator[tuple[Encoded, np.n
             shared = window.skipped + len(own) - after.skipped
             end = len(own) - shared + shared // 2
         yield window, own[begin:end]
-
-
-def read_examples(source: Source, texts: Sequence[Sequence[str]], columns: Columns) -> list[Example]:
-    """Rows -> examples with one text for each of `texts`, the usual names of its column, and the reference answer.
-
-    Raises `DataError` with the row's place.
-    """
-    if columns.separator is not None and columns.kind not in (None, "multi"):
-        raise OptionError(f"a separator makes several labels of a cell, which is not of kind {columns.kind!r}")
-    found: list[str] = []
-    label = ""
-    examples: list[Example] = []
-    cells: list[Cell] = []
-    for row in rows_of(source, columns, strict=True):
-        if not found:
-            found, usual = _text_columns(row, texts, columns), (*LABEL_COLUMNS, *NUMBER_COLUMNS)
-            label = find_column(
-                list(row.values),
-                wanted=columns.label_column,
-                usual=usual,
-                purpose="label (--label-column)",
-                where=row.where,
-            )
-        words, error = _texts(row, found, name_column=True)
-        if error is not None:
-            raise DataError(f"{row.where}: {error}")
-        examples.append(Example(words, None, row.where, None, row.values, row.number))
-        cells.append(Cell(row.values.get(label), row.where))
-    golds = golds_of(cells, label, columns)
-    return [replace(one, gold=gold) for one, gold in zip(examples, golds, strict=True) if gold is not None]
-
-
-def input_examples(source: Source, texts: Sequence[Sequence[str]], columns: Columns) -> Iterator[Example]:
-    """Rows -> examples to predict, one for each row, in order; a row that cannot be answered has an `error`.
-
-    Raises `DataError` only if reading cannot go on, or if no column holds a text.
-    """
-    return _inputs(rows_of(source, columns, strict=False), texts, columns)
-
-
-def _inputs(rows: Iterator[Row], texts: Sequence[Sequence[str]], columns: Columns) -> Iterator[Example]:
-    found: list[str] = []
-    for row in rows:
-        if row.error is None and not found:
-            found = _text_columns(row, texts, columns)
-        words, error = (
-            (("",) * len(texts), row.error) if row.error is not None else _texts(row, found, name_column=len(found) > 1)
-        )
-        yield Example(words, None, row.where, None, row.values or None, row.number, error)
-
-
-def _text_columns(row: Row, texts: Sequence[Sequence[str]], columns: Columns) -> list[str]:
-    found: list[str] = []
-    for place, usual in enumerate(texts):
-        purpose = ("text (--text-column)", "second text (--pair-column)")[place]
-        wanted = (columns.text_column, columns.pair_column)[place]
-        free = [name for name in row.values if name not in found]
-        found.append(find_column(free, wanted=wanted, usual=usual, purpose=purpose, where=row.where))
-    return found
-
-
-def _texts(row: Row, names: Sequence[str], *, name_column: bool) -> tuple[tuple[str, ...], str | None]:
-    """The texts of a row, and what is wrong with the first that is none."""
-    words, errors = [], []
-    for name in names:
-        value = plain(row.values.get(name))
-        text = "" if is_missing(value) else str(value)
-        where = f"the text in column {name!r}" if name_column else "the text"
-        if not is_missing(value) and not isinstance(value, str | Number | Decimal | date | time):
-            hint = " (words with tags are for the task tag)" if isinstance(value, list | tuple) else ""
-            errors.append(f"{where} is a {type(value).__name__}, {reprlib.repr(value)}, expected a string{hint}")
-            text = ""
-        elif not text.strip():
-            errors.append(f"{where} is empty" + ("; fill it in or remove the row" if name_column else ""))
-        words.append(text)
-    return tuple(words), errors[0] if errors else None

@@ -1,4 +1,4 @@
-"""Classes that nobody trained: does the text entail "This example is sports."? (Yin et al. 2019)."""
+"""Classes without training examples: does the text entail "This example is sports."? (Yin et al. 2019)."""
 
 from __future__ import annotations
 
@@ -10,38 +10,37 @@ from typing import Any, Self
 
 import numpy as np
 
+from bothways.data.examples import Example
 from bothways.errors import CheckpointError, DataError, OptionError
-from bothways.tasks.classify import NOT_A_NUMBER, Classify, Labelled, sigmoid, window_weights
-from bothways.tasks.task import (
-    Example,
-    Pieces,
-    Task,
-    how_read,
-    labels_in,
-)
+from bothways.tasks.classify import NOT_A_NUMBER, Classify, LabelPrediction, sigmoid, window_weights
+from bothways.tasks.task import Task, labels_of_config, log_softmax, reading_stats
 from bothways.text.tokenizer import Encoded, Tokenizer
 
-NO_LABELS = "there are no labels to choose from; give them: --labels sport,politics, or labels=(...) in Python"
+NO_LABELS = "there are no labels to choose from; give candidate_labels=[...] (--candidate-labels sport,politics)"
 
 
 @dataclass(frozen=True, slots=True)
 class ZeroShot(Classify):
     """A model of pairs with the classes `nli` asks of each label whether the text entails it.
 
-    `labels` are the candidates where a text brings none of its own; `kind` "multi" judges each by itself.
+    `labels` are the candidates where a text brings none of its own; `kind` "multi" scores each label on its own.
     """
 
     name = "zero_shot"
     fixed = frozenset({"nli"})
     nli: tuple[str, ...] = ()
-    template: str = "This example is {}."
+    hypothesis_template: str = "This example is {}."
 
     def __post_init__(self) -> None:
         Task.__post_init__(self)
-        if self.template.count("{}") != 1:
-            raise OptionError(f"the template is {self.template!r}, expected a text with one {{}} for the label")
-        if {"{", "}"} & set(self.template.replace("{}", "")):
-            raise OptionError(f"the template {self.template!r} has other braces than {{}}; write it without them")
+        if self.hypothesis_template.count("{}") != 1:
+            raise OptionError(
+                f"hypothesis_template is {self.hypothesis_template!r}, expected a text with one {{}} for the label"
+            )
+        if {"{", "}"} & set(self.hypothesis_template.replace("{}", "")):
+            raise OptionError(
+                f"hypothesis_template {self.hypothesis_template!r} has other braces than {{}}; write it without them"
+            )
         problem = label_problem(self.labels) if self.labels else None
         if problem is not None:
             raise OptionError(problem)
@@ -52,7 +51,15 @@ class ZeroShot(Classify):
     @classmethod
     def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
         """The task of a directory whose config names the classes of NLI."""
-        return cls(labels=(), nli=labels_in(config), **settings)
+        return cls(labels=(), nli=labels_of_config(config), **settings)
+
+    def changed(self, **settings: Any) -> Self:
+        """As `Task.changed`; `candidate_labels` and `multi_label` are settings too, as in transformers."""
+        if "candidate_labels" in settings:
+            settings["labels"] = settings.pop("candidate_labels")
+        if "multi_label" in settings:
+            settings["kind"] = "multi" if settings.pop("multi_label") else "single"
+        return super(ZeroShot, self).changed(**settings)  # a class with slots is made twice, so super() needs its name
 
     @property
     def outputs(self) -> int:  # type: ignore[override]
@@ -67,10 +74,10 @@ class ZeroShot(Classify):
         return Example((text,), given=tuple(labels))
 
     def check(self, examples: Sequence[Example]) -> None:
-        """Raise `OptionError` if there are no labels, `DataError` at the first gold that is not one of them."""
+        """Raise `OptionError` if there are no labels, `DataError` at the first reference that is not one of them."""
         if not self.labels:
             raise OptionError(NO_LABELS)
-        super(ZeroShot, self).check(examples)  # a class with slots is made twice, so super() needs its name
+        super(ZeroShot, self).check(examples)
 
     def problem(self, example: Example) -> str | None:
         """Why an example cannot be answered, if it cannot.
@@ -85,18 +92,22 @@ class ZeroShot(Classify):
     def size(self, example: Example) -> int:
         """About how many characters the model reads for an example: its text with each label."""
         labels = example.given or self.labels
-        around = len(self.template) + len(example.texts[0])
+        around = len(self.hypothesis_template) + len(example.texts[0])
         return sum(around + len(label) for label in labels) or around
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
-        """All (text, label) pairs, those of one example behind each other in the order of its labels."""
+        """All (text, label) pairs, those of one example one after the other in the order of its labels."""
         pairs = [
-            (number, (example.texts[0], self.template.replace("{}", label)))
+            (number, (example.texts[0], self.hypothesis_template.replace("{}", label)))
             for number, example in enumerate(examples)
             for label in example.given or self.labels
         ]
         windows = tokenizer.windows(
-            [pair for _, pair in pairs], max_pieces=self.max_pieces, overlap=self.overlap, long=self.long, sliding=0
+            [pair for _, pair in pairs],
+            max_length=self.max_length,
+            stride=self.stride,
+            truncation=self.truncation,
+            sliding=0,
         )
         return [replace(window, example=pairs[window.example][0]) for window in windows]
 
@@ -105,8 +116,8 @@ class ZeroShot(Classify):
         example: Example,
         parts: Sequence[np.ndarray],
         windows: Sequence[Encoded],
-        pieces: Pieces,
-    ) -> Labelled:
+        tokenizer: Tokenizer,
+    ) -> LabelPrediction:
         """(L,) logits of each window of each pair of one example -> the labels' probabilities.
 
         The windows' logits of one pair are averaged by `window_weights`. single: a softmax over the labels'
@@ -118,20 +129,19 @@ class ZeroShot(Classify):
         begins = [place for place, window in enumerate(windows) if window.window == 0]
         groups = [slice(begin, end) for begin, end in pairwise([*begins, len(windows)])]
         logits = np.stack([window_weights(windows[one]) @ np.stack(parts[one]) for one in groups])  # (labels, L)
-        with np.errstate(invalid="ignore"):
-            if self.kind == "multi" or len(labels) == 1:
+        if self.kind == "multi" or len(labels) == 1:
+            with np.errstate(invalid="ignore"):
                 shares = sigmoid(logits[:, yes].astype(np.float64) - logits[:, no])
-            else:
-                shares = np.exp(logits[:, yes] - logits[:, yes].max())
-                shares /= shares.sum()
+        else:
+            shares = np.exp(log_softmax(logits[:, yes]))
         if not np.isfinite(shares).all():
-            return replace(self.failure(NOT_A_NUMBER), **how_read(windows))
+            return replace(self.failure(NOT_A_NUMBER), **reading_stats(windows))
         scores = {labels[place]: float(shares[place]) for place in np.argsort(-shares, kind="stable")}
         best = next(iter(scores))
         chosen = None
         if self.kind == "multi":
             chosen = tuple(label for label, score in scores.items() if score >= self.threshold)
-        return Labelled(best, scores[best], scores, chosen, **how_read(windows))
+        return LabelPrediction(best, scores[best], scores, chosen, **reading_stats(windows))
 
 
 def label_problem(labels: Sequence[str]) -> str | None:
@@ -144,7 +154,7 @@ def label_problem(labels: Sequence[str]) -> str | None:
 def entailment_of(labels: Sequence[str]) -> tuple[int, int]:
     """Which classes mean entailment and its contrary, by their names.
 
-    Raises `CheckpointError` where no class is called so.
+    Raises `CheckpointError` if no class is called so.
 
     >>> entailment_of(["CONTRADICTION", "neutral", "entailment"])
     (2, 0)

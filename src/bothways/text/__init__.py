@@ -1,1 +1,1 @@
-"""From files and strings to pieces: readers, tokenizers, windows."""
+"""From files and strings to tokens: readers, tokenizers, windows."""

@@ -16,7 +16,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 
 from bothways.errors import CheckpointError
-from bothways.text.modelfiles import MOST_BYTES, read_bytes, read_json, read_text
+from bothways.text.modelfiles import MAX_BYTES, read_bytes, read_json, read_text
 from bothways.text.sentence_transformers import lowercases
 from bothways.text.spiece import UNIGRAM, UNKNOWN, read_spiece
 
@@ -27,7 +27,7 @@ USUAL: Final = {
     "sep": ("[SEP]", "</s>"),
     "mask": ("[MASK]", "<mask>"),
 }
-"""What each special piece is called where the configuration does not say."""
+"""What each special token is called where the configuration does not say."""
 
 NOTHING: Final[Mapping[str, int]] = {}
 FLAGS: Final = ("single_word", "lstrip", "rstrip", "normalized", "special")
@@ -118,7 +118,7 @@ def load_backend(directory: Path, config: Mapping[str, Any]) -> tokenizers.Token
     for word in config.get("never_split") or ():
         if word not in kept:
             raise CheckpointError(
-                f"{directory / 'tokenizer_config.json'}: never_split has {word!r}, which is no token of its own here; "
+                f"{directory / 'tokenizer_config.json'}: never_split has {word!r}, which is no token here; "
                 "remove it, or add it to the vocabulary"
             )
     return backend
@@ -206,7 +206,7 @@ def token_of(token: Any, where: str, **given: bool) -> AddedToken:
 def _add_tokens(
     backend: tokenizers.Tokenizer, added: Mapping[int, AddedToken], unnumbered: list[AddedToken], where: str
 ) -> None:
-    """Adds tokens to a backend; raises CheckpointError where one would not get the id that the files give it."""
+    """Adds tokens to a backend; raises CheckpointError if one would not get the id that the files give it."""
     for id, token in sorted(added.items()):
         known, taken = backend.token_to_id(token.content), backend.id_to_token(id)
         if taken not in (None, token.content):
@@ -260,10 +260,10 @@ def _switch(config: Mapping[str, Any], key: str, usual: bool) -> bool:
     return usual if value is None else bool(value)
 
 
-def special_pieces(
+def special_tokens_of(
     config: Mapping[str, Any], find: Callable[[str], int | None], where: str
 ) -> dict[str, tuple[str, int]]:
-    """Each role's special piece and id: as the config names it, else the first usual name that `find` knows.
+    """Each role's special token and id: as the config names it, else the first usual name that `find` knows.
 
     Raises CheckpointError, beginning with `where`, if one other than "mask" is missing.
     """
@@ -278,7 +278,7 @@ def special_pieces(
         elif role != "mask":
             missing.append(" or ".join(names))
     if missing:
-        raise CheckpointError(f"{where}: the vocabulary lacks the special pieces {', '.join(missing)}")
+        raise CheckpointError(f"{where}: the vocabulary lacks the special tokens {', '.join(missing)}")
     return found
 
 
@@ -289,10 +289,10 @@ def wordpiece(
 
     `added`: the special tokens may be among these too.
     """
-    unk, _ = special_pieces(config, {**added, **vocabulary}.get, where)["unk"]
+    unk, _ = special_tokens_of(config, {**added, **vocabulary}.get, where)["unk"]
     if unk not in vocabulary:
         raise CheckpointError(f"{where}: the vocabulary lacks the unknown token {unk}")
-    cased = any(piece != piece.lower() for piece in vocabulary if not re.fullmatch(r"\[.+\]", piece))
+    cased = any(token != token.lower() for token in vocabulary if not re.fullmatch(r"\[.+\]", token))
     backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=unk))
     backend.normalizer = normalizers.BertNormalizer(
         clean_text=_switch(config, "clean_text", True),
@@ -313,7 +313,7 @@ def byte_level(
     added: Mapping[str, int] = NOTHING,
 ) -> tokenizers.Tokenizer:
     """RoBERTa's rules around a byte-level BPE: `<s> A </s></s> B </s>`; a mask takes the space before it."""
-    specials = special_pieces(config, {**added, **vocabulary}.get, where)
+    specials = special_tokens_of(config, {**added, **vocabulary}.get, where)
     spaced = bool(config.get("add_prefix_space", False))
     backend = tokenizers.Tokenizer(models.BPE(vocabulary, merges))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
@@ -327,11 +327,11 @@ def byte_level(
 def unigram(
     scored: list[tuple[str, float]], unk_id: int, charsmap: bytes, config: Mapping[str, Any]
 ) -> tokenizers.Tokenizer:
-    """ALBERT's rules around a Unigram vocabulary of (piece, log-probability).
+    """ALBERT's rules around a Unigram vocabulary of (token, log-probability).
 
-    As in Google's ALBERT a number and the comma behind it stay apart: the pieces that join them lose 100.
+    As in Google's ALBERT a number and the comma after it stay apart: the tokens that join them lose 100.
     """
-    scored = [(piece, score - 100 * bool(re.search(r"\d,$", piece))) for piece, score in scored]
+    scored = [(token, score - 100 * bool(re.search(r"\d,$", token))) for token, score in scored]
     backend = tokenizers.Tokenizer(models.Unigram(scored, unk_id, False))
     steps: list[normalizers.Normalizer] = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
     if not _switch(config, "keep_accents", False):
@@ -359,7 +359,7 @@ def template(cls: tuple[str, int], sep: tuple[str, int]) -> processors.TemplateP
 def transformers_class(backend: tokenizers.Tokenizer, like_bert: bool) -> tuple[str, dict[str, Any]]:
     """The class of `transformers` that rebuilds this very tokenizer, and the options that it needs.
 
-    `like_bert`: special pieces and types are laid out as `[CLS] A [SEP] B [SEP]`, 0 and 1.
+    `like_bert`: special tokens and types are laid out as `[CLS] A [SEP] B [SEP]`, 0 and 1.
     """
     rules = json.loads(backend.to_str())
     normalizer, splitter = rules["normalizer"] or {}, rules["pre_tokenizer"] or {}
@@ -382,9 +382,9 @@ def transformers_class(backend: tokenizers.Tokenizer, like_bert: bool) -> tuple[
 def shifting_beginnings(backend: tokenizers.Tokenizer, specials: list[str]) -> re.Pattern[str] | None:
     """The beginnings after which this tokenizer's offsets come out shifted, if there are any.
 
-    Where SentencePiece's map drops control characters at the beginning of a text, or behind a special piece,
+    Where SentencePiece's map drops control characters at the beginning of a text, or after a special token,
     the library counts on from the wrong place (seen in tokenizers 0.23). Spaces there keep the count right. Where
-    spaces there would change the pieces too, the offsets are left as they are.
+    spaces there would change the tokens too, the offsets are left as they are.
     """
     control, plain, spaced = (backend.encode(text, add_special_tokens=False) for text in ("\x01a", "a", "  a"))
     if control.offsets[-1:] != [(0, 1)] or spaced.ids != plain.ids:
@@ -401,9 +401,9 @@ def _read_lines(path: Path) -> list[str]:
 
 def _read_wordpiece(path: Path, config: Mapping[str, Any], added: Mapping[str, int]) -> tokenizers.Tokenizer:
     vocabulary: dict[str, int] = {}
-    for id, piece in enumerate(_read_lines(path)):
-        if vocabulary.setdefault(piece, id) != id:
-            raise CheckpointError(f"{path}:{id + 1}: {piece!r} stands on line {vocabulary[piece] + 1} already")
+    for id, token in enumerate(_read_lines(path)):
+        if vocabulary.setdefault(token, id) != id:
+            raise CheckpointError(f"{path}:{id + 1}: {token!r} is on line {vocabulary[token] + 1} already")
     return wordpiece(vocabulary, config, str(path), added)
 
 
@@ -412,7 +412,7 @@ def _read_byte_level(
 ) -> tokenizers.Tokenizer:
     if not merges.is_file():
         raise CheckpointError(f"{path.parent}: no {merges.name} beside {path.name}; copy it")
-    vocabulary = read_json(path, MOST_BYTES)
+    vocabulary = read_json(path, MAX_BYTES)
     ids = [id for id in vocabulary.values() if isinstance(id, int)]
     if set(ids) != set(range(len(vocabulary))):
         raise CheckpointError(f"{path}: the ids are not 0 to {len(vocabulary) - 1}, each once; copy it again")
@@ -422,15 +422,15 @@ def _read_byte_level(
         if number == 1 and left == "#version:":
             continue
         if not {left, right, left + right} <= vocabulary.keys():
-            raise CheckpointError(f"{merges}:{number}: {line!r} does not merge two pieces of {path.name}")
+            raise CheckpointError(f"{merges}:{number}: {line!r} does not merge two tokens of {path.name}")
         pairs.append((left, right))
     return byte_level(vocabulary, pairs, config, str(path), added)
 
 
 def _read_unigram(path: Path, config: Mapping[str, Any]) -> tokenizers.Tokenizer:
     model = read_spiece(path)
-    unknown = [id for id, piece in enumerate(model.pieces) if piece.kind == UNKNOWN]
+    unknown = [id for id, token in enumerate(model.pieces) if token.kind == UNKNOWN]
     if model.algorithm != UNIGRAM or len(unknown) != 1:
-        raise CheckpointError(f"{path}: only Unigram models with one unknown piece can be read")
-    scored = [(piece.text, piece.score) for piece in model.pieces]
+        raise CheckpointError(f"{path}: only Unigram models with one unknown token can be read")
+    scored = [(token.text, token.score) for token in model.pieces]
     return unigram(scored, unknown[0], model.charsmap, config)

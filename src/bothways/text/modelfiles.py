@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from bothways.errors import CheckpointError
 
-MOST_BYTES: Final = 2**29  # XLM-R's tokenizer.json has 17 million
-MOST_SETTINGS: Final = 2**26  # of a config, where 100,000 labels take 5 million
+MAX_BYTES: Final = 2**29  # XLM-R's tokenizer.json has 17 million
+MAX_SETTINGS: Final = 2**26  # of a config, where 100,000 labels take 5 million
 _POINTER: Final = b"version https://git-lfs.github.com/spec/"
 
 
@@ -24,7 +24,7 @@ def refuse_pointer(path: Path) -> None:
         )
 
 
-def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+def read_bytes(path: Path, most: int = MAX_BYTES) -> bytes:
     """The bytes of a file; raises CheckpointError if it is a git-lfs pointer or longer than `most`."""
     refuse_pointer(path)
     size = path.stat().st_size
@@ -33,7 +33,7 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     return path.read_bytes()
 
 
-def read_text(path: Path, most: int = MOST_BYTES) -> str:
+def read_text(path: Path, most: int = MAX_BYTES) -> str:
     """The text of a UTF-8 file, without a byte order mark. Raises CheckpointError if it is not UTF-8."""
     try:
         return read_bytes(path, most).decode("utf-8-sig")
@@ -41,7 +41,7 @@ def read_text(path: Path, most: int = MOST_BYTES) -> str:
         raise CheckpointError(f"{path}: not UTF-8 at byte {problem.start}; re-encode or copy it") from problem
 
 
-def read_json(path: Path, most: int = MOST_SETTINGS) -> dict[str, Any]:
+def read_json(path: Path, most: int = MAX_SETTINGS) -> dict[str, Any]:
     """The JSON object in a file, empty if there is no such file. Raises CheckpointError if it is damaged."""
     found = parse_json(path, most) if path.is_file() else {}
     if not isinstance(found, dict):
@@ -49,7 +49,7 @@ def read_json(path: Path, most: int = MOST_SETTINGS) -> dict[str, Any]:
     return found
 
 
-def parse_json(path: Path, most: int = MOST_SETTINGS) -> Any:
+def parse_json(path: Path, most: int = MAX_SETTINGS) -> Any:
     """What a JSON file holds. Raises CheckpointError if it is damaged."""
     text = read_text(path, most)
     try:

@@ -1,4 +1,4 @@
-"""Cuts text, or a pair of texts, into the pieces of a vocabulary: ids, offsets into the original, windows."""
+"""Tokenizes a text or a pair of texts: ids, offsets into the original, windows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bothways.text.backend import (
     library_errors,
     load_backend,
     shifting_beginnings,
-    special_pieces,
+    special_tokens_of,
     template,
     token_of,
     transformers_class,
@@ -52,32 +52,32 @@ PROBE: Final = (  # case, accents, marks, digits, scripts, controls, spaces, quo
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """One window, ready for the model; T pieces, specials included.
+    """One window, ready for the model; T tokens, specials included.
 
-    `offsets` are start and exclusive end in characters of the original text, (0, 0) for specials. `words`
-    counts the words of `str.split()` in its text, -1 for specials. A piece of nothing but space is empty, and
-    of the word that begins there, or of none (-1). `texts` is 0 or 1, the text that the piece is of, -1 for
+    `offsets` are start and exclusive end in characters of the original text, (0, 0) for specials. `word_ids`
+    counts the words of `str.split()` in its text, -1 for specials. A token of nothing but space is empty, and
+    of the word that begins there, or of none (-1). `sequence_ids` is 0 or 1, the text that the token is of, -1 for
     specials. `example` is the index in the call, `window` counts within the example, `truncated` is how many
-    pieces of it no window shows, `skipped` how many of the windowed text stand before this window. For the
-    tasks: `reads` are the places of the pieces that the model's head reads, `target` what it should say there.
+    tokens of it no window shows, `skipped` how many tokens of the windowed text come before this window. For the
+    tasks: `head_positions` are the places of the tokens that the model's head reads, `target` what it should say there.
     The arrays are views into those of the call.
     """
 
     ids: Ints  # (T,)
     type_ids: Ints  # (T,)
     offsets: Ints  # (T, 2)
-    words: Ints  # (T,)
-    texts: npt.NDArray[np.int8]  # (T,)
+    word_ids: Ints  # (T,)
+    sequence_ids: npt.NDArray[np.int8]  # (T,)
     example: int
     window: int
     truncated: int = 0
     skipped: int = 0
-    reads: Index = field(default_factory=lambda: FIRST)  # (K,)
+    head_positions: Index = field(default_factory=lambda: FIRST)  # (K,)
     target: Any = None
 
 
 class Slot(NamedTuple):
-    """One place in a window: a special piece (`text` -1) or the pieces of text 0 or 1."""
+    """One place in a window: a special token (`text` -1) or the tokens of text 0 or 1."""
 
     text: int
     id: int
@@ -85,8 +85,8 @@ class Slot(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """The pieces of many texts laid end to end; text i has `count[i]` of them from `first[i]` on."""
+class TokenizedTexts:
+    """The tokens of many texts laid end to end; text i has `count[i]` of them from `first[i]` on."""
 
     ids: Ints  # (P,)
     offsets: Ints  # (P, 2)
@@ -96,9 +96,9 @@ class Cut:
 
 
 class Tokenizer:
-    """A vocabulary with its rules: how text becomes pieces, and how special pieces are laid around them.
+    """A vocabulary with its rules: how text becomes tokens, and how special tokens are laid around them.
 
-    A special piece written out in a text, as in "Paris is the [MASK] of France", is recognised as such:
+    A special token written out in a text, as in "Paris is the [MASK] of France", is recognized as such:
     filling masks needs it, and `transformers` does the same.
     """
 
@@ -111,18 +111,18 @@ class Tokenizer:
     ) -> None:
         """Wraps (and completes) a tokenizer of the `tokenizers` library; `config` is tokenizer_config.json.
 
-        Raises CheckpointError, beginning with `where`, if the vocabulary lacks a special piece.
+        Raises CheckpointError, beginning with `where`, if the vocabulary lacks a special token.
         """
         self.config = dict(config or {})
         self.backend = backend
         self._where = where
         backend.no_truncation()  # some published files cut at 128 tokens, or pad, without being asked
         backend.no_padding()
-        self.specials = special_pieces(self.config, backend.token_to_id, where)
+        self.specials = special_tokens_of(self.config, backend.token_to_id, where)
         known = {token.content for token in backend.get_added_tokens_decoder().values()}
-        for role, (piece, _) in self.specials.items():
-            if piece not in known:
-                named = self.config.get(f"{role}_token") or piece
+        for role, (token, _) in self.specials.items():
+            if token not in known:
+                named = self.config.get(f"{role}_token") or token
                 backend.add_special_tokens([token_of(named, where, special=True)])
         if backend.num_special_tokens_to_add(False) == 0:
             backend.post_processor = template(self.specials["cls"], self.specials["sep"])
@@ -130,21 +130,21 @@ class Tokenizer:
             self.specials[role][1] for role in ("pad", "unk", "cls", "sep")
         )
         self.mask_id = self.specials["mask"][1] if "mask" in self.specials else None
-        self.vocab_size = max(backend.get_vocab().values()) + 1  # so many rows the embedding table needs
+        self.vocab_size = max(backend.get_vocab().values()) + 1  # the number of rows of the embedding table
         longest = self.config.get("model_max_length")  # transformers writes 1e30 for "not known"
         if longest is not None and (isinstance(longest, bool) or not isinstance(longest, int | float) or longest < 1):
             raise CheckpointError(f"{where}: model_max_length is {longest!r}, expected a number of tokens")
         self.model_max_length = int(longest) if longest is not None and longest < 1e9 else None
         with library_errors(where):  # a damaged file may show only when text goes through
             self._layouts = {1: _layout(backend, where, "a"), 2: _layout(backend, where, "a", "a")}
-            self._shifting = shifting_beginnings(backend, [piece for piece, _ in self.specials.values()])
+            self._shifting = shifting_beginnings(backend, [token for token, _ in self.specials.values()])
             backend.encode_batch(PROBE)
 
     @classmethod
     def from_directory(cls, path: Path) -> Tokenizer:
         """Loads tokenizer.json, or else builds the tokenizer from the vocabulary files of its family.
 
-        tokenizer_config.json and special_tokens_map.json are heeded where they stand beside it. Raises
+        tokenizer_config.json and special_tokens_map.json are heeded if they are beside it. Raises
         CheckpointError if there is no vocabulary or it is damaged.
         """
         path = Path(path)
@@ -172,7 +172,7 @@ class Tokenizer:
         like_bert = [(slot.text, slot.type_id) for slot in self._layouts[2]] == BERT_PAIR
         family, options = transformers_class(self.backend, like_bert)
         config = {"tokenizer_class": family} | self.config | options
-        config |= {f"{role}_token": piece for role, (piece, _) in self.specials.items()}
+        config |= {f"{role}_token": token for role, (token, _) in self.specials.items()}
         if self.mask_id is not None and self.backend.get_added_tokens_decoder()[self.mask_id].lstrip:
             config["mask_token"] = {"__type": "AddedToken", "content": config["mask_token"], "lstrip": True}
         config.pop("added_tokens_decoder", None)
@@ -214,7 +214,7 @@ class Tokenizer:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def layout(self, texts: Literal[1, 2]) -> tuple[Slot, ...]:
-        """How special pieces stand around one text, or two."""
+        """How special tokens are placed around one text, or two."""
         return self._layouts[texts]
 
     def makes(self, id: int) -> bool:
@@ -222,17 +222,17 @@ class Tokenizer:
         spare = [self.pad_id] + [self.unk_id] * isinstance(self.backend.model, tokenizers.models.BPE)
         return id not in spare and self.backend.id_to_token(id) is not None
 
-    def pieces(self, ids: Iterable[int]) -> list[str]:
-        """The pieces as strings, in the vocabulary's own spelling ("##ing", "Ġthe", "▁the").
+    def convert_ids_to_tokens(self, ids: Iterable[int]) -> list[str]:
+        """The tokens as strings, in the vocabulary's own spelling ("##ing", "Ġthe", "▁the").
 
         Raises OptionError for an id outside the vocabulary.
         """
         found = []
         for id in ids:
-            piece = self.backend.id_to_token(int(id)) if id >= 0 else None
-            if piece is None:
-                raise OptionError(f"id {id} is not in this vocabulary of {self.vocab_size} pieces")
-            found.append(piece)
+            token = self.backend.id_to_token(int(id)) if id >= 0 else None
+            if token is None:
+                raise OptionError(f"id {id} is not in this vocabulary of {self.vocab_size} tokens")
+            found.append(token)
         return found
 
     def encode(self, text: str, pair: str | None = None) -> Encoded:
@@ -242,7 +242,7 @@ class Tokenizer:
         [101, 1996, 4937, 2938, 1012, 102]
         """
         texts = (text,) if pair is None else (text, pair)
-        return self.windows([texts], max_pieces=NO_LIMIT, overlap=0)[0]
+        return self.windows([texts], max_length=NO_LIMIT, stride=0)[0]
 
     def unknown_words(self, texts: Sequence[str]) -> tuple[int, int]:
         """How many words of some texts the vocabulary cannot spell, and how many words there are.
@@ -254,42 +254,42 @@ class Tokenizer:
         (2, 4)
         """
         unknown = words = 0
-        for window in self.windows([(text,) for text in texts], max_pieces=NO_LIMIT, overlap=0):
-            unknown += len(np.unique(window.words[(window.ids == self.unk_id) & (window.words >= 0)]))
-            words += int(window.words.max(initial=-1)) + 1
+        for window in self.windows([(text,) for text in texts], max_length=NO_LIMIT, stride=0):
+            unknown += len(np.unique(window.word_ids[(window.ids == self.unk_id) & (window.word_ids >= 0)]))
+            words += int(window.word_ids.max(initial=-1)) + 1
         return unknown, words
 
     def windows(
         self,
         examples: Sequence[Sequence[str]],
         *,
-        max_pieces: int,
-        overlap: int,
-        long: Literal["window", "cut"] = "window",
+        max_length: int,
+        stride: int,
+        truncation: bool = False,
         sliding: Literal[0, 1] | None = None,
     ) -> list[Encoded]:
         """Every example, of one text or two, as one window or as many as it needs, in order.
 
-        A window holds at most `max_pieces` pieces, specials included. A longer text is read in windows that
-        are all full and share at least `overlap` pieces; the last is shifted back to end with the text. Of a
+        A window holds at most `max_length` tokens, specials included. A longer text is read in windows that
+        are all full and share at least `stride` tokens; the last is shifted back to end with the text. Of a
         pair, the text `sliding`, else the longer (the second, of equals), is windowed; the other stays whole, or
-        is truncated to half of the room, to what the windowed text leaves of it, or to what `overlap` and a step of
-        one token leave, whichever decides. `long="cut"` keeps the first window only. What no window shows is counted in
+        is truncated to half of the room, to what the windowed text leaves of it, or to what `stride` and a step of
+        one token leave, whichever decides. `truncation` keeps the first window only. What no window shows is counted in
         `truncated`.
 
-        Raises OptionError if `max_pieces` has no room for a piece of each text, or `overlap` leaves no step.
+        Raises OptionError if `max_length` has no room for a token of each text, or `stride` leaves no step.
         """
         chosen: dict[int, list[int]] = {1: [], 2: []}
         for n, texts in enumerate(examples):
             if isinstance(texts, str) or len(texts) not in chosen:
                 raise DataError(f"example {n} is not a tuple of one or two texts: {reprlib.repr(texts)}")
             chosen[len(texts)].append(n)
-        rooms = {size: max_pieces - (len(self._layouts[size]) - size) for size in chosen if chosen[size]}
+        rooms = {size: max_length - (len(self._layouts[size]) - size) for size in chosen if chosen[size]}
         for size, room in rooms.items():
             if room < size:
-                raise OptionError(f"max_pieces={max_pieces} leaves no room; the least is {max_pieces - room + size}")
-            if not 0 <= overlap <= room - size:  # there is a step, and a token of the other text
-                raise OptionError(f"overlap={overlap} must be from 0 to {room - size} if max_pieces={max_pieces}")
+                raise OptionError(f"max_length={max_length} leaves no room; the least is {max_length - room + size}")
+            if not 0 <= stride <= room - size:  # there is a step, and a token of the other text
+                raise OptionError(f"stride={stride} must be from 0 to {room - size} if max_length={max_length}")
         if not rooms:
             return []
         number = {text: n for n, text in enumerate(dict.fromkeys(chain.from_iterable(examples)))}
@@ -297,11 +297,11 @@ class Tokenizer:
         found: list[Encoded] = []
         for size, room in rooms.items():
             sources = np.array([[number[text] for text in examples[n]] for n in chosen[size]])
-            found += _lay(self._layouts[size], cut, sources, chosen[size], room, overlap, long == "cut", sliding)
+            found += _windows(self._layouts[size], cut, sources, chosen[size], room, stride, truncation, sliding)
         return sorted(found, key=lambda one: one.example)  # stable: windows stay in order
 
-    def _cut(self, texts: list[str]) -> Cut:
-        """Each text's pieces, with offsets as `_place` mends them."""
+    def _cut(self, texts: list[str]) -> TokenizedTexts:
+        """Each text's tokens, with offsets as `_mended_offsets` mends them."""
         texts = [text if text.isascii() else LONE_SURROGATE.sub("\ufffd", text) for text in texts]
         parts = []
         for begin in range(0, len(texts), TEXTS_PER_CALL):
@@ -315,14 +315,14 @@ class Tokenizer:
             P = int(count.sum())
             ids = np.fromiter(chain.from_iterable(one.ids for one in encodings), np.int32, P)
             spans = chain.from_iterable(chain.from_iterable(one.offsets for one in encodings))
-            offsets, words = _place(few, clean, count, np.fromiter(spans, np.int64, 2 * P).reshape(-1, 2))
+            offsets, words = _mended_offsets(few, clean, count, np.fromiter(spans, np.int64, 2 * P).reshape(-1, 2))
             parts.append((ids, offsets, words, count))
         ids, offsets, words, count = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return Cut(ids, offsets, words, np.cumsum(count) - count, count)
+        return TokenizedTexts(ids, offsets, words, np.cumsum(count) - count, count)
 
 
 def _layout(backend: tokenizers.Tokenizer, where: str, *texts: str) -> tuple[Slot, ...]:
-    """Where the special pieces stand, read off what the tokenizer itself makes of a probe."""
+    """The places of the special tokens, read from what the tokenizer itself makes of a probe."""
     probe = backend.encode(texts[0], texts[1] if len(texts) > 1 else None)
     slots: list[Slot] = []
     for text, id, type_id in zip(probe.sequence_ids, probe.ids, probe.type_ids, strict=True):
@@ -335,11 +335,11 @@ def _layout(backend: tokenizers.Tokenizer, where: str, *texts: str) -> tuple[Slo
     return tuple(slots)
 
 
-def _place(texts: list[str], clean: list[str], count: Index, offsets: Index) -> tuple[Ints, Ints]:
-    """Offsets (P, 2), mended, and the number of each piece's word (P,), -1 for a piece of space.
+def _mended_offsets(texts: list[str], clean: list[str], count: Index, offsets: Index) -> tuple[Ints, Ints]:
+    """Offsets (P, 2), mended, and the number of each token's word (P,), -1 for a token of space.
 
-    The library's offsets miss characters that normalising merged or dropped (huggingface/tokenizers issues
-    892, 1201): a mark after its letter, the first of two quotes. Here a piece also takes the uncovered marks
+    The library's offsets miss characters that normalizing merged or dropped (huggingface/tokenizers issues
+    892, 1201): a mark after its letter, the first of two quotes. Here a token also takes the uncovered marks
     that follow it and the uncovered ordinary characters before it, and gives up space at its beginning.
     `clean` are the texts as the library saw them.
     """
@@ -349,7 +349,7 @@ def _place(texts: list[str], clean: list[str], count: Index, offsets: Index) -> 
         kinds[ord(character)] = _kind(character)
     kind = kinds[codes]
     length = np.fromiter(map(len, texts), np.int64, len(texts))
-    shift = np.repeat(1 + np.cumsum(length + 1) - length - 1, count)  # where each piece's text begins
+    shift = np.repeat(1 + np.cumsum(length + 1) - length - 1, count)  # where each token's text begins
     start, end = offsets[:, 0] + shift, offsets[:, 1] + shift
 
     space = kind == WHITESPACE
@@ -358,11 +358,11 @@ def _place(texts: list[str], clean: list[str], count: Index, offsets: Index) -> 
         start = np.minimum(_next(~blank)[start], end)
     filled = start < end
     if (kind == EXTENDING).any():
-        last = _next(np.append(end[1:] != end[:-1], True))  # of the pieces that share an end
+        last = _next(np.append(end[1:] != end[:-1], True))  # of the tokens that share an end
         following = np.append(start[1:], len(codes))[last]
         reach = np.minimum(_next(kind != EXTENDING)[end], following)
         end = np.where(filled, np.maximum(end, reach), end)
-    before = np.zeros_like(end)  # where the piece before it ends, unless they begin together
+    before = np.zeros_like(end)  # where the token before it ends, unless they begin together
     before[1:] = np.where(start[1:] == start[:-1], 0, end[:-1])
     covered = np.maximum.accumulate(before)
     gap = filled & (covered < start) & (kind[start - 1] == ORDINARY)
@@ -397,14 +397,14 @@ def _next(wanted: npt.NDArray[np.bool_]) -> Index:
     return np.minimum.accumulate(at[::-1])[::-1]
 
 
-def _lay(
+def _windows(
     layout: tuple[Slot, ...],
-    cut: Cut,
+    cut: TokenizedTexts,
     sources: Index,
     examples: list[int],
     room: int,
-    overlap: int,
-    cut_long: bool,
+    stride: int,
+    truncation: bool,
     sliding: int | None,
 ) -> list[Encoded]:
     """The windows of E examples of S texts; `sources` (E, S) says which texts of `cut` they are."""
@@ -415,29 +415,29 @@ def _lay(
         longer[:] = min(sliding, S - 1)
     most = count[np.arange(len(count)), longer]
     rest = count.sum(axis=1) - most
-    share = min(room // 2, room - overlap - 1) if S > 1 else 0  # of the other text, if both are long
+    share = min(room // 2, room - stride - 1) if S > 1 else 0  # of the other text, if both are long
     kept = np.minimum(rest, np.maximum(share, room - most))
     space = room - kept
     unseen = np.maximum(most - space, 0)
-    if cut_long:
+    if truncation:
         further, truncated = np.zeros_like(unseen), rest - kept + unseen
     else:
-        step = np.maximum(space - overlap, 1)
+        step = np.maximum(space - stride, 1)
         further, truncated = -(-unseen // step), rest - kept
     example = np.repeat(np.arange(len(sources)), further + 1)  # (W,)
     window = np.arange(len(example)) - np.repeat(np.cumsum(further + 1) - further - 1, further + 1)
 
     slides = (np.arange(S) == longer[:, None])[example]  # (W, S)
-    skipped = np.minimum(window * np.maximum(space - overlap, 1)[example], unseen[example])
+    skipped = np.minimum(window * np.maximum(space - stride, 1)[example], unseen[example])
     first = cut.first[sources][example] + np.where(slides, skipped[:, None], 0)
     shown = np.where(slides, np.minimum(most, space)[example, None], kept[example, None])
 
     text, special_ids, types = np.array(layout, np.int32).T  # (L,) each
-    behind = len(cut.ids) + np.arange(L)  # the special pieces are put behind all others
+    behind = len(cut.ids) + np.arange(L)  # the special tokens are put after all others
     begin = np.where(text < 0, behind, first[:, text]).ravel()  # (W * L,)
     size = np.where(text < 0, 1, shown[:, text]).ravel()
     ends = np.cumsum(size)
-    slot = np.repeat(np.arange(len(size)) % L, size)  # (all pieces of all windows,)
+    slot = np.repeat(np.arange(len(size)) % L, size)  # (all tokens of all windows,)
     source = np.arange(len(slot)) + np.repeat(begin - (ends - size), size)
 
     ids = np.concatenate((cut.ids, special_ids))[source]

@@ -1,7 +1,7 @@
-"""A corpus as pieces on disk: cut once, then mapped into memory, so that it may be larger than that.
+"""A corpus as tokens on disk: tokenized once, then memory-so that it may be larger than the memory.
 
-A shard is three arrays for training and three held out for judging: the piece ids end to end, where each *unit*
-(a sentence, at most 100 pieces of it) ends, and the number of the document that it is of. The manifest is written
+A shard is three arrays for training and three held out for judging: the token ids end to end, where each *unit*
+(a sentence, at most 100 tokens of it) ends, and the number of the document that it is of. The manifest is written
 anew after each shard, so an interrupted build goes on where it was.
 """
 
@@ -19,25 +19,25 @@ from typing import Any
 import numpy as np
 
 from bothways.errors import CheckpointError, DataError
+from bothways.progress import Reporter
 from bothways.storage import replacing, write_text
-from bothways.terminal import Reporter
-from bothways.text.learn import read_lines
 from bothways.text.tokenizer import Tokenizer
+from bothways.text.vocabulary import read_lines
 
 MANIFEST = "manifest.json"
-FORMAT = 1
-SHARD_PIECES = 4_000_000
-UNIT_PIECES = 100  # a longer sentence is several units
+FORMAT = 2
+SHARD_TOKENS = 4_000_000
+UNIT_TOKENS = 100  # a longer sentence is several units
 BLOCK_LINES, BLOCK_CHARACTERS = 200, 50_000  # a longer document is several blocks
 BLOCKS_AT_ONCE = 256
-HELD_OUT = (100, 9)  # of so many blocks the one with this number is held out
+HELD_OUT = (100, 9)  # of this many blocks, the one with this number is held out
 SENTENCE_END = re.compile(r"""(?<=[.!?])(?:["'”’»)\]]*)\s+(?=["'“‘«(\[]*[^\W_a-z])|(?<=[。！？])""")
 PARTS = ("train", "dev")
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """The pieces of one part of a shard."""
+    """The tokens of one part of a shard."""
 
     ids: np.ndarray  # (P,) uint16 or uint32
     ends: np.ndarray  # (U,) int64: where each unit ends
@@ -46,7 +46,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """A whole corpus in shards; `pieces` counts those for training."""
+    """A whole corpus in shards; `tokens` counts those for training."""
 
     directory: Path
     shards: tuple[dict[str, Any], ...]
@@ -54,9 +54,9 @@ class Corpus:
     documents: int
 
     @property
-    def pieces(self) -> int:
-        """How many pieces there are to train on."""
-        return sum(int(shard["train"]["pieces"]) for shard in self.shards)
+    def tokens(self) -> int:
+        """How many tokens there are to train on."""
+        return sum(int(shard["train"]["tokens"]) for shard in self.shards)
 
     def text(self, shard: int, part: str) -> Text:
         """One part of one shard, mapped into memory."""
@@ -65,7 +65,7 @@ class Corpus:
 
     def held_out(self) -> bool:
         """Whether any text is held out."""
-        return any(shard["dev"]["pieces"] for shard in self.shards)
+        return any(shard["dev"]["tokens"] for shard in self.shards)
 
 
 def open_corpus(
@@ -78,9 +78,9 @@ def open_corpus(
 ) -> Corpus:
     """The corpus of plain text files (.gz and .xz too), a paragraph or sentence a line, blank lines between documents.
 
-    What is in `directory` already is used; what is missing is cut now. `identity` is that of `corpus_identity`, where
-    somebody has computed it already. Raises `DataError` for what is no text,
-    `CheckpointError` where the directory holds another corpus or damaged shards.
+    What is in `directory` already is used; what is missing is tokenized now. `identity` is that of `corpus_identity`,
+    where somebody has computed it already. Raises `DataError` for a file that is not text, `CheckpointError` if the
+    directory holds another corpus or damaged shards.
     """
     directory, reporter = Path(directory), reporter or Reporter(quiet=True)
     identity = identity or corpus_identity(files, tokenizer)
@@ -138,14 +138,14 @@ def _build(
 ) -> None:
     done = sum(shard["blocks"] for shard in manifest["shards"])
     if done:
-        reporter.say(f"going on with the shards in {directory}: {len(manifest['shards'])} are there")
+        reporter.say(f"continuing with the shards in {directory}: {len(manifest['shards'])} are there")
     stream = enumerate(blocks(files))
     for _ in islice(stream, done):
         pass
     sizes = [Path(path).stat().st_size for path in files]
     gathered: dict[str, list[tuple[np.ndarray, int]]] = {part: [] for part in PARTS}
-    pieces = taken = documents = 0
-    with reporter.bar("cutting the corpus into pieces", 1.0) as bar:
+    tokens = taken = documents = 0
+    with reporter.bar("tokenizing the corpus", 1.0) as bar:
         while group := list(islice(stream, BLOCKS_AT_ONCE)):
             texts = [[part for line in lines for part in sentences(line)] for _, (_, _, lines) in group]
             encodings = iter(
@@ -156,26 +156,26 @@ def _build(
                 for encoding in islice(encodings, len(parts)):
                     ids = np.array(encoding.ids, tokenizer_dtype(tokenizer))
                     gathered[where] += [
-                        (ids[at : at + UNIT_PIECES], document) for at in range(0, len(ids), UNIT_PIECES)
+                        (ids[at : at + UNIT_TOKENS], document) for at in range(0, len(ids), UNIT_TOKENS)
                     ]
-                    pieces += len(ids)
+                    tokens += len(ids)
                 documents = document + 1
             taken += len(group)
             file = group[-1][1][0]
-            share = (sum(sizes[:file]) + sizes[file] / 2) / sum(sizes)  # where in a packed file one is nobody knows
-            bar.update(share, f"{manifest['pieces'] + pieces:,} pieces")
-            if pieces >= SHARD_PIECES:
+            share = (sum(sizes[:file]) + sizes[file] / 2) / sum(sizes)  # the position in a packed file is not known
+            bar.update(share, f"{manifest['tokens'] + tokens:,} tokens")
+            if tokens >= SHARD_TOKENS:
                 _write_shard(directory, manifest, gathered, taken, documents)
-                gathered, pieces, taken = {part: [] for part in PARTS}, 0, 0
+                gathered, tokens, taken = {part: [] for part in PARTS}, 0, 0
     if taken:
         _write_shard(directory, manifest, gathered, taken, documents)
-    if not any(shard["train"]["pieces"] for shard in manifest["shards"]):
+    if not any(shard["train"]["tokens"] for shard in manifest["shards"]):
         raise DataError(
             f"{', '.join(map(str, files))}: no text to train on; expected sentences or paragraphs, a line each"
         )
     manifest["done"] = True
     _save(directory, manifest)
-    reporter.say(f"{manifest['documents']:,} documents, {manifest['pieces']:,} pieces in {directory}")
+    reporter.say(f"{manifest['documents']:,} documents, {manifest['tokens']:,} tokens in {directory}")
 
 
 def _write_shard(
@@ -196,9 +196,9 @@ def _write_shard(
             with replacing(directory / name) as temporary, temporary.open("wb") as file:
                 np.save(file, array)
             sizes.append((directory / name).stat().st_size)
-        shard[part] = {"pieces": len(ids), "units": len(ends), "bytes": sizes}
+        shard[part] = {"tokens": len(ids), "units": len(ends), "bytes": sizes}
     manifest["shards"].append(shard)
-    manifest["pieces"] += sum(shard[part]["pieces"] for part in PARTS)
+    manifest["tokens"] += sum(shard[part]["tokens"] for part in PARTS)
     manifest["documents"] = documents
     _save(directory, manifest)
 
@@ -207,7 +207,7 @@ def _manifest(directory: Path, identity: dict[str, str]) -> dict[str, Any]:
     """The manifest in a directory, checked against its shards, or a new one."""
     path = directory / MANIFEST
     if not path.is_file():
-        return {"format": FORMAT, "identity": identity, "documents": 0, "pieces": 0, "done": False, "shards": []}
+        return {"format": FORMAT, "identity": identity, "documents": 0, "tokens": 0, "done": False, "shards": []}
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found, shards = dict(manifest["identity"]), manifest["shards"]
@@ -222,7 +222,7 @@ def _manifest(directory: Path, identity: dict[str, str]) -> dict[str, Any]:
     other = [name for name, value in identity.items() if found.get(name) != value]
     if other:
         raise CheckpointError(
-            f"{directory}: holds pieces that were made with another {' and another '.join(other)}; choose another "
+            f"{directory}: holds tokens that were made with another {' and another '.join(other)}; choose another "
             "directory with --shards, or remove this one"
         )
     for name, size in expected.items():
@@ -240,7 +240,7 @@ def _save(directory: Path, manifest: dict[str, Any]) -> None:
 
 
 def corpus_identity(files: Sequence[str | Path], tokenizer: Tokenizer) -> dict[str, str]:
-    """Hashes of all that the shards depend on; raises `DataError` for what is no file, or cannot be read twice."""
+    """Hashes of all that the shards depend on; raises `DataError` for what is not a file, or cannot be read twice."""
     texts = hashlib.sha256()
     for path in files:
         if Path(path).exists() and not Path(path).is_file():
@@ -250,7 +250,7 @@ def corpus_identity(files: Sequence[str | Path], tokenizer: Tokenizer) -> dict[s
                 texts.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}; expected a text file, or one in .gz or .xz") from error
-    settings = [FORMAT, SHARD_PIECES, UNIT_PIECES, BLOCK_LINES, BLOCK_CHARACTERS, HELD_OUT, SENTENCE_END.pattern]
+    settings = [FORMAT, SHARD_TOKENS, UNIT_TOKENS, BLOCK_LINES, BLOCK_CHARACTERS, HELD_OUT, SENTENCE_END.pattern]
     return {
         "corpus": texts.hexdigest(),
         "vocabulary": hashlib.sha256(tokenizer.backend.to_str().encode()).hexdigest(),

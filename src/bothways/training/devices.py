@@ -19,7 +19,7 @@ from torch import Tensor
 from bothways.errors import BothwaysError
 
 T = TypeVar("T")
-PATIENCE = timedelta(days=7)  # the others wait while the first cuts a corpus, or judges
+PATIENCE = timedelta(days=7)  # the others wait while the first tokenizes a corpus or evaluates
 CPU = torch.device("cpu")
 
 
@@ -60,12 +60,12 @@ class Devices:
             self.told(None)
 
 
-ALONE = Devices()
+SINGLE_PROCESS = Devices()
 
 
 @contextmanager
 def _peers() -> Iterator[None]:
-    """Within, a process that has ended is no defect of this one."""
+    """Within, a process that has ended does not stop this one."""
     try:
         yield
     except RuntimeError as error:

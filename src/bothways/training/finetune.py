@@ -1,7 +1,7 @@
 """Fine-tuning as work for the loop: windows with targets in shuffled order, every text weighed alike.
 
 All randomness follows from (seed, epoch) and (seed, step), so that a resumed run is the uninterrupted run.
-B windows a batch, K pieces read, L outputs.
+B windows a batch, K tokens read, L outputs.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from torch import Tensor, nn
 from bothways.batch import Batch, make_batch
 from bothways.model.config import EncoderConfig
 from bothways.model.dropout import Dropout
-from bothways.model.engine import Precision, forward, set_precision
+from bothways.model.forward import Precision, forward, set_precision
 from bothways.model.heads import LOSSES, LinearHead, TaskModel
-from bothways.terminal import Reporter
+from bothways.progress import Reporter
 from bothways.text.tokenizer import Encoded
-from bothways.training.devices import ALONE, Devices
-from bothways.training.loop import Part, Plan, State, run
+from bothways.training.devices import SINGLE_PROCESS, Devices
+from bothways.training.embedding_rows import UsedRows
+from bothways.training.loop import Part, RunPlan, State, run
 from bothways.training.optimizer import MasterAdamW, parameter_groups
 from bothways.training.recipe import Recipe
-from bothways.training.vocabulary import UsedRows
 
-MOST_WEIGHT = 100.0  # of a rare label of a multi-label model: the one text that has it is not to decide everything
+MAX_WEIGHT = 100.0  # of a rare label of a multi-label model: the one text that has it is not to decide everything
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """What a run needs besides the model: windows with targets, how to judge, how to fit, where to write.
+class FineTuningJob:
+    """What a run needs besides the model: windows with targets, how to evaluate, how to train, where to write.
 
     `loss` is a name in `LOSSES`. `evaluate` gives the dev metrics of the model as it is; `metric` names the one
     that decides. `identity` holds what the weights depend on, so that no other run's checkpoint is resumed.
@@ -57,7 +57,9 @@ class Job:
     pooler_is_new: bool = False
 
 
-def fit(model: TaskModel, job: Job, reporter: Reporter, *, resume: bool = False, devices: Devices = ALONE) -> State:
+def fit(
+    model: TaskModel, job: FineTuningJob, reporter: Reporter, *, resume: bool = False, devices: Devices = SINGLE_PROCESS
+) -> State:
     """Train `model`, given in fp32, in place; it ends with the weights of the best evaluation, in fp32.
 
     Raises `InterruptedRunError` after Ctrl-C or SIGTERM, with everything saved.
@@ -66,7 +68,7 @@ def fit(model: TaskModel, job: Job, reporter: Reporter, *, resume: bool = False,
         return _fit(model, job, reporter, resume=resume, devices=devices)
 
 
-def _fit(model: TaskModel, job: Job, reporter: Reporter, *, resume: bool, devices: Devices) -> State:
+def _fit(model: TaskModel, job: FineTuningJob, reporter: Reporter, *, resume: bool, devices: Devices) -> State:
     recipe = job.recipe
     if recipe.freeze_embeddings:
         model.encoder.embeddings.word.requires_grad_(False)
@@ -81,15 +83,15 @@ def _fit(model: TaskModel, job: Job, reporter: Reporter, *, resume: bool, device
     optimizer = MasterAdamW(model, parameter_groups(model, recipe.layer_decay, recipe.weight_decay))
     frozen = {name: value.detach() for name, value in model.named_parameters() if not value.requires_grad}
     set_precision(model.encoder, job.precision)  # after the masters and the frozen took the weights as they are
-    plan = Plan(
+    plan = RunPlan(
         title="fine-tuning",
         directory=job.directory,
         identity=job.identity,
         total=max(1, round(recipe.epochs * work.steps_an_epoch)),
         time_budget=job.time_budget,
-        eval_every=recipe.eval_every or work.steps_an_epoch,
-        lr=recipe.peak_lr(model.config),
-        warmup=recipe.warmup,
+        eval_steps=recipe.eval_steps or work.steps_an_epoch,
+        learning_rate=recipe.peak_learning_rate(model.config),
+        warmup_ratio=recipe.warmup_ratio,
         max_grad_norm=recipe.max_grad_norm,
         metric=job.metric,
         tie_metric="macro_f1" if job.loss == "single" else None,
@@ -113,7 +115,7 @@ def _fit(model: TaskModel, job: Job, reporter: Reporter, *, resume: bool, device
 class _FineTuning:
     """The windows of a job, in another order each epoch."""
 
-    def __init__(self, model: TaskModel, job: Job, devices: Devices) -> None:
+    def __init__(self, model: TaskModel, job: FineTuningJob, devices: Devices) -> None:
         self.model, self.job, self.devices = model, job, devices
         self.state: dict[str, Any] = {}
         self.used = UsedRows(model.encoder.embeddings.word, job.windows)
@@ -122,7 +124,7 @@ class _FineTuning:
         balanced = job.recipe.class_weights == "balanced"
         outputs = int(model.get_parameter("head.output.bias").numel())
         self.class_weights = class_weights(job.windows, job.loss, outputs) if balanced else None
-        self.steps_an_epoch = -(-len(job.windows) // (job.recipe.batch_size * job.recipe.accumulate))
+        self.steps_an_epoch = -(-len(job.windows) // (job.recipe.batch_size * job.recipe.gradient_accumulation_steps))
         self.scale = Scale.of(job.windows, self.weights) if job.loss == "regression" else None
 
     def epoch(self, step: int) -> float:
@@ -135,7 +137,9 @@ class _FineTuning:
         epoch, place = divmod(step, self.steps_an_epoch)
         if place == 0 or self.order is None:
             self.order = np.random.default_rng((recipe.seed, epoch)).permutation(len(windows))
-        chosen = self.order[place * size * recipe.accumulate :][: size * recipe.accumulate]
+        chosen = self.order[place * size * recipe.gradient_accumulation_steps :][
+            : size * recipe.gradient_accumulation_steps
+        ]
         whole = float(self.weights[chosen].sum())
         for micro, start in enumerate(range(0, len(chosen), size)):
             members = chosen[start : start + size][self.devices.rank :: self.devices.size]
@@ -157,15 +161,15 @@ class _FineTuning:
             targets = self.scale.standardized(targets)
         logits = forward(self.model, batch, dropout)
         given = (torch.from_numpy(part).to(logits.device) for part in (targets, batch.counts, self.weights[members]))
-        gold, counts, weights = given
+        reference, counts, weights = given
         balance = None if self.class_weights is None else self.class_weights.to(logits.device)
-        return LOSSES[self.job.loss](logits, gold, counts, balance) * weights
+        return LOSSES[self.job.loss](logits, reference, counts, balance) * weights
 
     def figures(self, sums: dict[str, float], steps: int) -> dict[str, float]:
-        """The mean loss of so many steps."""
+        """The mean loss of these steps."""
         return {"loss": sums["loss"] / steps}
 
-    def judge(self) -> dict[str, float]:
+    def evaluate(self) -> dict[str, float]:
         """The metrics on dev of the model with its whole vocabulary, its numbers on the targets' own scale."""
         with self.used.restored():
             if self.scale is None:
@@ -227,7 +231,7 @@ def window_weights(windows: Sequence[Encoded], loss: str) -> np.ndarray:
     Else one over the number of windows of the same text, so that a long text counts no more than a short one.
     """
     if loss == "tokens":
-        return np.array([len(window.reads) for window in windows], dtype=np.float32)
+        return np.array([len(window.head_positions) for window in windows], dtype=np.float32)
     counts = Counter(window.example for window in windows)
     return np.array([1.0 / counts[window.example] for window in windows], dtype=np.float32)
 
@@ -236,7 +240,7 @@ def class_weights(windows: Sequence[Encoded], loss: str, outputs: int) -> Tensor
     """(L,) weights of the `outputs` classes, so that all that occur have the same total, as scikit-learn's "balanced".
 
     single, tokens: n / (classes that occur * count). multi: for each label, how many texts lack it for one that has
-    it, from 1 / `MOST_WEIGHT` to `MOST_WEIGHT`. A class that never occurs weighs 1. Numbers and spans have no classes.
+    it, from 1 / `MAX_WEIGHT` to `MAX_WEIGHT`. A class that never occurs weighs 1. Numbers and spans have no classes.
     """
     if loss in ("regression", "spans"):
         return None
@@ -253,7 +257,7 @@ def class_weights(windows: Sequence[Encoded], loss: str, outputs: int) -> Tensor
             total += len(classes)
     occur = counts > 0
     if loss == "multi":
-        weights[occur] = np.clip((total - counts[occur]) / counts[occur], 1 / MOST_WEIGHT, MOST_WEIGHT)
+        weights[occur] = np.clip((total - counts[occur]) / counts[occur], 1 / MAX_WEIGHT, MAX_WEIGHT)
     else:
         weights[occur] = total / (occur.sum() * counts[occur])
     return torch.from_numpy(weights.astype(np.float32))
@@ -271,7 +275,7 @@ def dropout_rate(model: nn.Module, rate: float | None) -> Iterator[None]:
         if isinstance(config, EncoderConfig):
             configs.append((module, config))
         # Heads without dropout in their family (0 whatever the config says) have none here either.
-        if isinstance(module, LinearHead) and (module.rate or getattr(model, "reads", "") == "tokens"):
+        if isinstance(module, LinearHead) and (module.rate or getattr(model, "head_name", "") == "tokens"):
             rates.append((module, module.rate))
     try:
         for module, config in configs:

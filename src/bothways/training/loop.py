@@ -20,18 +20,18 @@ import torch
 from torch import Tensor
 
 from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError
+from bothways.hardware import model_name
+from bothways.inference.model_directory import CHECKPOINT, EVENTS
 from bothways.model.checkpoint import read_safetensors, write_safetensors
-from bothways.processor import model_name
-from bothways.runtime.artifact import CHECKPOINT, EVENTS
+from bothways.progress import Bar, Reporter, clock
 from bothways.storage import write_text
-from bothways.terminal import Bar, Reporter, clock
-from bothways.training.devices import ALONE, Devices
+from bothways.training.devices import SINGLE_PROCESS, Devices
 from bothways.training.memory import keeping_freed_memory
 from bothways.training.optimizer import MasterAdamW
 from bothways.training.recipe import schedule
 
 SAVE_SECONDS = 300.0  # between two checkpoints, besides those at evaluations
-LOG_LINES = 200  # about so many lines of loss in a run
+LOG_LINES = 200  # about, lines of loss in a run
 EVALUATIONS = 10
 METRICS = "metrics.jsonl"
 
@@ -52,7 +52,7 @@ class Work(Protocol):
         """What is worth a line of the sums over some steps."""
         ...
 
-    def judge(self) -> dict[str, float]:
+    def evaluate(self) -> dict[str, float]:
         """The metrics of the model as it is."""
         ...
 
@@ -62,8 +62,8 @@ class Work(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """How long a run goes, how fast it learns, how it is judged, where it writes.
+class RunPlan:
+    """How long a run goes, how fast it learns, how it is evaluated, where it writes.
 
     `identity` holds what the weights depend on, by name (settings, hashes of data), so that no other run's checkpoint
     is resumed. `metric` decides which evaluation's weights are kept, and `tie_metric` between equal ones; without
@@ -75,14 +75,14 @@ class Plan:
     identity: Mapping[str, Any]
     total: int  # steps, if there is no time budget
     time_budget: float | None  # seconds
-    eval_every: int  # steps; 0: `EVALUATIONS` times in the run
-    lr: float
-    warmup: float
+    eval_steps: int  # steps; 0: `EVALUATIONS` times in the run
+    learning_rate: float
+    warmup_ratio: float
     max_grad_norm: float
     metric: str | None = None
     tie_metric: str | None = None
     patience: int = 0
-    judge_first: bool = False  # before the first step too
+    evaluate_first: bool = False  # before the first step too
     tensorboard: bool = False
 
 
@@ -105,11 +105,11 @@ class State:
 def run(
     optimizer: MasterAdamW,
     work: Work,
-    plan: Plan,
+    plan: RunPlan,
     reporter: Reporter,
     *,
     resume: bool = False,
-    devices: Devices = ALONE,
+    devices: Devices = SINGLE_PROCESS,
 ) -> tuple[State, dict[str, Tensor]]:
     """Train what `optimizer` holds; returns where it ended, and the weights to keep, in fp32.
 
@@ -121,7 +121,7 @@ def run(
 
 class _Run:
     def __init__(
-        self, optimizer: MasterAdamW, work: Work, plan: Plan, reporter: Reporter, devices: Devices, writer: Any
+        self, optimizer: MasterAdamW, work: Work, plan: RunPlan, reporter: Reporter, devices: Devices, writer: Any
     ) -> None:
         self.optimizer, self.work, self.plan, self.reporter = optimizer, work, plan, reporter
         self.devices, self.writer = devices, writer
@@ -138,11 +138,11 @@ class _Run:
         began = time.monotonic() - state.seconds
         saved = logged = time.monotonic()
         with self.reporter.bar(plan.title, 1.0, self.share(state.step)) as bar:
-            if plan.judge_first and not resume:
+            if plan.evaluate_first and not resume:
                 self.evaluate()
             while not self.finished():
                 share, done = self.share(state.step), self.done()
-                lr = plan.lr * schedule(share, plan.warmup)
+                lr = plan.learning_rate * schedule(share, plan.warmup_ratio)
                 sums, norm = self.step(share, lr, lambda: time.monotonic() - began, stop)
                 state.step += 1
                 state.tokens += int(sums["tokens"])
@@ -153,11 +153,11 @@ class _Run:
                     steps = int(state.sums.pop("steps"))
                     speed = state.sums["tokens"] / max(time.monotonic() - logged, 1e-9)
                     figures = self.work.figures(state.sums, steps)
-                    self.log(figures | {"lr": lr, "grad_norm": norm, "tokens_per_second": round(speed, 1)})
+                    self.log(figures | {"learning_rate": lr, "grad_norm": norm, "tokens_per_second": round(speed, 1)})
                     state.sums, logged = {}, time.monotonic()
                 self.show(bar, sums)
                 tidy()
-                due = state.step % plan.eval_every == 0 if plan.eval_every else self.passed(done, EVALUATIONS)
+                due = state.step % plan.eval_steps == 0 if plan.eval_steps else self.passed(done, EVALUATIONS)
                 if due or self.finished():
                     self.evaluate()
                     state.seconds = self.devices.told(time.monotonic() - began)
@@ -169,10 +169,10 @@ class _Run:
                 if asked and not self.finished():
                     raise InterruptedRunError(
                         f"stopped after step {state.step}; all is saved in {plan.directory}: "
-                        "the same command with --resume goes on from here"
+                        "the same command with --resume continues from here"
                     )
         if plan.patience and state.stale >= plan.patience:
-            self.reporter.say(f"stopped early: no better dev {plan.metric} in {state.stale} evaluations")
+            self.reporter.say(f"stopped early: no improvement of dev {plan.metric} in {state.stale} evaluations")
         return state, self.best_weights or self.optimizer.master
 
     def finished(self) -> bool:
@@ -200,7 +200,7 @@ class _Run:
         return self.state.step / self.plan.total
 
     def passed(self, before: float, times: int) -> bool:
-        """Whether one of so many even shares of the run has ended since `before` of it was over."""
+        """Whether one of `times` even shares of the run has ended since `before` of it was over."""
         return math.floor(self.done() * times + 1e-9) > math.floor(before * times + 1e-9)
 
     def step(
@@ -223,13 +223,15 @@ class _Run:
         norm = self.optimizer.step(lr, max_norm=self.plan.max_grad_norm)
         if not (math.isfinite(sums["loss"]) and math.isfinite(norm)):
             at = f"at step {self.state.step + 1}"
-            raise BothwaysError(f"the loss became {sums['loss']} and the gradient {norm} {at}; try a lower --lr")
+            raise BothwaysError(
+                f"the loss became {sums['loss']} and the gradient {norm} {at}; try a lower --learning-rate"
+            )
         return sums, norm
 
     def evaluate(self) -> None:
         """Judge the model; keep its weights if it is the best so far."""
         state, metric = self.state, self.plan.metric
-        values = self.devices.told(self.work.judge() if self.devices.rank == 0 else {})
+        values = self.devices.told(self.work.evaluate() if self.devices.rank == 0 else {})
         self.log({"dev": values})
         said = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
         if metric is not None:
@@ -339,7 +341,7 @@ def _added(sums: dict[str, float], more: dict[str, float]) -> dict[str, float]:
 
 
 @contextmanager
-def _tensorboard(plan: Plan, devices: Devices) -> Iterator[Any]:
+def _tensorboard(plan: RunPlan, devices: Devices) -> Iterator[Any]:
     if not plan.tensorboard or devices.rank:
         yield None
         return

@@ -1,4 +1,4 @@
-"""Which pieces are hidden, and behind what: 15 %, of them 80 % by [MASK], 10 % by a random piece, 10 % left.
+"""Which tokens are masked: 15 %, of them 80 % by [MASK], 10 % by a random token, 10 % left.
 
 Devlin et al. 2019, 3.1; drawn anew each time a sequence is read (Liu et al. 2019, 4.1).
 """
@@ -17,33 +17,33 @@ MASK_SHARE, RANDOM_SHARE = 0.8, 0.1
 
 @dataclass(frozen=True, slots=True)
 class Masking:
-    """How pieces are hidden; special pieces never are, nor do they stand in for others."""
+    """How tokens are masked; special tokens never are, and never replace others."""
 
     mask_id: int
     special: np.ndarray  # (V,) bool
-    begins: np.ndarray  # (V,) bool: whether a piece begins a word
-    ordinary: np.ndarray  # (V',) ids that may stand in for others
+    begins: np.ndarray  # (V,) bool: whether a token begins a word
+    ordinary: np.ndarray  # (V',) ids that may replace others
     rate: float = 0.15
-    whole_words: bool = False
+    whole_word_mask: bool = False
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer, *, rate: float = 0.15, whole_words: bool = False) -> Masking:
-        """The rules for a vocabulary; raises `CheckpointError` where it has no [MASK]."""
+    def of(cls, tokenizer: Tokenizer, *, rate: float = 0.15, whole_word_mask: bool = False) -> Masking:
+        """The rules for a vocabulary; raises `CheckpointError` if it has no [MASK]."""
         if tokenizer.mask_id is None:
             raise CheckpointError(
-                "the vocabulary has no mask piece, so nothing can be hidden; make one by bothways vocab"
+                "the vocabulary has no mask token, so nothing can be masked; make one by bothways vocab"
             )
-        pieces = tokenizer.pieces(range(tokenizer.vocab_size))
+        tokens = tokenizer.convert_ids_to_tokens(range(tokenizer.vocab_size))
         added = tokenizer.backend.get_added_tokens_decoder()
-        special = np.array([number in added and added[number].special for number in range(len(pieces))])
+        special = np.array([number in added and added[number].special for number in range(len(tokens))])
         special[[number for _, number in tokenizer.specials.values()]] = True
         marks = ("Ġ", "▁")  # before a word, as against ## within
-        marked = [sum(piece.startswith(mark) for piece in pieces) for mark in marks]
-        if max(marked) > sum(piece.startswith("##") for piece in pieces):
-            begins = np.array([piece.startswith(marks) for piece in pieces])
+        marked = [sum(token.startswith(mark) for token in tokens) for mark in marks]
+        if max(marked) > sum(token.startswith("##") for token in tokens):
+            begins = np.array([token.startswith(marks) for token in tokens])
         else:
-            begins = np.array([not piece.startswith("##") for piece in pieces])
-        return cls(tokenizer.mask_id, special, begins | special, np.flatnonzero(~special), rate, whole_words)
+            begins = np.array([not token.startswith("##") for token in tokens])
+        return cls(tokenizer.mask_id, special, begins | special, np.flatnonzero(~special), rate, whole_word_mask)
 
     def choose(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """(T,) ids -> (K,) the places to hide, in order: `rate` of the ordinary ones, at least one if there is any.
@@ -52,7 +52,7 @@ class Masking:
         """
         places = np.flatnonzero(~self.special[ids])
         wanted = max(1, round(self.rate * len(places)))
-        if not self.whole_words:
+        if not self.whole_word_mask:
             return np.sort(rng.permutation(places)[:wanted])
         broken = np.diff(places, prepend=-2) > 1
         words = np.split(places, np.flatnonzero(self.begins[ids[places]] | broken)[1:]) if len(places) else []

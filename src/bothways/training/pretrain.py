@@ -1,9 +1,9 @@
-"""Pretraining as work for the loop: hidden pieces to guess and, in pairs, whether the second segment follows.
+"""Pretraining as work for the loop: masked tokens to guess and, in pairs, whether the second segment follows.
 
 All randomness follows from the seed and from where it is used: order and pairs from the group of shards, masks from
 update and place in it, dropout from update and part of it. So a resumed run is the uninterrupted one, and several
 devices make the updates of one (with dropout, of one that computes as many parts).
-N tokens, K masked pieces, B sequences.
+N tokens, K masked tokens, B sequences.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from torch import Tensor
 from bothways.batch import Batch, make_batch
 from bothways.errors import CheckpointError, DataError, OptionError
 from bothways.model.dropout import NO_DROPOUT, Dropout
-from bothways.model.engine import Precision, packed_inputs, set_precision
+from bothways.model.forward import Precision, packed_inputs, set_precision
 from bothways.model.pretraining import PretrainModel
-from bothways.terminal import Reporter
+from bothways.progress import Reporter
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training.corpus import Corpus
 from bothways.training.devices import Devices
 from bothways.training.finetune import dropout_rate
-from bothways.training.loop import Part, Plan, State, run
+from bothways.training.loop import Part, RunPlan, State, run
 from bothways.training.masking import Masking
 from bothways.training.optimizer import MasterAdamW, parameter_groups
 from bothways.training.recipe import PretrainRecipe
 from bothways.training.sequences import Sequences, groups, plan, windows
 
-HELD_OUT_SEQUENCES = 512  # that are judged at each evaluation, always the same
-JUDGED_AT_ONCE = 32
+HELD_OUT_SEQUENCES = 512  # used for each evaluation, always the same
+EVALUATED_AT_ONCE = 32
 MASKS, DROPS = 0, 1  # what a seed is for
 
 
@@ -45,7 +45,7 @@ def pretrain_model(
     *,
     directory: Path,
     identity: Mapping[str, Any],
-    lr: float,
+    learning_rate: float,
     time_budget: float | None = None,
     resume: bool = False,
 ) -> State:
@@ -57,17 +57,17 @@ def pretrain_model(
     model.to(devices.device)
     optimizer = MasterAdamW(model, parameter_groups(model, 1.0, recipe.weight_decay))
     set_precision(model.encoder, work.precision)  # after the masters took the weights as they are
-    settings = Plan(
+    settings = RunPlan(
         title="pretraining",
         directory=directory,
         identity=identity,
         total=recipe.steps,
         time_budget=time_budget,
-        eval_every=recipe.eval_every,
-        lr=lr,
-        warmup=recipe.warmup,
+        eval_steps=recipe.eval_steps,
+        learning_rate=learning_rate,
+        warmup_ratio=recipe.warmup_ratio,
         max_grad_norm=recipe.max_grad_norm,
-        judge_first=True,
+        evaluate_first=True,
     )
     with dropout_rate(model, recipe.dropout):
         state, learned = run(optimizer, work, settings, reporter, resume=resume, devices=devices)
@@ -96,17 +96,17 @@ class Pretraining:
     ) -> None:
         self.model, self.corpus, self.tokenizer, self.recipe, self.devices = model, corpus, tokenizer, recipe, devices
         self.precision = precision
-        self.masking = Masking.of(tokenizer, rate=recipe.mask_rate, whole_words=recipe.whole_words)
+        self.masking = Masking.of(tokenizer, rate=recipe.mlm_probability, whole_word_mask=recipe.whole_word_mask)
         self.stages = recipe.stages()
         # Where in the corpus the next update begins; `turns` counts the groups of shards, `place` the sequences in one.
         self.state: dict[str, Any] = {"stage": 0, "turns": 0, "place": 0, "seen": 0}
         self._planned: tuple[tuple[int, int], Sequences] | None = None
         self._held_out: list[Encoded] | None = None
-        self.parts_an_update = recipe.accumulate * devices.size
+        self.parts_an_update = recipe.gradient_accumulation_steps * devices.size
         if recipe.batch_size % self.parts_an_update:
             raise OptionError(
-                f"batch_size is {recipe.batch_size}, which does not divide by accumulate times the processes, "
-                f"{self.parts_an_update}"
+                f"batch_size is {recipe.batch_size}, expected a multiple of {self.parts_an_update} "
+                "(gradient_accumulation_steps times the number of processes)"
             )
         if recipe.nsp:
             self._check_pairs()
@@ -122,13 +122,13 @@ class Pretraining:
         types = {slot.type_id for slot in self.tokenizer.layout(2)}
         if types != {0, 1} or self.model.config.type_vocab_size < 2:
             raise CheckpointError(
-                "next-sentence prediction needs segments 0 and 1, which this vocabulary or shape does not tell apart; "
+                "next-sentence prediction needs segments 0 and 1, which this vocabulary or model does not have; "
                 "leave it out with --no-nsp"
             )
 
     def epoch(self, step: int) -> float:
-        """How often the corpus has been read, by its pieces."""
-        return float(self.state["seen"]) / self.corpus.pieces
+        """How often the corpus has been read, by its tokens."""
+        return float(self.state["seen"]) / self.corpus.tokens
 
     def parts(self, step: int, share: float) -> Iterator[Part]:
         """The parts of one update that are this device's."""
@@ -156,7 +156,7 @@ class Pretraining:
             yield loss, figures | {"loss": float(loss.detach()), "tokens": float(len(batch.ids))}
 
     def figures(self, sums: dict[str, float], steps: int) -> dict[str, float]:
-        """Losses, accuracies and perplexity, means over pieces and pairs."""
+        """Losses, accuracies and perplexity, means over tokens and pairs."""
         masked = max(sums["masked"], 1.0)
         found = {
             "loss": sums["loss"] / steps,
@@ -167,7 +167,7 @@ class Pretraining:
             found |= {"nsp_loss": sums["nsp_loss"] / sums["pairs"], "nsp_accuracy": sums["nsp_right"] / sums["pairs"]}
         return found
 
-    def judge(self) -> dict[str, float]:
+    def evaluate(self) -> dict[str, float]:
         """Perplexity and accuracies on text that is never trained on, always masked alike."""
         if self._held_out is None:
             self._held_out = self._plan_held_out()
@@ -175,19 +175,19 @@ class Pretraining:
             return {}
         sums: dict[str, float] = {}
         with torch.inference_mode():
-            for at in range(0, len(self._held_out), JUDGED_AT_ONCE):
-                some = self._held_out[at : at + JUDGED_AT_ONCE]
+            for at in range(0, len(self._held_out), EVALUATED_AT_ONCE):
+                some = self._held_out[at : at + EVALUATED_AT_ONCE]
                 made = [self._masked(window, _rng(place, MASKS)) for place, window in enumerate(some, start=at)]
                 _, figures = self._losses(*self._batch(made), NO_DROPOUT)
                 sums = {name: sums.get(name, 0.0) + value for name, value in figures.items()}
-        judged = self.figures(sums | {"loss": 0.0}, 1)
-        del judged["loss"]
+        evaluated = self.figures(sums | {"loss": 0.0}, 1)
+        del evaluated["loss"]
         if self.recipe.nsp and not any(window.target for window in self._held_out):  # all of one document: no test
-            del judged["nsp_loss"], judged["nsp_accuracy"]
-        return judged | {"perplexity": math.exp(min(judged["mlm_loss"], 50.0))}
+            del evaluated["nsp_loss"], evaluated["nsp_accuracy"]
+        return evaluated | {"perplexity": math.exp(min(evaluated["mlm_loss"], 50.0))}
 
     def _plan_held_out(self) -> list[Encoded]:
-        """The sequences to judge, from the first shards that have held-out text."""
+        """The sequences to evaluate on, from the first shards that have held-out text."""
         found: list[Encoded] = []
         room, pairs = self.stages[0][0] - self._specials(), self.recipe.nsp
         for group in groups(self.corpus, "dev", ()):
@@ -226,16 +226,24 @@ class Pretraining:
         return sum(slot.text < 0 for slot in self.tokenizer.layout(2 if self.recipe.nsp else 1))
 
     def _masked(self, window: Encoded, rng: np.random.Generator) -> tuple[Encoded, np.ndarray]:
-        """A window with pieces hidden, and what they were."""
+        """A window with masked tokens, and the original ones."""
         places = self.masking.choose(window.ids, rng)
-        reads = np.concatenate(([0], places)) if self.recipe.nsp else places
+        positions = np.concatenate(([0], places)) if self.recipe.nsp else places
         hidden = self.masking.hide(window.ids, places, rng)
         return Encoded(
-            hidden, window.type_ids, window.offsets, window.words, window.texts, 0, 0, reads=reads, target=window.target
+            hidden,
+            window.type_ids,
+            window.offsets,
+            window.word_ids,
+            window.sequence_ids,
+            0,
+            0,
+            head_positions=positions,
+            target=window.target,
         ), window.ids[places]
 
     def _batch(self, made: list[tuple[Encoded, np.ndarray]]) -> tuple[Batch, np.ndarray, np.ndarray]:
-        """Sequences, the pieces that were hidden, and the labels of pairs, in the order of the batch."""
+        """Sequences, the masked tokens, and the labels of pairs, in the order of the batch."""
         batch = make_batch([window for window, _ in made])
         targets = np.concatenate([made[member][1] for member in batch.members])
         return batch, targets, np.array([made[member][0].target for member in batch.members])
@@ -244,15 +252,15 @@ class Pretraining:
         self, batch: Batch, targets: np.ndarray, labels: np.ndarray, dropout: Dropout
     ) -> tuple[tuple[Tensor, Tensor], dict[str, float]]:
         """The sums of both losses, and what is counted."""
-        firsts = np.zeros(len(batch.reads), bool)
+        firsts = np.zeros(len(batch.head_positions), bool)
         device = self.devices.device
         if self.recipe.nsp:
             firsts[np.cumsum(batch.counts) - batch.counts] = True
         inputs = packed_inputs(batch, self.model.config.num_attention_heads, device)
         guess, follows = self.model(*inputs, torch.from_numpy(firsts).to(device), dropout)
-        gold = torch.from_numpy(targets.astype(np.int64)).to(device)
+        reference = torch.from_numpy(targets.astype(np.int64)).to(device)
         mlm, right = self.model.masked_losses(
-            guess, gold, torch.bfloat16 if self.precision == "bf16" else torch.float32
+            guess, reference, torch.bfloat16 if self.precision == "bf16" else torch.float32
         )
         figures = {"mlm_loss": float(mlm.detach()), "mlm_right": float(right), "masked": float(len(targets))}
         if follows is None:

@@ -1,9 +1,9 @@
-"""The fine-tuning recipe as one record; the text beside each field is the help of the command line."""
+"""The options of fine-tuning and of pretraining; the text beside each field is the help of the command line."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from bothways.errors import OptionError
 from bothways.model.config import EncoderConfig
@@ -11,71 +11,38 @@ from bothways.options import check_options, option
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a model is fitted: AdamW, warm-up, linear decay (Devlin et al. 2019, A.3; Mosbach et al. 2021).
+class TrainingOptions:
+    """What fine-tuning and pretraining have in common: AdamW with warm-up and linear decay.
 
-    Raises `OptionError` for a value that makes no sense.
+    Raises `OptionError` for a value outside its limits.
     """
 
-    epochs: float = option(3.0, "Passes over the training texts.")
-    batch_size: int = option(32, "Windows a step.")
-    lr: float | None = option(
-        None,
-        "Peak learning rate; without it 2e-5, 3e-5 or 5e-5 by the width of the model (frozen encoder: 1e-3).",
-    )
-    warmup: float = option(0.1, "Share of the run in which the learning rate rises.")
-    weight_decay: float = option(0.01, "Weight decay; none on biases and norms.")
+    limits: ClassVar[dict[str, tuple[float, float]]] = {
+        "batch_size": (1, 1e6),
+        "learning_rate": (0.0, 1.0),
+        "warmup_ratio": (0.0, 1.0),
+        "weight_decay": (0.0, 1.0),
+        "max_grad_norm": (1e-9, 1e9),
+        "dropout": (0.0, 0.99),
+        "gradient_accumulation_steps": (1, 1e5),
+        "eval_steps": (0, 1e9),
+        "seed": (0, 2**32 - 1),
+    }
+    batch_size: int = option(32, "Batch size (windows or sequences).")
+    learning_rate: float | None = option(None, "Peak learning rate. Default: by the hidden size of the model.")
+    warmup_ratio: float = option(0.1, "Fraction of the run used for warm-up.")
+    weight_decay: float = option(0.01, "Weight decay; biases and norms have none.")
     max_grad_norm: float = option(1.0, "Gradients are clipped to this norm.")
-    dropout: float | None = option(None, "Dropout rate; without it the model's own (0.1 for BERT).")
-    layer_decay: float = option(1.0, "Factor on the learning rate from each layer to the one below.")
-    freeze_encoder: bool = option(False, "Train the head alone.")
-    freeze_embeddings: bool = option(
-        False, "Keep the word embeddings as they are; models of the same base can then share them."
+    dropout: float | None = option(None, "Dropout rate. Default: that of the base model (0.1 for BERT).")
+    gradient_accumulation_steps: int = option(1, "Number of batches whose gradients are added up for one update.")
+    eval_steps: int = option(0, "Updates between two evaluations. 0: after each epoch.")
+    precision: Literal["auto", "bf16", "fp32"] = option(
+        "auto", "Precision of the matrix products. auto: bf16 if the hardware supports it, else fp32."
     )
-    class_weights: Literal["none", "balanced"] = option("none", "balanced: rare classes weigh more.")
-    accumulate: int = option(1, "Batches whose gradients are added up for one step.")
-    eval_every: int = option(0, "Steps between evaluations on dev; 0: after each epoch.")
-    patience: int = option(0, "Stop after so many evaluations without a better one; 0: never.")
-    max_pieces: int | None = option(
-        None, "Longest window in pieces, longer texts are read in several; without it 256, 384 for answer."
-    )
-    overlap: int | None = option(
-        None, "Pieces that neighbouring windows share; without it a quarter of a window, a third for answer."
-    )
-    long_texts: Literal["window", "cut"] = option("window", "cut: read the first window only, and say so.")
-    precision: Literal["auto", "bf16", "fp32"] = option("auto", "auto: bf16 where the processor has it.")
-    seed: int = option(0, "Seed of the order, the new weights and the dropout.")
+    seed: int = option(0, "Random seed.")
 
     def __post_init__(self) -> None:
-        limits: dict[str, tuple[float, float]] = {
-            "epochs": (1e-9, 1e4),
-            "batch_size": (1, 1e5),
-            "lr": (0.0, 1.0),
-            "warmup": (0.0, 1.0),
-            "weight_decay": (0.0, 1.0),
-            "max_grad_norm": (1e-9, 1e9),
-            "dropout": (0.0, 0.99),
-            "layer_decay": (1e-3, 1.0),
-            "accumulate": (1, 1e5),
-            "eval_every": (0, 1e9),
-            "patience": (0, 1e9),
-            "max_pieces": (4, 1e6),
-            "overlap": (0, 1e6),
-            "seed": (0, 2**32 - 1),
-        }
-        check_options(self, limits)
-        if self.overlap is not None and self.max_pieces is not None and self.overlap > self.max_pieces // 2:
-            raise OptionError(f"overlap is {self.overlap}, expected at most half of max_pieces, {self.max_pieces}")
-
-    def peak_lr(self, config: EncoderConfig) -> float:
-        """The peak learning rate for a model: the given one, else by its width."""
-        if self.lr is not None:
-            return self.lr
-        if self.freeze_encoder:
-            return 1e-3
-        if config.hidden_size >= 1024:
-            return 2e-5
-        return 3e-5 if config.hidden_size >= 768 else 5e-5
+        check_options(self, self.limits)
 
     def as_json(self) -> dict[str, Any]:
         """Every value by its name."""
@@ -83,55 +50,91 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class PretrainRecipe:
-    """How a model is pretrained (Devlin et al. 2019, A.2; Liu et al. 2019, 4).
+class Recipe(TrainingOptions):
+    """How a model is fine-tuned (Devlin et al. 2019, A.3; Mosbach et al. 2021)."""
 
-    Raises `OptionError` for a value that makes no sense.
-    """
-
-    steps: int = option(10_000, "Updates; a time budget replaces them.")
-    batch_size: int = option(32, "Sequences an update, over all devices; of the first of the lengths.")
-    max_pieces: str = option(
-        "128",
-        "Pieces a sequence; 128:0.9,512:0.1 for 128 in nine tenths of the run, then 512 (as many pieces an update).",
+    limits: ClassVar[dict[str, tuple[float, float]]] = TrainingOptions.limits | {
+        "epochs": (1e-9, 1e4),
+        "layer_decay": (1e-3, 1.0),
+        "patience": (0, 1e9),
+        "max_length": (4, 1e6),
+        "stride": (0, 1e6),
+    }
+    epochs: float = option(3.0, "Number of training epochs.")
+    learning_rate: float | None = option(
+        None,
+        "Peak learning rate. Default: 5e-5, 3e-5 or 2e-5 by hidden size (< 768, < 1024, larger); 1e-3 with "
+        "--freeze-encoder.",
     )
-    lr: float | None = option(None, "Peak learning rate; without it by the width of the model, and lower with --from.")
-    warmup: float = option(0.05, "Share of the run in which the learning rate rises.")
-    weight_decay: float = option(0.01, "Weight decay; none on biases and norms.")
-    max_grad_norm: float = option(1.0, "Gradients are clipped to this norm.")
-    dropout: float | None = option(None, "Dropout rate; without it the model's own (0.1 for BERT).")
-    mask_rate: float = option(0.15, "Share of the pieces that are hidden.")
-    whole_words: bool = option(False, "Hide all pieces of a word or none.")
-    nsp: bool = option(True, "Learn whether a segment follows another; without it full sentences, as RoBERTa.")
-    accumulate: int = option(1, "Parts in which a device computes an update, one after the other.")
-    eval_every: int = option(0, "Updates between evaluations on held-out text; 0: ten in the run.")
-    precision: Literal["auto", "bf16", "fp32"] = option("auto", "auto: bf16 where the processor has it.")
-    seed: int = option(0, "Seed of the weights, the order, the masks and the dropout.")
+    layer_decay: float = option(1.0, "Layer-wise learning-rate decay: factor per layer, from top to bottom. 1: off.")
+    freeze_encoder: bool = option(False, "Train only the head.")
+    freeze_embeddings: bool = option(
+        False, "Do not train the word embeddings; models of the same base can then share them."
+    )
+    class_weights: Literal["none", "balanced"] = option(
+        "none", "balanced: weight classes by their inverse frequency, as in scikit-learn."
+    )
+    patience: int = option(0, "Early stopping: evaluations without an improvement. 0: off.")
+    max_length: int | None = option(
+        None, "Window length in tokens; longer texts are read in several windows. Default: 256, for answer 384."
+    )
+    stride: int | None = option(
+        None, "Number of overlapping tokens of two windows. Default: a quarter of the window, for answer a third."
+    )
+    truncation: bool = option(False, "Read only the first window of a long text.")
 
     def __post_init__(self) -> None:
-        limits: dict[str, tuple[float, float]] = {
-            "steps": (1, 1e9),
-            "batch_size": (1, 1e6),
-            "lr": (0.0, 1.0),
-            "warmup": (0.0, 1.0),
-            "weight_decay": (0.0, 1.0),
-            "max_grad_norm": (1e-9, 1e9),
-            "dropout": (0.0, 0.99),
-            "mask_rate": (0.01, 0.9),
-            "accumulate": (1, 1e5),
-            "eval_every": (0, 1e9),
-            "seed": (0, 2**32 - 1),
-        }
-        check_options(self, limits)
+        TrainingOptions.__post_init__(self)
+        if self.stride is not None and self.max_length is not None and self.stride > self.max_length // 2:
+            raise OptionError(f"stride is {self.stride}, expected at most half of max_length, {self.max_length}")
+
+    def peak_learning_rate(self, config: EncoderConfig) -> float:
+        """The given peak learning rate, else the default for the model's hidden size."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        if self.freeze_encoder:
+            return 1e-3
+        if config.hidden_size >= 1024:
+            return 2e-5
+        return 3e-5 if config.hidden_size >= 768 else 5e-5
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainRecipe(TrainingOptions):
+    """How a model is pretrained (Devlin et al. 2019, A.2; Liu et al. 2019, 4)."""
+
+    limits: ClassVar[dict[str, tuple[float, float]]] = TrainingOptions.limits | {
+        "steps": (1, 1e9),
+        "mlm_probability": (0.01, 0.9),
+    }
+    steps: int = option(10_000, "Number of updates.")
+    batch_size: int = option(32, "Sequences per update over all devices; of the first length, if there are several.")
+    max_length: str = option(
+        "128",
+        "Sequence length in tokens. 128:0.9,512:0.1 trains 90 % of the run with 128 tokens, then with 512 "
+        "(with as many tokens per update).",
+    )
+    learning_rate: float | None = option(
+        None, "Peak learning rate. Default: by hidden size; a third of that with --base."
+    )
+    warmup_ratio: float = option(0.05, "Fraction of the run used for warm-up.")
+    mlm_probability: float = option(0.15, "Fraction of the tokens that are masked.")
+    whole_word_mask: bool = option(False, "Mask all tokens of a word together.")
+    nsp: bool = option(True, "Next-sentence prediction; --no-nsp packs full sentences, as RoBERTa does.")
+    gradient_accumulation_steps: int = option(1, "Split each update into this many batches per device.")
+    eval_steps: int = option(0, "Updates between two evaluations on held-out text. 0: ten in the run.")
+
+    def __post_init__(self) -> None:
+        TrainingOptions.__post_init__(self)
         self.stages()
 
     def stages(self) -> list[tuple[int, float]]:
-        """(pieces a sequence, share of the run at which it ends) for each stage.
+        """(sequence length, fraction of the run at which it ends) of each stage.
 
-        >>> PretrainRecipe(max_pieces="128:0.9,512:0.1").stages()
+        >>> PretrainRecipe(max_length="128:0.9,512:0.1").stages()
         [(128, 0.9), (512, 1.0)]
         """
-        parts = [part.partition(":") for part in self.max_pieces.split(",")]
+        parts = [part.partition(":") for part in self.max_length.split(",")]
         try:
             lengths = [int(length) for length, _, _ in parts]
             shares = [float(share or 1) for _, _, share in parts]
@@ -139,33 +142,29 @@ class PretrainRecipe:
             lengths, shares = [], []
         if not lengths or min(lengths) < 8 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
             raise OptionError(
-                f"max_pieces is {self.max_pieces!r}, expected a length from 8 on, or lengths with shares of the run "
-                "that add up to 1, such as 128:0.9,512:0.1"
+                f"max_length is {self.max_length!r}, expected a length of at least 8, or lengths with fractions of the "
+                "run that add up to 1, such as 128:0.9,512:0.1"
             )
         return [(length, round(sum(shares[: place + 1]), 6)) for place, length in enumerate(lengths)]
 
-    def peak_lr(self, config: EncoderConfig, *, continued: bool) -> float:
-        """The peak learning rate for a model: the given one, else by its width, a third where it is pretrained."""
-        if self.lr is not None:
-            return self.lr
+    def peak_learning_rate(self, config: EncoderConfig, *, continued: bool) -> float:
+        """The given peak learning rate, else the default for the hidden size; a third if the model is pretrained."""
+        if self.learning_rate is not None:
+            return self.learning_rate
         width = config.hidden_size
-        usual = 1e-3 if width <= 256 else 5e-4 if width <= 512 else 2e-4 if width < 1024 else 1e-4
-        return usual / 3 if continued else usual
-
-    def as_json(self) -> dict[str, Any]:
-        """Every value by its name."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
+        default = 1e-3 if width <= 256 else 5e-4 if width <= 512 else 2e-4 if width < 1024 else 1e-4
+        return default / 3 if continued else default
 
 
-def schedule(share: float, warmup: float) -> float:
-    """The factor on the peak learning rate after a share of the run: up to 1 in `warmup`, then down to 0.
+def schedule(share: float, warmup_ratio: float) -> float:
+    """The factor on the peak learning rate after a share of the run: up to 1 in `warmup_ratio`, then down to 0.
 
     >>> [round(schedule(share, 0.1), 6) for share in (0.05, 0.1, 0.55, 1.0)]
     [0.5, 1.0, 0.5, 0.0]
     """
-    if share < warmup:
-        return share / warmup
-    return max(0.0, (1.0 - share) / (1.0 - warmup)) if warmup < 1.0 else 1.0
+    if share < warmup_ratio:
+        return share / warmup_ratio
+    return max(0.0, (1.0 - share) / (1.0 - warmup_ratio)) if warmup_ratio < 1.0 else 1.0
 
 
 def parse_seconds(text: str) -> float:

@@ -1,12 +1,12 @@
 """What of a corpus is read together: pairs of segments for next-sentence prediction, or full sentences.
 
 BERT (Devlin et al. 2019, 3.1 and A.2; their data preparation):
-[CLS] A: some sentences [SEP] B: the sentences behind them, or in half of the pairs those of another document [SEP]
+[CLS] A: some sentences [SEP] B: the sentences after them, or in half of the pairs those of another document [SEP]
 Nine in ten are as long as fits, the others shorter, so that positions and short texts are both learned.
 RoBERTa (Liu et al. 2019, 4.2, "full sentences"): [CLS] sentences, across documents with a [SEP] between [SEP]
 
-The other document's sentences are what stood behind the first segment of another such pair, of about the same
-length: so in an epoch no piece is read twice.
+The other document's sentences are what followed the first segment of another such pair, of about the same
+length: so in an epoch no token is read twice.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Sequences:
 
 def groups(corpus: Corpus, part: str, seed: tuple[int, ...]) -> list[list[int]]:
     """The shards that hold any of a part, in random order, in groups that are shuffled together."""
-    shards = [number for number, shard in enumerate(corpus.shards) if shard[part]["pieces"]]
+    shards = [number for number, shard in enumerate(corpus.shards) if shard[part]["tokens"]]
     if seed:
         shards = np.random.default_rng(seed).permutation(shards).tolist()
     count = max(1, -(-len(shards) // SHARDS_MIXED))
@@ -55,7 +55,7 @@ def groups(corpus: Corpus, part: str, seed: tuple[int, ...]) -> list[list[int]]:
 def plan(
     corpus: Corpus, part: str, shards: Sequence[int], *, room: int, pairs: bool, seed: tuple[int, ...]
 ) -> Sequences:
-    """The sequences of some shards in random order, each of at most `room` pieces besides the special ones.
+    """The sequences of some shards in random order, each of at most `room` tokens besides the special ones.
 
     Of pairs half do not follow, or as many as can be from two documents.
     """
@@ -153,7 +153,7 @@ def _full(text: Text, shard: int, room: int) -> np.ndarray:
 
 
 def windows(sequences: Sequences, chosen: np.ndarray, tokenizer: Tokenizer, *, pairs: bool) -> list[Encoded]:
-    """The sequences `chosen` with their special pieces, as windows; `target` is 0 if the second segment follows."""
+    """The sequences `chosen` with their special tokens, as windows; `target` is 0 if the second segment follows."""
     layout = tokenizer.layout(2 if pairs else 1)
     made = []
     for shard, start, end, other, start2, end2, label in sequences.rows[chosen].tolist():
@@ -171,7 +171,7 @@ def windows(sequences: Sequences, chosen: np.ndarray, tokenizer: Tokenizer, *, p
 
 
 def _joined(text: Text, start: int, end: int, sep_id: int) -> np.ndarray:
-    """Pieces `start` to `end` with a [SEP] wherever a document ends between."""
+    """Tokens `start` to `end` with a [SEP] wherever a document ends between."""
     first, last = np.searchsorted(text.ends, [start, end - 1], side="right")
     owners = text.documents[first : last + 1]
     edges = text.ends[first:last][np.diff(owners) != 0] - start

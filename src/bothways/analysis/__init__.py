@@ -1,1 +1,0 @@
-"""Judging a model: baseline, comparison, report."""

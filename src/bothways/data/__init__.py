@@ -1,0 +1,1 @@
+"""Reads what users hand over: tables, columns of words, questions; rows become examples."""

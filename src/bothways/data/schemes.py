@@ -1,0 +1,79 @@
+"""The schemes in which the tags of words mark entities.
+
+word      IO     IOB1   BIO    BIOES
+Ann       I-PER  I-PER  B-PER  B-PER
+Lee       I-PER  I-PER  I-PER  E-PER
+Rome      I-LOC  I-LOC  B-LOC  S-LOC
+Paris     I-LOC  B-LOC  B-LOC  S-LOC      in IO one entity with the word before
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+Scheme = Literal["IO", "IOB1", "BIO", "BIOES"]
+_PREFIXES = {"B": "B", "I": "I", "E": "E", "S": "S", "L": "E", "U": "S", "M": "I"}  # BILOU's and BMES's as BIOES's
+
+
+def split_tag(tag: str) -> tuple[str, str]:
+    """A tag's prefix, as BIOES has it, and its type; a type without a prefix is inside an entity.
+
+    >>> split_tag("U-PER"), split_tag("PER"), split_tag("O")
+    (('S', 'PER'), ('I', 'PER'), ('O', ''))
+    """
+    if tag == "O":
+        return "O", ""
+    if tag[1:2] == "-" and tag[0] in _PREFIXES and tag[2:]:
+        return _PREFIXES[tag[0]], tag[2:]
+    return "I", tag
+
+
+def to_bio(tags: Sequence[str]) -> tuple[str, ...]:
+    """The tags of one sentence, of any scheme, as BIO, marking the same entities.
+
+    >>> to_bio(["B-PER", "E-PER", "S-LOC", "O"])
+    ('B-PER', 'I-PER', 'B-LOC', 'O')
+    """
+    found, open_kind = [], ""
+    for prefix, kind in map(split_tag, tags):
+        goes_on = prefix in ("I", "E") and kind == open_kind
+        found.append("O" if prefix == "O" else f"{'I' if goes_on else 'B'}-{kind}")
+        open_kind = "" if prefix in ("O", "E", "S") else kind
+    return tuple(found)
+
+
+def may_follow(before: str, after: str, scheme: Scheme) -> bool:
+    """Whether one tag may follow another; O also represents the sentence boundaries.
+
+    >>> may_follow("B-PER", "I-LOC", "BIO"), may_follow("B-PER", "I-LOC", "IOB1")
+    (False, True)
+    """
+    (left, kind), (right, next_kind) = split_tag(before), split_tag(after)
+    if scheme == "BIO":
+        return right != "I" or (left in "BI" and kind == next_kind)
+    if scheme == "BIOES":
+        inside = left in ("B", "I")
+        return (right in ("I", "E") and kind == next_kind) if inside else right in ("O", "B", "S")
+    return True
+
+
+def entity_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """The entities of one sentence of BIO tags: type, first word, one past the last.
+
+    Strict: an I- that continues no entity of its type begins none.
+
+    >>> entity_spans(["B-PER", "I-PER", "O", "I-LOC", "B-LOC"])
+    [('PER', 0, 2), ('LOC', 4, 5)]
+    """
+    found: list[tuple[str, int, int]] = []
+    open_kind = ""
+    for place, tag in enumerate(tags):
+        prefix, kind = tag[:2], tag[2:]
+        if prefix == "I-" and kind == open_kind != "":
+            found[-1] = (kind, found[-1][1], place + 1)
+            continue
+        open_kind = kind if prefix == "B-" else ""
+        if open_kind:
+            found.append((kind, place, place + 1))
+    return found

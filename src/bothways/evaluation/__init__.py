@@ -1,0 +1,1 @@
+"""Judges models: baseline, comparison, measurement, accuracy check, tuning."""

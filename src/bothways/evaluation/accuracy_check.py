@@ -1,0 +1,130 @@
+"""The accuracy check: whether an int8 model still answers as the model in fp32 does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bothways.batch import Batch, budgeted, make_batch
+from bothways.data.examples import Example
+from bothways.errors import DataError
+from bothways.hardware import cores
+from bothways.inference.choice import open_engine
+from bothways.inference.engines.engine import MAX_TOKENS
+from bothways.inference.engines.onnxruntime import OnnxRuntimeEngine
+from bothways.inference.model_directory import ModelDirectory
+from bothways.inference.onnx.export import write_onnx_model
+from bothways.inference.onnx.record import ExportRecord, OnnxModelRecord, OnnxPrecision
+from bothways.inference.predictor import Predictor
+from bothways.progress import Reporter
+from bothways.tasks import Task, Trainable
+
+MAX_DROP = 0.005  # of the task's metric, half a point
+MIN_AGREEMENT = 0.9  # of the answers, word for word
+MAX_EXAMPLES = 2000  # are checked: enough to see a fall of half a point
+CALIBRATION = 256  # of them set the scales of int8-static
+MIN_COSINE = 0.99  # of two vectors that count as the same answer
+SPREAD_SHARE = 0.1  # of the numbers' standard deviation: two numbers no further apart count as the same answer
+
+
+def export_checked(
+    model_directory: ModelDirectory,
+    precision: OnnxPrecision,
+    examples: Sequence[Example],
+    reporter: Reporter,
+    *,
+    max_drop: float = MAX_DROP,
+) -> ExportRecord:
+    """Export a model in one precision, and check its accuracy on the examples unless it is fp32.
+
+    At most `MAX_EXAMPLES` of the examples are used, evenly spread. A rejected ONNX model stays in
+    the folder and its record, and is not used.
+    """
+    examples = [example for example in examples if model_directory.task.problem(example) is None]
+    examples = examples[:: -(-len(examples) // MAX_EXAMPLES) or 1]
+    if precision != "fp32" and not examples:
+        raise DataError(
+            f"there is no text that {model_directory.task.name} can answer, so there is nothing to check {precision} on"
+        )
+    batches: list[Batch] = []
+    if precision == "int8-static":
+        windows = model_directory.task.encode(
+            examples[:: -(-len(examples) // CALIBRATION) or 1], model_directory.tokenizer
+        )
+        groups = budgeted([len(window.ids) for window in windows], MAX_TOKENS)
+        batches = [make_batch([windows[index] for index in group]) for group in groups]
+    export = write_onnx_model(model_directory, precision, batches, reporter)
+    if precision == "fp32":
+        return export
+    task, tokenizer = model_directory.task, model_directory.tokenizer
+    pad_id = model_directory.config.pad_token_id
+    engine = OnnxRuntimeEngine(export, export.file(precision), precision, pad_id, workers=cores())
+    predictions = Predictor(task, tokenizer, engine, model_directory).predict_examples(examples, reporter)
+    if task.head == "masked" and not any(prediction.masks for prediction in predictions):
+        raise DataError(f"no text has a masked word ([MASK] or <mask>), so there is nothing to check {precision} on")
+    plain = open_engine(model_directory, Reporter(quiet=True), engine="torch", precision="fp32")
+    reference = Predictor(task, tokenizer, plain, model_directory).predict_examples(examples, reporter)
+    onnx_model = check_accuracy(export.models[precision], task, examples, reference, predictions, max_drop=max_drop)
+    export = export.with_model(precision, onnx_model)
+    export.write()
+    state = "accepted" if onnx_model.rejected is None else f"REJECTED: {onnx_model.rejected}"
+    tell = reporter.say if onnx_model.rejected is None else reporter.note
+    tell(f"{precision} ONNX model {state} ({onnx_model.measured()})")
+    return export
+
+
+def check_accuracy(
+    onnx_model: OnnxModelRecord,
+    task: Task,
+    examples: Sequence[Example],
+    reference: Sequence[Any],
+    predictions: Sequence[Any],
+    *,
+    max_drop: float = MAX_DROP,
+) -> OnnxModelRecord:
+    """The record of an ONNX model with what its predictions are worth against those in fp32.
+
+    It is rejected where the metric falls by more than `max_drop` and one answer's worth, or where fewer than
+    `MIN_AGREEMENT` of the answers are the same. Examples without labels are checked by agreement only; a `max_drop`
+    of 1 lets everything through.
+    """
+    agreement = float(np.mean(_same(task, reference, predictions)))
+    onnx_model = replace(onnx_model, agreement=agreement, examples=len(examples), rejected=None)
+    reasons = []
+    if agreement < MIN_AGREEMENT:
+        reasons.append(f"{100 * agreement:.1f} % of its answers agree with fp32, expected at least 90 %")
+    if isinstance(task, Trainable) and all(example.reference is not None for example in examples):
+        before, after = (_score(task, each, examples) for each in (reference, predictions))
+        onnx_model = replace(onnx_model, metric=task.headline, reference=before, value=after)
+        if before - after > max_drop + 1 / len(examples):
+            reasons.append(
+                f"its {task.headline} is {after:.4f} and that of fp32 {before:.4f}, "
+                f"a drop of more than {100 * max_drop:g} points"
+            )
+    return replace(onnx_model, rejected="; ".join(reasons) if reasons and max_drop < 1 else None)
+
+
+def _score(task: Trainable, predictions: Sequence[Any], examples: Sequence[Example]) -> float:
+    references = [example.reference for example in examples if example.reference is not None]
+    scores = task.score(predictions, references, rng=np.random.default_rng(0), resamples=2)
+    return scores.metrics[task.headline].value
+
+
+def _same(task: Task, reference: Sequence[Any], predictions: Sequence[Any]) -> np.ndarray:
+    """(n,) whether two predictions are the same answer."""
+    pairs = list(zip(reference, predictions, strict=True))
+    if task.head in ("hidden", "pooled"):
+        return np.array([_cosine(first.vector, second.vector) >= MIN_COSINE for first, second in pairs])
+    if getattr(task, "kind", None) == "regression":
+        numbers = np.array([(first.score, second.score) for first, second in pairs])
+        return np.abs(numbers[:, 0] - numbers[:, 1]) <= SPREAD_SHARE * numbers[:, 0].std()
+    return np.array([first.summary()[0] == second.summary()[0] for first, second in pairs])
+
+
+def _cosine(first: np.ndarray, second: np.ndarray) -> float:
+    if not first.size or not second.size:
+        return float(first.size == second.size)
+    return float(first.ravel() @ second.ravel() / (np.linalg.norm(first) * np.linalg.norm(second) + 1e-12))

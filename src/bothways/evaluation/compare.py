@@ -1,0 +1,180 @@
+"""Models side by side on the same texts, classifiers with the TF-IDF baseline: quality, speed, size, memory.
+
+Each one is measured in a separate process, so that its memory and its speed are its own too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bothways.data.examples import Example
+from bothways.errors import OptionError
+from bothways.evaluation.measure import in_process
+from bothways.evaluation.verdicts import Contender, cautions, caveat, collapsed, verdict
+from bothways.inference.model_directory import ModelDirectory
+from bothways.inference.onnx.record import EXPORT, FOLDER
+from bothways.metrics import mcnemar
+from bothways.progress import Reporter
+from bothways.tasks import Trainable, as_trainable
+
+BASELINE = "TF-IDF + linear model"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All rows, the row that the others are compared with, for each of these whether it is better, in a sentence, and
+    what a reader should know of the figures.
+    """
+
+    task: Trainable
+    rows: tuple[Contender, ...]
+    verdicts: tuple[str, ...]
+    against_row: int = 0
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        rows = (f"{row.title} {row.metrics[self.task.headline].value:.3f}" for row in self.rows)
+        return f"<Comparison on {len(self.rows[0].predictions):,} examples, {self.task.headline}: {', '.join(rows)}>"
+
+    @property
+    def against(self) -> Contender:
+        """The row that p and the verdicts are about besides their own."""
+        return self.rows[self.against_row]
+
+    @property
+    def tested(self) -> str | None:
+        """The metric that McNemar's p is about, if there is a p."""
+        named = {"single": "accuracy", "spans": "exact_match"}
+        return named.get(self.task.loss) if any(row.p is not None for row in self.rows) else None
+
+    def as_json(self) -> dict[str, Any]:
+        """The table and the sentences."""
+        return {
+            "task": self.task.name,
+            "n": len(self.rows[0].predictions),
+            "against": self.against.name,
+            "p_is_of": self.tested,
+            "rows": [row.as_json() for row in self.rows],
+            "verdicts": list(self.verdicts),
+            "notes": list(self.notes),
+        }
+
+
+def compare_on(
+    test: Sequence[Example],
+    directories: Sequence[Path],
+    train: Sequence[Example] = (),
+    *,
+    against: str | None = None,
+    dev: bool = False,
+    seed: int = 0,
+    reporter: Reporter | None = None,
+) -> Comparison:
+    """Measure the models in `directories` on `test`, and if there is `train` and they give classes or numbers, first of
+    all the baseline, fitted on it.
+
+    Each is compared with the first row, or against the one called `against`: "baseline", a directory or its last part;
+    without it, also against the first model. `dev` says that `test` also chose their checkpoints.
+
+    Raises `OptionError` if the models do not answer the same question, or there is nothing to compare a model with.
+    """
+    reporter = reporter or Reporter(quiet=True)
+    if not directories:
+        raise OptionError("no model to compare; expected at least one directory")
+    model_directories = [ModelDirectory.read(directory) for directory in directories]
+    task = as_trainable(model_directories[0].task)
+    for model_directory in model_directories[1:]:
+        if _question(as_trainable(model_directory.task)) != _question(task):
+            raise OptionError(
+                f"{model_directory.path} and {model_directories[0].path} answer different questions "
+                "(task, kind or labels differ), so they cannot be compared"
+            )
+    fits = task.loss in ("single", "multi", "regression")
+    if fits and not train and len(directories) == 1:
+        raise OptionError("one model needs a baseline, fitted on the texts that it was trained on: give --train FILE")
+    task.check(test)
+    references = [example.reference for example in test if example.reference is not None]
+    names = [*([BASELINE] if fits and train else []), *map(str, directories)]
+    titles = [*([BASELINE] if fits and train else []), *short_names(directories)]
+    against_row = _row_of(against, names, titles)
+    requests: list[dict[str, Any]] = [{"model": name} for name in names]
+    if fits and train:
+        task.check(train)
+        weights = model_directories[0].facts.get("recipe", {}).get("class_weights", "none")
+        settings = {"train": train, "kind": task.loss, "labels": task.labels, "seed": seed}
+        requests[0] = {"baseline": settings | {"balanced": weights == "balanced"}}
+    measured = []
+    for title, request in zip(titles, requests, strict=True):
+        reporter.say(f"measuring {title}")
+        measured.append(in_process(request, test))
+    right = [
+        [task.is_correct(one, reference) for one, reference in zip(each["predictions"], references, strict=True)]
+        for each in measured
+    ]
+    facts = [
+        *([{}] if len(names) > len(model_directories) else []),
+        *(model_directory.facts for model_directory in model_directories),
+    ]
+    rows = []
+    for place, (name, title, found) in enumerate(zip(names, titles, measured, strict=True)):
+        predictions = tuple(found.pop("predictions"))
+        scores = task.score(predictions, references, rng=np.random.default_rng(seed))
+        p = (
+            mcnemar(right[place], right[against_row])
+            if task.loss in ("single", "spans") and place != against_row
+            else None
+        )
+        rows.append(Contender(name, title, scores, predictions, p, **found, facts=facts[place]))
+    pairs = [(against_row, place) for place in range(len(rows)) if place != against_row]
+    first_model = len(names) - len(directories)
+    if against is None and first_model:
+        pairs += [(first_model, place) for place in range(first_model + 1, len(rows))]
+    verdicts = []
+    for first, second in pairs:
+        row = rows[second]
+        if first != against_row and row.p is not None:
+            row = replace(row, p=mcnemar(right[second], right[first]))
+        verdicts.append(verdict(task, rows[first], row, references, seed, dev=dev))
+    notes = cautions(task, rows[-1].predictions, references)
+    nothing = collapsed(task, rows[against_row].predictions, references)
+    notes += [f"{rows[against_row].title} {nothing}."] if nothing else []
+    if dev:
+        notes.insert(0, caveat(task, rows, exported=(directories[-1] / FOLDER / EXPORT).is_file()))
+    for note in notes:
+        reporter.note(note)
+    return Comparison(task, tuple(rows), tuple(verdicts), against_row, tuple(notes))
+
+
+def short_names(directories: Sequence[Path]) -> list[str]:
+    """The last parts of paths, as many as tell different ones apart.
+
+    >>> short_names([Path("runs/a/best"), Path("runs/b/best")])
+    ['a/best', 'b/best']
+    """
+    parts = [directory.resolve().parts[1:] or ("/",) for directory in directories]
+    for length in range(1, max(map(len, parts)) + 1):
+        tails = ["/".join(each[-length:]) for each in parts]
+        if len(set(tails)) == len(set(parts)):
+            break
+    return tails
+
+
+def _row_of(against: str | None, names: Sequence[str], titles: Sequence[str]) -> int:
+    if against is None:
+        return 0
+    if against == "baseline" and names[0] == BASELINE:
+        return 0
+    found = [place for place, pair in enumerate(zip(names, titles, strict=True)) if against in pair]
+    found = found or [place for place, name in enumerate(names) if Path(name).resolve() == Path(against).resolve()]
+    if not found:
+        raise OptionError(f"{against!r} is not one of the compared models: {', '.join(names)}")
+    return found[0]
+
+
+def _question(task: Trainable) -> tuple[str, str, frozenset[str]]:
+    return task.name, task.loss, frozenset(task.labels)

@@ -1,0 +1,168 @@
+"""What is told about a model beside its weights: the report's contents, the model card, how it was made."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bothways.data.examples import Example
+from bothways.evaluation.compare import Comparison
+from bothways.hardware import cores, model_name
+from bothways.model.catalogue import CATALOGUE
+from bothways.progress import clock
+from bothways.render.report import Lengths, Mistake, Report, ReportRow, titled
+
+MAX_MISTAKES = 20  # in a report
+PIPELINE_TAGS = {"classify": "text-classification", "tokens": "token-classification", "spans": "question-answering"}
+PACKAGES = ("torch", "onnxruntime", "onnx", "openvino", "tokenizers", "numpy", "scikit-learn")
+
+
+def report_of(
+    title: str,
+    comparison: Comparison,
+    examples: Sequence[Example],
+    facts: Sequence[tuple[str, str]],
+    *,
+    losses: Sequence[tuple[int, float]] = (),
+    dev: Sequence[tuple[int, float]] = (),
+    lengths: Lengths | None = None,
+) -> Report:
+    """A report about the last row of a comparison."""
+    task, model = comparison.task, comparison.rows[-1]
+    wrong = [
+        (example, prediction)
+        for example, prediction in zip(examples, model.predictions, strict=True)
+        if task.loss != "regression" and example.reference is not None and prediction.error is None
+        if not task.is_correct(prediction, example.reference)
+    ]
+    wrong = sorted(wrong, key=lambda pair: -pair[1].summary()[1])[:MAX_MISTAKES]  # a picture may hold thousands of bars
+    mistakes = [
+        Mistake(
+            " / ".join(example.texts),
+            task.reference_summary(example),
+            *prediction.summary(),
+            prediction.picture(example),
+        )
+        for example, prediction in wrong
+    ]
+    measured = [("Measured with", model.engine)] if model.engine else []
+    return Report(
+        title=title,
+        verdict=" ".join(comparison.verdicts),
+        notes=comparison.notes,
+        facts=[*facts, *measured, ("Date", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")],
+        rows=[
+            ReportRow(
+                row.title,
+                row.metrics,
+                row.p,
+                row.texts_per_second,
+                row.parameters,
+                row.disk,
+                row.memory,
+                path="" if Path(row.name).is_absolute() else row.name,
+            )
+            for row in comparison.rows
+        ],
+        against=comparison.against.title,
+        losses=losses,
+        dev={task.headline: dev},
+        scores=model.scores,
+        mistakes=mistakes,
+        lengths=lengths,
+    )
+
+
+def facts_of(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a report says of how the model was made."""
+    recipe = ", ".join(f"{name} {value}" for name, value in facts["recipe"].items() if value is not None)
+    packages = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    return [
+        ("Base model", _base(facts)),
+        ("Training texts", f"{facts['n_train']:,} ({facts['train']})"),
+        ("Dev texts", f"{facts['n_dev']:,} ({facts['dev']})"),
+        ("Recipe", recipe),
+        (
+            "Training",
+            f"{facts['steps']:,} steps in {clock(facts['training_seconds'])}, best at step {facts['best_step']:,}",
+        ),
+        ("Training speed", f"{facts['tokens_per_second']:,.0f} tokens/s, {facts['precision']}"),
+        ("ONNX model", facts["onnx_model"]),
+        ("Machine", facts["machine"]),
+        ("Packages", packages),
+    ]
+
+
+def _base(facts: dict[str, Any]) -> str:
+    """The base model, without the folders of an absolute path."""
+    return Path(facts["base"]).name if Path(facts["base"]).is_absolute() else str(facts["base"])
+
+
+def machine() -> str:
+    """The processor, its cores and the system, in a few words."""
+    return f"{model_name()}, {cores()} cores, {platform.system()}"
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on, of Python and of the packages that are installed."""
+    installed = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            installed[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return installed
+
+
+def card_of(comparison: Comparison, facts: dict[str, Any]) -> str:
+    """The model card: what the model does, how well, how it was made."""
+    from huggingface_hub import ModelCardData
+
+    task, rows = comparison.task, comparison.rows
+    model, base = rows[-1], _base(facts)
+    hub = CATALOGUE[base].hub if base in CATALOGUE else None
+    tags = ModelCardData(
+        library_name="bothways", base_model=hub, pipeline_tag=PIPELINE_TAGS[task.head], tags=["bothways", task.name]
+    )
+    table = [f"| | {_plain(rows[0].title)} | {_plain(model.title)} |", "|---|---|---|"]
+    if len(rows) == 1:
+        table = [f"| | {_plain(model.title)} |", "|---|---|"]
+    for name in model.metrics:
+        cells = [row.metrics.get(name) for row in ((rows[0], model) if len(rows) > 1 else (model,))]
+        shown = [f"{x.value:.3f} ({x.low:.3f} to {x.high:.3f})" if x else "" for x in cells]
+        table.append(f"| {titled(name)} | {' | '.join(shown)} |")
+    return "\n".join(
+        [
+            "---",
+            tags.to_yaml(),
+            "---",
+            f"# {task.name}, fine-tuned from {_plain(base)}",
+            "",
+            f"Task: {_plain(task.describe())}.",
+            f"Long texts: windows of {task.max_length} tokens"
+            + (", the first one only." if task.truncation else f" that share {task.stride}."),
+            "",
+            f"## Scores on {facts['n_dev']:,} dev examples, with 95 % intervals",
+            "",
+            *table,
+            "",
+            "\n\n".join(_plain(line) for line in (*comparison.verdicts, *comparison.notes)),
+            "",
+            "## How it was made",
+            f"{facts['n_train']:,} training texts, {facts['steps']} steps, {clock(facts['training_seconds'])}.",
+            f"Machine: {facts['machine']}.",
+            f"ONNX model: {_plain(facts['onnx_model'])}.",
+            "",
+            *(f"- {name}: {value}" for name, value in facts["recipe"].items()),
+            "",
+        ]
+    )
+
+
+def _plain(text: str) -> str:
+    """Text on one line, without markup of Markdown or HTML."""
+    return "".join(f"\\{letter}" if letter in "\\`*_[]<>#|" else letter for letter in " ".join(text.split()))

@@ -1,0 +1,245 @@
+"""Tables for the terminal, each for a number of columns that it must not exceed.
+
+A table that is too wide is turned (its rows become columns), or its rows are put below each other. Only text is folded
+to the next line; a number is never cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.cells import cell_len
+from rich.markup import escape
+from rich.table import Table
+
+from bothways.metrics import Interval, Scores, without_repeats
+from bothways.model.catalogue import CATALOGUE, INCLUDED
+from bothways.progress import one_line
+
+if TYPE_CHECKING:
+    from bothways.evaluation.compare import Comparison
+    from bothways.evaluation.tune import Trial
+
+GAP = 2  # columns of a terminal between those of a table
+MIN_TEXT = 16  # columns of a terminal that a folded text has at least
+MAX_CLASSES = 30  # rows of the table of labels: those with the lowest F1
+MAX_CONFUSED = 10  # rows of the list of confusions
+
+
+def laid_out(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
+    """A table of cells whose first column is text and whose others are numbers, in at most `width` columns.
+
+    model  F1        too wide: turned       still too wide: one below the other
+    a      0.9       model  a    b          model  a
+    b      0.8       F1     0.9  0.8        F1     0.9
+
+                                            model  b
+                                            F1     0.8
+    """
+    cells = [[one_line(cell) for cell in row] for row in (header, *rows)]
+    if _fits(cells, width):
+        return _table(title, cells, width)
+    turned = [list(column) for column in zip(*cells, strict=True)]
+    if _fits(turned, width) and len(rows) > 1:
+        return _table(title, turned, width)
+    table = _empty(title, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in cells[1:]:
+        for name, cell in zip(cells[0], row, strict=True):
+            if cell:
+                table.add_row(escape(name), escape(cell))
+        table.add_section()
+    return table
+
+
+def _empty(title: str, *, show_header: bool = True) -> Table:
+    """A table without lines between its columns, which are two spaces apart."""
+    return Table(
+        title=escape(one_line(title)),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_header=show_header,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+
+
+def _widths(cells: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+
+
+def _fits(cells: Sequence[Sequence[str]], width: int) -> bool:
+    """Whether all but the first column fit whole, with room for the first, which may be folded."""
+    first, *others = _widths(cells)
+    return min(first, MIN_TEXT) + sum(others) + GAP * len(others) <= width
+
+
+def _table(title: str, cells: Sequence[Sequence[str]], width: int) -> Table:
+    first, *others = _widths(cells)
+    room = width - sum(others) - GAP * len(others)
+    table = _empty(title)
+    table.add_column(escape(cells[0][0]), overflow="fold", width=min(first, room))
+    for name in cells[0][1:]:
+        table.add_column(escape(name), justify="right", no_wrap=True)
+    for row in cells[1:]:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def models_tables(width: int) -> Iterator[Table]:
+    """The included models and what they do, then the base models and their shapes, from their configs."""
+    yield laid_out("Included models (bothways-models)", ["model", "answers"], list(map(list, INCLUDED.items())), width)
+    rows = []
+    for name, base in CATALOGUE.items():
+        config = base.config
+        shape = (config.num_hidden_layers, config.hidden_size, config.num_attention_heads)
+        counts = (f"{config.count_parameters():,}", f"{config.vocab_size:,}")
+        rows.append([name, config.family, *map(str, shape), *counts])
+    header = ["model", "family", "layers", "hidden", "heads", "parameters", "vocab"]
+    yield laid_out("Base models", header, rows, width)
+
+
+def comparison_tables(comparison: Comparison, width: int) -> Iterator[Table]:
+    """How good each model is, then what it costs."""
+    rows = comparison.rows
+    names = without_repeats(rows[0].scores.metrics)
+    p_values = any(row.p is not None for row in rows)
+    quality = [
+        [
+            row.title,
+            *(_figure(row.scores.metrics[name]) for name in names),
+            *([("" if row.p is None else f"{row.p:.2g}")] if p_values else []),
+        ]
+        for row in rows
+    ]
+    header = [
+        "model",
+        *(name.replace("_", " ") for name in names),
+        *([f"p ({comparison.tested})".replace("_", " ")] if p_values else []),
+    ]
+    against = f"; p against {comparison.against.title}" if p_values else ""
+    yield laid_out(f"{len(rows[0].predictions):,} texts, 95 % intervals{against}", header, quality, width)
+    costs = [
+        [
+            row.title,
+            f"{row.texts_per_second:,.0f}",
+            f"{row.parameters:,}",
+            f"{row.disk / 1e6:,.0f} MB",
+            f"{row.memory / 1e6:,.0f} MB",
+        ]
+        for row in rows
+    ]
+    yield laid_out("Speed and size", ["model", "texts/s", "parameters", "disk", "memory"], costs, width)
+
+
+def trials_tables(trials: Sequence[Trial], width: int) -> Iterator[Table]:
+    """What was measured, the winner first; then what could not be."""
+    measured = [trial for trial in trials if not trial.problem]
+    rows = []
+    for place, trial in enumerate(measured):
+        plan, onnx_model = trial.plan, trial.onnx_model
+        agreement = None if onnx_model is None else onnx_model.agreement
+        rejected = onnx_model is not None and onnx_model.rejected
+        rows.append(
+            [
+                f"{plan.engine} {plan.precision}",
+                str(plan.workers),
+                str(plan.max_tokens),
+                f"{trial.texts_per_second:,.0f}",
+                f"{trial.memory / 1e6:,.0f} MB",
+                "" if agreement is None else f"{100 * agreement:.1f} %",
+                "rejected" if rejected else "chosen" if place == 0 else "",
+            ]
+        )
+    header = ["engine", "workers", "tokens/batch", "texts/s", "memory", "same answers", ""]
+    yield laid_out("From raw text to answer, on this machine", header, rows, width)
+    problems = [
+        [
+            f"{trial.plan.engine} {trial.plan.precision}",
+            trial.problem or str(trial.onnx_model and trial.onnx_model.rejected),
+        ]
+        for trial in trials
+        if trial.problem or (trial.onnx_model is not None and trial.onnx_model.rejected)
+    ]
+    if problems:
+        yield _texts("Not used", ("engine", "reason"), problems)
+
+
+def facts_table(model: str, facts: Mapping[str, Any]) -> Table:
+    """What is known of a model, a line for each fact."""
+    return _texts(model, ("", ""), list(_facts(facts)), show_header=False)
+
+
+def _facts(facts: Mapping[str, Any], before: str = "") -> Iterator[list[str]]:
+    for name, value in facts.items():
+        label = f"{before}{name}".replace("_", " ")
+        if isinstance(value, Mapping):
+            yield from _facts(value, f"{label}: ")
+        elif isinstance(value, list | tuple) and value:
+            lines = [
+                ", ".join(f"{key} {one}" for key, one in item.items()) if isinstance(item, Mapping) else str(item)
+                for item in value
+            ]
+            shown = ", ".join(lines[:MAX_CLASSES])
+            yield [label, f"{len(lines):,}: {shown}, ..." if len(lines) > MAX_CLASSES else shown]
+        elif value not in (None, "", [], ()):
+            yield [label, f"{value:,}" if type(value) is int else str(value)]
+
+
+def _texts(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, show_header: bool = True) -> Table:
+    """A table of texts, which fold."""
+    table = _empty(title, show_header=show_header)
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(one_line(cell)) for cell in row))
+    return table
+
+
+def evaluation_tables(scores: Scores, width: int) -> Iterator[Table]:
+    """Which labels are confused, how good each label is, and last, to be seen first, the headline figures."""
+    yield from _confusion(scores, width)
+    if scores.per_class:
+        ranked = sorted(scores.per_class, key=lambda row: row.f1)
+        shown = scores.per_class if len(ranked) <= MAX_CLASSES else ranked[:MAX_CLASSES]
+        title = "Each label"
+        if len(ranked) > MAX_CLASSES:
+            title = f"The {MAX_CLASSES} labels of {len(ranked)} with the lowest F1 (--json has all)"
+        rows = [
+            [row.label, f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}", f"{row.support:,}"]
+            for row in shown
+        ]
+        yield laid_out(title, ["label", "precision", "recall", "F1", "support"], rows, width)
+    headline = [
+        [name.replace("_", " "), f"{interval.value:z.4f}", f"{interval.low:z.4f} to {interval.high:z.4f}"]
+        for name, interval in ((name, scores.metrics[name]) for name in without_repeats(scores.metrics))
+    ]
+    yield laid_out("Metrics", ["metric", "value", "95 % interval"], headline, width)
+
+
+def _confusion(scores: Scores, width: int) -> Iterator[Table]:
+    """The matrix if it fits, else the most frequent confusions."""
+    if scores.confusion is not None and len(scores.labels) < width:
+        cells = [["true \\ predicted", *map(one_line, scores.labels)]]
+        for label, row in zip(scores.labels, scores.confusion, strict=True):
+            cells.append([one_line(label), *(f"{count:,}" for count in row)])
+        if _fits(cells, width):
+            yield _table("Confusion", cells, width)
+            return
+    if not scores.confused:
+        return
+    table = _empty("Most frequent confusions (--json has more)")
+    table.add_column("true", overflow="fold")
+    table.add_column("predicted", overflow="fold")
+    table.add_column("texts", justify="right", no_wrap=True)
+    for reference, predicted, count in scores.confused[:MAX_CONFUSED]:
+        table.add_row(escape(one_line(reference)), escape(one_line(predicted)), f"{count:,}")
+    yield table
+
+
+def _figure(interval: Interval) -> str:
+    return f"{interval.value:z.3f} ({interval.low:z.3f} to {interval.high:z.3f})"

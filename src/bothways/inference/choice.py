@@ -1,0 +1,283 @@
+"""What runs a model: one small interface, three engines, and the choice among them."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from typing import Any, get_args
+
+from bothways.errors import CheckpointError, MissingDependencyError, OptionError
+from bothways.hardware import cores, multiplies_bf16, multiplies_bytes, processor
+from bothways.inference.engines.engine import (
+    ABLE,
+    MAX_TOKENS,
+    TORCH_TOKENS,
+    Device,
+    Engine,
+    Name,
+    Precision,
+)
+from bothways.inference.engines.onnxruntime import OnnxRuntimeEngine
+from bothways.inference.engines.openvino import OpenVinoEngine, why_no_openvino
+from bothways.inference.model_directory import ModelDirectory
+from bothways.inference.onnx.record import ONNX_PRECISIONS, ExportRecord, OnnxPrecision
+from bothways.inference.plan import Plan, read_tuned, tuned_records
+from bothways.model.config import WEIGHTS
+from bothways.progress import Reporter
+from bothways.tasks import Task
+
+
+def open_engine(
+    model_directory: ModelDirectory,
+    reporter: Reporter,
+    *,
+    engine: Name | None = None,
+    precision: Precision | None = None,
+    plan: Plan | None = None,
+    threads: int | None = None,
+    device: Device | None = None,
+) -> Engine:
+    """The engine for a model directory.
+
+    Without `engine` and `precision` the plan that `bothways tune` found fastest on this processor; without one the
+    first that is there of an accepted int8 model, an fp32 model (both in ONNX Runtime), PyTorch in bf16 where the
+    processor has it, PyTorch in fp32. With one of them, the first that fits. `plan` says all. On a processor without
+    exact 8-bit products the fp32 model comes first.
+
+    `threads` is how many cores are used (else all that this process may use). `device` "cuda" runs PyTorch on the
+    GPU, "cpu" nothing there, "auto" (None) PyTorch on a GPU if one is there and PyTorch is chosen.
+
+    Raises `OptionError` for what no engine can, `CheckpointError` for what was not exported,
+    `MissingDependencyError` for what is not installed.
+    """
+    if device == "cuda" and plan is None and engine is None:
+        engine = "torch"
+    _check(engine, precision, plan, threads, device)
+    wanted = (engine, precision) if plan is None else (plan.engine, plan.precision)
+    export, best = choose(model_directory, reporter, *wanted)
+    best = best if plan is None else plan
+    if threads is not None and threads > cores():
+        reporter.note(f"threads is {threads:,}, and this process may use {cores()} core(s): {cores()} are used")
+        threads = cores()
+    if threads is not None and best.workers > threads:
+        best = replace(best, workers=threads)
+    if best.engine == "torch":
+        from bothways.inference.engines.torch import open_torch_engine
+
+        opened = open_torch_engine(
+            model_directory.path,
+            model_directory.task.head,
+            model_directory.task.outputs,
+            ("bf16" if best.precision == "bf16" else "fp32") if wanted[1] is not None else None,
+            reporter,
+            device=device or "auto",
+            threads=threads,
+        )
+        if export is None and wanted == (None, None):  # said when the weights are known to be good
+            reporter.note(
+                f"no ONNX model for {model_directory.task.name} in {model_directory.path}: PyTorch runs it, more slowly"
+            )
+        return opened
+    assert export is not None
+    pad_id = model_directory.config.pad_token_id
+    numbers: dict[str, Any] = {"workers": best.workers, "max_tokens": best.max_tokens, "threads": threads}
+    if best.engine == "openvino":
+        return OpenVinoEngine(export, best.precision, pad_id, **numbers)
+    onnx_precision = next(onnx_precision for onnx_precision in ONNX_PRECISIONS if onnx_precision == best.precision)
+    return OnnxRuntimeEngine(export, export.file(onnx_precision), onnx_precision, pad_id, **numbers)
+
+
+def choose(
+    model_directory: ModelDirectory, reporter: Reporter, engine: str | None = None, precision: str | None = None
+) -> tuple[ExportRecord | None, Plan]:
+    """What `open_engine` would run, and the record of the ONNX models if they are of this model and task."""
+    export, reason = _export_for(model_directory)
+    if reason is not None:
+        reporter.note(reason)
+    plans = _plans(model_directory, export, reporter, engine, precision)
+    if not plans:
+        raise _nothing_fits(model_directory, export, reason, engine, precision)
+    return export, plans[0]
+
+
+def _check(
+    engine: str | None, precision: str | None, plan: Plan | None, threads: int | None, device: str | None
+) -> None:
+    """Raise `OptionError` for options that mean nothing, or contradict each other."""
+    if not isinstance(plan, Plan | None):
+        raise OptionError(f"plan is {plan!r}, expected a Plan(engine, precision, streams, max_tokens)")
+    known = list(dict.fromkeys(each for able in ABLE.values() for each in able))
+    for name, value, able in (
+        ("engine", engine if plan is None else plan.engine, list(ABLE)),
+        ("precision", precision if plan is None else plan.precision, known),
+        ("device", device, list(get_args(Device))),
+    ):
+        if value is not None and value not in able:
+            raise OptionError(f"{name} {value!r} is not one of {', '.join(able)}")
+    for name, asked, planned in (
+        ("engine", engine, plan and plan.engine),
+        ("precision", precision, plan and plan.precision),
+    ):
+        if asked is not None and planned is not None and asked != planned:
+            raise OptionError(f"{name} is {asked!r}, and the plan says {planned!r}; give one of them")
+    runs, bits = (engine, precision) if plan is None else (plan.engine, plan.precision)
+    if runs is not None and bits is not None and bits not in ABLE[runs]:
+        raise OptionError(f"{runs} does not run {bits}; it runs {', '.join(ABLE[runs])}")
+    if threads is not None and (type(threads) is not int or threads < 1):
+        raise OptionError(f"threads is {threads!r}, expected a whole number from 1")
+    if device == "cuda" and runs not in (None, "torch"):
+        raise OptionError(f"device 'cuda' is for PyTorch (engine 'torch'); {runs} runs on the CPU")
+
+
+def tuned_key(task: Task) -> str:
+    """What a measured plan holds for: this processor, and ONNX models with this head."""
+    return f"{processor()}; {task.head} {task.outputs}"
+
+
+def tuned_with(export: ExportRecord | None, plan: Plan) -> dict[str, Any]:
+    """What a measured plan holds for besides: the version of its engine, and the ONNX model that was measured."""
+    from importlib.metadata import version  # slow to import, and most predictions do without a measured plan
+
+    onnx_precision = "fp32" if plan.precision == "bf16" else plan.precision
+    onnx_model = (
+        next((onnx_model for name, onnx_model in export.models.items() if name == onnx_precision), None)
+        if export
+        else None
+    )
+    return {
+        "version": version(plan.engine),
+        "onnx_model": onnx_model and onnx_model.sha256 if plan.engine != "torch" else None,
+    }
+
+
+def _tuned(model_directory: ModelDirectory, export: ExportRecord | None, reporter: Reporter) -> Plan | None:
+    """The plan that was measured here, if nothing has changed since."""
+    if not tuned_records(model_directory.path):
+        return None
+    key = tuned_key(model_directory.task)
+    plan = read_tuned(model_directory.path, key)
+    if plan is None or plan.precision not in ABLE.get(plan.engine, ()):
+        return None
+    measured = tuned_records(model_directory.path)[key]
+    if importlib.util.find_spec(plan.engine) is not None:
+        for name, value in tuned_with(export, plan).items():
+            if measured.get(name, value) != value:
+                reporter.note(
+                    f"the tuned plan, {plan}, was measured with another {name} ({measured[name]}, now "
+                    f"{value}), so it is not used; run bothways tune again"
+                )
+                return None
+    return plan
+
+
+def _export_for(model_directory: ModelDirectory) -> tuple[ExportRecord | None, str | None]:
+    """The ONNX models, if they are for what the task asks; else why those that are there are not used."""
+    export, task = ExportRecord.read(model_directory.path), model_directory.task
+    reason = export.stale(model_directory.config) if export is not None else None
+    if reason is not None and not (model_directory.path / WEIGHTS).is_file():
+        raise CheckpointError(f"{reason}; restore the files that belong together")
+    if reason is not None:
+        return None, f"{reason}, so they are not used; bothways export {model_directory.path} makes others"
+    if export is not None and (export.head, export.outputs) != (task.head, task.outputs):
+        return None, (
+            f"the ONNX models in {model_directory.path} answer with the head {export.head!r}, {task.name} asks for "
+            f"{task.head!r}, so they are not used; export them: bothways export "
+            f"{model_directory.path} --task {task.name}"
+        )
+    return export, None
+
+
+def _plans(
+    model_directory: ModelDirectory,
+    export: ExportRecord | None,
+    reporter: Reporter,
+    engine: str | None,
+    precision: str | None,
+) -> list[Plan]:
+    """What can be run here and fits, best first."""
+    tuned = _tuned(model_directory, export, reporter)
+    if tuned is not None and (engine not in (None, tuned.engine) or precision not in (None, tuned.precision)):
+        tuned = None
+    onnx_models = [] if export is None else _usable(export, reporter, precision)
+    found: list[tuple[str, str]] = [("onnxruntime", onnx_precision) for onnx_precision in onnx_models]
+    if export is not None and "openvino" in (engine, tuned and tuned.engine):
+        reason = why_no_openvino()
+        if reason is not None and engine == "openvino":
+            raise MissingDependencyError(reason)
+        if reason is not None:
+            reporter.note(f"{reason}; a slower plan is used instead of the tuned one, {tuned}")
+        else:
+            able = {"int8-static": "int8-static", "bf16": "fp32", "fp32": "fp32"}
+            found += [("openvino", kind) for kind, onnx_precision in able.items() if onnx_precision in onnx_models]
+    has_weights = (
+        export is None or (model_directory.path / WEIGHTS).is_file()
+    )  # else the ONNX model may be all there is
+    if importlib.util.find_spec("torch") is not None and has_weights:
+        found += [("torch", kind) for kind in (("bf16", "fp32") if multiplies_bf16() else ("fp32", "bf16"))]
+    plans = [
+        Plan(name, kind, 1, TORCH_TOKENS) if name == "torch" else Plan(name, kind, cores(), MAX_TOKENS)
+        for name, kind in found
+        if engine in (None, name) and precision in (None, kind)
+    ]
+    if tuned is not None and (tuned.engine, tuned.precision) in found:
+        plans.insert(0, tuned)
+    elif tuned is not None:
+        reporter.note(f"the tuned plan, {tuned}, cannot be run here any more; run bothways tune again")
+    return plans
+
+
+def _usable(export: ExportRecord, reporter: Reporter, precision: str | None) -> list[OnnxPrecision]:
+    """The ONNX models to choose from, best first; a rejected one only if `precision` names it."""
+    best: list[OnnxPrecision] = ["int8", "fp32", "int8-static"]
+    if not multiplies_bytes():
+        best = ["fp32", "int8", "int8-static"]
+    order: list[OnnxPrecision] = []
+    for onnx_precision in (onnx_precision for onnx_precision in best if onnx_precision in export.models):
+        rejected = export.models[onnx_precision].rejected
+        if rejected is None or precision == onnx_precision:
+            order.append(onnx_precision)
+        if rejected is not None and precision is None:
+            reporter.note(f"the {onnx_precision} ONNX model is not used: {rejected}")
+        elif rejected is not None and precision == onnx_precision:
+            reporter.note(
+                f"the {onnx_precision} ONNX model was rejected ({rejected}); it runs because it was asked for"
+            )
+    first = next((onnx_precision for onnx_precision in order if precision in (None, onnx_precision)), "")
+    if first.startswith("int8") and not multiplies_bytes():
+        reporter.note(
+            "this processor has no exact 8-bit products (VNNI), as far as is known: answers may be off, and slower "
+            f"than they could; bothways export {export.directory} --precision fp32 makes an ONNX model that is exact"
+        )
+    return order
+
+
+def _nothing_fits(
+    model_directory: ModelDirectory,
+    export: ExportRecord | None,
+    reason: str | None,
+    engine: str | None,
+    precision: str | None,
+) -> Exception:
+    directory, there = model_directory.path, ", ".join(export.models) if export and export.models else "none"
+    if engine in (None, "torch") and precision in (None, "bf16", "fp32"):
+        if export is not None:
+            return MissingDependencyError(
+                f"{directory}: what was asked for takes PyTorch (pip install 'bothways[train]') and {WEIGHTS}; "
+                f"exported, and so able to run without both, are: {there}"
+            )
+        return MissingDependencyError(
+            f"{directory}: {reason or 'there is no exported graph for this task'}; running it needs PyTorch "
+            "(pip install 'bothways[train]'); with it, bothways export writes an ONNX model that runs without it"
+        )
+    onnx_precision = (
+        precision
+        if precision in ONNX_PRECISIONS
+        else "int8-static"
+        if engine == "openvino" and not precision
+        else "fp32"
+    )
+    wanted = " ".join(each for each in (engine, precision) if each)
+    return CheckpointError(
+        f"{directory}: no ONNX model that {wanted} could run; {reason or f'exported are: {there}'} "
+        f"(bothways export {directory} --precision {onnx_precision} makes one)"
+    )

@@ -1,0 +1,77 @@
+"""The interface that every engine has, and what each of them can run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from bothways.batch import Batch
+
+
+def onnx_inputs(batch: Batch, pad_id: int) -> dict[str, np.ndarray]:
+    """A packed batch as the inputs of an ONNX model, in their order: (B, T) ids, mask, segment ids, (K,) positions."""
+    ids, mask, type_ids = batch.padded(pad_id)
+    return {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "token_type_ids": type_ids,
+        "head_positions": batch.padded_head_positions(),
+    }
+
+
+Name = Literal["onnxruntime", "openvino", "torch"]
+
+
+Precision = Literal["int8", "int8-static", "bf16", "fp32"]
+
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+MAX_TOKENS = 384  # in a batch: what a core computes on then stays in its cache
+
+
+TORCH_TOKENS = 2048  # the same for PyTorch, which has one batch at a time for all cores
+
+
+UNBATCHED_FROM = (
+    128  # tokens: a product with so many rows is full, and without padding the ONNX model takes the fast attention
+)
+
+
+ABLE: dict[str, tuple[str, ...]] = {
+    "onnxruntime": ("int8", "int8-static", "fp32"),  # no bf16: it has no such products on processors
+    "openvino": ("int8-static", "bf16", "fp32"),  # int8 is made of operators that only ONNX Runtime has
+    "torch": ("bf16", "fp32"),
+}
+
+
+class Engine(Protocol):
+    """Runs batches of at most `max_tokens` tokens (or of one longer window), `workers` of them at a time.
+
+    Windows of `unbatched_from` tokens and more are best run one by one.
+    """
+
+    max_tokens: int
+    unbatched_from: int
+    workers: int
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model holds."""
+        ...
+
+    @property
+    def weights(self) -> Path | None:
+        """The file that it reads, if it reads one."""
+        ...
+
+    def describe(self) -> str:
+        """The engine, its precision and its threads, in a few words."""
+        ...
+
+    def run(self, batch: Batch) -> np.ndarray:
+        """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order."""
+        ...

@@ -1,0 +1,119 @@
+"""ONNX Runtime as an engine: what runs an exported model by default."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bothways.batch import NEVER, Batch
+from bothways.errors import CheckpointError
+from bothways.hardware import cores
+from bothways.inference.engines.engine import (
+    MAX_TOKENS,
+    UNBATCHED_FROM,
+    onnx_inputs,
+)
+from bothways.inference.engines.sessions import Sessions
+from bothways.inference.onnx.record import ExportRecord, OnnxPrecision, mapped
+
+SLOWER_FUSED = ("SkipLayerNormFusion", "BiasGeluFusion")  # these take up to five times as long as their parts
+
+
+MAX_SESSIONS = 8  # of one model, each with a copy of its weights; further threads share them
+
+
+class OnnxRuntimeEngine:
+    """Runs an ONNX model in ONNX Runtime, in its own session for each batch at a time.
+
+    Threads that share a session also share its memory, and so compute on what the other core's cache holds; from
+    `MAX_SESSIONS` on they do. The second session is opened when two batches are first run at once, after a fork or
+    in another process (the engine can be pickled) the first one too; all are of the same file content.
+    """
+
+    def __init__(
+        self,
+        export: ExportRecord,
+        path: Path,
+        precision: OnnxPrecision,
+        pad_id: int,
+        *,
+        workers: int = 1,
+        max_tokens: int = MAX_TOKENS,
+        threads: int | None = None,
+    ) -> None:
+        import onnxruntime
+
+        self.workers, self.max_tokens = workers, max_tokens
+        self.unbatched_from = UNBATCHED_FROM if precision == "int8" else NEVER
+        self.parameters, self.weights = export.parameters, path
+        self._pad_id = pad_id
+        self._threads = max(1, (threads or cores()) // workers)
+        self._about = (
+            f"ONNX Runtime {onnxruntime.__version__}, {precision}, {workers} workers of {self._threads} thread(s)"
+        )
+        self._file = export.to_open(precision, path)
+        self._sessions = Sessions(self._open, workers, MAX_SESSIONS)
+        self._sessions.give(self._sessions.take())  # what is wrong with the file is said now
+
+    def describe(self) -> str:
+        """Version, precision and threads."""
+        return self._about
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._about}>"
+
+    def run(self, batch: Batch) -> np.ndarray:
+        """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order."""
+        sessions, place = self._sessions, None
+        if sessions.process != os.getpid():  # after a fork, locks may be held by threads that are not here
+            sessions = self._sessions = Sessions(self._open, self.workers, MAX_SESSIONS)
+        try:
+            place = sessions.take()
+            names = [each.name for each in sessions[place].get_inputs()]  # in files of version 0.1, other ones
+            values = dict(zip(names, onnx_inputs(batch, self._pad_id).values(), strict=True))
+            logits: np.ndarray = sessions[place].run(None, values)[0]
+        finally:
+            if place is not None:
+                sessions.give(place)
+        return logits
+
+    def __getstate__(self) -> dict[str, Any]:
+        file = replace(self._file, path=self._file.path.absolute(), _seen=None)
+        return {name: value for name, value in self.__dict__.items() if name != "_sessions"} | {"_file": file}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._sessions = Sessions(self._open, self.workers, MAX_SESSIONS)
+
+    def _open(self) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = self._threads, 1
+        options.enable_mem_pattern = False  # it plans for shapes that come again; ours rarely do
+        options.log_severity_level = 3
+
+        def make(path: Path) -> Any:
+            weights = {name: each for file in self._file.shared for name, each in mapped(file.path).items()}
+            if weights:
+                values = [onnxruntime.OrtValue.ortvalue_from_numpy(each) for each in weights.values()]
+                options.add_external_initializers(list(weights), values)
+            try:
+                return onnxruntime.InferenceSession(
+                    path,
+                    options,
+                    providers=["CPUExecutionProvider"],
+                    disabled_optimizers=list(SLOWER_FUSED),
+                )
+            except Exception as error:
+                raise CheckpointError(f"{path}: ONNX Runtime cannot read it ({_line(error)})") from error
+
+        return self._file.opened(make)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,199 @@
+"""OpenVINO as an engine: an extra, and first tried in a separate process.
+
+It does not list every processor that it runs on, and has died with a signal on some (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bothways.batch import NEVER, Batch
+from bothways.errors import BothwaysError, CheckpointError
+from bothways.hardware import cores, multiplies_bf16, processor
+from bothways.inference.engines.engine import onnx_inputs
+from bothways.inference.engines.sessions import Sessions
+from bothways.inference.onnx.record import ExportRecord, OnnxPrecision
+from bothways.storage import write_text
+
+PROBE_SECONDS = 60
+# A product with 8-bit inputs and one with bf16, compiled and run as the engine does.
+_PROBE = """
+import numpy as np, openvino as ov, openvino.opset13 as ops
+given = ops.parameter([-1, 64], np.float32)
+low, high = (ops.constant(np.float32(x)) for x in (-1, 1))
+product = ops.matmul(ops.fake_quantize(given, low, high, low, high, 255), np.ones((64, 64), np.float32), False, False)
+for hint in ("f32", "bf16"):
+    made = ov.Core().compile_model(ov.Model([product], [given]), "CPU", {"INFERENCE_PRECISION_HINT": hint})
+    assert np.isfinite(made(np.ones((8, 64), np.float32))[0]).all()
+"""
+
+
+class OpenVinoEngine:
+    """Runs an ONNX model in OpenVINO, a stream for each batch at a time.
+
+    It can be pickled, and opens the ONNX model again where it arrives. After a fork it refuses to run: its threads are
+    not in the new process, which would wait for them for ever.
+    """
+
+    def __init__(
+        self,
+        export: ExportRecord,
+        precision: str,
+        pad_id: int,
+        *,
+        workers: int,
+        max_tokens: int,
+        threads: int | None = None,
+    ) -> None:
+        import openvino
+
+        onnx_precision: OnnxPrecision = "int8-static" if precision == "int8-static" else "fp32"
+        self.workers, self.max_tokens, self.unbatched_from = workers, max_tokens, NEVER
+        self.parameters, self.weights = export.parameters, export.file(onnx_precision)
+        self._pad_id, self._threads = pad_id, max(workers, threads or cores())
+        quick = precision == "bf16" or (precision == "int8-static" and multiplies_bf16())
+        self._hint = "bf16" if quick else "f32"  # always said, for OpenVINO makes bf16 of fp32 by itself
+        version = openvino.__version__.split("-")[0]
+        self._about = f"OpenVINO {version}, {precision}, {workers} workers of {self._threads // workers} thread(s)"
+        self._file = export.to_open(onnx_precision)
+        self._compiled: Any = None
+        self._requests = Sessions(self._request, workers, workers)
+        self._requests.give(self._requests.take())  # what is wrong with the file is said now
+
+    def describe(self) -> str:
+        """Version, precision and threads."""
+        return self._about
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._about}>"
+
+    def run(self, batch: Batch) -> np.ndarray:
+        """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order."""
+        _check_process()
+        place = None
+        try:
+            place = self._requests.take()
+            answers = self._requests[place].infer(list(onnx_inputs(batch, self._pad_id).values()))
+            logits: np.ndarray = next(iter(answers.values())).copy()  # the request writes over its own
+        finally:
+            if place is not None:
+                self._requests.give(place)
+        return logits
+
+    def __getstate__(self) -> dict[str, Any]:
+        file = replace(self._file, path=self._file.path.absolute(), _seen=None)
+        return self.__dict__ | {"_file": file, "_compiled": None, "_requests": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._requests = Sessions(self._request, self.workers, self.workers)
+
+    def _request(self) -> Any:
+        """One more request to the compiled model, which the first of them compiles."""
+        if self._compiled is None:
+            _check_process()
+            self._compiled = self._file.opened(self._compile)
+        return self._compiled.create_infer_request()
+
+    def _compile(self, path: Path) -> Any:
+        import openvino
+
+        settings = {
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            "NUM_STREAMS": self.workers,
+            "INFERENCE_NUM_THREADS": self._threads,
+            "INFERENCE_PRECISION_HINT": self._hint,
+        }
+        try:
+            compiled = openvino.Core().compile_model(path, "CPU", settings)
+        except RuntimeError as error:
+            raise CheckpointError(f"{path}: OpenVINO cannot run it ({str(error).splitlines()[-1]})") from error
+        # Two threads that hand over their first arrays at once wait for each other for ever: this is the first.
+        openvino.Tensor(np.zeros(1, np.float32)).element_type.to_dtype()
+        return compiled
+
+
+@cache
+def _first_process() -> int:
+    """The process that used OpenVINO first; its children by fork inherit the answer."""
+    return os.getpid()
+
+
+def _check_process() -> None:
+    """Raise `BothwaysError` in a process that was forked from one that used OpenVINO."""
+    if _first_process() != os.getpid():
+        raise BothwaysError(
+            "OpenVINO was used before this process was forked, and hangs in it: load the model in each process and "
+            "not before (or start the processes with 'spawn'), or take engine='onnxruntime', which a fork leaves whole"
+        )
+
+
+def why_no_openvino() -> str | None:
+    """Why OpenVINO cannot be used here, if it cannot; what a trial process found is remembered for this processor."""
+    if importlib.util.find_spec("openvino") is None:
+        return "OpenVINO is not installed: pip install 'bothways[openvino]'"
+    from importlib.metadata import version  # slow to import, and most predictions do without OpenVINO
+
+    key = f"{version('openvino')}, numpy {version('numpy')}, on {processor()}"
+    path = _remembered()
+    try:
+        known = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    known = known if isinstance(known, dict) else {}
+    if key not in known or not isinstance(known[key], str | None):
+        found, lasting = _try()
+        if path is None or not lasting:
+            return found
+        known[key] = found
+        with suppress(OSError, BothwaysError):  # if it cannot be remembered, it is tried again the next time
+            write_text(path, json.dumps(known, indent=2) + "\n")
+    reason: str | None = known[key]
+    return reason and f"{reason} (remembered in {path}; remove it to try again)"
+
+
+def _remembered() -> Path | None:
+    """The file that holds what was found; None if this user has no home."""
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        return None
+    return cache / "bothways" / "openvino.json"
+
+
+def _try() -> tuple[str | None, bool]:
+    """Why OpenVINO fails here, if it does, and whether that is true for good: a busy machine is free another time.
+
+    The process sees the installed packages alone, not what is in the current directory.
+    """
+    places = {
+        str(Path(found.origin).parent.parent)
+        for found in map(importlib.util.find_spec, ("openvino", "numpy"))
+        if found is not None and found.origin is not None
+    }
+    command = [sys.executable, "-I", "-c", f"import sys; sys.path += {sorted(places)!r}\n{_PROBE}"]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=PROBE_SECONDS, cwd=Path(sys.prefix)
+        )
+    except (subprocess.TimeoutExpired, OSError) as error:
+        if isinstance(error, OSError):
+            return f"OpenVINO could not be tried on this processor ({error})", False
+        return f"OpenVINO did not answer within {PROBE_SECONDS} seconds on this processor", False
+    if done.returncode < 0:
+        return f"OpenVINO died with signal {-done.returncode} on this processor", True
+    if done.returncode:
+        message = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return f"OpenVINO failed on this processor ({message})", False
+    return None, True

@@ -1,0 +1,120 @@
+"""PyTorch as an engine: the reference that the others are compared with, fp32 or bf16."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bothways.batch import NEVER, Batch
+from bothways.errors import BothwaysError, CheckpointError, OptionError
+from bothways.hardware import cores
+from bothways.model.checkpoint import load_model
+from bothways.model.config import WEIGHTS
+from bothways.model.forward import Precision, best_precision, forward, set_precision
+from bothways.model.heads import TaskModel
+from bothways.progress import Reporter
+
+
+class TorchEngine:
+    """Runs a PyTorch model on packed batches, one at a time with all its threads; the reference for the others."""
+
+    max_tokens = 2048  # a batch: enough to keep the products large, little enough to stay in cache
+    unbatched_from = NEVER
+    workers = 1
+
+    def __init__(self, model: TaskModel, weights: Path | None = None) -> None:
+        self.model, self.weights = model, weights
+        _first_process()
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model holds."""
+        return sum(part.numel() for part in self.model.parameters())
+
+    def describe(self) -> str:
+        """Version, precision and threads."""
+        bits = "bf16" if any(part.dtype == torch.bfloat16 for part in self.model.parameters()) else "fp32"
+        device = self.model.encoder.embeddings.word.weight.device
+        where = f"{torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
+        return f"PyTorch {torch.__version__.split('+')[0]}, {bits}, {where}"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.describe()}>"
+
+    def run(self, batch: Batch) -> np.ndarray:
+        """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order."""
+        _heed_fork(self.model.encoder.embeddings.word.weight.device)
+        with torch.inference_mode():
+            return forward(self.model, batch).cpu().numpy()
+
+
+@cache
+def _first_process() -> int:
+    """The process that used PyTorch first; its children by fork inherit the answer."""
+    return os.getpid()
+
+
+def _heed_fork(device: torch.device) -> None:
+    """In a process that was forked from one that used PyTorch, compute with one thread: it would wait for ever for the
+    others, which a fork does not copy. Raises `BothwaysError` for a GPU, which such a process cannot use at all.
+    """
+    if _first_process() == os.getpid():
+        return
+    if device.type != "cpu":
+        raise BothwaysError(
+            "the GPU was used before this process was forked, and cannot be used in it: load the model in each process "
+            "and not before, or start the processes with 'spawn'"
+        )
+    if torch.get_num_threads() > 1:
+        torch.set_num_threads(1)
+
+
+def open_torch_engine(
+    directory: Path,
+    head: str,
+    outputs: int,
+    precision: Precision | None,
+    reporter: Reporter,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+) -> TorchEngine:
+    """The trained model in a directory, ready to run, on the GPU if there is one; an untrained head is refused.
+
+    Without `precision`, the best of the `device` ("cpu", "cuda", or "auto"). `threads` is PyTorch's own setting, for
+    the whole process; without it, PyTorch has no more threads than this process has cores.
+
+    Raises `OptionError` for a GPU that is not there.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise OptionError("device is 'cuda', and PyTorch finds no GPU here; leave it out, or say 'cpu'")
+    place = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    if threads is not None or torch.get_num_threads() > cores():
+        torch.set_num_threads(threads or cores())
+    _heed_fork(place)
+    model, report = load_model(directory, head, outputs, torch.Generator().manual_seed(0))
+    if report.misfits:
+        raise CheckpointError(
+            f"{directory / WEIGHTS}: {report.misfits[0]} for the outputs that config.json names; correct id2label there"
+        )
+    if head == "pooled" and report.untrained_pooler:
+        raise CheckpointError(
+            f"{directory}: the pooler was never trained (its bias is exactly zero), so its vectors would be a random "
+            "projection; choose the pooling mean or cls"
+        )
+    if report.head_is_new:
+        raise CheckpointError(
+            f"{directory}: {', '.join(report.new)} not in the checkpoint, so the head is untrained and its answers "
+            "would be random; fine-tune the model first"
+        )
+    # What was left over or not understood; what was loaded goes without saying, and a trained head knows its pooler.
+    for line in replace(report, untrained_pooler=False).lines()[1:]:
+        reporter.note(line)
+    set_precision(model.encoder, precision or best_precision(place))
+    model.to(place)
+    return TorchEngine(model, directory / WEIGHTS)

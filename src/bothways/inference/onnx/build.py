@@ -1,0 +1,383 @@
+"""An encoder with its head as one ONNX graph, built from the named weights of our own modules.
+
+Inputs: `input_ids`, `attention_mask`, `token_type_ids` (B, T) as everywhere, and `head_positions` (K,), the places
+among the B·T of the tokens that the head reads, row after row; output: `logits` (K, L). After the attention of the
+last layer only those K tokens are computed, as nothing mixes tokens any more; heads of `READ_ONCE` read one token of
+each window, so that there the attention of the last layer has B queries alone.
+
+Three forms of the same computation:
+fp32         standard operators alone
+int8         for ONNX Runtime: 8-bit weights with a scale for each column, and 8-bit activations with a scale for each
+             token, so that the result for a token does not depend on the other tokens of its batch
+int8-static  standard operators with QuantizeLinear and DequantizeLinear, for any engine; scales fixed by calibration
+
+B windows, T their longest length, N = B·T tokens, K of them read by the head, C hidden width, H heads, D = C / H.
+Between the layers hidden states are (N, C) in int8, whose scales belong to rows, else (B, T, C), which OpenVINO fuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import ArrayLike
+from onnx import TensorProto, helper, numpy_helper
+
+from bothways.inference.onnx.record import OnnxPrecision
+from bothways.model.config import EncoderConfig
+from bothways.model.families import READ_ONCE
+
+Weights = Mapping[str, np.ndarray]
+Ranges = Mapping[str, tuple[float, float]]  # the least and the largest number that each linear layer is given
+Operand = tuple[str, ...]  # what products multiply: a tensor, or 8-bit numbers and the scale of each of their rows
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+WORDS = "encoder.embeddings.word.weight"
+OPSET, CONTRIB = 21, "com.microsoft"
+SHORT = 64  # tokens: below, plain operators are faster than the kernel that keeps scores in cache
+MIDDLE = 128  # the 8-bit number that means 0: activations are scaled to -127 ... 127 around it
+MIN_ACTIVATED = -0.17  # GELU has no smaller value
+FAR = -1e4  # added to the scores of padding; exp of it is 0 in every precision
+_ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gelu": ("Gelu", {}),
+    "gelu_tanh": ("Gelu", {"approximate": "tanh"}),
+    "relu": ("Relu", {}),
+    "tanh": ("Tanh", {}),
+}
+
+
+def build(
+    config: EncoderConfig,
+    head: str,
+    weights: Weights,
+    precision: OnnxPrecision,
+    *,
+    ranges: Ranges | None = None,
+) -> onnx.ModelProto:
+    """The graph of `TaskModel(config, head, ...)` with `weights`, its state by name, as numpy arrays.
+
+    `ranges` are needed for the form int8-static alone.
+    """
+    graph = _Builder(config, weights, precision, ranges or {}, once=head in READ_ONCE)
+    logits = graph.head(head, graph.encoder())
+    graph.add("Identity", logits, output="logits")
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["windows", "tokens"]) for name in INPUTS]
+    inputs.append(helper.make_tensor_value_info("head_positions", TensorProto.INT64, ["head_positions"]))
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["head_positions", None])
+    made = helper.make_graph(graph.nodes, f"{config.family}-{head}", inputs, [output], graph.initializers)
+    domains = [helper.make_opsetid("", OPSET), *([helper.make_opsetid(CONTRIB, 1)] if precision == "int8" else [])]
+    return helper.make_model(made, opset_imports=domains, ir_version=10, producer_name="bothways")
+
+
+class _Builder:
+    """The nodes so far; every method adds some and gives the name of what they compute."""
+
+    def __init__(
+        self, config: EncoderConfig, weights: Weights, precision: OnnxPrecision, ranges: Ranges, *, once: bool
+    ) -> None:
+        self.config, self.weights, self.precision, self.ranges, self.once = config, weights, precision, ranges, once
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self._known: dict[str, str] = {}
+        self._made = 0  # names given
+        C, H = config.hidden_size, config.num_attention_heads
+        if precision == "int8":
+            self.batch_shape = self._batch_shape(C)  # B, T, C
+            self.heads_shape = self._batch_shape(H, C // H)  # B, T, H, D
+            self.hidden_shape = self.constant([-1, C])
+        else:
+            self.heads_shape, self.hidden_shape = self.constant([0, 0, H, C // H]), self.constant([0, 0, C])
+
+    def fresh(self, kind: str) -> str:
+        self._made += 1
+        return f"{kind}_{self._made}"
+
+    def add(self, kind: str, *inputs: str, output: str | None = None, domain: str = "", **attributes: Any) -> str:
+        output = output or self.fresh(kind)
+        self.nodes.append(helper.make_node(kind, inputs, [output], domain=domain, **attributes))
+        return output
+
+    def constant(self, value: ArrayLike, name: str | None = None) -> str:
+        """A tensor in the file; one with a name is written once (ALBERT's layers share theirs)."""
+        if name is not None and name in self._known:
+            return name
+        array = np.ascontiguousarray(value)
+        name = name or f"constant_{len(self.initializers)}"
+        self.initializers.append(numpy_helper.from_array(array, name))
+        self._known[name] = name
+        return name
+
+    def weight(self, name: str) -> str:
+        return self.constant(self.weights[name], name)
+
+    def _batch_shape(self, *last: int) -> str:
+        """B, T and what follows, as a shape."""
+        return self.add("Concat", self.add("Shape", "input_ids"), self.constant(list(last)), axis=0)
+
+    def encoder(self) -> str:
+        """(B, T) ids -> (K, C) hidden of the tokens read."""
+        config = self.config
+        hidden = self.embeddings()
+        mask = self.mask()
+        distinct = config.distinct_layers
+        for number in range(config.num_hidden_layers):
+            layer = f"encoder.layers.{number * distinct // config.num_hidden_layers}"
+            if number < config.num_hidden_layers - 1:
+                mixed = self.attention(hidden, layer, mask)
+            elif self.once:
+                rows = self.read(hidden)
+                hidden, mixed = rows, self.attention_once(rows, hidden, layer, mask[0])
+            else:
+                hidden, mixed = self.read(hidden), self.read(self.attention(hidden, layer, mask))
+            mixed = self.attention_output(mixed, layer)
+            hidden = self.add_and_norm(hidden, mixed, f"{layer}.attention_norm")
+            inner = self.activate(self.linear(hidden, f"{layer}.inner"), config.hidden_act)
+            hidden = self.add_and_norm(hidden, self.linear(inner, f"{layer}.outer"), f"{layer}.norm")
+        return hidden
+
+    def embeddings(self) -> str:
+        """Token + position + segment, normalized: (B, T) -> hidden states."""
+        config = self.config
+        first = config.position_offset
+        length = self.add("Shape", "input_ids", start=1, end=2)
+        end = self.add("Add", length, self.constant([first])) if first else length
+        table = self.weight("encoder.embeddings.position.weight")
+        total = self.add("Slice", table, self.constant([first]), end, self.constant([0]))  # (T, E)
+        if config.type_vocab_size:
+            segment = self.weight("encoder.embeddings.segment.weight")
+            total = self.add("Add", self.add("Gather", segment, "token_type_ids"), total)
+        total = self.add("Add", self.tokens(), total)
+        if self.precision == "int8":
+            total = self.add("Reshape", total, self.constant([-1, config.embedding_width]))
+        hidden = self.norm(total, "encoder.embeddings.norm")
+        return self.linear(hidden, "encoder.embeddings.project") if config.projects else hidden
+
+    def tokens(self) -> str:
+        """(B, T) -> (B, T, E) rows of the vocabulary's table, which int8 forms keep in 8 bits with a scale a row."""
+        if self.precision == "fp32":
+            return self.add("Gather", self.weight(WORDS), "input_ids")
+        rows, scales = self.table()
+        row, scale = self.add("Gather", rows, "input_ids"), self.add("Gather", scales, "input_ids")
+        scale = self.add("Unsqueeze", scale, self.constant([2]))  # (B, T, 1)
+        return self.add("Mul", self.add("Cast", row, to=TensorProto.FLOAT), scale)
+
+    def table(self) -> tuple[str, str]:
+        """The vocabulary's table in 8 bits (V, E) and the scale of each row (V,)."""
+        rows, scales = quantized(self.weights[WORDS])
+        return self.constant(rows, f"{WORDS}.rows"), self.constant(scales, f"{WORDS}.scales")
+
+    def mask(self) -> tuple[str, str]:
+        """What is added to the scores of each key, 0 and `FAR` on padding, (B, 1, 1, T); and for int8 whether a
+        batch has padding or is short, so that `attend` is to be preferred to `fused`."""
+        real = self.add("Cast", "attention_mask", to=TensorProto.FLOAT)
+        bias = self.add("Mul", self.add("Sub", self.constant(np.float32(1)), real), self.constant(np.float32(FAR)))
+        bias = self.add("Unsqueeze", bias, self.constant([1, 2]))
+        if self.precision != "int8":
+            return bias, ""
+        padding = self.add("Less", self.add("ReduceMin", real, keepdims=0), self.constant(np.float32(1)))
+        length = self.add("Squeeze", self.add("Shape", "input_ids", start=1, end=2))
+        return bias, self.add("Or", padding, self.add("Less", length, self.constant(np.int64(SHORT))))
+
+    def attention(self, hidden: str, layer: str, mask: tuple[str, str]) -> str:
+        """Each token mixed with those of its window (Vaswani et al. 2017, 3.2)."""
+        given, (bias, plainly) = self.given(hidden, f"{layer}.qkv"), mask
+        parts = self.projected(given, layer, range(3))
+        if self.precision != "int8":
+            return self.attend(parts, bias)
+        attend = self.branch(lambda: self.attend(parts, bias))
+        return self.add("If", plainly, then_branch=attend, else_branch=self.branch(lambda: self.fused(parts)))
+
+    def attention_once(self, rows: str, hidden: str, layer: str, bias: str) -> str:
+        """(B, C), one token of each window, and all of them -> (B, C): attention of those tokens alone."""
+        name = f"{layer}.qkv"
+        (query,) = self.projected(self.given(rows, name), layer, range(1))
+        both = self.projected(self.given(hidden, name), layer, range(1, 3))
+        return self.attend([query, *both], bias, once=True)
+
+    def projected(self, given: Operand, layer: str, parts: range) -> list[str]:
+        """Those of queries (0), keys (1) and values (2) of what `given` made ready, (…, C) each.
+
+        In int8 by a product each (to divide the result of a large one is a copy there), and only the queries get their
+        bias: that of the keys adds the same number to all scores of a query, which softmax takes out again, and that
+        of the values passes through attention unchanged, so `attention_output` adds it.
+        """
+        name, C = f"{layer}.qkv", self.config.hidden_size
+        if self.precision == "int8" and len(parts) > 1:
+            return [found for part in parts for found in self.projected(given, layer, range(part, part + 1))]
+        own = slice(parts.start * C, parts.stop * C)
+        factor = np.ones(3 * C, np.float32)  # of attention's scores, 1/√D: here it costs nothing
+        factor[:C] = (C // self.config.num_attention_heads) ** -0.5
+        weight = (self.weights[f"{name}.weight"] * factor[:, None])[own]
+        bias = None if self.precision == "int8" and parts.start else (self.weights[f"{name}.bias"] * factor)[own]
+        joined = self.product(given, weight, bias, f"{name}.{parts.start}-{parts.stop}")
+        if len(parts) == 1:
+            return [joined]
+        outputs = [self.fresh("Split") for _ in parts]
+        self.nodes.append(helper.make_node("Split", [joined, self.constant([C] * len(parts))], outputs, axis=-1))
+        return outputs
+
+    def fused(self, parts: Sequence[str]) -> str:
+        """Attention by ONNX Runtime's kernel for long windows, whose scores stay in cache; it takes no mask."""
+        H = self.config.num_attention_heads
+        parts = [self.add("Reshape", part, self.batch_shape) for part in parts]
+        mixed = self.add("MultiHeadAttention", *parts, domain=CONTRIB, num_heads=H, scale=1.0)
+        return self.add("Reshape", mixed, self.hidden_shape)
+
+    def branch(self, body: Callable[[], str]) -> onnx.GraphProto:
+        """What `body` adds, as a graph of its own for one side of an If."""
+        outer, self.nodes = self.nodes, []
+        output = helper.make_tensor_value_info(body(), TensorProto.FLOAT, None)
+        made, self.nodes = helper.make_graph(self.nodes, f"branch_{output.name}", [], [output]), outer
+        return made
+
+    def attend(self, parts: Sequence[str], mask: str, *, once: bool = False) -> str:
+        """Scaled dot-product attention of queries, keys, values (Vaswani et al. 2017, 3.2), operator by operator.
+
+        With `once` there is one query in each window: (B, C) -> (B, C).
+        """
+        C, H = self.config.hidden_size, self.config.num_attention_heads
+        of_queries = self.constant([-1, 1, H, C // H]) if once else self.heads_shape
+        shapes = (of_queries, self.heads_shape, self.heads_shape)
+        heads = [self.add("Reshape", part, shape) for part, shape in zip(parts, shapes, strict=True)]
+        query, value = (self.add("Transpose", part, perm=[0, 2, 1, 3]) for part in (heads[0], heads[2]))
+        key = self.add("Transpose", heads[1], perm=[0, 2, 3, 1])  # (B, H, D, T)
+        shares = self.add("Softmax", self.add("Add", self.add("MatMul", query, key), mask), axis=-1)  # (B, H, T, T)
+        mixed = self.add("Transpose", self.add("MatMul", shares, value), perm=[0, 2, 1, 3])  # (B, T, H, D)
+        return self.add("Reshape", mixed, self.constant([-1, C]) if once else self.hidden_shape)
+
+    def attention_output(self, mixed: str, layer: str) -> str:
+        """The linear layer after attention."""
+        name = f"{layer}.attention_output"
+        weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+        if self.precision == "int8":
+            bias = bias + weight @ self.weights[f"{layer}.qkv.bias"][-self.config.hidden_size :]  # of the values
+        return self.product(self.given(mixed, name), weight, bias, name)
+
+    def read(self, hidden: str) -> str:
+        """Hidden states -> (K, C)."""
+        rows = (
+            hidden
+            if self.precision == "int8"
+            else self.add("Reshape", hidden, self.constant([-1, self.config.hidden_size]))
+        )
+        return self.add("Gather", rows, "head_positions")
+
+    def head(self, head: str, rows: str) -> str:
+        """(K, C) -> (K, L), as the modules of model/heads.py; in fp32 but for the vocabulary's table."""
+        config, rules = self.config, self.config.rules
+        if "encoder.pooler.weight" in self.weights:
+            rows = self.activate(self.plain(rows, "encoder.pooler"), "tanh")
+        if head in ("hidden", "pooled"):
+            return rows
+        if head == "masked":
+            inner = self.activate(self.plain(rows, "head.dense"), rules.masked_activation or config.hidden_act)
+            table, bias = self.weights[WORDS], self.weights["head.bias"]
+            inner = self.norm(inner, "head.norm")
+            if self.precision == "int8":
+                rows, scales = self.table()
+                matrix = self.add("Transpose", rows, perm=[1, 0])  # once, when a session is opened
+                return self.product_int8(self.given(inner, "head.table"), matrix, scales, bias, "head.table")
+            product = self.add("MatMul", inner, self.constant(table.T, "head.table"))
+            return self.add("Add", product, self.weight("head.bias"))
+        if "head.dense.weight" in self.weights:
+            rows = self.activate(self.plain(rows, "head.dense"), rules.head_activation)
+        return self.plain(rows, "head.output")
+
+    def linear(self, hidden: str, name: str) -> str:
+        """A large linear layer, in the form's precision."""
+        weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+        return self.product(self.given(hidden, name), weight, bias, name)
+
+    def given(self, hidden: str, name: str) -> Operand:
+        """What the linear layer `name` multiplies, in the form's precision; several products may share it."""
+        if self.precision == "fp32":
+            return (hidden,)
+        if self.precision == "int8":
+            return self.scaled_rows(hidden, activated=name.endswith(".outer") and self.config.hidden_act != "tanh")
+        low, high = self.ranges[name]
+        low, high = min(low, 0.0), max(high, 1e-6)
+        scale = self.constant(np.float32((high - low) / 255), f"{name}.input_scale")
+        zero = self.constant(np.uint8(round(-low / (high - low) * 255)), f"{name}.input_zero")
+        return (self.add("DequantizeLinear", self.add("QuantizeLinear", hidden, scale, zero), scale, zero),)
+
+    def scaled_rows(self, hidden: str, *, activated: bool) -> Operand:
+        """(N, C) -> 8-bit numbers (N, C) and the scale of each row (N, 1), so that its largest number is ±127.
+
+        `activated`: after GELU or ReLU, no number is below `MIN_ACTIVATED`, so the largest alone is looked for. A
+        row of zeros has the scale 0, and what is multiplied by it afterwards is 0, whatever its 8-bit numbers are.
+        """
+        columns = self.constant([1])
+        largest = self.add("ReduceMax", hidden if activated else self.add("Abs", hidden), columns, keepdims=0)
+        if activated:
+            largest = self.add("Max", largest, self.constant(np.float32(-MIN_ACTIVATED)))
+        scale = self.add("Mul", largest, self.constant(np.float32(1 / 127)))  # (N,)
+        middle = numpy_helper.from_array(np.array([MIDDLE], np.uint8))
+        zeros = self.add("ConstantOfShape", self.add("Shape", scale), value=middle)
+        return self.add("QuantizeLinear", hidden, scale, zeros, axis=0), self.add("Unsqueeze", scale, columns)
+
+    def product(self, given: Operand, weight: np.ndarray, bias: np.ndarray | None, name: str) -> str:
+        """Of (…, C) made ready by `given` and (M, C) rows -> (…, M)."""
+        if self.precision == "fp32":
+            product = self.add("MatMul", *given, self.constant(weight.T, f"{name}.matrix"))
+        else:
+            rows, row_scales = quantized(weight)
+            matrix, scales = self.constant(rows.T, f"{name}.matrix"), self.constant(row_scales, f"{name}.scales")
+            if self.precision == "int8":
+                return self.product_int8(given, matrix, scales, bias, name)
+            zeros = self.constant(np.zeros(len(rows), np.int8), f"{name}.zeros")
+            matrix = self.add("DequantizeLinear", matrix, scales, zeros, axis=1)
+            product = self.add("MatMul", *given, matrix)
+        return product if bias is None else self.add("Add", product, self.constant(bias, f"{name}.bias"))
+
+    def product_int8(self, given: Operand, matrix: str, scales: str, bias: np.ndarray | None, name: str) -> str:
+        """Of 8-bit numbers with a scale a row and an 8-bit matrix (C, M) with a scale a column (M,)."""
+        numbers, scale = given
+        one, zero = self.constant(np.float32(1), "one"), self.constant(np.uint8(MIDDLE), "middle")
+        product = self.add("MatMulIntegerToFloat", numbers, matrix, one, scales, zero, domain=CONTRIB)
+        product = self.add("Mul", product, scale)
+        return product if bias is None else self.add("Add", product, self.constant(bias, f"{name}.bias"))
+
+    def plain(self, hidden: str, name: str) -> str:
+        """A linear layer in fp32, whatever the form."""
+        matrix = self.constant(self.weights[f"{name}.weight"].T, f"{name}.matrix")
+        return self.add("Add", self.add("MatMul", hidden, matrix), self.weight(f"{name}.bias"))
+
+    def activate(self, hidden: str, name: str) -> str:
+        kind, attributes = _ACTIVATIONS[name]
+        return self.add(kind, hidden, **attributes)
+
+    def add_and_norm(self, hidden: str, more: str, name: str) -> str:
+        return self.norm(self.add("Add", hidden, more), name)
+
+    def norm(self, hidden: str, name: str) -> str:
+        gamma, beta = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
+        return self.add("LayerNormalization", hidden, gamma, beta, axis=-1, epsilon=self.config.layer_norm_eps)
+
+
+def quantized(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(M, C) -> 8-bit rows (M, C) and their scales (M,): symmetric, each row's largest number is 127.
+
+    >>> rows, scales = quantized(np.array([[1.0, -0.5], [0.0, 0.0]], np.float32))
+    >>> rows.tolist()
+    [[127, -64], [0, 0]]
+    """
+    scales = np.maximum(np.abs(weight).max(1), 1e-9).astype(np.float32) / 127
+    return np.rint(weight / scales[:, None]).astype(np.int8), scales
+
+
+def share(model: onnx.ModelProto, files: Mapping[str, Callable[[str], bool]]) -> dict[str, dict[str, np.ndarray]]:
+    """Take weights out of a graph that several models have: the first file of `files` whose rule takes an
+    initializer's name will hold it. Returns what each file holds; `OnnxModel.shared` names the files.
+    """
+    taken: dict[str, dict[str, np.ndarray]] = {file: {} for file in files}
+    for tensor in model.graph.initializer:
+        file = next((file for file, rule in files.items() if rule(tensor.name)), None)
+        if file is not None:
+            array = numpy_helper.to_array(tensor)
+            taken[file][tensor.name] = array
+            tensor.ClearField("raw_data")
+            tensor.data_location = TensorProto.EXTERNAL
+            for key, value in (("location", file), ("offset", "0"), ("length", str(array.nbytes))):
+                tensor.external_data.add(key=key, value=value)
+    return taken

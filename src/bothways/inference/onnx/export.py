@@ -1,0 +1,143 @@
+"""Writes the ONNX models of a trained model; `evaluation/accuracy_check.py` decides whether they are used."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bothways.batch import Batch, make_batch
+from bothways.errors import BothwaysError, CheckpointError, MissingDependencyError, OptionError
+from bothways.inference.engines.onnxruntime import OnnxRuntimeEngine
+from bothways.inference.model_directory import ModelDirectory
+from bothways.inference.onnx.record import (
+    EXPORT,
+    FILES,
+    FOLDER,
+    ExportRecord,
+    OnnxModelRecord,
+    OnnxPrecision,
+    sample_of,
+    shape_of,
+)
+from bothways.model.config import WEIGHTS, EncoderConfig
+from bothways.model.families import READ_ONCE
+from bothways.progress import Reporter
+from bothways.storage import replacing
+from bothways.text.tokenizer import Encoded
+
+if TYPE_CHECKING:
+    from bothways.inference.engines.torch import TorchEngine
+    from bothways.model.heads import TaskModel
+
+CLOSE = 1e-3  # of the largest logit: what an fp32 model may differ from the PyTorch modules
+MAX_BYTES = 2**31 - 1  # of one ONNX file
+
+
+def write_onnx_model(
+    model_directory: ModelDirectory, precision: OnnxPrecision, batches: Sequence[Batch], reporter: Reporter
+) -> ExportRecord:
+    """Write the ONNX model of a model directory in one precision, and add it to the record of the folder.
+
+    `batches` are of the model's own texts; the scales of int8-static are taken from them. An fp32 model is held
+    against the PyTorch modules.
+
+    Raises `CheckpointError` for a directory without a trained head, `MissingDependencyError` without PyTorch or onnx.
+    """
+    for name in ("torch", "onnx"):
+        if importlib.util.find_spec(name) is None:
+            raise MissingDependencyError(
+                f"exporting needs {name}, which is not installed: pip install 'bothways[train]'"
+            )
+    from bothways.inference.engines.torch import open_torch_engine
+    from bothways.inference.onnx.build import build
+
+    task, config = model_directory.task, model_directory.config
+    engine = open_torch_engine(model_directory.path, task.head, task.outputs, "fp32", reporter)
+    model = engine.model
+    weights = {name: value.cpu().numpy() for name, value in model.state_dict().items()}
+    if precision == "fp32" and sum(value.nbytes for value in weights.values()) > MAX_BYTES:
+        raise BothwaysError("this model is larger than 2 GB in fp32, the limit of one ONNX file; export int8")
+    ranges = input_ranges(model, batches) if precision == "int8-static" else None
+    onnx_model = build(config, task.head, weights, precision, ranges=ranges)
+    before = None
+    with suppress(CheckpointError):  # a damaged record is written again
+        before = ExportRecord.read(model_directory.path)
+    weighed = sample_of(model_directory.path / WEIGHTS)
+    export = ExportRecord(model_directory.path, task.head, task.outputs, shape_of(config), weighed, engine.parameters)
+    path = model_directory.path / FOLDER / FILES[precision]
+    if path.exists() and not (model_directory.path / FOLDER / EXPORT).is_file():
+        raise OptionError(f"{path} was not written by bothways, so it is not replaced; remove it, or copy the model")
+    if before is not None and replace(before, models={}) == export:
+        export = before
+    elif before is not None:
+        reporter.note(f"the ONNX models of the head {before.head!r} that were there, or of other weights, are removed")
+        for other in before.models:
+            (model_directory.path / FOLDER / FILES[other]).unlink(missing_ok=True)
+    content = onnx_model.SerializeToString()
+    unchecked = None if precision == "fp32" else "its accuracy was not checked, as the export did not finish"
+    export = export.with_model(precision, OnnxModelRecord(hashlib.sha256(content).hexdigest(), rejected=unchecked))
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+        if precision == "fp32":
+            _check(engine, OnnxRuntimeEngine(export, temporary, precision, config.pad_token_id), config, task.head)
+    export.write()
+    return export
+
+
+def _check(reference: TorchEngine, engine: OnnxRuntimeEngine, config: EncoderConfig, head: str) -> None:
+    """Both on two windows of random tokens."""
+    rng = np.random.default_rng(0)
+    lengths = [min(length, config.max_length) for length in (24, 9)]
+    windows = []
+    for number, length in enumerate(lengths):
+        zeros = np.zeros(length, np.int32)
+        ids = rng.integers(0, config.vocab_size, length, dtype=np.int32)
+        offsets, positions = np.zeros((length, 2), np.int32), np.arange(1 if head in READ_ONCE else length)
+        windows.append(Encoded(ids, zeros, offsets, zeros, zeros.astype(np.int8), number, 0, head_positions=positions))
+    batch = make_batch(windows)
+    expected, found = reference.run(batch), engine.run(batch)
+    off = float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-9))
+    if not off <= CLOSE:
+        raise RuntimeError(f"the fp32 model differs from the PyTorch modules by {off:.2g} of the largest logit")
+
+
+def input_ranges(model: TaskModel, batches: Sequence[Batch]) -> dict[str, tuple[float, float]]:
+    """The least and the largest number that each linear layer is given: the mean over batches of each one's extremes.
+
+    The mean leaves out what a single batch goes too far in, and lost the least of what was tried (docs/performance.md).
+    """
+    import torch
+
+    from bothways.model.forward import forward
+
+    extremes: dict[str, list[tuple[float, float]]] = {}  # of each batch
+    now: dict[str, tuple[float, float]] = {}  # of this one; a layer may be used several times in it
+
+    def watch(name: str) -> Callable[..., None]:
+        def hook(_: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+            low, high = (float(value) for value in given[0].aminmax())
+            before = now.get(name, (low, high))
+            now[name] = min(low, before[0]), max(high, before[1])
+
+        return hook
+
+    linear = [(name, part) for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)]
+    hooks = [part.register_forward_pre_hook(watch(name)) for name, part in linear]
+    try:
+        with torch.inference_mode():
+            for batch in batches:
+                now.clear()
+                forward(model, batch)
+                for name, pair in now.items():
+                    extremes.setdefault(name, []).append(pair)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    means = {name: np.mean(pairs, axis=0) for name, pairs in extremes.items()}
+    return {name: (float(low), float(high)) for name, (low, high) in means.items()}

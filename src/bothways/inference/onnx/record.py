@@ -1,0 +1,267 @@
+"""The `onnx/` folder of a model directory: its ONNX models, and what was measured when they were made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import numpy as np
+
+from bothways.errors import CheckpointError
+from bothways.inference.formats import from_format_1
+from bothways.model.config import WEIGHTS, EncoderConfig
+from bothways.storage import write_text
+from bothways.text.modelfiles import read_json
+
+OnnxPrecision = Literal["fp32", "int8", "int8-static"]
+ONNX_PRECISIONS: tuple[OnnxPrecision, ...] = get_args(OnnxPrecision)
+FOLDER, EXPORT = "onnx", "export.json"
+FILES: dict[OnnxPrecision, str] = {
+    "fp32": "model.onnx",
+    "int8": "model_int8.onnx",
+    "int8-static": "model_int8_static.onnx",
+}
+FORMAT = 2
+_BLOCK, _LONGEST_HEADER = 4096, 10**8  # in bytes
+# What an ONNX model is built from; the other settings of a config (dropout, initialization) are for training alone.
+SHAPE_KEYS = (
+    *("family", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
+    *("hidden_act", "max_position_embeddings", "type_vocab_size", "layer_norm_eps", "pad_token_id"),
+    *("embedding_size", "num_hidden_groups"),
+)
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxModelRecord:
+    """One ONNX model: the hash of its file, and what the accuracy check found (None: it was not asked).
+
+    `shared` are files beside the model directory, with their hashes, that hold weights of several models.
+    `reference` and `value` are the metric in fp32 and here, on `examples` examples, `agreement` the share of them
+    with the same answer; `rejected` says why the ONNX model is not used.
+    """
+
+    sha256: str
+    metric: str | None = None
+    reference: float | None = None
+    value: float | None = None
+    agreement: float | None = None
+    examples: int = 0
+    rejected: str | None = None
+    shared: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        numbers = (self.reference, self.value, self.agreement)
+        texts = (self.metric, self.rejected)
+        if (
+            type(self.sha256) is not str
+            or not all(isinstance(each, str | None) for each in texts)
+            or not all(isinstance(each, float | int | None) for each in numbers)
+            or type(self.examples) is not int
+            or (self.metric is not None and None in (self.reference, self.value))
+            or not isinstance(self.shared, dict)
+            or not all(type(each) is str for pair in self.shared.items() for each in pair)
+            or any(name != Path(name).name or not name.endswith(".safetensors") for name in self.shared)
+        ):
+            raise TypeError(f"found {self!r}")
+
+    def measured(self) -> str:
+        """What the accuracy check found, in a few words."""
+        parts = [] if self.metric is None else [f"{self.metric} {self.value:.4f}, in fp32 {self.reference:.4f}"]
+        if self.agreement is not None:
+            parts.append(f"{100 * self.agreement:.1f} % of {self.examples:,} answers the same")
+        return ", ".join(parts) or "not measured"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRecord:
+    """What `onnx/export.json` says: for which head and config, how many numbers, which ONNX models."""
+
+    directory: Path
+    head: str
+    outputs: int
+    config: str  # a hash of the shape of the encoder
+    weights: str  # a hash of a sample of every tensor; both so that an ONNX model of another model is noticed
+    parameters: int
+    models: dict[OnnxPrecision, OnnxModelRecord] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, directory: Path) -> ExportRecord | None:
+        """The ONNX models of a model directory, if there are any.
+
+        Raises `CheckpointError` if the record is damaged.
+        """
+        path = directory / FOLDER / EXPORT
+        if not path.is_file():
+            return None
+        try:
+            raw = from_format_1(read_json(path))
+            if raw["format"] != FORMAT:
+                raise ValueError(f"format {raw['format']!r}, expected {FORMAT}")  # noqa: TRY301
+            if not isinstance(models := raw["models"], dict):
+                raise TypeError(f"models is {models!r}")  # noqa: TRY301
+            onnx_models = {name: OnnxModelRecord(**models[name]) for name in ONNX_PRECISIONS if name in models}
+            made = {name: raw[name] for name in ("head", "outputs", "config", "weights", "parameters")}
+            for name, value in made.items():
+                if type(value) is not (int if name in ("outputs", "parameters") else str):
+                    raise TypeError(f"{name} is {value!r}")  # noqa: TRY301
+            return cls(directory, **made, models=onnx_models)
+        except (CheckpointError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{path}: damaged, or written by a newer bothways ({error!r}); "
+                f"bothways export {directory} writes it again"
+            ) from error
+
+    def stale(self, config: EncoderConfig) -> str | None:
+        """Why the ONNX models are not of the model in the directory, if they are not.
+
+        The weights may be left out where only the ONNX model is served.
+        """
+        there = (self.directory / WEIGHTS).is_file()
+        shaped = self.config in (shape_of(config), _shape_in_0_1(config))
+        if shaped and (not there or self.weights == sample_of(self.directory / WEIGHTS)):
+            return None
+        return f"the ONNX models in {self.directory / FOLDER} belong to another model than config.json and {WEIGHTS}"
+
+    def as_json(self) -> dict[str, Any]:
+        """The record as one JSON object."""
+        return {"format": FORMAT} | {name: value for name, value in asdict(self).items() if name != "directory"}
+
+    def write(self) -> None:
+        """Write the record; the ONNX models are there already."""
+        write_text(self.directory / FOLDER / EXPORT, json.dumps(self.as_json(), indent=2) + "\n")
+
+    def with_model(self, precision: OnnxPrecision, onnx_model: OnnxModelRecord) -> ExportRecord:
+        """The record with one ONNX model more, or in place of the one before."""
+        return replace(self, models=self.models | {precision: onnx_model})
+
+    def file(self, precision: OnnxPrecision) -> Path:
+        """The file of an ONNX model; raises `CheckpointError` if it is missing (`OnnxFile` checks its content)."""
+        path = self.directory / FOLDER / FILES[precision]
+        if not path.is_file():
+            raise CheckpointError(
+                f"{path}: not there, though {EXPORT} names it; "
+                f"bothways export {self.directory} --precision {precision} writes it again"
+            )
+        return path
+
+    def to_open(self, precision: OnnxPrecision, path: Path | None = None) -> OnnxFile:
+        """An ONNX model (`path`, else the file in the folder) with the files that it shares, ready to be opened."""
+        advice = f"bothways export {self.directory} --precision {precision} writes it again"
+        beside = [
+            OnnxFile(self.directory.absolute().parent / name, sha256, f"{self.directory} needs it; copy both again")
+            for name, sha256 in self.models[precision].shared.items()
+        ]
+        return OnnxFile(path or self.file(precision), self.models[precision].sha256, advice, beside)
+
+
+@dataclass(slots=True)
+class OnnxFile:
+    """An ONNX model on disk, opened only while it holds what was exported.
+
+    The file is hashed when it is first opened and whenever it has changed since, so that no session runs another
+    model than the first one.
+    """
+
+    path: Path
+    sha256: str
+    advice: str = "export it again"
+    shared: list[OnnxFile] = field(default_factory=list)
+    _seen: tuple[int, ...] | None = None
+
+    def opened(self, make: Callable[[Path], Made]) -> Made:
+        """What `make` makes of the file; raises `CheckpointError` if the file is another, before or after."""
+        self.check()
+        made = make(self.path)
+        self.check()
+        return made
+
+    def check(self) -> None:
+        """Raise `CheckpointError` unless the file, and what it shares, are those that were exported."""
+        for each in self.shared:
+            each.check()
+        try:
+            stamp = stamp_of(self.path)
+            if stamp == self._seen:
+                return
+            with self.path.open("rb") as opened:
+                found = hashlib.file_digest(opened, "sha256").hexdigest()
+        except OSError as error:
+            raise CheckpointError(f"{self.path}: cannot be read ({error.strerror}); {self.advice}") from error
+        if found != self.sha256:
+            raise CheckpointError(
+                f"{self.path}: damaged, or not the ONNX model that was exported here (its hash differs); {self.advice}"
+            )
+        self._seen = stamp
+
+
+def mapped(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file without a copy: the system reads what is used, once for all processes."""
+    with path.open("rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+    kinds = {"I8": np.int8, "F32": np.float32}
+    return {
+        name: np.memmap(path, kinds[each["dtype"]], "r", start + each["data_offsets"][0], tuple(each["shape"]))
+        for name, each in header_of(path).items()
+        if name != "__metadata__"
+    }
+
+
+def stamp_of(path: Path) -> tuple[int, ...]:
+    """What changes whenever a file is written or replaced."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def shape_of(config: EncoderConfig) -> str:
+    """A hash of all that an ONNX model takes from the config; settings at their defaults do not count, so that a key
+    which a later version adds changes nothing.
+    """
+    usual = {item.name: item.default for item in fields(EncoderConfig)}
+    values = {name: getattr(config, name) for name in SHAPE_KEYS if getattr(config, name) != usual[name]}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _shape_in_0_1(config: EncoderConfig) -> str:
+    """The hash that version 0.1 wrote, of all settings that it had."""
+    others = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "initializer_range")
+    values = {name: getattr(config, name) for name in (*SHAPE_KEYS, *others)}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def header_of(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file; empty for a file of another kind.
+
+    Its key "__metadata__" holds what was written beside the tensors.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, _LONGEST_HEADER)))
+    except (OSError, ValueError):
+        return {}
+    return header if isinstance(header, dict) else {}
+
+
+def sample_of(path: Path) -> str:
+    """A hash of the header of a safetensors file and of both ends of every tensor: quicker than of all, and whatever
+    is trained changes some of it. A file of another kind has the hash of its beginning.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(min(length, _LONGEST_HEADER))
+        digest.update(header)
+        try:
+            places = [each["data_offsets"] for name, each in json.loads(header).items() if name != "__metadata__"]
+        except (ValueError, TypeError, KeyError, AttributeError):
+            places = []
+        for start, stop in sorted(places):
+            for place in sorted({start, max(start, stop - _BLOCK)}):
+                file.seek(8 + length + place)
+                digest.update(file.read(min(_BLOCK, stop - place)))
+    return digest.hexdigest()

@@ -1,0 +1,228 @@
+"""Batches computed in the background, and inputs read in the background: threads that never outlive their use.
+
+Threads end with the stream that they work for: when it is closed, collected, or the interpreter ends.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from bothways.errors import BothwaysError
+
+IDLE_SECONDS = 0.005  # without a further input, after which those that are there are answered
+FULL_SECONDS = 0.05  # after the first input of a chunk, until which it may be filled
+
+
+class Job:
+    """One call, its result or the error that it raised."""
+
+    __slots__ = ("call", "done", "error", "value")
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.call, self.done = call, False
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Call, and keep what came of it."""
+        try:
+            self.value = self.call()
+        except BaseException as error:  # noqa: BLE001 - it is raised on the thread that asks for the result
+            self.error = error
+        self.done = True
+
+
+class _Shared:
+    """What the threads of `Workers` hold; not the object itself, so that it can be collected while they run."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.waiting: deque[Job] = deque()
+        self.stopped = False
+
+
+class Workers:
+    """Runs jobs in their order on `count` threads; of one job, or with a single thread, on the thread that asks.
+
+    What nobody has begun when it is closed is never run.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count, self._process = count, os.getpid()
+        self._shared = _Shared()
+        self._threads: list[threading.Thread] = []
+        self.close = weakref.finalize(self, _stop, self._shared, self._threads)  # also at the interpreter's end
+
+    def submit(self, calls: Iterable[Callable[[], Any]], *, more: bool) -> list[Job]:
+        """Let calls be run; `more` says that others will follow before a result is asked for."""
+        jobs = [Job(call) for call in calls]
+        with self._shared.changed:
+            self._shared.waiting.extend(jobs)
+            alone = not more and len(self._shared.waiting) < 2
+            self._shared.changed.notify(len(jobs))
+        if self._count > 1 and jobs and not alone and not self._threads:
+            for _ in range(self._count):
+                self._threads.append(threading.Thread(target=_work, args=(self._shared,), daemon=True))
+                self._threads[-1].start()
+        return jobs
+
+    def result(self, job: Job) -> Any:
+        """What a job gave; waits for it, or raises what it raised."""
+        if self._process != os.getpid():
+            raise BothwaysError("a stream that was begun before a fork cannot go on in the new process; begin another")
+        shared = self._shared
+        while not self._threads and not job.done and shared.waiting:
+            shared.waiting.popleft().run()
+        with shared.changed:
+            while not job.done:
+                shared.changed.wait()
+        if job.error is not None:
+            raise job.error
+        return job.value
+
+
+def _work(shared: _Shared) -> None:
+    while True:
+        with shared.changed:
+            while not shared.waiting and not shared.stopped:
+                shared.changed.wait()
+            if shared.stopped:
+                return
+            job = shared.waiting.popleft()
+        job.run()
+        with shared.changed:
+            shared.changed.notify_all()
+
+
+def _stop(shared: _Shared, threads: list[threading.Thread]) -> None:
+    with shared.changed:
+        shared.stopped = True
+        shared.waiting.clear()
+        shared.changed.notify_all()
+    for thread in threads:
+        if thread is not threading.current_thread():
+            thread.join()
+
+
+class Reader:
+    """Reads an iterable on a separate thread, so that a source which makes its reader wait holds up no answer.
+
+    It reads no more than `take` asks for. `ended` says that all is taken, `error` what the source raised then.
+    """
+
+    def __init__(self, source: Iterable[Any], cost: Callable[[Any], int]) -> None:
+        self.ended, self.error = False, None
+        self._shared = _Inputs(cost)
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(_read, source, self._shared), daemon=True)
+        self.close = weakref.finalize(self, _leave, self._shared, thread)
+        thread.start()
+
+    error: BaseException | None
+
+    def take(self, most: int, most_cost: int, *, wait: bool) -> list[Any]:
+        """The next inputs: `most`, or as many as cost `most_cost`, or those that come without a pause.
+
+        Without `wait`, none if there is none soon.
+        """
+        shared = self._shared
+        with shared.changed:
+            shared.most, shared.most_cost = most, most_cost
+            shared.changed.notify_all()
+            while not shared.items and not shared.ended:
+                if not shared.changed.wait(None if wait else IDLE_SECONDS) and not wait:
+                    break
+            until = time.monotonic() + FULL_SECONDS
+            while shared.items and not shared.ended and not shared.full():
+                before = len(shared.items)
+                shared.changed.wait(IDLE_SECONDS)
+                if len(shared.items) == before or time.monotonic() > until:
+                    break
+            if shared.full():
+                shared.most = 0  # the rest when it is asked for
+            taken, shared.items, shared.cost = shared.items, [], 0
+            self.ended, self.error = shared.ended, shared.error
+        return taken
+
+
+class Direct:
+    """Reads an iterable on the thread that asks."""
+
+    error: BaseException | None
+
+    def __init__(self, source: Iterable[Any], cost: Callable[[Any], int]) -> None:
+        self.ended, self.error = False, None
+        self._source, self._cost = iter(source), cost
+
+    def take(self, most: int, most_cost: int, *, wait: bool) -> list[Any]:  # noqa: ARG002 - it always waits
+        """The next inputs: `most`, or as many as cost `most_cost`."""
+        taken: list[Any] = []
+        cost = 0
+        try:
+            while len(taken) < most and cost < most_cost:
+                taken.append(next(self._source))
+                cost += self._cost(taken[-1])
+        except StopIteration:
+            self.ended = True
+        except Exception as error:  # noqa: BLE001 - the stream raises it, after the answers to what came before
+            self.ended, self.error = True, error
+        return taken
+
+    def close(self) -> None:
+        """Nothing is to be ended."""
+
+
+class _Inputs:
+    def __init__(self, cost: Callable[[Any], int]) -> None:
+        self.changed = threading.Condition()
+        self.items: list[Any] = []
+        self.cost_of, self.cost = cost, 0
+        self.most = self.most_cost = 0
+        self.ended = self.stopped = False
+        self.error: BaseException | None = None
+
+    def full(self) -> bool:
+        return len(self.items) >= self.most or self.cost >= self.most_cost
+
+
+def _read(source: Iterable[Any], shared: _Inputs) -> None:
+    error: BaseException | None = None
+    items = iter(source)
+    del source
+    try:
+        while True:
+            with shared.changed:
+                while shared.full() and not shared.stopped:
+                    shared.changed.wait()
+                if shared.stopped:
+                    break
+            item = next(items)
+            cost = shared.cost_of(item)
+            with shared.changed:
+                shared.items.append(item)
+                shared.cost += cost
+                if len(shared.items) == 1 or shared.full():
+                    shared.changed.notify_all()
+    except StopIteration:
+        pass
+    except BaseException as problem:  # noqa: BLE001 - the stream raises it, after the answers to what came before
+        error = problem
+    finally:
+        with shared.changed:
+            shared.ended, shared.error = True, error
+            shared.changed.notify_all()
+
+
+def _leave(shared: _Inputs, thread: threading.Thread) -> None:
+    with shared.changed:
+        shared.stopped = True
+        shared.changed.notify_all()
+    if thread is not threading.current_thread():
+        thread.join(IDLE_SECONDS)  # it may wait in the source, for as long as the source likes

@@ -1,0 +1,56 @@
+"""Compares models on the same labeled file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bothways.data.tables import Columns, Source
+from bothways.errors import OptionError
+from bothways.evaluation.compare import Comparison, compare_on
+from bothways.evaluation.summary import machine, report_of
+from bothways.inference.model_directory import ModelDirectory
+from bothways.jobs.sources import columns_for, examples_with_unknown_labels, named, seen_in_training
+from bothways.model.catalogue import find_model
+from bothways.progress import Reporter
+from bothways.render.report import write_report
+from bothways.tasks import as_trainable
+
+
+def compare(
+    test: Source,
+    models: str | Path | Sequence[str | Path],
+    train: Source | None = None,
+    *,
+    against: str | None = None,
+    columns: Columns | None = None,
+    report: str | Path | None = None,
+    seed: int = 0,
+    reporter: Reporter | None = None,
+) -> Comparison:
+    """The table of models on a test file; if they give classes or numbers, and with `train`, the TF-IDF baseline,
+    fitted on it, is the first row.
+
+    Each model is compared with the first row, or against the one called `against`: a model, or "baseline". `report` is
+    where to write it as HTML, with the last model's confusions and mistakes.
+    """
+    directories = [find_model(model) for model in ([models] if isinstance(models, str | Path) else models)]
+    if not directories:
+        raise OptionError("no model to compare; give at least one directory")
+    reporter = reporter or Reporter(quiet=True)
+    model_directory = ModelDirectory.read(directories[0])
+    task, columns = as_trainable(model_directory.task), columns_for(model_directory, columns)
+    examples = task.read(test, columns)
+    examples_with_unknown_labels(task, examples, "error")
+    known = [] if train is None else task.read(train, columns)
+    comparison = compare_on(examples, directories, known, against=against, seed=seed, reporter=reporter)
+    familiar = [seen_in_training(row.facts, test) for row in comparison.rows]
+    notes = dict.fromkeys(note for note in familiar if note)
+    for note in notes:
+        reporter.note(note)
+    comparison = replace(comparison, notes=(*comparison.notes, *notes))
+    if report is not None:
+        facts = [("Test examples", f"{len(examples):,} ({named(test)})"), ("Machine", machine())]
+        write_report(Path(report), report_of(f"Comparison: {task.name}", comparison, examples, facts))
+    return comparison

@@ -1,0 +1,55 @@
+"""Runs a PyTorch model on a packed batch, in fp32 or bf16: in training and in prediction."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from bothways.batch import Batch
+from bothways.hardware import multiplies_bf16
+from bothways.model.dropout import NO_DROPOUT, Dropout
+from bothways.model.encoder import Encoder, Layer
+from bothways.model.heads import TaskModel
+from bothways.model.layout import Packed
+
+Precision = Literal["bf16", "fp32"]
+
+
+def best_precision(device: torch.device | None = None) -> Precision:
+    """bf16 where the processor, or the GPU, multiplies it directly, else fp32: emulated bf16 is slower than fp32."""
+    if device is not None and device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if multiplies_bf16() else "fp32"
+
+
+def set_precision(encoder: Encoder, precision: Precision) -> None:
+    """Keep the large matrices of an encoder in `precision`; norms, embeddings, pooler and head stay fp32."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    for module in encoder.modules():
+        if isinstance(module, Layer):
+            for part in module.children():
+                if isinstance(part, nn.Linear):
+                    part.to(dtype)
+    if encoder.embeddings.project is not None:
+        encoder.embeddings.project.to(dtype)
+
+
+def forward(model: TaskModel, batch: Batch, dropout: Dropout = NO_DROPOUT) -> torch.Tensor:
+    """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order, fp32."""
+    device = model.encoder.embeddings.word.weight.device
+    return model(*packed_inputs(batch, model.config.num_attention_heads, device), dropout)
+
+
+def packed_inputs(
+    batch: Batch, heads: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Packed, torch.Tensor]:
+    """A batch as a model takes it: (N,) ids, segment ids and positions, where they lie, (K,) places that are read."""
+    layout = Packed.from_lengths(batch.lengths, heads, device)
+    ids, type_ids, positions = (
+        torch.from_numpy(np.pad(part, (0, layout.filler))).to(device)
+        for part in (batch.ids, batch.type_ids, batch.positions)
+    )
+    return ids, type_ids, positions, layout, torch.from_numpy(batch.head_positions).to(device)

@@ -1,0 +1,1 @@
+"""Predictions and results as HTML, terminal text and CSV."""

@@ -1,1 +1,0 @@
-"""The model directory and the engines that run what is in it."""
