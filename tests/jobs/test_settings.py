@@ -16,7 +16,7 @@ def test_keywords_change_the_fields_of_their_records():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"learning_rate": 1e-4}, "there is no option 'learning_rate'; did you mean 'lr'"),
+        ({"num_train_epochs": 3}, "there is no option 'num_train_epochs'; did you mean 'epochs'"),
         ({"num_train_epochs": 2}, "did you mean 'epochs'"),
         ({"epoch": 2}, "did you mean 'epochs'"),
         ({"overwritten": True}, "did you mean 'overwrite'"),
