@@ -2,7 +2,7 @@
 
     python benchmarks/finetune.py TRAIN DEV [--task classify] [--shape minilm-l6] [--texts 3000] [--dev-texts 872]
 
-Four contestants, each in a process of its own: transformers' Trainer as it comes (fp32, random batches), the
+Four contestants, each in a separate process: transformers' Trainer as it comes (fp32, random batches), the
 same tuned as an expert would (bf16 autocast, batches grouped by length, fused AdamW), ours, and ours in fp32.
 Counted are useful tokens a second: tokens of text that were trained on, padding not counted, start-up and
 evaluation not timed. Quality is accuracy, or the entity F1 of `tag`; for `answer`, for which transformers has
@@ -50,7 +50,7 @@ def base_directory(shape: str, folder: Path) -> Path:
     from bothways.errors import ModelNotFoundError
     from bothways.model.catalogue import CATALOGUE, find_model
     from bothways.model.checkpoint import model_tensors, write_safetensors
-    from bothways.model.encoder import initialise
+    from bothways.model.encoder import initialize
     from bothways.model.heads import TaskModel
     from bothways.text.tokenizer import Tokenizer
 
@@ -59,7 +59,7 @@ def base_directory(shape: str, folder: Path) -> Path:
     except ModelNotFoundError:
         config = CATALOGUE[shape].config
     model = TaskModel(config, "pooled" if config.rules.pooler else "hidden", 0)
-    initialise(model, config, torch.Generator().manual_seed(SEED))
+    initialize(model, config, torch.Generator().manual_seed(SEED))
     write_safetensors(folder / "model.safetensors", model_tensors(model), {"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config.to_json()))
     Tokenizer.packaged(CATALOGUE[shape].vocabulary).save(folder)
@@ -178,7 +178,7 @@ def run_bothways(options: argparse.Namespace, precision: str) -> dict[str, float
     from bothways.progress import Reporter
     from bothways.tasks import TRAINED
     from bothways.text.tokenizer import Tokenizer
-    from bothways.training.finetune import Job, fit
+    from bothways.training.finetune import FineTuningJob, fit
     from bothways.training.recipe import Recipe
 
     train, dev = read(options)
@@ -196,7 +196,7 @@ def run_bothways(options: argparse.Namespace, precision: str) -> dict[str, float
             ended.append(time.perf_counter())
             return {"nothing": 0.0}
 
-        job = Job(windows, task.loss, judge, "nothing", recipe, Path(out), "benchmark", precision)
+        job = FineTuningJob(windows, task.loss, judge, "nothing", recipe, Path(out), "benchmark", precision)
         began = time.perf_counter()
         state = fit(model, job, Reporter(quiet=True))
         seconds = ended[0] - began

@@ -3,7 +3,7 @@
     python benchmarks/pretrain.py CORPUS ... [--size mini] [--updates 60] [--batch-size 32] [--tokens 128]
         [--judged 512]
 
-Four contestants, each in a process of its own: transformers' Trainer with BertForPreTraining and
+Four contestants, each in a separate process: transformers' Trainer with BertForPreTraining and
 DataCollatorForLanguageModeling as they come (fp32), the same tuned (bf16 autocast, batches grouped by length, fused
 AdamW), ours, and ours in fp32. Counted are useful tokens a second, padding not counted, start-up not timed. The loss is
 that of masked tokens and next sentences on held-out sequences, all models judged by the same code on the same masks.
@@ -33,7 +33,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     from bothways.jobs.pretrain import _config
     from bothways.model.checkpoint import model_tensors, write_safetensors
-    from bothways.model.encoder import initialise
+    from bothways.model.encoder import initialize
     from bothways.model.pretraining import PretrainModel
     from bothways.text.tokenizer import Tokenizer
     from bothways.training.sequences import windows
@@ -41,7 +41,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     tokenizer = Tokenizer.packaged("bert-base-uncased")
     config = _config(options.size, tokenizer)
     model = PretrainModel(config, pairs=True)
-    initialise(model, config, torch.Generator().manual_seed(SEED))
+    initialize(model, config, torch.Generator().manual_seed(SEED))
     folder.mkdir()
     write_safetensors(folder / "model.safetensors", model_tensors(model), {"format": "pt"})
     settings = config.to_json() | {"architectures": ["BertForPreTraining"]}

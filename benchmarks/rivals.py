@@ -147,7 +147,7 @@ def open_transformers(job: Job, *, dtype: str, budget: int) -> Classifier:
 
 
 def open_onnxruntime(job: Job, *, file: str) -> Classifier:
-    """A session of one thread for each core, all ONNX model optimisations, no spinning of idle threads."""
+    """A session of one thread for each core, all ONNX model optimizations, no spinning of idle threads."""
     import onnxruntime
 
     directory, path = Path(job["directory"]), str(Path(job["work"]) / file)
@@ -243,7 +243,7 @@ def open_ours(job: Job, **wishes: str) -> Classifier:
     return lambda texts: [LABELS.index(one.label) for one in predictor(texts)]
 
 
-# Preparations, once a shape and never timed, each in a process of its own. No rival uses our exporter.
+# Preparations, once a shape and never timed, each in a separate process. No rival uses our exporter.
 
 
 def prepare_untuned(job: Job) -> None:
@@ -289,7 +289,7 @@ def plain_model(directory: str) -> tuple[Any, tuple[str, ...], dict[str, Any]]:
 
 
 def prepare_onnxruntime(job: Job) -> None:
-    """Export with PyTorch, quantise (dynamic, per channel), with and without ONNX Runtime's transformer fusions."""
+    """Export with PyTorch, quantize (dynamic, per channel), with and without ONNX Runtime's transformer fusions."""
     import onnx
     import torch
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -298,7 +298,7 @@ def prepare_onnxruntime(job: Job) -> None:
     work, (model, names, example) = Path(job["work"]), plain_model(job["directory"])
     axes = {name: {0: "B", 1: "T"} for name in names} | {"logits": {0: "B"}}
     options = {"input_names": list(names), "output_names": ["logits"], "dynamic_axes": axes, "opset_version": 17}
-    # The older exporter with eager attention: the only pair whose attention the optimiser recognises.
+    # The older exporter with eager attention: the only pair whose attention the optimiser recognizes.
     torch.onnx.export(model, tuple(example.values()), str(work / "fp32.onnx"), dynamo=False, **options)
     config = config_of(Path(job["directory"]))
     heads, hidden = (
@@ -313,7 +313,7 @@ def prepare_onnxruntime(job: Job) -> None:
 
 
 def prepare_openvino(job: Job) -> None:
-    """Convert the model (its attention becomes one fused operator), then quantise with NNCF, calibrated on texts."""
+    """Convert the model (its attention becomes one fused operator), then quantize with NNCF, calibrated on texts."""
     import nncf
     import openvino
 
@@ -346,7 +346,7 @@ def prepare_ctranslate2(job: Job) -> None:
 
 
 def prepare_sentence_transformers(job: Job) -> None:
-    """Export and quantise with sentence-transformers' own functions; its OpenVINO engine gets the IR made above."""
+    """Export and quantize with sentence-transformers' own functions; its OpenVINO engine gets the IR made above."""
     import shutil
 
     from sentence_transformers import CrossEncoder, export_dynamic_quantized_onnx_model

@@ -24,7 +24,7 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 if TYPE_CHECKING:
-    from bothways.inference.onnx.record import OnnxModel
+    from bothways.inference.onnx.record import OnnxModelRecord
     from bothways.model.config import EncoderConfig
     from bothways.tasks import Task
 
@@ -61,14 +61,14 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]
 def packed(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Weights as weights.safetensors holds them; the word embeddings are left out."""
     from bothways.inference.onnx.build import WORDS as WORD_TABLE
-    from bothways.inference.onnx.build import quantised
+    from bothways.inference.onnx.build import quantized
 
     found: dict[str, np.ndarray] = {}
     for name, value in weights.items():
         if name == WORD_TABLE:
             continue
         if value.ndim == 2 and name.startswith("encoder.layers."):
-            found[name], found[name + SCALES] = quantised(value)
+            found[name], found[name + SCALES] = quantized(value)
         else:
             found[name] = value.astype(np.float16 if value.size > 10_000 else np.float32)
     return found
@@ -128,7 +128,7 @@ def write_model(
     from bothways.inference.model_directory import ModelDirectory
     from bothways.inference.onnx.build import build as build_onnx
     from bothways.inference.onnx.build import share
-    from bothways.inference.onnx.record import FILES, FOLDER, Export, OnnxModel, shape_of
+    from bothways.inference.onnx.record import FILES, FOLDER, ExportRecord, OnnxModelRecord, shape_of
     from bothways.model.families import ARCHITECTURES
     from bothways.tasks import TASKS, TRAINED
     from bothways.text.tokenizer import Tokenizer
@@ -157,10 +157,10 @@ def write_model(
         shared[file] = hashlib.sha256(path.read_bytes()).hexdigest()
     content = model.SerializeToString()
     (directory / FOLDER / FILES["int8"]).write_bytes(content)
-    onnx_model: OnnxModel = OnnxModel(hashlib.sha256(content).hexdigest(), shared=shared)
+    onnx_model: OnnxModelRecord = OnnxModelRecord(hashlib.sha256(content).hexdigest(), shared=shared)
     onnx_model = replace(onnx_model, **known.get("accuracy_check", {}))
     count = sum(value.size for value in weights.values())
-    Export(directory, head or task.head, task.outputs, shape_of(config), "", count, {"int8": onnx_model}).write()
+    ExportRecord(directory, head or task.head, task.outputs, shape_of(config), "", count, {"int8": onnx_model}).write()
 
 
 def _find_bothways() -> None:

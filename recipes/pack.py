@@ -3,7 +3,7 @@
     python recipes/pack.py MODEL NAME DEV [--calibrate FILE ...] [--labels A,B] [--default-task TASK] [--title TEXT]
 
 MODEL is a directory of `bothways finetune` with the word embeddings of bothways-base (--freeze-embeddings), NAME the
-folder in models/. --calibrate divides the logits by the temperature that makes the probabilities of these labelled
+folder in models/. --calibrate divides the logits by the temperature that makes the probabilities of these labeled
 files (dev data) most likely. --labels renames the classes, in order.
 
 The int8 model that the wheel will hold is compared with MODEL in fp32 on DEV.
@@ -28,7 +28,7 @@ from bothways.data.tables import Columns
 from bothways.evaluation.accuracy_check import check_accuracy
 from bothways.inference.model_directory import ModelDirectory
 from bothways.inference.onnx.build import WORDS
-from bothways.inference.onnx.record import Export, OnnxModel
+from bothways.inference.onnx.record import ExportRecord, OnnxModelRecord
 from bothways.inference.predictor import Predictor
 from bothways.model.config import EncoderConfig
 from bothways.model.names import own_weights
@@ -41,7 +41,7 @@ MOST = 2000  # texts of each file that the temperature is chosen on, and that in
 
 
 def examples(model: Predictor, path: str, columns: Columns) -> list[Example]:
-    """Every how-many-eth labelled row, so that there are at most `MOST`."""
+    """Every how-many-eth labeled row, so that there are at most `MOST`."""
     rows = list(model.task.read(path, columns, labeled=True))
     return rows[:: -(-len(rows) // MOST)]
 
@@ -114,12 +114,12 @@ def main() -> None:
         build.build_one(Path(temporary), given.name)
         served = bothways.load(Path(temporary) / given.name, task=task)
         found = served.predict_examples(dev)
-        export = Export.read(Path(temporary) / given.name)
+        export = ExportRecord.read(Path(temporary) / given.name)
         assert export is not None
     if given.labels:  # the names of the dev file, to compare
         names = dict(zip(given.labels.split(","), model_directory.task.labels, strict=True))  # type: ignore[attr-defined]
         found = [replace(one, label=names[one.label]) for one in found]
-    onnx_model: OnnxModel = check_accuracy(export.models["int8"], reference.task, dev, expected, found)
+    onnx_model: OnnxModelRecord = check_accuracy(export.models["int8"], reference.task, dev, expected, found)
     record["accuracy_check"] = {
         name: value for name, value in asdict(onnx_model).items() if name not in ("sha256", "shared", "rejected")
     }

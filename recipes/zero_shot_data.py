@@ -1,4 +1,4 @@
-"""Training data of the zero-shot model: entailment pairs from NLI, topics of running text, and labelled texts.
+"""Training data of the zero-shot model: entailment pairs from NLI, topics of running text, and labeled texts.
 
     python recipes/zero_shot_data.py DATA OUT.jsonl
 
@@ -8,8 +8,8 @@ DATA is the folder of data sets (docs/models.md lists them). Three kinds of rows
 - sentences of Wikipedia and of Reuters news (CoNLL-2003, train) with topics. A text gets the topic group whose names
   are nearest to it in the sentence vectors of minilm-l6, if no other group is close. It entails "This example is
   {name}." for names
-  of this group and contradicts it for names of groups that are far away. No labelled text is used for these rows;
-- intents, emotions, question types and sentiments of labelled training sets: a text entails its own label and
+  of this group and contradicts it for names of groups that are far away. No labeled text is used for these rows;
+- intents, emotions, question types and sentiments of labeled training sets: a text entails its own label and
   contradicts another.
 """
 
@@ -153,7 +153,7 @@ def topics(data: Path, rng: random.Random) -> Iterator[Row]:
                 yield text, template(rng).format(rng.choice(TOPICS[other].split(";")[:6])), label
 
 
-def labelled(data: Path, rng: random.Random) -> Iterator[Row]:
+def labeled(data: Path, rng: random.Random) -> Iterator[Row]:
     """Labelled training texts as entailment pairs."""
     banking = list(csv.DictReader((data / "banking77/train.csv").open(encoding="utf-8", newline="")))
     clinc = json.loads((data / "clinc150/data_full.json").read_text(encoding="utf-8"))["train"]
@@ -190,7 +190,7 @@ def main(data: Path, out: Path) -> None:
     with lzma.open(data / "nli/train.jsonl.xz", "rt", encoding="utf-8") as lines:
         nli = [json.loads(line) for line in lines]
     rows: list[Row] = [(row["premise"], row["hypothesis"], row["label"]) for row in nli]
-    for made in (topics(data, rng), labelled(data, rng)):
+    for made in (topics(data, rng), labeled(data, rng)):
         before = len(rows)
         rows += made
         print(f"{len(rows) - before:,} rows of {made.__name__}", file=sys.stderr)

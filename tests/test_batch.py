@@ -74,7 +74,7 @@ def test_the_budget_counts_padding_and_is_used(lengths, budget, unbatched_from):
 
 
 @given(LENGTHS)
-def test_places_that_the_head_reads_are_the_same_pieces_in_the_padded_batch(lengths):
+def test_places_that_the_head_reads_are_the_same_tokens_in_the_padded_batch(lengths):
     batch = make_batch(windows(lengths))
     ids, _, type_ids = batch.padded(pad_id=0)
     np.testing.assert_array_equal(ids.ravel()[batch.padded_head_positions()], batch.ids[batch.head_positions])

@@ -186,7 +186,7 @@ def test_weights_of_another_shape_are_refused(model, tmp_path, capsys):
     copy = damaged(model, tmp_path)
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"intermediate_size": 128}))
-    assert "they are not of the same model" in refused(capsys, ["predict", copy, "text"])
+    assert "they belong to different models" in refused(capsys, ["predict", copy, "text"])
 
 
 def test_a_missing_tensor_is_named(model, tmp_path, capsys):
@@ -208,7 +208,7 @@ def test_an_untrained_head_does_not_predict(model, base, tmp_path, capsys):
 def test_damaged_settings_are_refused(model, tmp_path, capsys):
     copy = damaged(model, tmp_path)
     (copy / "bothways.json").write_text('{"task": "classify"')
-    assert "damaged, or of a newer bothways" in refused(capsys, ["predict", copy, "text"])
+    assert "damaged, or written by a newer bothways" in refused(capsys, ["predict", copy, "text"])
 
 
 def test_a_full_disk_leaves_the_old_output_whole(model, tmp_path, capsys, monkeypatch):
@@ -256,7 +256,7 @@ def test_windows_longer_than_the_model_reads_are_refused(model):
         bothways.load(model, max_length=500)
 
 
-def test_the_model_card_says_which_graph_there_is(model):
+def test_the_model_card_says_which_onnx_model_there_is(model):
     assert "ONNX model: int8, accuracy" in (model / "README.md").read_text()
 
 
@@ -368,7 +368,7 @@ def test_tables_are_printed(model, tmp_path, capsys):
         assert count in printed
 
 
-def test_tokenize_shows_pieces_ids_and_type_ids(capsys):
+def test_tokenize_shows_tokens_ids_and_type_ids(capsys):
     run(["tokenize", "The cat sat on the mat."])
     assert "101 1996 4937 2938 2006 1996 13523 1012 102" in capsys.readouterr().out
     (answer,) = predicted(

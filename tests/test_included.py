@@ -13,7 +13,7 @@ import pytest
 import bothways
 from bothways import pipeline
 from bothways.errors import CheckpointError, ModelNotFoundError
-from bothways.inference.onnx.record import Export
+from bothways.inference.onnx.record import ExportRecord
 from bothways.model.catalogue import INCLUDED, find_model
 from bothways.model.checkpoint import load_for_pretraining
 
@@ -30,7 +30,7 @@ APPLE = "Apple CEO Tim Cook announced a new product at their Cupertino headquart
 @pytest.mark.parametrize("name", INCLUDED)
 def test_every_included_model_is_whole_and_was_checked(name):
     directory = find_model(name)
-    export = Export.read(directory)
+    export = ExportRecord.read(directory)
     onnx_model = export.models["int8"]
     assert onnx_model.rejected is None
     assert onnx_model.agreement is not None

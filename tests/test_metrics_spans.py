@@ -83,7 +83,7 @@ def test_perfect_and_empty_predictions():
         ("", ["x"], 0, 0),
         ("", [], 1, 1),  # no answer, rightly
         ("x", [], 0, 0),
-        ("the", [], 1, 1),  # normalises to nothing
+        ("the", [], 1, 1),  # normalizes to nothing
         ("x", ["the", "x"], 1, 1),  # a reference that is nothing is no reference
         ("“quoted”", ["quoted"], 0, 0),  # only ASCII punctuation is removed
     ],

@@ -24,9 +24,9 @@ def annotate(field, kind, record):
 
 def test_a_record_becomes_one_parameter_for_each_field():
     @with_options(annotate, Colours)
-    def paint(wall: str, colours: Colours, *, twice: bool = False) -> tuple[str, Colours, bool]:
+    def paint(wall: str, colors: Colours, *, twice: bool = False) -> tuple[str, Colours, bool]:
         """Paint it."""
-        return wall, colours, twice
+        return wall, colors, twice
 
     parameters = inspect.signature(paint).parameters
     assert list(parameters) == ["wall", "twice", "ink", "depth"]
@@ -38,8 +38,8 @@ def test_a_record_becomes_one_parameter_for_each_field():
 
 def test_some_fields_alone_can_be_options():
     @with_options(annotate, Colours, only=["depth"])
-    def paint(colours: Colours) -> Colours:
-        return colours
+    def paint(colors: Colours) -> Colours:
+        return colors
 
     assert list(inspect.signature(paint).parameters) == ["depth"]
     assert paint(depth=9) == Colours("black", 9)

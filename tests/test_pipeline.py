@@ -22,7 +22,7 @@ from transformers.pipelines.token_classification import AggregationStrategy
 from bothways import pipeline
 from bothways.errors import DataError, ModelNotFoundError, OptionError
 from bothways.inference.predictor import load
-from bothways.pipelines import _HINTS, _OLD, KINDS
+from bothways.pipelines import _HINTS, _OLD, PIPELINES
 from bothways.tasks import TASKS
 from bothways.text.tokenizer import Tokenizer
 from tests.tiny import TINY, write_base
@@ -134,7 +134,7 @@ def test_zero_shot_classification(models, multi_label, inputs):
     same(pipeline("zero-shot-classification", models["nli"], precision="fp32")(inputs, **options), theirs)
 
 
-def test_one_label_alone_is_judged_by_itself(models):
+def test_one_label_alone_is_checked_by_itself(models):
     theirs = transformers.pipeline("zero-shot-classification", str(models["nli"]))(TEXTS, candidate_labels=["sport"])
     same(
         pipeline("zero-shot-classification", models["nli"], precision="fp32")(TEXTS, candidate_labels=["sport"]), theirs
@@ -383,7 +383,7 @@ def test_an_untrained_head_does_not_answer(tmp_path):
 
 
 LONG = "word " * 3_000
-PIPELINES = {
+CASES_BY_PIPELINE = {
     "text-classification": ("classify", {}, [LONG, "", "a"]),
     "token-classification": ("tag", {}, [LONG, "", "a"]),
     "question-answering": ("answer", {}, [{"question": "who?", "context": text} for text in (LONG, "", "a")]),
@@ -399,9 +399,9 @@ PIPELINES = {
 }
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", PIPELINES)
 def test_results_say_how_much_was_read_and_why_nothing_was(models, name):
-    model, options, inputs = PIPELINES[name]
+    model, options, inputs = CASES_BY_PIPELINE[name]
     long, empty, short = pipeline(name, models[model])(inputs, **options)
     assert (long.windows > 20, long.truncated, long.error) == (True, 0, None)
     assert "empty" in empty.error or "no mask" in empty.error
@@ -432,14 +432,14 @@ def names_of(rows: list[tuple[str, str]]) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "name", [one for one in KINDS if one not in ("next-sentence-prediction", "sentence-similarity")]
+    "name", [one for one in PIPELINES if one not in ("next-sentence-prediction", "sentence-similarity")]
 )
 def test_the_table_in_the_docs_lists_every_argument(name):
     rows = table(name)
     refused = [row for row in rows if row[1].startswith("an error")]
     old = [row for row in rows if row[1].startswith("accepted with a note")]
-    assert names_of(rows) - names_of(refused) - names_of(old) == set(KINDS[name].options)
-    assert names_of(old) == {option for option, (new, _) in _OLD.items() if new in KINDS[name].options} - (
+    assert names_of(rows) - names_of(refused) - names_of(old) == set(PIPELINES[name].options)
+    assert names_of(old) == {option for option, (new, _) in _OLD.items() if new in PIPELINES[name].options} - (
         {"topk", "return_all_scores"} - names_of(old)
     )
     for option in names_of(refused):
@@ -464,8 +464,8 @@ def test_the_docs_name_settings_and_options_that_there_are():
     assert len(rows) == 19
     for ours, task, theirs in rows:
         assert ours in {item.name for item in fields(TASKS[task])}
-        assert any(theirs in kind.options for kind in KINDS.values() if kind.task == task)
-    assert all(f"`{option}`" in PAGE for kind in KINDS.values() for option in kind.options)
+        assert any(theirs in kind.options for kind in PIPELINES.values() if kind.task == task)
+    assert all(f"`{option}`" in PAGE for kind in PIPELINES.values() for option in kind.options)
 
 
 # Parity with transformers where texts, options and models are less tame.
@@ -556,7 +556,7 @@ def test_without_ignored_labels_what_is_no_entity_is_grouped_too(models):
 
 
 @pytest.mark.parametrize("top_k", [1, 3])
-@pytest.mark.parametrize("align_to_words", [True, False])
+@pytest.mark.parametrize("align", [True, False])
 def test_answers_have_the_shape_of_transformers_4(models, top_k, align):
     """A dict for one answer, also in a list of one and where top_k is more; else a list."""
     options = {"top_k": top_k, "align_to_words": align, "max_answer_len": 4}
@@ -743,9 +743,9 @@ def test_what_is_no_text_is_refused(models, inputs):
 @pytest.mark.parametrize(
     "bad", [None, float("nan"), pd.NA, 5, b"x", np.float32(1), {"txt": "a"}, {"text": None}, ["a", 1]]
 )
-@pytest.mark.parametrize("name", list(KINDS))
+@pytest.mark.parametrize("name", list(PIPELINES))
 def test_a_wrong_input_is_named_in_a_list_and_an_error_of_its_own_in_a_stream(models, name, bad):
-    model, options, (_, _, good) = PIPELINES[name]
+    model, options, (_, _, good) = CASES_BY_PIPELINE[name]
     pipe = pipeline(name, models[model], **options)
     with pytest.raises((DataError, OptionError), match=r"^input 1 \(from 0\): (found|expected) "):
         pipe([good, bad, good])
@@ -755,9 +755,9 @@ def test_a_wrong_input_is_named_in_a_list_and_an_error_of_its_own_in_a_stream(mo
     assert re.match("(found|expected) ", error.error)
 
 
-@pytest.mark.parametrize("name", list(KINDS))
+@pytest.mark.parametrize("name", list(PIPELINES))
 def test_a_stream_reads_no_more_than_it_needs(models, name):
-    model, options, (_, _, good) = PIPELINES[name]
+    model, options, (_, _, good) = CASES_BY_PIPELINE[name]
     pulled = 0
 
     def endless():

@@ -12,7 +12,7 @@ import torch
 import bothways
 from bothways.model.checkpoint import model_tensors, write_safetensors
 from bothways.model.config import EncoderConfig
-from bothways.model.encoder import initialise
+from bothways.model.encoder import initialize
 from bothways.model.heads import TaskModel
 from bothways.text.tokenizer import Tokenizer
 
@@ -29,7 +29,7 @@ def write_base(directory: Path, config: EncoderConfig = TINY) -> Path:
     """A base model with random weights and BERT's vocabulary."""
     directory.mkdir(parents=True, exist_ok=True)
     model = TaskModel(config, "pooled" if config.rules.pooler else "hidden", 0)
-    initialise(model, config, torch.Generator().manual_seed(1))
+    initialize(model, config, torch.Generator().manual_seed(1))
     if model.encoder.pooler is not None:  # one whose bias is zero counts as never trained
         torch.nn.init.constant_(model.encoder.pooler.bias, 0.01)
     write_safetensors(directory / "model.safetensors", model_tensors(model), {"format": "pt"})

@@ -9,8 +9,8 @@
 `prepare` tokenizes on the CPU. The two other jobs run at the same time on one GPU; each ends with a model directory in
 fp16 with the word embeddings of the base. Each job
 
-1. fine-tunes all-mpnet-base-v2 on the labelled rows;
-2. makes more rows: words of the labelled ones are replaced by what the masked-token head of the base proposes (as in
+1. fine-tunes all-mpnet-base-v2 on the labeled rows;
+2. makes more rows: words of the labeled ones are replaced by what the masked-token head of the base proposes (as in
    TinyBERT, Jiao et al. 2020), and texts are paired anew;
 3. computes the teacher's logits of all rows;
 4. trains the base on labels and on the teacher's probabilities (Hinton et al. 2015).
@@ -19,7 +19,7 @@ The training stages stop after a number of seconds, and the learning rate follow
 so a second run is near the first and not identical. The included models come from one run of both jobs on one H100 with
 torch 2.11. It read all-mpnet-base-v2 and the word embeddings of the base in int8, for the upload, and made
 
-| job | rows: labelled, paired anew, with replaced words | teacher: steps, rows read | student: steps, rows read |
+| job | rows: labeled, paired anew, with replaced words | teacher: steps, rows read | student: steps, rows read |
 |---|---|---|---|
 | answer | 176,852, none, 78,313 | 3,353, 151,317 | 10,848, 990,895 |
 | pairs | 186,506, 300,000, 781,310 | 2,529, 503,942 | 14,464, 5,713,812 |
@@ -240,7 +240,7 @@ def lay(pairs: list[tuple[np.ndarray, np.ndarray]], targets: np.ndarray, kinds: 
 
 
 def load_pairs(arrays: Path, rng: np.random.Generator, *, made: int) -> tuple[Rows, Rows]:
-    """Rows to train on, labelled and paired anew, and those of nli/dev."""
+    """Rows to train on, labeled and paired anew, and those of nli/dev."""
     saved = np.load(arrays / "pairs.npz")
     texts = np.split(saved["ids"].astype(np.int16), saved["ends"][:-1])
     rows, dev = saved["rows"], saved["dev"]
@@ -267,9 +267,9 @@ def load_pairs(arrays: Path, rng: np.random.Generator, *, made: int) -> tuple[Ro
             pairs.append((text, shortened(text, rng)))
     able = [pair for pair in pairs if len(pair[0]) and len(pair[1])]
     unknown, kind = np.full(len(able), -1), np.full(len(able), MADE)
-    labelled = lay([(texts[a], texts[b]) for a, b in rows[:, :2]], rows[:, 2], rows[:, 3], LONGEST["pairs"])
+    labeled = lay([(texts[a], texts[b]) for a, b in rows[:, :2]], rows[:, 2], rows[:, 3], LONGEST["pairs"])
     held = lay([(texts[a], texts[b]) for a, b in dev[:, :2]], dev[:, 2], dev[:, 3], LONGEST["pairs"])
-    return labelled + lay(able, unknown, kind, LONGEST["pairs"]), held
+    return labeled + lay(able, unknown, kind, LONGEST["pairs"]), held
 
 
 def shortened(text: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -544,7 +544,7 @@ def run(
         rows = rows + replaced(base, rows, chosen, (0.3, 0.0), kind)
     note(rows=len(rows))
     rows.soft = all_logits(teacher, rows)
-    note(labelled=len(rows))
+    note(labeled=len(rows))
     del teacher
     torch.cuda.empty_cache()
     model, _ = load_model(base, task.head, task.outputs, torch.Generator().manual_seed(SEED), new_head=True)

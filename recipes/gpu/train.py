@@ -52,7 +52,7 @@ from bothways.model.catalogue import find_model
 from bothways.model.checkpoint import load_for_pretraining, load_model, model_tensors, read_tensors, write_safetensors
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.model.dropout import NO_DROPOUT, Dropout
-from bothways.model.encoder import initialise
+from bothways.model.encoder import initialize
 from bothways.model.heads import TaskModel
 from bothways.model.layout import padding_bias
 from bothways.model.names import tensor_names
@@ -196,7 +196,7 @@ def load_mpnet(directory: Path, head: str, outputs: int) -> Network:
     }.items():
         saved = {name.replace(theirs, berts): tensor for name, tensor in saved.items()}
     model = TaskModel(config, head, outputs)
-    initialise(model, config, torch.Generator().manual_seed(SEED))
+    initialize(model, config, torch.Generator().manual_seed(SEED))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.startswith(("encoder.embeddings.", "encoder.layers.")):

@@ -28,7 +28,7 @@ class Batch:
     counts: np.ndarray  # (B,) int64: how many of the K are each window's
 
     def padded(self, pad_id: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(B, T) ids, 1/0 mask and segment ids, padding behind."""
+        """(B, T) ids, 1/0 mask and segment ids, padding at the end."""
         mask = np.arange(self.lengths[0]) < self.lengths[:, None]
         ids = np.full(mask.shape, pad_id, dtype=np.int64)
         type_ids = np.zeros(mask.shape, dtype=np.int64)

@@ -3,7 +3,7 @@
 Proportions (accuracy, exact match) have Wilson's interval. The other scores are bootstrapped over the EXAMPLES (Efron
 and Tibshirani, *An Introduction to the Bootstrap*, chapter 13), and so is the difference of two systems, whose answers
 to the same examples are drawn together. Where a bootstrap sees no errors or no successes, it has an interval without
-width; so F1 is also held against Wilson's interval for as many trials as its units are worth, and what has no such
+width; so F1 is also compared with Wilson's interval for as many trials as its units are worth, and what has no such
 number is drawn with four imaginary examples, two right and two wrong (the bootstrap's form of Agresti and Coull, 1998).
 
 Resamples are drawn as counts (R, P): R resamples, P distinct rows.
@@ -230,7 +230,7 @@ def tagging(
 
 
 def answer_scores(predicted: str, references: Sequence[str]) -> tuple[float, float]:
-    """Exact match and F1 of an answer against the best of the humans', by SQuAD's rules; no references: no answer.
+    """Exact match and F1 of an answer against the best reference, by SQuAD's rules; no references: the answer is empty.
 
     Compared are words: lower case, without ASCII punctuation and articles (Rajpurkar et al. 2016, 6.1; 2018, 4).
 
@@ -503,7 +503,7 @@ class NumberRows(Rows):
     def score(self, drawn: Floats, imaginary: Floats) -> Floats:  # noqa: ARG002 - there are none
         """(R, P) counts -> (R, 5)."""
         N = drawn.sum(axis=1)
-        pearson = _correlation(_centred(self.reference), _centred(self.guess), drawn)
+        pearson = _correlation(_centered(self.reference), _centered(self.guess), drawn)
         spearman = _correlation(_ranks(self.reference, drawn), _ranks(self.guess, drawn), drawn)
         errors = self.reference - self.guess
         squared = drawn @ errors**2 / N
@@ -608,7 +608,7 @@ def _calibration(
     or all alike.
     """
     if not ((confidence >= 0) & (confidence <= 1 + 1e-6)).all():
-        raise ValueError("found a confidence that is no probability; a number in [0, 1] is expected")
+        raise ValueError("found a confidence that is not a probability; a number in [0, 1] is expected")
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     sizes = np.bincount(bins, minlength=CALIBRATION_BINS).astype(np.float64)
     hits, sums = (np.bincount(bins, x, CALIBRATION_BINS) for x in (right.astype(np.float64), confidence))
@@ -657,11 +657,11 @@ def _ratio(part: Floats, whole: Floats) -> Floats:
     return np.divide(part, whole, out=np.zeros_like(part, dtype=np.float64), where=whole > 0)
 
 
-def _centred(values: Floats) -> Floats:
+def _centered(values: Floats) -> Floats:
     """Shifted and scaled into [-1, 1], so that a constant is exactly 0 whatever its size."""
     shifted = values - values[0]
-    centred: Floats = shifted / max(np.abs(shifted).max(), np.finfo(np.float64).tiny)
-    return centred
+    centered: Floats = shifted / max(np.abs(shifted).max(), np.finfo(np.float64).tiny)
+    return centered
 
 
 def _ranks(values: Floats, counts: Floats) -> Floats:

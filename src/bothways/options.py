@@ -39,7 +39,13 @@ def with_options(
         own = [item for name, item in inspect.signature(command).parameters.items() if hints[name] not in records]
         own = [item.replace(annotation=hints[item.name], kind=inspect.Parameter.KEYWORD_ONLY) for item in own]
         places = {name: kind for name, kind in hints.items() if kind in records and name != "return"}
-        chosen = {record: [item for item in fields(record) if only is None or item.name in only] for record in records}
+        chosen = {
+            record: sorted(  # its own fields before those of the record that it extends
+                (item for item in fields(record) if only is None or item.name in only),
+                key=lambda item: item.name not in inspect.get_annotations(record),
+            )
+            for record in records
+        }
         added = []
         for record, items in chosen.items():
             types = get_type_hints(record)

@@ -49,7 +49,7 @@ Shape = Callable[[Any, Any, Options], Any]  # a prediction, its input, the optio
 Mode = Literal["one", "list", "stream"]  # how inputs came: an error of one raises, with its place in a list
 
 
-class Kind(NamedTuple):
+class PipelineSpec(NamedTuple):
     """One row of the table of pipelines: our task, the options that it takes, how a result looks.
 
     `window` are the options that set the length and the overlap of windows ("": there is none).
@@ -67,7 +67,7 @@ class Pipeline:
     """Calls a model with one input, many, or a stream of them: a result, a list, or an iterator of results."""
 
     def __init__(self, name: str, predictor: Predictor, options: Options, reporter: Reporter | None = None) -> None:
-        self.name, self.kind = name, KINDS[name]
+        self.name, self.kind = name, PIPELINES[name]
         self.predictor, self.options = predictor, dict(options)
         self.reporter = reporter or Reporter(quiet=True)
         self._noted: set[str] = set()
@@ -270,19 +270,23 @@ def pipeline(
     if task is None and model is not None:
         if not isinstance(model, Predictor):
             model = load(model, engine=engine, precision=precision, reporter=reporter)
-        task = next((name for name, kind in KINDS.items() if model.task.name in (kind.task, *_ALSO.get(name, ()))), "")
+        task = next(
+            (name for name, kind in PIPELINES.items() if model.task.name in (kind.task, *_ALSO.get(name, ()))), ""
+        )
     name = ALIASES.get(str(task), str(task))
-    if name not in KINDS:
-        raise OptionError(f"no pipeline {task!r}; there are {', '.join([*KINDS, *ALIASES])}")
+    if name not in PIPELINES:
+        raise OptionError(f"no pipeline {task!r}; there are {', '.join([*PIPELINES, *ALIASES])}")
     known, notes = _clean(name, options | {"device": device}, model)
     from bothways.model.catalogue import find_model
 
     try:
-        model = find_model(KINDS[name].default) if model is None else model
+        model = find_model(PIPELINES[name].default) if model is None else model
     except ModelNotFoundError as error:
         raise ModelNotFoundError(f"no model was given for {task!r} (model=...), and {error}") from None
     if not isinstance(model, Predictor):
-        own = None if name == "text-classification" else KINDS[name].task  # a classifier tells texts from pairs itself
+        own = (
+            None if name == "text-classification" else PIPELINES[name].task
+        )  # a classifier tells texts from pairs itself
         settings = {"pooling": known.get("pooling", "none")} if name == "feature-extraction" else {}
         settings |= {"pooling": known["pooling"]} if name == "sentence-similarity" and "pooling" in known else {}
         cpu: Device | None = "cpu" if device is not None and not _device(device) else None
@@ -298,7 +302,7 @@ def _clean(name: str, options: Options, model: Any = None) -> tuple[dict[str, An
     None means that an option is not given, as in transformers, but for `top_k` of classes, where it means all.
     Raises `OptionError` for an option that the pipeline does not take.
     """
-    kind, found, notes = KINDS[name], dict[str, Any](), dict[str, str]()
+    kind, found, notes = PIPELINES[name], dict[str, Any](), dict[str, str]()
     options = dict(options)
     for inner in ("tokenize_kwargs", "tokenizer_kwargs"):
         if "truncation" in kind.options and isinstance(options.get(inner), Mapping):
@@ -324,7 +328,7 @@ def _clean(name: str, options: Options, model: Any = None) -> tuple[dict[str, An
 
 
 def _device(device: Any) -> str:
-    """Why a device that transformers takes has no effect, "" for the processor; `OptionError` for what is no device."""
+    """Why a device has no effect, "" for the CPU; raises `OptionError` for what is not a device."""
     written = str(device)
     if isinstance(device, bool) or not re.fullmatch(r"-1|\d+|auto|(cpu|cuda|mps|xpu|npu|hpu|xla)(:\d+)?", written):
         raise OptionError(f"device is {device!r}, expected 'cpu' or -1, or a GPU such as 0 or 'cuda:0'")
@@ -632,8 +636,8 @@ _LISTS: dict[str, Callable[[Any], Any]] = {
 }
 _LONG = ("truncation", "max_length", "stride")
 _WINDOW = ("max_length", "stride")
-KINDS: dict[str, Kind] = {
-    "text-classification": Kind(
+PIPELINES: dict[str, PipelineSpec] = {
+    "text-classification": PipelineSpec(
         "classify",
         ("top_k", "function_to_apply", *_LONG),
         _classify_settings,
@@ -641,7 +645,7 @@ KINDS: dict[str, Kind] = {
         _WINDOW,
         "sentiment",
     ),
-    "token-classification": Kind(
+    "token-classification": PipelineSpec(
         "tag",
         ("aggregation_strategy", "ignore_labels", "stride", "is_split_into_words"),
         _tag_settings,
@@ -649,7 +653,7 @@ KINDS: dict[str, Kind] = {
         ("", "stride"),
         "ner",
     ),
-    "question-answering": Kind(
+    "question-answering": PipelineSpec(
         "answer",
         ("top_k", "doc_stride", "max_answer_len", "max_seq_len", "handle_impossible_answer", "align_to_words"),
         _answer_settings,
@@ -657,7 +661,7 @@ KINDS: dict[str, Kind] = {
         ("max_seq_len", "doc_stride"),
         "question-answering",
     ),
-    "zero-shot-classification": Kind(
+    "zero-shot-classification": PipelineSpec(
         "zero_shot",
         ("candidate_labels", "hypothesis_template", "multi_label", *_LONG),
         _zero_shot_settings,
@@ -665,14 +669,14 @@ KINDS: dict[str, Kind] = {
         _WINDOW,
         "zero-shot",
     ),
-    "fill-mask": Kind("fill", ("top_k", "targets", *_LONG), _fill_settings, _fill_shape, _WINDOW, "fill-mask"),
-    "feature-extraction": Kind(
+    "fill-mask": PipelineSpec("fill", ("top_k", "targets", *_LONG), _fill_settings, _fill_shape, _WINDOW, "fill-mask"),
+    "feature-extraction": PipelineSpec(
         "embed", ("pooling", "normalize", *_LONG), _embed_settings, _embed_shape, _WINDOW, "minilm-l6"
     ),
-    "next-sentence-prediction": Kind(
+    "next-sentence-prediction": PipelineSpec(
         "next_sentence", ("top_k",), _classify_settings, _classify_shape, default="next-sentence"
     ),
-    "sentence-similarity": Kind("embed", ("pooling",), _similarity_settings, _embed_shape, default="minilm-l6"),
+    "sentence-similarity": PipelineSpec("embed", ("pooling",), _similarity_settings, _embed_shape, default="minilm-l6"),
 }
 _ALSO = {"text-classification": ("pairs",)}
 ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bothways.cli import parts
-from bothways.cli.parts import argument_text, json_text, labels_given
+from bothways.cli.parts import argument_text, json_text, split_labels
 from bothways.errors import OptionError
 from bothways.inference import choice as engines
 
@@ -27,7 +27,7 @@ from bothways.inference import choice as engines
     ],
 )
 def test_labels_are_a_list_as_in_csv_or_one_an_option(values, labels):
-    assert labels_given(values) == labels
+    assert split_labels(values) == labels
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_labels_are_a_list_as_in_csv_or_one_an_option(values, labels):
 )
 def test_labels_that_are_not_clear_are_refused(values, message):
     with pytest.raises(OptionError, match=message):
-        labels_given(values)
+        split_labels(values)
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, np.float32("nan")])

@@ -32,7 +32,7 @@ def test_questions_become_rows(tmp_path):
     assert row.where.endswith("a.json: question q1")
 
 
-def test_an_impossible_question_has_no_answers_and_an_unlabelled_one_has_none(tmp_path):
+def test_an_impossible_question_has_no_answers_and_an_unlabeled_one_has_none(tmp_path):
     (row,) = read_squad(write(tmp_path / "a.json", squad(answers=[], is_impossible=True)))
     assert row.values["answers"] == []
     (row,) = read_squad(write(tmp_path / "b.json", squad()))

@@ -394,7 +394,7 @@ def test_parquet_without_pyarrow_names_the_command(write, monkeypatch):
         values(write("a.parquet", "PAR1"))
 
 
-# Rows to predict: one for each line, with an error of its own if it cannot be read
+# Rows to predict: one for each line, with its own error if it cannot be read
 
 
 def answers(source, **options):

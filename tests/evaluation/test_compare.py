@@ -12,9 +12,9 @@ from bothways.inference.model_directory import ModelDirectory
 from bothways.metrics import mcnemar
 from bothways.progress import Reporter
 from bothways.tasks import Answer, Classify, Pairs, Tag
-from bothways.tasks.answer import Answered, Given
-from bothways.tasks.classify import Labelled
-from bothways.tasks.tag import Tagged
+from bothways.tasks.answer import AnswerPrediction, Given
+from bothways.tasks.classify import LabelPrediction
+from bothways.tasks.tag import TagPrediction
 
 TWO = Classify(("bad", "good"))
 SEVERAL = Classify(("bad", "good", "odd"), "multi")
@@ -27,24 +27,24 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def labelled(labels, score=0.9):
-    return [Labelled(label, score, {label: score}) for label in labels]
+def labeled(labels, score=0.9):
+    return [LabelPrediction(label, score, {label: score}) for label in labels]
 
 
 def several(sets):
-    return [Labelled("bad", 0.4, {}, tuple(labels)) for labels in sets]
+    return [LabelPrediction("bad", 0.4, {}, tuple(labels)) for labels in sets]
 
 
 def numbers(values):
-    return [Labelled("score", float(value), {"score": float(value)}) for value in values]
+    return [LabelPrediction("score", float(value), {"score": float(value)}) for value in values]
 
 
 def tagged(rows):
-    return [Tagged(tags=tuple(row)) for row in rows]
+    return [TagPrediction(tags=tuple(row)) for row in rows]
 
 
 def answered(texts):
-    return [Answered(answers=({"answer": text, "score": 0.5, "start": 0, "end": len(text)},)) for text in texts]
+    return [AnswerPrediction(answers=({"answer": text, "score": 0.5, "start": 0, "end": len(text)},)) for text in texts]
 
 
 def contender(task, name, predictions, references, against=None, **facts):
@@ -71,9 +71,9 @@ REFERENCES = ["good", "bad"] * 100
 
 
 def test_a_better_a_worse_and_an_undecided_classifier_are_called_so():
-    right = labelled(REFERENCES)
-    poor = labelled(wrong_at(REFERENCES, range(0, 200, 3), "odd"))
-    near = labelled(wrong_at(REFERENCES, (3,), "odd"))
+    right = labeled(REFERENCES)
+    poor = labeled(wrong_at(REFERENCES, range(0, 200, 3), "odd"))
+    near = labeled(wrong_at(REFERENCES, (3,), "odd"))
     better = said(TWO, REFERENCES, poor, right)
     assert better.startswith("two is better than one: accuracy 100.0 % against 66.5 %, difference +33.5 points (95 % ")
     assert "McNemar's test of accuracy: p < 0.001" in better
@@ -82,7 +82,7 @@ def test_a_better_a_worse_and_an_undecided_classifier_are_called_so():
     assert said(TWO, REFERENCES, right, poor).endswith(" Use one.")
     undecided = said(TWO, REFERENCES, right, near)
     assert undecided.startswith("two is not shown to be better than one:")
-    assert undecided.endswith("A larger labelled test set would settle it.")
+    assert undecided.endswith("A larger labeled test set would settle it.")
     for text in (better, undecided):
         assert "baseline" not in text
 
@@ -94,10 +94,10 @@ def majority(share):
 def test_a_classifier_that_always_gives_the_frequent_label_is_never_better():
     references = majority(0.69)
     chance = rng(1)
-    baseline = labelled(
+    baseline = labeled(
         [reference if chance.random() < 0.65 else "good" if reference == "bad" else "bad" for reference in references]
     )
-    text = said(TWO, references, baseline, labelled(["good"] * 1000), names=(BASELINE, "runs/cola"))
+    text = said(TWO, references, baseline, labeled(["good"] * 1000), names=(BASELINE, "runs/cola"))
     assert text.startswith("runs/cola always answers 'good', so it is of no use yet; compared with ")
     assert "Matthews correlation 0.000 against 0." in text
     assert "better" not in text
@@ -108,25 +108,25 @@ def test_a_classifier_that_always_gives_the_frequent_label_is_never_better():
 def test_nor_is_one_that_nearly_always_gives_it(n, others):
     references = ["good"] * (8 * n // 10) + ["bad"] * (2 * n // 10)
     chance = rng(1)
-    first = labelled(
+    first = labeled(
         [reference if chance.random() < 0.75 else "good" if reference == "bad" else "bad" for reference in references]
     )
-    text = said(TWO, references, first, labelled(["good"] * (n - others) + ["bad"] * others))
+    text = said(TWO, references, first, labeled(["good"] * (n - others) + ["bad"] * others))
     assert "is better" not in text
     assert "two has higher accuracy but lower macro F1 than one: it finds rare labels less often" in text
-    back = said(TWO, references, labelled(["good"] * (n - others) + ["bad"] * others), first)
+    back = said(TWO, references, labeled(["good"] * (n - others) + ["bad"] * others), first)
     assert "two has lower accuracy but higher macro F1 than one: it finds rare labels more often" in back
 
 
 def test_the_majority_label_is_no_fault_where_every_example_has_it():
-    assert collapsed(TWO, labelled(["good"] * 5), ["good"] * 5) is None
+    assert collapsed(TWO, labeled(["good"] * 5), ["good"] * 5) is None
 
 
 @pytest.mark.parametrize(
     ("task", "predictions", "references", "text"),
     [
-        (TWO, labelled(["good"] * 4), ["good", "bad"] * 2, "always answers 'good'"),
-        (Pairs(("no", "yes")), labelled(["no"] * 4), ["no", "yes"] * 2, "always answers 'no'"),
+        (TWO, labeled(["good"] * 4), ["good", "bad"] * 2, "always answers 'good'"),
+        (Pairs(("no", "yes")), labeled(["no"] * 4), ["no", "yes"] * 2, "always answers 'no'"),
         (TWO, [TWO.failure("the text is empty")] * 2, ["good", "bad"], "answers no example"),
         (SEVERAL, several([()] * 4), [("good",), ("bad",)] * 2, "none reaches the threshold of 0.5"),
         (SEVERAL, several([("bad", "odd")] * 4), [("good",), ("bad",)] * 2, "always answers 'bad, odd'"),
@@ -144,7 +144,7 @@ def test_a_model_that_gives_one_answer_to_all_is_called_what_it_is(task, predict
 @pytest.mark.parametrize(
     ("task", "predictions", "references"),
     [
-        (TWO, labelled(["good", "bad"]), ["good", "bad"]),
+        (TWO, labeled(["good", "bad"]), ["good", "bad"]),
         (SEVERAL, several([(), ("bad",)]), [("good",), ("bad",)]),
         (SEVERAL, several([(), ()]), [(), ()]),
         (NUMBER, numbers([1.0, 2.0]), [1.0, 2.0]),
@@ -160,7 +160,7 @@ def test_a_model_that_tells_examples_apart_is_not(task, predictions, references)
 
 
 def test_a_baseline_that_always_gives_one_label_is_named_in_the_verdict():
-    text = said(TWO, REFERENCES, labelled(["bad"] * 200), labelled(REFERENCES))
+    text = said(TWO, REFERENCES, labeled(["bad"] * 200), labeled(REFERENCES))
     assert text.startswith("two is better than one (which always answers 'bad'): accuracy 100.0 %")
 
 
@@ -198,12 +198,12 @@ def test_entities_answers_and_sets_of_labels_are_compared_by_their_headline():
 @pytest.mark.parametrize("n", [1, 3, 9])
 def test_a_handful_of_examples_shows_nothing(n):
     references = (["good", "bad"] * n)[:n] if n > 1 else ["good"]
-    wrong = labelled(["odd" if place else "strange" for place in range(n)])
-    assert "not shown to be better" in said(TWO, references, wrong, labelled(references)) or n == 1
+    wrong = labeled(["odd" if place else "strange" for place in range(n)])
+    assert "not shown to be better" in said(TWO, references, wrong, labeled(references)) or n == 1
 
 
 def test_a_model_of_few_steps_is_to_be_trained_longer():
-    right, poor = labelled(REFERENCES), labelled(wrong_at(REFERENCES, range(0, 200, 3), "odd"))
+    right, poor = labeled(REFERENCES), labeled(wrong_at(REFERENCES, range(0, 200, 3), "odd"))
     worse = said(TWO, REFERENCES, right, poor, steps=27, best_step=20)
     assert worse.endswith("It was trained for 27 steps only; train it longer (--epochs, --time-budget).")
     assert "Use one" not in worse
@@ -214,7 +214,7 @@ def test_a_model_of_few_steps_is_to_be_trained_longer():
 
 
 def test_a_verdict_on_dev_tells_that_dev_chose_the_checkpoint():
-    right, poor = labelled(REFERENCES), labelled(wrong_at(REFERENCES, range(0, 200, 3), "odd"))
+    right, poor = labeled(REFERENCES), labeled(wrong_at(REFERENCES, range(0, 200, 3), "odd"))
     text = said(TWO, REFERENCES, poor, right, dev=True)
     assert text.startswith("two is better than one on the dev set: accuracy")
     rows = [contender(TWO, name, right, REFERENCES) for name in (BASELINE, "run")]
@@ -227,12 +227,12 @@ def test_a_verdict_on_dev_tells_that_dev_chose_the_checkpoint():
 
 def test_what_limits_the_figures_is_listed():
     references = ["good"] * 12
-    lines = cautions(TWO, [*labelled(references[1:]), TWO.failure("the text is empty")], references)
+    lines = cautions(TWO, [*labeled(references[1:]), TWO.failure("the text is empty")], references)
     assert "12 example(s) are few" in lines[0]
     assert "1 of 12 examples could not be answered and count as wrong (the text is empty)" in lines[1]
     assert "1 of 2 labels do not occur in these examples" in lines[2]
     assert lines[2].endswith(": bad.")
-    assert cautions(TWO, labelled(REFERENCES), REFERENCES) == []
+    assert cautions(TWO, labeled(REFERENCES), REFERENCES) == []
     (line,) = cautions(TAGS, tagged([["B-PER"]] * 40), [("B-PER",)] * 40)
     assert "1 of 2 labels" in line
     assert line.endswith(": LOC.")
@@ -241,7 +241,7 @@ def test_what_limits_the_figures_is_listed():
 @pytest.fixture
 def models(tmp_path, monkeypatch):
     """Directories whose models answer as they are told, without any model: name -> predictions."""
-    answers = {BASELINE: labelled([*REFERENCES[:-1], "good"])}
+    answers = {BASELINE: labeled([*REFERENCES[:-1], "good"])}
     requests = []
     facts = {}
     task = TWO
@@ -265,7 +265,7 @@ EXAMPLES = [Example((str(number),), reference) for number, reference in enumerat
 
 def test_models_are_held_against_the_baseline_and_against_the_first_model(models, tmp_path):
     answers, _, _ = models
-    answers |= {"a": labelled(wrong_at(REFERENCES, range(60), "odd")), "b": labelled(REFERENCES)}
+    answers |= {"a": labeled(wrong_at(REFERENCES, range(60), "odd")), "b": labeled(REFERENCES)}
     comparison = compare_on(EXAMPLES, [tmp_path / "a", tmp_path / "b"], EXAMPLES)
     assert [row.title for row in comparison.rows] == [BASELINE, "a", "b"]
     starts = [f"a is worse than {BASELINE}", f"b is not shown to be better than {BASELINE}", "b is better than a: "]
@@ -279,7 +279,7 @@ def test_models_are_held_against_the_baseline_and_against_the_first_model(models
 @pytest.mark.parametrize("how", ["a", "path"])
 def test_a_model_can_be_what_the_others_are_held_against(models, tmp_path, how):
     answers, _, _ = models
-    answers |= {"a": labelled(wrong_at(REFERENCES, range(60), "odd")), "b": labelled(REFERENCES)}
+    answers |= {"a": labeled(wrong_at(REFERENCES, range(60), "odd")), "b": labeled(REFERENCES)}
     against = str(tmp_path / "a") if how == "path" else "a"
     comparison = compare_on(EXAMPLES, [tmp_path / "a", tmp_path / "b"], EXAMPLES, against=against)
     assert comparison.against.title == "a"
@@ -291,7 +291,7 @@ def test_a_model_can_be_what_the_others_are_held_against(models, tmp_path, how):
 
 def test_two_classifiers_are_compared_without_a_baseline_and_one_is_not(models, tmp_path):
     answers, _, _ = models
-    answers |= {"a": labelled(wrong_at(REFERENCES, range(60), "odd")), "b": labelled(REFERENCES)}
+    answers |= {"a": labeled(wrong_at(REFERENCES, range(60), "odd")), "b": labeled(REFERENCES)}
     comparison = compare_on(EXAMPLES, [tmp_path / "a", tmp_path / "b"])
     assert [row.title for row in comparison.rows] == ["a", "b"]
     assert [text[:18] for text in comparison.verdicts] == ["b is better than a"]
@@ -303,7 +303,7 @@ def test_two_classifiers_are_compared_without_a_baseline_and_one_is_not(models, 
 
 def test_the_baseline_weighs_labels_as_the_model_did(models, tmp_path):
     answers, requests, facts = models
-    answers["a"] = labelled(REFERENCES)
+    answers["a"] = labeled(REFERENCES)
     compare_on(EXAMPLES, [tmp_path / "a"], EXAMPLES)
     facts["recipe"] = {"class_weights": "balanced"}
     compare_on(EXAMPLES, [tmp_path / "a"], EXAMPLES)
@@ -312,7 +312,7 @@ def test_the_baseline_weighs_labels_as_the_model_did(models, tmp_path):
 
 def test_notes_are_told_and_a_reference_that_learned_nothing_is_named(models, tmp_path, caplog):
     answers, _, _ = models
-    answers |= {BASELINE: labelled(["bad"] * 200), "a": labelled(REFERENCES)}
+    answers |= {BASELINE: labeled(["bad"] * 200), "a": labeled(REFERENCES)}
     caplog.set_level("INFO", "bothways")
     comparison = compare_on(EXAMPLES, [tmp_path / "a"], EXAMPLES, dev=True, reporter=Reporter(quiet=True))
     assert "also chose the checkpoint of a" in comparison.notes[0]
@@ -322,7 +322,7 @@ def test_notes_are_told_and_a_reference_that_learned_nothing_is_named(models, tm
     assert logged[comparison.notes[0]] == "WARNING"
 
 
-def test_gold_labels_that_the_model_does_not_know_are_refused(models, tmp_path):
+def test_reference_labels_that_the_model_does_not_know_are_refused(models, tmp_path):
     with pytest.raises(DataError, match="label 'odd' is not one of the 2 known"):
         compare_on([Example(("x",), "odd")], [tmp_path / "a"], EXAMPLES)
 

@@ -11,7 +11,7 @@ from bothways.evaluation.compare import BASELINE, Comparison
 from bothways.evaluation.summary import card_of, facts_of, report_of, versions
 from bothways.evaluation.verdicts import Contender
 from bothways.tasks import Classify
-from bothways.tasks.classify import Labelled
+from bothways.tasks.classify import LabelPrediction
 
 REFERENCES = ["good", "bad"] * 20
 EXAMPLES = [Example((f"text {number}",), reference) for number, reference in enumerate(REFERENCES)]
@@ -36,7 +36,7 @@ FACTS = {
 def comparison(task, names=(BASELINE, "run"), labels=("good", "bad")):
     rows = []
     for title in names:
-        predictions = tuple(Labelled(labels[reference == "bad"], 0.8, {}) for reference in REFERENCES)
+        predictions = tuple(LabelPrediction(labels[reference == "bad"], 0.8, {}) for reference in REFERENCES)
         scores = task.score(predictions, REFERENCES, rng=np.random.default_rng(0), resamples=20)
         name = title if title == BASELINE else f"/home/somebody/{title}"
         rows.append(Contender(name, title, scores, predictions, None, 1.0, 2, 3, 4, engine=f"engine of {title}"))

@@ -11,11 +11,11 @@ from bothways.errors import BothwaysError, OptionError
 from bothways.evaluation import tune as module
 from bothways.inference.choice import tuned_key, tuned_with
 from bothways.inference.model_directory import ModelDirectory
-from bothways.inference.onnx.record import FOLDER, Export, OnnxModel
+from bothways.inference.onnx.record import FOLDER, ExportRecord, OnnxModelRecord
 from bothways.inference.plan import Plan, read_tuned, tuned_records
 from bothways.model.config import EncoderConfig
 from bothways.progress import Reporter
-from bothways.tasks.classify import Classify, Labelled
+from bothways.tasks.classify import Classify, LabelPrediction
 from bothways.text.tokenizer import Tokenizer
 
 EXAMPLES = [Example((f"text {number}",)) for number in range(4)]
@@ -34,8 +34,8 @@ class Heard(Reporter):
 @pytest.fixture
 def model_directory(tmp_path) -> ModelDirectory:
     (tmp_path / FOLDER).mkdir()
-    onnx_models = {"fp32": OnnxModel("f"), "int8": OnnxModel("i")}
-    Export(tmp_path, "classify", 2, "c", "w", 5, onnx_models).write()  # type: ignore[arg-type]
+    onnx_models = {"fp32": OnnxModelRecord("f"), "int8": OnnxModelRecord("i")}
+    ExportRecord(tmp_path, "classify", 2, "c", "w", 5, onnx_models).write()  # type: ignore[arg-type]
     task = Classify(labels=("bad", "good"))
     return ModelDirectory(tmp_path, EncoderConfig(), task, Tokenizer.packaged("bert-base-uncased"))
 
@@ -52,7 +52,7 @@ def measured(monkeypatch, figures: dict[tuple[str, str], tuple[float, int] | str
             raise BothwaysError(found)
         speed, memory = found
         answer = label if plan.precision == "int8" else "good"
-        predictions = [Labelled(answer, 0.9, {"good": 0.9, "bad": 0.1}) for _ in examples]
+        predictions = [LabelPrediction(answer, 0.9, {"good": 0.9, "bad": 0.1}) for _ in examples]
         return {"predictions": predictions, "texts_per_second": speed, "memory": memory}
 
     monkeypatch.setattr(module, "in_process", run)
@@ -76,7 +76,7 @@ def test_the_fastest_wins_or_one_about_as_fast_with_less_memory(model_directory,
     key = tuned_key(model_directory.task)
     assert read_tuned(model_directory.path, key) == trials[0].plan
     record = tuned_records(model_directory.path)[key]
-    assert record.items() >= tuned_with(Export.read(model_directory.path), trials[0].plan).items()
+    assert record.items() >= tuned_with(ExportRecord.read(model_directory.path), trials[0].plan).items()
     assert record["onnx_model"] == {"int8": "i", "fp32": "f"}[winner]
 
 

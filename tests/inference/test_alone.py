@@ -112,7 +112,7 @@ def test_a_trained_model_answers_a_text_alone_as_among_64(trained, engine, preci
     together = {"model": str(trained), "plan": Plan(engine, precision, 1, 4096)}
     alone = {"model": str(trained), "plan": Plan(engine, precision, 1, 1)}  # a budget of one token: a window a batch
     examples = [Example((text,)) for text in texts]
-    if engine == "openvino":  # in a process of its own, as it has died in some
+    if engine == "openvino":  # in a separate process, as it has died in some
         first, second = (in_process(what, examples)["predictions"] for what in (together, alone))
     else:
         first, second = (load(trained, plan=what["plan"]).predict_examples(examples) for what in (together, alone))

@@ -28,7 +28,7 @@ from bothways.inference.choice import tuned_key, tuned_with
 from bothways.inference.engines import openvino
 from bothways.inference.engines.onnxruntime import MAX_SESSIONS
 from bothways.inference.engines.sessions import Sessions
-from bothways.inference.onnx.record import EXPORT, FILES, FOLDER, Export, OnnxModel
+from bothways.inference.onnx.record import EXPORT, FILES, FOLDER, ExportRecord, OnnxModelRecord
 from bothways.inference.plan import Plan, read_tuned, write_tuned
 from bothways.inference.predictor import Predictor, load
 from bothways.jobs.info import describe_model
@@ -89,7 +89,7 @@ def test_every_engine_answers_as_pytorch_in_fp32(model, engine, precision, toler
     reference = load(model, engine="torch", precision="fp32")
     plan = Plan(engine, precision, 2, 512)
     examples = [reference.task.example(text) for text in TEXTS]
-    if engine == "openvino":  # in a process of its own, as it has died in some
+    if engine == "openvino":  # in a separate process, as it has died in some
         predictions = in_process({"model": str(model), "plan": plan}, examples)["predictions"]
     else:
         other = load(model, plan=plan)
@@ -99,12 +99,12 @@ def test_every_engine_answers_as_pytorch_in_fp32(model, engine, precision, toler
     assert np.abs(found - scores(reference)).max() <= tolerance
 
 
-def test_the_int8_graph_runs_where_nothing_is_asked_for(model):
+def test_the_int8_onnx_model_runs_where_nothing_is_asked_for(model):
     assert "int8" in load(model).engine.describe()
     assert "ONNX Runtime" in load(model).engine.describe()
 
 
-def relabelled(run: Path, onnx_precision: str = "int8") -> bytes:
+def relabeled(run: Path, onnx_precision: str = "int8") -> bytes:
     """The ONNX model of the same model with its two outputs swapped."""
     import onnx
 
@@ -124,12 +124,12 @@ def replaced(path: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize("replace_it", [replaced, Path.write_bytes])
 @pytest.mark.parametrize("onnx_precision", ["int8", "fp32"])
-def test_a_graph_that_is_replaced_while_it_is_served_is_not_run(copy, onnx_precision, replace_it):
+def test_an_onnx_model_that_is_replaced_while_it_is_served_is_not_run(copy, onnx_precision, replace_it):
     predictor = load(copy, plan=Plan("onnxruntime", onnx_precision, 2, 16))
     texts = [f"{text} {number}" for number in range(40) for text in (GOOD[0], BAD[0])]
     expected = load(copy, plan=Plan("onnxruntime", onnx_precision, 1, 16)).predict(texts)
     assert predictor.predict(GOOD[:1]) == ["good"]  # one session is open
-    replace_it(copy / FOLDER / FILES[onnx_precision], relabelled(copy, onnx_precision))
+    replace_it(copy / FOLDER / FILES[onnx_precision], relabeled(copy, onnx_precision))
     assert predictor.predict(texts) == expected
     (copy / FOLDER / FILES[onnx_precision]).unlink()
     assert predictor.predict(texts) == expected
@@ -155,9 +155,9 @@ def test_a_tuned_plan_gives_way_to_what_is_asked_for_and_holds_where_it_fits(cop
 
 
 @pytest.mark.parametrize(("name", "value"), [("version", "1.0"), ("onnx_model", "0" * 64)])
-def test_a_plan_that_was_tuned_with_another_engine_or_graph_is_not_followed(copy, name, value):
+def test_a_plan_that_was_tuned_with_another_engine_or_onnx_model_is_not_followed(copy, name, value):
     key, plan = tuned_key(load(copy).task), Plan("onnxruntime", "fp32", 1, 77)
-    measured = tuned_with(Export.read(copy), plan)
+    measured = tuned_with(ExportRecord.read(copy), plan)
     write_tuned(copy, key, plan, measured)
     assert load(copy).engine.max_tokens == 77
     write_tuned(copy, key, plan, measured | {name: value})
@@ -166,7 +166,7 @@ def test_a_plan_that_was_tuned_with_another_engine_or_graph_is_not_followed(copy
     assert any(f"with another {name}" in line and "bothways tune" in line for line in heard.lines)
 
 
-def test_a_rejected_graph_that_is_asked_for_runs_with_a_line(copy):
+def test_a_rejected_onnx_model_that_is_asked_for_runs_with_a_line(copy):
     raw = json.loads((copy / FOLDER / EXPORT).read_text())
     raw["models"]["int8"]["rejected"] = "its accuracy fell"
     (copy / FOLDER / EXPORT).write_text(json.dumps(raw))
@@ -301,7 +301,7 @@ def without(monkeypatch, package: str) -> None:
     )
 
 
-def test_without_pytorch_a_stale_graph_is_called_stale(copy, monkeypatch):
+def test_without_pytorch_a_stale_onnx_model_is_called_stale(copy, monkeypatch):
     tensors, metadata = read_safetensors(copy / "model.safetensors")
     changed = {"classifier.weight": tensors["classifier.weight"] + 1.0}
     write_safetensors(copy / "model.safetensors", tensors | changed, metadata)
@@ -310,7 +310,7 @@ def test_without_pytorch_a_stale_graph_is_called_stale(copy, monkeypatch):
         load(copy)
 
 
-def test_a_plan_for_a_graph_that_was_not_exported_names_that_graph(copy):
+def test_a_plan_for_an_onnx_model_that_was_not_exported_names_that_onnx_model(copy):
     raw = json.loads((copy / FOLDER / EXPORT).read_text())
     del raw["models"]["int8-static"]
     (copy / FOLDER / EXPORT).write_text(json.dumps(raw))
@@ -407,7 +407,7 @@ def test_streams_and_batches_change_nothing(model):
     np.testing.assert_allclose(scores(single), scores(double), atol=1e-5)
 
 
-def test_a_rejected_graph_is_not_used_and_a_line_says_so(copy):
+def test_a_rejected_onnx_model_is_not_used_and_a_line_says_so(copy):
     record = copy / FOLDER / EXPORT
     raw = json.loads(record.read_text())
     raw["models"]["int8"]["rejected"] = "its accuracy fell"
@@ -420,7 +420,7 @@ def test_a_rejected_graph_is_not_used_and_a_line_says_so(copy):
 
 
 @pytest.mark.parametrize("part", ["classifier.weight", "bert.pooler.dense.bias", "bert.embeddings.LayerNorm.weight"])
-def test_graphs_of_other_weights_are_not_used_and_a_line_says_so(copy, part):
+def test_onnx_models_of_other_weights_are_not_used_and_a_line_says_so(copy, part):
     tensors, metadata = read_safetensors(copy / "model.safetensors")
     write_safetensors(copy / "model.safetensors", tensors | {part: tensors[part] + 1.0}, metadata)
     heard = Heard()
@@ -428,7 +428,7 @@ def test_graphs_of_other_weights_are_not_used_and_a_line_says_so(copy, part):
     assert any("of another model" in line and "bothways export" in line for line in heard.lines)
 
 
-def test_a_graph_without_weights_must_be_of_the_config(copy):
+def test_an_onnx_model_without_weights_must_be_of_the_config(copy):
     (copy / "model.safetensors").unlink()
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 7}))
@@ -436,7 +436,7 @@ def test_a_graph_without_weights_must_be_of_the_config(copy):
         load(copy)
 
 
-def test_a_graph_whose_judging_was_interrupted_is_not_used(copy, monkeypatch):
+def test_an_onnx_model_whose_check_was_interrupted_is_not_used(copy, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
@@ -457,7 +457,7 @@ def test_a_damaged_record_is_mended_by_the_command_that_its_message_names(copy):
     assert ", int8, " in load(copy).engine.describe()
 
 
-def test_a_graph_of_others_is_not_replaced(copy):
+def test_an_onnx_model_of_others_is_not_replaced(copy):
     (copy / FOLDER / EXPORT).unlink()
     with pytest.raises(OptionError, match="was not written by bothways"):
         bothways.export(copy, precision="fp32")
@@ -484,7 +484,7 @@ def test_a_senseless_plan_counts_as_none(copy, record):
     assert ", fp32, " in load(copy).engine.describe()
 
 
-def test_a_graph_is_served_without_the_weights_it_was_made_of(copy):
+def test_an_onnx_model_is_served_without_the_weights_it_was_made_of(copy):
     expected = scores(load(copy))
     (copy / "model.safetensors").unlink()
     np.testing.assert_array_equal(scores(load(copy)), expected)
@@ -497,7 +497,7 @@ def test_a_graph_is_served_without_the_weights_it_was_made_of(copy):
         (Path.unlink, "not there, though export.json names it"),
     ],
 )
-def test_a_damaged_or_missing_graph_is_said_in_one_line(copy, damage, message):
+def test_a_damaged_or_missing_onnx_model_is_said_in_one_line(copy, damage, message):
     damage(copy / FOLDER / "model_int8.onnx")
     with pytest.raises(CheckpointError, match=message) as raised:
         load(copy)
@@ -507,7 +507,7 @@ def test_a_damaged_or_missing_graph_is_said_in_one_line(copy, damage, message):
 
 def test_a_damaged_record_is_said_in_one_line(copy):
     (copy / FOLDER / EXPORT).write_text('{"head": "classify"}')
-    with pytest.raises(CheckpointError, match="damaged, or of a newer bothways"):
+    with pytest.raises(CheckpointError, match="damaged, or written by a newer bothways"):
         load(copy)
 
 
@@ -525,7 +525,7 @@ def test_what_no_engine_does_is_said(model, engine, precision, message):
         load(model, engine=engine, precision=precision)
 
 
-def test_a_graph_that_was_not_exported_is_asked_for(copy):
+def test_an_onnx_model_that_was_not_exported_is_asked_for(copy):
     raw = json.loads((copy / FOLDER / EXPORT).read_text())
     del raw["models"]["int8-static"]
     (copy / FOLDER / EXPORT).write_text(json.dumps(raw))
@@ -578,21 +578,21 @@ def test_tuning_measures_what_there_is_and_remembers_the_winner(copy):
     assert load(copy).engine.max_tokens == trials[0].plan.max_tokens
 
 
-def test_eight_bits_need_texts_to_be_judged_on(model):
+def test_int8_needs_texts_to_be_checked_on(model):
     with pytest.raises(OptionError, match="give --calibrate FILE"):
         bothways.export(model, precision="int8")
 
 
-def test_graphs_of_another_head_are_not_used(copy):
+def test_onnx_models_of_another_head_are_not_used(copy):
     heard = Heard()
     assert "PyTorch" in load(copy, task="embed", reporter=heard).engine.describe()
     assert any("answer with the head 'classify'" in line and "--task embed" in line for line in heard.lines)
 
 
 def said(labels: str, scores_: float = 0.9):
-    from bothways.tasks.classify import Labelled
+    from bothways.tasks.classify import LabelPrediction
 
-    return [Labelled("good" if one == "g" else "bad", scores_, {"good": 0.5, "bad": 0.5}) for one in labels]
+    return [LabelPrediction("good" if one == "g" else "bad", scores_, {"good": 0.5, "bad": 0.5}) for one in labels]
 
 
 @pytest.mark.parametrize(
@@ -600,25 +600,25 @@ def said(labels: str, scores_: float = 0.9):
     [
         ("g" * 50 + "b" * 50, None),
         ("g" * 49 + "b" * 51, None),  # one answer's worth is chance
-        ("g" * 48 + "b" * 52, "a fall of more than 0.5 points"),
+        ("g" * 48 + "b" * 52, "a drop of more than 0.5 points"),
         ("b" * 50 + "g" * 50, "0.0 % of its answers are those of fp32"),
     ],
 )
-def test_the_gate_lets_through_what_answers_as_well(predicted, rejected):
+def test_the_accuracy_check_lets_through_what_answers_as_well(predicted, rejected):
     task = Classify(labels=("bad", "good"))
     references = ["good"] * 50 + ["bad"] * 50
     examples = [Example((str(number),), reference) for number, reference in enumerate(references)]
-    onnx_model = check_accuracy(OnnxModel("hash"), task, examples, said("g" * 50 + "b" * 50), said(predicted))
+    onnx_model = check_accuracy(OnnxModelRecord("hash"), task, examples, said("g" * 50 + "b" * 50), said(predicted))
     assert (onnx_model.rejected is None) == (rejected is None)
     if rejected is not None:
         assert rejected in onnx_model.rejected
     assert onnx_model.reference == 1.0
     assert (
-        check_accuracy(OnnxModel("hash"), task, examples, said("g" * 100), said(predicted), max_drop=1.0).rejected
+        check_accuracy(OnnxModelRecord("hash"), task, examples, said("g" * 100), said(predicted), max_drop=1.0).rejected
         is None
     )
     without = [replace(example, reference=None) for example in examples]
-    assert check_accuracy(OnnxModel("hash"), task, without, said("gb"), said("gb")).metric is None
+    assert check_accuracy(OnnxModelRecord("hash"), task, without, said("gb"), said("gb")).metric is None
 
 
 def test_identical_texts_are_computed_once_and_answered_in_order(model):

@@ -81,7 +81,7 @@ def test_settings_are_checked(model, settings, message):
 )
 def test_a_record_of_another_version_or_type_is_said_in_one_line(copy, changes):
     edit(copy / "bothways.json", **changes)
-    with pytest.raises(CheckpointError, match=r"bothways\.json: damaged, or of a newer bothways"):
+    with pytest.raises(CheckpointError, match=r"bothways\.json: damaged, or written by a newer bothways"):
         load(copy)
 
 
@@ -98,7 +98,7 @@ def test_weights_of_another_run_are_refused(copy):
     assert ModelDirectory.read(copy).task.name == "classify"
 
 
-def test_a_record_of_another_model_beside_a_graph_alone_is_refused(copy):
+def test_a_record_of_another_model_beside_an_onnx_model_alone_is_refused(copy):
     (copy / WEIGHTS).unlink()
     assert load(copy).predict(["great film"]) == ["good"]
     edit(copy / "bothways.json", weights="0" * 64)
@@ -174,7 +174,7 @@ def test_a_base_with_labels_in_another_order_keeps_what_it_learned(copy, tmp_pat
 
 def test_a_record_of_brackets_in_brackets_is_said_in_one_line(copy):
     (copy / "bothways.json").write_text("[" * 100_000)
-    with pytest.raises(CheckpointError, match=r"bothways\.json: damaged, or of a newer bothways"):
+    with pytest.raises(CheckpointError, match=r"bothways\.json: damaged, or written by a newer bothways"):
         load(copy)
 
 

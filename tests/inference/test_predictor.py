@@ -28,7 +28,7 @@ from bothways.inference.engines import openvino
 from bothways.inference.engines.torch import TorchEngine
 from bothways.inference.plan import Plan
 from bothways.inference.predictor import Predictor, load
-from bothways.model.encoder import initialise
+from bothways.model.encoder import initialize
 from bothways.model.heads import TaskModel
 from bothways.tasks import TASKS, Answer, Classify, Embed, Fill, NextSentence, Pairs, Tag, ZeroShot
 from bothways.text.tokenizer import Tokenizer
@@ -83,7 +83,7 @@ TASK_INPUTS: dict[str, tuple[Any, list[Any]]] = {
 
 def untrained(task: Any) -> Predictor:
     made = TaskModel(TINY, task.head, task.outputs)
-    initialise(made, TINY, torch.Generator().manual_seed(3))
+    initialize(made, TINY, torch.Generator().manual_seed(3))
     with torch.no_grad():  # as if trained: an untrained head gives almost the same to everything
         for name, part in made.named_parameters():
             if name.startswith("head."):

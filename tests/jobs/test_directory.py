@@ -124,7 +124,7 @@ def test_files_of_others_stay_also_in_the_folders_of_a_run(tmp_path):
     assert (out / "onnx" / "model_int8.onnx").read_text() == "new"
 
 
-def test_a_file_of_others_under_the_name_of_a_graph_is_renamed_and_told(tmp_path, caplog):
+def test_a_file_of_others_under_the_name_of_an_onnx_model_is_renamed_and_told(tmp_path, caplog):
     out = finished(tmp_path)
     (out / "onnx" / "export.json").unlink()  # so the ONNX model is not one of ours
     publish(fresh(out), out, QUIET)

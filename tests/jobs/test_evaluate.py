@@ -14,9 +14,9 @@ from bothways.jobs.compare import compare
 from bothways.jobs.evaluate import evaluate
 from bothways.jobs.sources import columns_for, named, seen_in_training
 from bothways.tasks import Answer, Classify, Tag, ZeroShot
-from bothways.tasks.answer import Answered
-from bothways.tasks.classify import Labelled
-from bothways.tasks.tag import Tagged
+from bothways.tasks.answer import AnswerPrediction
+from bothways.tasks.classify import LabelPrediction
+from bothways.tasks.tag import TagPrediction
 from bothways.text.tokenizer import Tokenizer
 from tests.tiny import GOOD, ROWS, write_csv, write_trained
 
@@ -45,8 +45,8 @@ class Told(Predictor):
         return self.predictions
 
 
-def labelled(labels):
-    return [Labelled(label, 0.9, {label: 0.9}) for label in labels]
+def labeled(labels):
+    return [LabelPrediction(label, 0.9, {label: 0.9}) for label in labels]
 
 
 def test_an_evaluation_tells_model_engine_file_versions_and_date(model, tmp_path):
@@ -77,7 +77,7 @@ def test_results_are_shown_in_one_short_line(model):
     assert "TF-IDF" in repr(comparison)
 
 
-def test_each_example_has_a_row_with_its_gold_its_answer_and_whether_it_is_correct(model):
+def test_each_example_has_a_row_with_its_reference_its_answer_and_whether_it_is_correct(model):
     evaluation = evaluate(model, [*ROWS[:3], {"text": "dull film", "label": "good"}])
     rows = [json.loads(json.dumps(row)) for row in evaluation.rows()]
     assert [row["correct"] for row in rows] == [True, True, True, False]
@@ -87,17 +87,17 @@ def test_each_example_has_a_row_with_its_gold_its_answer_and_whether_it_is_corre
 
 
 def test_rows_of_every_task_are_json(tmp_path):
-    tag = Told(Tag(("O", "B-X", "I-X")), [Tagged(tags=("B-X", "O"), scores=(0.9, 0.8))])
+    tag = Told(Tag(("O", "B-X", "I-X")), [TagPrediction(tags=("B-X", "O"), scores=(0.9, 0.8))])
     (row,) = evaluate(tag, [{"tokens": ["Ann", "sang"], "tags": ["B-X", "O"]}]).rows()
     assert (row["reference"], row["tags"], row["correct"]) == (["B-X", "O"], ["B-X", "O"], True)
-    answer = Told(Answer(), [Answered(answers=({"answer": "Ann", "score": 0.5, "start": 0, "end": 3},))])
+    answer = Told(Answer(), [AnswerPrediction(answers=({"answer": "Ann", "score": 0.5, "start": 0, "end": 3},))])
     question = {"question": "Who?", "context": "Ann sang.", "answers": {"text": ["Ann"], "answer_start": [0]}}
     (row,) = evaluate(answer, [question]).rows()
     assert (row["question"], row["context"], row["reference"], row["correct"]) == ("Who?", "Ann sang.", ["Ann"], True)
-    number = Told(Classify(("score",), "regression"), [Labelled("score", 2.5, {"score": 2.5})])
+    number = Told(Classify(("score",), "regression"), [LabelPrediction("score", 2.5, {"score": 2.5})])
     (row,) = evaluate(number, [{"text": "a", "score": 2.0}]).rows()
     assert (row["reference"], row["score"], row["difference"]) == (2.0, 2.5, 0.5)
-    several = Told(Classify(("a", "b"), "multi"), [Labelled("a", 0.9, {}, ("a",))])
+    several = Told(Classify(("a", "b"), "multi"), [LabelPrediction("a", 0.9, {}, ("a",))])
     (row,) = evaluate(several, [{"text": "x", "labels": ["a", "b"]}]).rows()
     assert (row["reference"], row["labels"], row["correct"]) == (["a", "b"], ["a"], False)
     json.dumps(row)
@@ -105,7 +105,7 @@ def test_rows_of_every_task_are_json(tmp_path):
 
 def test_an_answer_that_failed_counts_as_wrong_and_not_for_calibration():
     task = Classify(("a", "b"))
-    predictor = Told(task, [*labelled("ab"), task.failure("the text is too long")])
+    predictor = Told(task, [*labeled("ab"), task.failure("the text is too long")])
     evaluation = evaluate(predictor, [{"text": text, "label": label} for text, label in ("xa", "yb", "za")])
     assert evaluation.scores.metrics["accuracy"].value == pytest.approx(2 / 3)
     assert evaluation.scores.metrics["calibration_error"].value == pytest.approx(0.1)
@@ -116,7 +116,7 @@ def test_an_answer_that_failed_counts_as_wrong_and_not_for_calibration():
 
 def test_a_model_that_always_gives_one_label_is_called_so(caplog):
     rows = [{"text": str(number), "label": "ab"[number % 4 == 0]} for number in range(40)]
-    evaluation = evaluate(Told(Classify(("a", "b")), labelled("a" * 40)), rows)
+    evaluation = evaluate(Told(Classify(("a", "b")), labeled("a" * 40)), rows)
     assert evaluation.notes == ("The model always answers 'a', so it does not tell the examples apart.",)
     assert evaluation.notes[0] in caplog.text
     assert evaluation.scores.metrics["matthews"].value == 0
@@ -176,7 +176,7 @@ def test_label_names_of_the_training_file_do_not_hold_for_another_task(tmp_path)
     assert columns_for(trained, Columns(label_names="a,b")).label_names == ("a", "b")
     other = ModelDirectory(tmp_path, None, ZeroShot(labels=("World", "Sports"), nli=nli), None, facts)
     assert columns_for(other, None).label_names is None
-    predictor = Told(other.task, labelled(["World", "World"]), other)
+    predictor = Told(other.task, labeled(["World", "World"]), other)
     rows = [{"text": "x", "label": "World"}, {"text": "y", "label": "Sports"}]
     assert evaluate(predictor, rows).scores.metrics["accuracy"].value == 0.5
 
@@ -200,7 +200,7 @@ def test_many_labels_are_no_large_json():
     random = np.random.default_rng(0)
     references, found = (np.array(labels)[random.integers(2000, size=500)].tolist() for _ in range(2))
     rows = [{"text": str(number), "label": label} for number, label in enumerate(references)]
-    answer = evaluate(Told(Classify(tuple(labels)), labelled(found)), rows).as_json()
+    answer = evaluate(Told(Classify(tuple(labels)), labeled(found)), rows).as_json()
     assert "confusion" not in answer
     assert len(answer["confused"]) == 100
     assert len(json.dumps(answer)) < 300_000

@@ -20,7 +20,7 @@ def test_keywords_change_the_fields_of_their_records():
         ({"num_train_epochs": 2}, "did you mean 'epochs'"),
         ({"epoch": 2}, "did you mean 'epochs'"),
         ({"overwritten": True}, "did you mean 'overwrite'"),
-        ({"colour": "red"}, "there is no option 'colour'; expected one of epochs, batch_size"),
+        ({"color": "red"}, "there is no option 'color'; expected one of epochs, batch_size"),
         ({"epochs": "many"}, "epochs is 'many', expected a value of the type float"),
         ({"epochs": -1}, "epochs is -1, expected a value from"),
         ({"epochs": float("nan")}, "epochs is nan"),

@@ -136,7 +136,7 @@ def test_a_family_without_a_head_is_refused():
         TaskModel(config, "next", 2)
 
 
-def test_token_and_span_losses_are_those_of_transformers_over_the_pieces_that_are_read():
+def test_token_and_span_losses_are_those_of_transformers_over_the_tokens_that_are_read():
     generator = torch.Generator().manual_seed(4)
     counts = torch.tensor([3, 5, 2])
     logits = torch.randn(10, 4, generator=generator)

@@ -10,7 +10,7 @@ import pytest
 
 from bothways.errors import MissingDependencyError
 from bothways.metrics import ClassScore, Interval, Scores, multi_label, regression, single_label
-from bothways.render.report import Lengths, Mistake, Report, Row, _axis, write_report
+from bothways.render.report import Lengths, Mistake, Report, ReportRow, _axis, write_report
 from bothways.tasks.picture import Mark, Picture
 
 EVIL = "<script>alert('x')</script>"
@@ -66,13 +66,16 @@ def full(K: int = 2) -> Report:
         verdict="It is better than the baseline.",
         facts=[("Task", "classify"), ("Packages", "numpy 2")],
         rows=[
-            Row("baseline", {"accuracy": Interval(0.913, 0.901, 0.924)}),
-            Row("model", scores.metrics, 0.00001, 283.4, 22_713_986, 90_870_000, 612_000_000),
+            ReportRow("baseline", {"accuracy": Interval(0.913, 0.901, 0.924)}),
+            ReportRow("model", scores.metrics, 0.00001, 283.4, 22_713_986, 90_870_000, 612_000_000),
         ],
         losses=[(step, 1 / step) for step in range(1, 100)],
         dev={"accuracy": [(30, 0.5), (60, 0.9), (90, 0.8)]},
         scores=scores,
-        mistakes=[Mistake("a text\nof two lines", "label_0", "label_1", 0.987), Mistake("long " * 200, "a", "", 0.5)],
+        mistakes=[
+            Mistake("a text\nof two lines", "label_0", "label_1", 0.987),
+            Mistake("long " * 200, "a", "", 0.5),
+        ],
         lengths=Lengths([3, 9, 600], 512, windowed=1, truncated=88),
         notes=["The checkpoint was chosen on these texts."],
     )
@@ -182,7 +185,7 @@ def test_the_axis_of_the_intervals_has_round_ends_and_is_never_shorter_than_a_te
 
 
 def test_half_a_point_does_not_fill_the_axis(tmp_path):
-    text, _ = written(tmp_path, Report("t", rows=[Row("one", {"accuracy": Interval(0.912, 0.9095, 0.9145)})]))
+    text, _ = written(tmp_path, Report("t", rows=[ReportRow("one", {"accuracy": Interval(0.912, 0.9095, 0.9145)})]))
     low, high = (float(re.search(rf"--{end}: ([\d.]+)", text).group(1)) for end in ("low", "high"))
     assert high - low < 10
 
@@ -211,7 +214,9 @@ def test_a_report_loads_nothing_even_if_told_to(tmp_path):
 
 
 def test_a_row_is_called_by_its_name_and_its_path_is_a_title(tmp_path):
-    _, page = written(tmp_path, Report("t", rows=[Row("best", {"f1": Interval(0.5, 0.4, 0.6)}, path="runs/a/best")]))
+    _, page = written(
+        tmp_path, Report("t", rows=[ReportRow("best", {"f1": Interval(0.5, 0.4, 0.6)}, path="runs/a/best")])
+    )
     assert [of["title"] for tag, of in page.elements if of.get("title")] == ["runs/a/best"]
     assert "runs/a/best" not in page.text
 
@@ -223,7 +228,7 @@ def test_a_report_of_only_a_title_has_no_sections(tmp_path):
 
 
 def test_what_is_not_known_is_a_dash_and_a_p_only_where_there_is_one(tmp_path):
-    _, page = written(tmp_path, Report("t", rows=[Row("alone", {"spearman": Interval(0.8, 0.71, 0.9)})]))
+    _, page = written(tmp_path, Report("t", rows=[ReportRow("alone", {"spearman": Interval(0.8, 0.71, 0.9)})]))
     assert "0.800 (0.710 – 0.900)" in page.text
     assert "McNemar" not in page.text
     assert page.text.count("–") == 6  # one inside the interval
@@ -231,7 +236,7 @@ def test_what_is_not_known_is_a_dash_and_a_p_only_where_there_is_one(tmp_path):
 
 def test_nothing_from_the_data_becomes_markup(tmp_path):
     scores = single_label([EVIL, "b"], ["b", "b"], [EVIL, "b"], confidences=None, rng=np.random.default_rng(0))
-    report = Report(EVIL, EVIL, [(EVIL, EVIL)], [Row(EVIL, {EVIL: Interval(0, 0, 0)}, p=1.0)],
+    report = Report(EVIL, EVIL, [(EVIL, EVIL)], [ReportRow(EVIL, {EVIL: Interval(0, 0, 0)}, p=1.0)],
                     dev={"<b>$x$</b>": [(1, 0.5)]}, scores=scores, mistakes=[Mistake(EVIL, EVIL, EVIL, 1)])  # fmt: skip
     text, page = written(tmp_path, report)
     assert "<script" not in text

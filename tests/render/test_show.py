@@ -42,11 +42,11 @@ def test_the_page_shows_the_text_and_marks_the_right_part(case):
     assert [html.unescape(one) for one in inside] == [printable(text[mark.start : mark.end]) for mark in marks]
 
 
-def test_labels_are_written_and_not_only_coloured():
+def test_labels_are_written_and_not_only_colored():
     text = "Ann saw Rome"
     picture = Picture((("", text),), (Mark(0, 3, "PER", 0.91), Mark(8, 12, "LOC", 0.8)))
     assert re.search(r"Ann<b>PER</b>", page(picture))
-    assert ansi(picture, colour=False).startswith("[Ann](PER 0.91) saw [Rome](LOC 0.80)")
+    assert ansi(picture, color=False).startswith("[Ann](PER 0.91) saw [Rome](LOC 0.80)")
 
 
 def test_a_label_stays_beside_its_entity_where_scripts_of_both_directions_meet():
@@ -60,7 +60,7 @@ def test_hostile_text_breaks_neither_page_nor_terminal():
     written = page(picture)
     written.encode("utf-8")
     assert "<script>" not in written.replace("&lt;script&gt;", "")
-    for output in (written, ansi(picture, colour=False)):
+    for output in (written, ansi(picture, color=False)):
         assert not re.search("[\x00\x1b\ud800\u202e\u2066]", output)
 
 
@@ -90,11 +90,11 @@ def test_bars_notes_and_errors_are_there():
     assert "███████████████ " in ansi(picture)
 
 
-def test_a_label_has_one_colour_in_all_texts_of_a_terminal():
+def test_a_label_has_one_color_in_all_texts_of_a_terminal():
     first = Picture((("", "Rome"),), (Mark(0, 4, "LOC", 0.9),))
     both = Picture((("", "Ann Rome"),), (Mark(0, 3, "PER", 0.9), Mark(4, 8, "LOC", 0.9)))
     labels: dict[str, int] = {}
     ansi(first, labels)
     ansi(both, labels)
     assert labels == {"LOC": 0, "PER": 1}
-    assert ansi(both, labels).count("\x1b[1;7;34m") == 1  # blue, the first colour, is that of LOC
+    assert ansi(both, labels).count("\x1b[1;7;34m") == 1  # blue, the first color, is that of LOC

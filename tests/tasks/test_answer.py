@@ -13,13 +13,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bothways.data.questions import Given
+from bothways.data.questions import ReferenceAnswer
 from bothways.data.tables import Columns
 from bothways.data.words import word_edges
 from bothways.errors import DataError
 from bothways.metrics import answer_scores
 from bothways.tasks import Answer
-from bothways.tasks.answer import Answered, _whole_words
+from bothways.tasks.answer import AnswerPrediction, _whole_words
 from bothways.text.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.packaged("bert-base-uncased")
@@ -30,7 +30,7 @@ def read(**row):
     return Answer.read([{"question": "Who?", "context": CONTEXT} | row], Columns())
 
 
-def answered(task: Answer, question: str, context: str, rows) -> Answered:
+def answered(task: Answer, question: str, context: str, rows) -> AnswerPrediction:
     """What the task makes of logits: rows(window) -> (K, 2)."""
     example = task.example((question, context))
     windows = task.encode([example], TOKENIZER)
@@ -75,7 +75,7 @@ def test_answers_are_widened_to_whole_words_of_every_script(context, answer, wid
 
 
 @given(st.integers(12, 60), st.integers(0, 200), st.integers(1, 4))
-def test_an_answer_no_longer_than_the_overlap_is_found_wherever_it_stands(max_length, place, length):
+def test_an_answer_no_longer_than_the_stride_is_found_wherever_it_stands(max_length, place, length):
     words = [f"w{number}" for number in range(220)]
     context, wanted = " ".join(words), " ".join(words[place : place + length])
     task = Answer(max_length=max_length + 30, stride=16)
@@ -154,10 +154,10 @@ def test_no_answer_must_win_in_every_window(asks):
 
 
 def test_the_threshold_is_the_one_that_is_best_on_dev():
-    def one(gap: float, text: str) -> Answered:
-        return Answered(answers=({"answer": text, "score": 1.0, "start": 0, "end": 1},), gap=gap)
+    def one(gap: float, text: str) -> AnswerPrediction:
+        return AnswerPrediction(answers=({"answer": text, "score": 1.0, "start": 0, "end": 1},), gap=gap)
 
-    references = [(Given("a", 0),), (), (Given("b", 0),), (), ()]
+    references = [(ReferenceAnswer("a", 0),), (), (ReferenceAnswer("b", 0),), (), ()]
     predictions = [one(-3.0, "a"), one(2.0, "x"), one(0.5, "b"), one(1.5, "y"), one(-4.0, "z")]
     tuned = Answer(handle_impossible_answer=True).tune_on(predictions, references)
     assert 0.5 < tuned.threshold < 1.5
@@ -166,7 +166,7 @@ def test_the_threshold_is_the_one_that_is_best_on_dev():
     )
 
 
-def test_targets_stand_at_the_pieces_of_the_answer():
+def test_targets_stand_at_the_tokens_of_the_answer():
     (example,) = read(answers=[{"text": "Stephen Sauvestre", "answer_start": CONTEXT.index("Stephen")}])
     (window,) = Answer().encode([example], TOKENIZER)
     first, last = window.target
@@ -257,7 +257,7 @@ def test_all_answers_that_do_not_occur_are_named_at_once():
 )
 def test_answers_and_their_places_are_read_in_every_form(answers):
     (example,) = read(answers=answers)
-    assert example.reference == (Given("Eiffel", 4),)
+    assert example.reference == (ReferenceAnswer("Eiffel", 4),)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_an_impossible_question_has_no_answer_whatever_else_is_there(impossible)
 
 @pytest.mark.parametrize("impossible", [False, "False", 0, None, ""])
 def test_a_possible_question_has_one(impossible):
-    assert read(is_impossible=impossible, answers="Paris")[0].reference == (Given("Paris", 27),)
+    assert read(is_impossible=impossible, answers="Paris")[0].reference == (ReferenceAnswer("Paris", 27),)
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ def test_usual_names_of_columns_are_known(tmp_path, names):
     (tmp_path / "a.csv").write_text(f"{names[0]},{names[1]},{names[2]},answer_start\nWho?,Ann slept.,Ann,0\n")
     (example,) = Answer.read(str(tmp_path / "a.csv"), Columns())
     assert example.texts == ("Who?", "Ann slept.")
-    assert example.reference == (Given("Ann", 0),)
+    assert example.reference == (ReferenceAnswer("Ann", 0),)
 
 
 def test_the_questions_of_a_squad_file_keep_their_ids(tmp_path):

@@ -13,7 +13,7 @@ from bothways.data.examples import Example
 from bothways.data.tables import Columns
 from bothways.errors import DataError
 from bothways.tasks import Classify, Pairs
-from bothways.tasks.classify import Labelled, LabelScores, probabilities, window_weights
+from bothways.tasks.classify import LabelPrediction, LabelScores, probabilities, window_weights
 from bothways.text.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.packaged("bert-base-uncased")
@@ -210,7 +210,7 @@ def test_texts_without_an_answer_and_many_labels_do_not_stop_the_tuning():
     assert task.tune_on([], []) == task
     many = Classify(labels=tuple(map(str, range(5000))), kind="multi")
     scores = LabelScores(many.labels, np.linspace(0.001, 0.4, 5000))
-    found = Labelled("4999", 0.4, scores, ())
+    found = LabelPrediction("4999", 0.4, scores, ())
     assert 0.39 < many.tune_on([found], [("4999",)]).threshold < 0.4
     single = Classify(labels=("a", "b"))
     assert (single.tunable, single.tune_on(predictions, ["a"])) == (False, single)
@@ -229,12 +229,14 @@ def test_several_labels_are_those_above_the_threshold_and_the_best_is_named_anyw
 
 
 def test_a_number_is_written_beside_how_its_text_was_read():
-    picture = Labelled("score", 3.5, {"score": 3.5}, number=True, windows=2, truncated=7).picture(Example(("a",)))
+    picture = LabelPrediction("score", 3.5, {"score": 3.5}, number=True, windows=2, truncated=7).picture(
+        Example(("a",))
+    )
     assert (picture.bars, picture.note) == ((), "score 3.500, read in 2 windows, 7 tokens not read")
 
 
 def test_an_error_stands_in_the_place_of_the_answer():
-    answer = Labelled("", float("nan"), error="the text is empty", windows=0).as_json(all_scores=True)
+    answer = LabelPrediction("", float("nan"), error="the text is empty", windows=0).as_json(all_scores=True)
     assert answer == {"label": None, "score": None, "windows": 0, "truncated": 0, "error": "the text is empty"}
 
 

@@ -17,7 +17,7 @@ from bothways.data.tables import Columns
 from bothways.data.words import split_words
 from bothways.errors import DataError, OptionError
 from bothways.tasks import Tag
-from bothways.tasks.tag import Tagged, viterbi
+from bothways.tasks.tag import TagPrediction, viterbi
 from bothways.text.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.packaged("bert-base-uncased")
@@ -37,7 +37,7 @@ def logits_for(tags: list[str], windows, example: Example) -> list[np.ndarray]:
     for window in windows:
         rows = np.zeros((len(window.head_positions), len(LABELS)))
         for row, place in zip(rows, window.head_positions, strict=True):
-            row[LABELS.index(tags[window.words[place]])] = 9.0
+            row[LABELS.index(tags[window.word_ids[place]])] = 9.0
         found.append(TAG.reduce(rows, window))
     return found
 
@@ -101,7 +101,7 @@ def test_every_word_of_a_long_text_is_read_once(strategy, words, max_length, ran
     text = " ".join(random.choice(["Paris", "unaffable", "antidisestablishmentarianism", "a"]) for _ in range(words))
     task = Tag(LABELS, aggregation_strategy=strategy, max_length=max_length, stride=min(2, (max_length - 2) // 2))
     windows = task.encode([task.example(text)], TOKENIZER)
-    read = [int(window.words[place]) for window in windows for place in window.head_positions]
+    read = [int(window.word_ids[place]) for window in windows for place in window.head_positions]
     if strategy == "first":
         assert read == list(range(words))
     else:
@@ -164,7 +164,7 @@ def test_each_word_is_read_where_most_of_the_text_around_it_is_seen():
             seen.setdefault(word, {})[number] = min(left, right)
     for number, window in enumerate(windows):
         for place in window.head_positions.tolist():
-            word = int(window.words[place])
+            word = int(window.word_ids[place])
             assert seen[word][number] >= max(seen[word].values()) - 1
 
 
@@ -189,12 +189,15 @@ def test_tags_may_be_numbers_of_names():
         Tag.read([{"tokens": ["Ann"], "ner_tags": [3]}], columns)
 
 
-def test_spans_are_scored_as_spans_on_words_that_the_gold_does_not_cut():
+def test_spans_are_scored_as_spans_on_words_that_the_reference_does_not_cut():
     """Merkel in "Merkelregierung" cannot be found; neither the whole word nor anything else counts as it."""
     (example,) = Tag.read([{"text": "die Merkelregierung", "spans": [[4, 10, "PER"]]}], Columns())
     assert [example.texts[0][start:end] for start, end in words_of(example)] == ["die", "Merkel", "regierung"]
     windows = TAG.encode([example], TOKENIZER)
-    assert {int(window.words[place]) for window in windows for place in window.head_positions} == {0, 1}  # served words
+    assert {int(window.word_ids[place]) for window in windows for place in window.head_positions} == {
+        0,
+        1,
+    }  # served words
     whole = TAG.decode(example, logits_for(["O", "B-PER"], windows, example), windows, TOKENIZER.convert_ids_to_tokens)
     assert [one.word for one in whole.entities] == ["Merkelregierung"]
     assert whole.tags == ("O", "B-PER", "I-PER")
@@ -278,7 +281,7 @@ def test_words_that_share_a_token_are_one():
     windows = TAG.encode([example], TOKENIZER)
     (window,) = windows
     places = split_words(example.texts[0])
-    dash = next(place for place in window.head_positions if places[window.words[place]][0] == 5)
+    dash = next(place for place in window.head_positions if places[window.word_ids[place]][0] == 5)
     offsets = window.offsets.copy()
     offsets[dash] = (5, 8)
     kept = np.array([place for place in window.head_positions if place == dash or window.offsets[place][0] != 6])
@@ -445,7 +448,7 @@ def test_words_outside_entities_are_grouped_where_nothing_is_ignored():
 
 
 def test_answers_of_equal_texts_do_not_share_their_dicts():
-    made = Tagged(raw=({"entity": "B-PER", "score": 0.9},))
+    made = TagPrediction(raw=({"entity": "B-PER", "score": 0.9},))
     made.answer(all_scores=False)["entities"][0]["score"] = 0.0
     assert made.answer(all_scores=False)["entities"][0]["score"] == 0.9
 
@@ -495,7 +498,7 @@ def test_the_scheme_of_a_foreign_checkpoint_is_read_off_its_labels(labels, schem
 
 
 @pytest.mark.parametrize("strategy", ["none", "simple"])
-def test_tags_of_pieces_are_not_scored_against_tags_of_words(strategy):
+def test_tags_of_tokens_are_not_scored_against_tags_of_words(strategy):
     with pytest.raises(OptionError, match=f"the strategy {strategy} labels tokens, but the references label words"):
         Tag(LABELS, aggregation_strategy=strategy).score([], [], rng=np.random.default_rng(0))
 

@@ -34,7 +34,7 @@ def test_without_labels_there_is_one_error_not_one_for_each_text():
     assert task.problem(task.example(("a text", ["x"]))) is None
 
 
-def test_a_gold_that_is_not_a_label_is_named():
+def test_a_reference_that_is_not_a_label_is_named():
     with pytest.raises(DataError, match="label 'x' is not one of the 2 known: a, b"):
         ZeroShot(labels=("a", "b"), nli=NLI).check([Example(("a",), reference="x")])
 

@@ -13,7 +13,7 @@ from bothways.text.tokenizer import PACKAGED
 ALBERT = PACKAGED / "albert-base-v2" / "spiece.model"
 
 
-def test_albert_has_its_published_pieces() -> None:
+def test_albert_has_its_published_tokens() -> None:
     model = read_spiece(ALBERT)
     assert len(model.pieces) == 30_000
     assert model.algorithm == UNIGRAM

@@ -91,10 +91,10 @@ def test_the_cat_of_the_bert_readme() -> None:
     assert (encoded.example, encoded.window, encoded.truncated, encoded.target) == (0, 0, 0, None)
     pair = bert.encode("The cat sat on the mat.", "It was a lazy afternoon.")
     assert pair.type_ids.tolist() == [0] * 9 + [1] * 7
-    assert pair.texts.tolist() == [-1, 0, 0, 0, 0, 0, 0, 0, -1, 1, 1, 1, 1, 1, 1, -1]
-    assert pair.words.tolist() == [-1, 0, 1, 2, 3, 4, 5, 5, -1, 0, 1, 2, 3, 4, 4, -1]
-    assert pair.ids.dtype == pair.type_ids.dtype == pair.offsets.dtype == pair.words.dtype == np.int32
-    assert pair.texts.dtype == np.int8
+    assert pair.sequence_ids.tolist() == [-1, 0, 0, 0, 0, 0, 0, 0, -1, 1, 1, 1, 1, 1, 1, -1]
+    assert pair.word_ids.tolist() == [-1, 0, 1, 2, 3, 4, 5, 5, -1, 0, 1, 2, 3, 4, 4, -1]
+    assert pair.ids.dtype == pair.type_ids.dtype == pair.offsets.dtype == pair.word_ids.dtype == np.int32
+    assert pair.sequence_ids.dtype == np.int8
 
 
 def assert_reference(path: Path, rows: int) -> None:
@@ -123,7 +123,7 @@ def test_every_reference_question_is_tokenized_as_bert_does(shared_data: Path) -
         ("albert-base-v2", 30_000, (0, 1, 2, 3, 4)),
     ],
 )
-def test_special_pieces_are_found_in_the_vocabulary(name: str, size: int, specials: tuple[int, ...]) -> None:
+def test_special_tokens_are_found_in_the_vocabulary(name: str, size: int, specials: tuple[int, ...]) -> None:
     found = packaged(name)
     assert found.vocab_size == size
     assert (found.pad_id, found.unk_id, found.cls_id, found.sep_id, found.mask_id) == specials
@@ -239,8 +239,8 @@ def test_saving_into_a_used_folder_replaces_only_its_own_files(tmp_path: Path) -
 
 
 def inner(encoded: Encoded) -> list[tuple[int, int]]:
-    assert encoded.offsets[encoded.texts < 0].tolist() == [[0, 0]] * int((encoded.texts < 0).sum())
-    return [(start, end) for start, end in encoded.offsets[encoded.texts == 0].tolist()]
+    assert encoded.offsets[encoded.sequence_ids < 0].tolist() == [[0, 0]] * int((encoded.sequence_ids < 0).sum())
+    return [(start, end) for start, end in encoded.offsets[encoded.sequence_ids == 0].tolist()]
 
 
 def shown(name: str, text: str) -> list[tuple[str, str]]:
@@ -249,7 +249,7 @@ def shown(name: str, text: str) -> list[tuple[str, str]]:
     return [(token, text[start:end]) for token, (start, end) in zip(tokens[1:-1], inner(encoded), strict=True)]
 
 
-def test_spans_hold_the_marks_that_normalising_drops() -> None:
+def test_spans_hold_the_marks_that_normalizing_drops() -> None:
     assert shown("bert-base-uncased", "x\u0301 cafe\u0301.") == [
         ("x", "x\u0301"), ("cafe", "cafe\u0301"), (".", "."),
     ]  # fmt: skip
@@ -264,7 +264,7 @@ def test_spans_hold_both_of_two_quotes_that_become_one() -> None:
     ]  # fmt: skip
 
 
-def test_spans_leave_out_the_space_before_a_piece() -> None:
+def test_spans_leave_out_the_space_before_a_token() -> None:
     assert shown("roberta-base", "a cat") == [("a", "a"), ("Ġcat", "cat")]
     assert shown("albert-base-v2", "a cat") == [("▁a", "a"), ("▁cat", "cat")]
 
@@ -274,7 +274,7 @@ def test_the_bytes_of_one_character_all_have_its_span() -> None:
     assert [span for _, span in shown("roberta-base", "👨\u200d👩")] == ["👨"] * 2 + ["\u200d"] * 2 + ["👩"] * 2
 
 
-def test_an_unknown_piece_has_its_whole_word() -> None:
+def test_an_unknown_token_has_its_whole_word() -> None:
     assert shown("bert-base-uncased", "see คำถาม!") == [("see", "see"), ("[UNK]", "คำถาม"), ("!", "!")]
 
 
@@ -288,7 +288,7 @@ def test_a_leading_control_character_does_not_move_what_follows() -> None:
         assert shown("albert-base-v2", text)[-2:] == [("▁abc", "abc"), ("▁def", "def")]
 
 
-def test_composing_normalisers_keep_the_whole_syllable() -> None:
+def test_composing_normalizers_keep_the_whole_syllable() -> None:
     vocabulary = [(token, -1.0) for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "가", "나", "ガ")]
     backend = tokenizers.Tokenizer(models.Unigram(vocabulary, 1, False))
     backend.normalizer = normalizers.NFKC()
@@ -356,12 +356,12 @@ def test_words_count_as_str_split_does(name: str, text: str) -> None:
     encoded = packaged(name).encode(text)
     starts = [at for at in range(len(text)) if not text[at].isspace() and (at == 0 or text[at - 1].isspace())]
     assert len(starts) == len(text.split())
-    for (start, _), word in zip(inner(encoded), encoded.words[encoded.texts == 0].tolist(), strict=True):
+    for (start, _), word in zip(inner(encoded), encoded.word_ids[encoded.sequence_ids == 0].tolist(), strict=True):
         if start == len(text) or text[start].isspace():
             assert word == -1
         else:
             assert word == sum(begin <= start for begin in starts) - 1
-    assert (encoded.words[encoded.texts < 0] == -1).all()
+    assert (encoded.word_ids[encoded.sequence_ids < 0] == -1).all()
 
 
 # --- windows -----------------------------------------------------------------------------------------------
@@ -375,7 +375,7 @@ def words(count: int, first: int = 0) -> str:
 @pytest.mark.parametrize("name", ["bert-base-uncased", "roberta-base"])
 @settings(max_examples=80, deadline=None)
 @given(data=st.data(), truncation=st.booleans())
-def test_windows_show_every_piece_and_agree_with_the_whole(name: str, data: st.DataObject, truncation: bool) -> None:
+def test_windows_show_every_token_and_agree_with_the_whole(name: str, data: st.DataObject, truncation: bool) -> None:
     tokenizer = packaged(name)
     sizes = data.draw(st.lists(st.integers(0, 40), min_size=1, max_size=2))
     specials = len(tokenizer.encode(*[""] * len(sizes)).ids)
@@ -384,7 +384,7 @@ def test_windows_show_every_piece_and_agree_with_the_whole(name: str, data: st.D
     stride = data.draw(st.integers(0, (room if len(sizes) == 1 else room - room // 2) - 1))
     example_texts = tuple(words(size, 100 * n) for n, size in enumerate(sizes))
     whole = tokenizer.encode(*example_texts)
-    lengths = [int((whole.texts == n).sum()) for n in range(len(sizes))]
+    lengths = [int((whole.sequence_ids == n).sum()) for n in range(len(sizes))]
     found = tokenizer.windows([example_texts], max_length=max_length, stride=stride, truncation=truncation)
 
     assert [one.window for one in found] == list(range(len(found)))
@@ -393,12 +393,12 @@ def test_windows_show_every_piece_and_agree_with_the_whole(name: str, data: st.D
     seen: list[set[int]] = [set() for _ in sizes]
     before: set[int] = set()
     for one in found:
-        assert one.ids[one.texts < 0].tolist() == whole.ids[whole.texts < 0].tolist()
+        assert one.ids[one.sequence_ids < 0].tolist() == whole.ids[whole.sequence_ids < 0].tolist()
         for n in range(len(sizes)):
-            ours = np.flatnonzero(one.texts == n)
+            ours = np.flatnonzero(one.sequence_ids == n)
             if len(ours) == 0:
                 continue
-            theirs_ = np.flatnonzero(whole.texts == n)
+            theirs_ = np.flatnonzero(whole.sequence_ids == n)
             at = int(np.flatnonzero((whole.offsets[theirs_] == one.offsets[ours[0]]).all(axis=1))[0])
             matching = theirs_[at : at + len(ours)]
             for field in ("ids", "type_ids", "offsets", "words", "texts"):
@@ -497,7 +497,7 @@ def test_a_long_question_is_truncated_no_further_than_needed() -> None:
     (window,) = bert.windows([("who " * 300, "paris " * 100)], max_length=384, stride=128, sliding=1)
     assert len(window.ids) == 384
     assert window.truncated == 300 + 100 - 381
-    assert (window.texts == 1).sum() == 100
+    assert (window.sequence_ids == 1).sum() == 100
 
 
 @pytest.mark.parametrize("sliding", [None, 0, 1])
@@ -511,7 +511,7 @@ def test_any_stride_below_the_room_reads_the_whole_passage(question: int, stride
     seen = set()
     for window in windows:
         assert len(window.ids) == 384 or len(windows) == 1
-        own = int((window.texts == slides).sum())
+        own = int((window.sequence_ids == slides).sum())
         assert 1 <= own <= 381
         seen |= set(range(window.skipped, window.skipped + own))
     assert seen == set(range((question, 700)[slides]))
@@ -544,7 +544,9 @@ def test_a_sentencepiece_with_roberta_names_gets_their_layout_and_saves(splits: 
     backend.pre_tokenizer = pre_tokenizers.Sequence(whole) if splits else marks
     ours = Tokenizer(backend)
     pair = ours.encode("the cat", "of the")
-    special = [token for token, text in zip(ours.convert_ids_to_tokens(pair.ids), pair.texts, strict=True) if text < 0]
+    special = [
+        token for token, text in zip(ours.convert_ids_to_tokens(pair.ids), pair.sequence_ids, strict=True) if text < 0
+    ]
     assert special == ["<s>", "</s>", "</s>", "</s>"]
     assert not pair.type_ids.any()
     assert shown_by(ours, "the cat") == ["the", "ca", "t"]
@@ -589,7 +591,7 @@ def test_add_prefix_space_makes_the_first_word_like_any_other(tmp_path: Path) ->
     assert same(Tokenizer.from_directory(tmp_path).encode("cat sat"), encoded)
 
 
-def test_special_pieces_may_have_other_names(tmp_path: Path) -> None:
+def test_special_tokens_may_have_other_names(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("<nil>\n<?>\n<a>\n<z>\nthe\n", encoding="utf-8")
     names = {"pad_token": "<nil>", "unk_token": {"content": "<?>"}, "cls_token": "<a>", "sep_token": "<z>"}
     (tmp_path / "special_tokens_map.json").write_text(json.dumps(names), encoding="utf-8")
@@ -647,7 +649,9 @@ def test_added_tokens_get_the_ids_that_the_files_give_them(files: dict[str, Any]
     encoded = ours.encode(DRUGS, "a <drug>")
     assert encoded.ids.tolist() == theirs(DRUGS, "a <drug>")["input_ids"]
     assert 30522 in encoded.ids
-    places = [DRUGS[a:b].strip() for a, b in encoded.offsets[(encoded.ids == 30522) & (encoded.texts == 0)].tolist()]
+    places = [
+        DRUGS[a:b].strip() for a, b in encoded.offsets[(encoded.ids == 30522) & (encoded.sequence_ids == 0)].tolist()
+    ]
     assert places == ["<drug>", "<drug>"]
     if saved:  # who builds it from the older files gets the same
         (tmp_path / "saved" / "tokenizer.json").unlink()

@@ -101,7 +101,7 @@ def test_what_is_returned_is_what_is_written(case: Any, corpus: Path, learned: A
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_special_pieces_have_the_ids_of_their_family(case: Any, learned: Any) -> None:
+def test_special_tokens_have_the_ids_of_their_family(case: Any, learned: Any) -> None:
     bert = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4}
     roberta = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": SIZES["bpe"] - 1}
     albert = {"<pad>": 0, "<unk>": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4}
@@ -160,14 +160,14 @@ def test_bytes_leave_nothing_unknown(learned: Any) -> None:
     assert roberta.unk_id not in roberta.encode("never seen: ჟ 🦉 \x7f").ids.tolist()
 
 
-def test_what_a_text_says_of_special_pieces_is_not_learned(learned: Any) -> None:
+def test_what_a_text_says_of_special_tokens_is_not_learned(learned: Any) -> None:
     for case, folder in learned.items():
         vocabulary = list(Tokenizer.from_directory(folder).backend.get_vocab())
         named = {"[PAD]", "[UNK]", "<pad>", "<s>", "<mask>", "[CLS]", "[SEP]", "[MASK]"} & set(vocabulary)
         assert named <= {token for token, _ in Tokenizer.from_directory(folder).specials.values()}, case
 
 
-def test_a_unigram_keeps_numbers_from_their_commas_without_spending_pieces_on_both(learned: Any) -> None:
+def test_a_unigram_keeps_numbers_from_their_commas_without_spending_tokens_on_both(learned: Any) -> None:
     albert = Tokenizer.from_directory(learned["unigram", False])
     assert not [token for token in albert.backend.get_vocab() if token[-1] == "," and token[-2:-1].isdigit()]
 
@@ -235,7 +235,7 @@ def test_notes_tell_what_is_read_and_found_and_nothing_else_is_printed(
 
 
 @pytest.mark.parametrize("kind", SIZES)
-def test_a_text_that_is_too_small_gives_fewer_pieces_and_says_so(kind: Any, tmp_path: Path) -> None:
+def test_a_text_that_is_too_small_gives_fewer_tokens_and_says_so(kind: Any, tmp_path: Path) -> None:
     told, text = io.StringIO(), write(tmp_path / "text.txt", "the cat saw the cat\n" * 3)
     found = train_vocabulary([text], tmp_path / "out", algorithm=kind, size=5000, reporter=Reporter(stream=told))
     assert found.vocab_size < 5000
@@ -255,8 +255,8 @@ def test_overwriting_leaves_nothing_of_the_vocabulary_before(corpus: Path, learn
 @pytest.mark.parametrize(
     ("name", "overwrite", "message"),
     [
-        ("model.safetensors", False, r"out holds model.safetensors, which is no part of a vocabulary; choose another"),
-        ("model.safetensors", True, r"out holds model.safetensors, which is no part of a vocabulary; choose another"),
+        ("model.safetensors", False, r"out holds model.safetensors, which is not part of a vocabulary; choose another"),
+        ("model.safetensors", True, r"out holds model.safetensors, which is not part of a vocabulary; choose another"),
         ("vocab.txt", False, r"out holds a vocabulary; choose another directory, or --overwrite to replace it"),
     ],
 )

@@ -46,7 +46,7 @@ def all_ids(corpus: Corpus, part: str = "train") -> np.ndarray:
     return np.concatenate([corpus.text(number, part).ids for number in range(len(corpus.shards))])
 
 
-def test_every_piece_of_every_line_is_in_the_shards_and_every_hundredth_block_is_held_out(text, tmp_path, monkeypatch):
+def test_every_token_of_every_line_is_in_the_shards_and_every_hundredth_block_is_held_out(text, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SHARD_TOKENS", 2000)
     monkeypatch.setattr(module, "BLOCKS_AT_ONCE", 8)
     corpus = open_corpus([text], BERT, tmp_path / "shards")
@@ -98,7 +98,7 @@ def test_an_interrupted_build_goes_on_and_ends_with_the_same_files(text, tmp_pat
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes(), name
 
 
-def test_pairs_read_every_piece_once_and_half_of_them_follow(tmp_path):
+def test_pairs_read_every_token_once_and_half_of_them_follow(tmp_path):
     docs = documents(150)
     corpus = open_corpus([write(tmp_path / "a.txt", docs)], BERT, tmp_path / "shards")
     found = plan(corpus, "train", [0], room=61, pairs=True, seed=(0,))

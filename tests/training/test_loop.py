@@ -20,7 +20,7 @@ from bothways.progress import Reporter
 from bothways.tasks import Classify
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training import loop
-from bothways.training.finetune import Job, class_weights, dropout_rate, fit, window_weights
+from bothways.training.finetune import FineTuningJob, class_weights, dropout_rate, fit, window_weights
 from bothways.training.loop import CHECKPOINT, State
 from bothways.training.optimizer import Group, MasterAdamW, parameter_groups
 from bothways.training.recipe import Recipe
@@ -51,7 +51,7 @@ def setup(base: Path, directory: Path, recipe: Recipe, *, rows=ROWS, stop_at: in
             os.kill(os.getpid(), signal.SIGINT)
         return {"accuracy": float(len(evaluated))}  # each better than the last, so the last weights are kept
 
-    return model, Job(
+    return model, FineTuningJob(
         windows, task.loss, evaluate, "accuracy", recipe, directory, {"data": "the same"}, recipe.precision, **more
     )
 
@@ -354,7 +354,7 @@ def test_a_long_text_weighs_as_much_as_a_short_one(base, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["single", "multi", "regression", "pairs"])
-def test_each_kind_memorises_a_dozen_texts_and_predicts_them_from_disk(base, tmp_path, kind):
+def test_each_kind_memorizes_a_dozen_texts_and_predicts_them_from_disk(base, tmp_path, kind):
     task = "classify"
     rows: list[dict] = [dict(row) for row in ROWS]
     if kind == "multi":

@@ -33,7 +33,7 @@ def test_fifteen_in_a_hundred_are_hidden_eighty_ten_ten():
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 60), st.booleans(), st.sampled_from([0.01, 0.15, 0.5]))
-def test_special_pieces_are_never_hidden_nor_stand_in_for_others(seed, count, whole, rate):
+def test_special_tokens_are_never_hidden_nor_stand_in_for_others(seed, count, whole, rate):
     rng = np.random.default_rng(seed)
     rules = Masking.of(BERT, rate=rate, whole_word_mask=whole)
     ids = ordinary(rng, count)
@@ -54,13 +54,13 @@ def test_whole_words_are_hidden_or_shown_whole(name):
     tokenizer = Tokenizer.packaged(name)
     rules = Masking.of(tokenizer, rate=0.4, whole_word_mask=True)
     window = tokenizer.encode("Unbelievably knowledgeable antidisestablishmentarians philosophize hyperbolically today")
-    several = {word for word in window.words.tolist() if word >= 0 and (window.words == word).sum() > 1}
+    several = {word for word in window.word_ids.tolist() if word >= 0 and (window.word_ids == word).sum() > 1}
     assert several
     hidden = 0
     for seed in range(50):
         places = rules.choose(window.ids, np.random.default_rng(seed))
         for word in several:
-            whole = set(np.flatnonzero(window.words == word).tolist())
+            whole = set(np.flatnonzero(window.word_ids == word).tolist())
             assert whole <= set(places.tolist()) or not whole & set(places.tolist())
             hidden += whole <= set(places.tolist())
     assert hidden

@@ -369,7 +369,7 @@ def test_a_run_that_cannot_be_leaves_the_model_that_is_there(go):
     assert (run.directory / "model.safetensors").read_bytes() == before
 
 
-def test_a_corpus_with_one_document_held_out_is_judged_by_its_pieces(go, tmp_path):
+def test_a_corpus_with_one_document_held_out_is_checked_by_its_tokens(go, tmp_path):
     few = write(tmp_path / "few.txt", documents(50))
     run = go(corpus=few, shards=tmp_path / "few")
     assert "perplexity" in run.dev

@@ -1,4 +1,4 @@
-"""Taggers and answerers memorise a few examples, from files to predictions from disk, and are served as evaluated."""
+"""Taggers and answerers memorize a few examples, from files to predictions from disk, and are served as evaluated."""
 
 import json
 from dataclasses import replace
@@ -64,7 +64,7 @@ def squad(path: Path) -> Path:
     return path
 
 
-def test_a_tagger_memorises_its_sentences(base, tmp_path):
+def test_a_tagger_memorizes_its_sentences(base, tmp_path):
     train = tmp_path / "train.conll"
     train.write_text(CONLL)
     run = finetune("tag", str(train), str(train), out=tmp_path / "run", base=base, recipe=RECIPE)
@@ -90,7 +90,7 @@ def test_names_after_an_elision_are_found_in_running_text(base, tmp_path):
     assert found == [[("Italie", 2)], [("Airbus", 2)]]
 
 
-def test_an_answerer_memorises_its_questions_and_those_without_answer(base, tmp_path, capsys):
+def test_an_answerer_memorizes_its_questions_and_those_without_answer(base, tmp_path, capsys):
     train = squad(tmp_path / "train.json")
     recipe = replace(RECIPE, epochs=150, eval_steps=100)
     run = finetune("answer", str(train), str(train), out=tmp_path / "run", base=base, recipe=recipe)

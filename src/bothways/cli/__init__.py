@@ -174,7 +174,7 @@ def main() -> None:
         if stream is None:  # closed by the caller: what is printed must not end up in the other one
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
         elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a console that cannot show a character is no error
+            stream.reconfigure(errors="backslashreplace")  # a console that cannot show a character does not fail
     signal.signal(signal.SIGTERM, _interrupt)
     status = run(sys.argv[1:])
     if any(thread.daemon for thread in threading.enumerate()):  # one waits for standard input, and would crash the end

@@ -1,4 +1,4 @@
-"""The commands that score models on labelled files."""
+"""The commands that score models on labeled files."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from bothways.cli.parts import (
     Template,
     Threads,
     annotate,
-    given,
-    labels_given,
+    only_given,
     print_json,
     print_line,
     print_tables,
+    split_labels,
 )
 from bothways.data.tables import Columns
 from bothways.options import with_options
@@ -46,7 +46,7 @@ def evaluate_command(
     predictions: Annotated[
         str | None,
         typer.Option(
-            help="Write each prediction with its reference labels to this file (.jsonl, .csv, .tsv, .parquet).",
+            help="Write each prediction with its reference label to this file (.jsonl, .csv, .tsv, .parquet).",
             metavar="FILE",
         ),
     ] = None,
@@ -56,7 +56,7 @@ def evaluate_command(
         typer.Option(help="Labels that the model does not know: an error, or examples that it has wrong."),
     ] = "error",
     task: Task = None,
-    labels: Labels = None,
+    candidate_labels: Labels = None,
     hypothesis_template: Template = None,
     engine: Engine = None,
     precision: Precision = None,
@@ -66,7 +66,7 @@ def evaluate_command(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Evaluate a model on a labelled file, with 95 % confidence intervals."""
+    """Evaluate a model on a labeled file, with 95 % confidence intervals."""
     from bothways.cli.output import Answer, Destination, Layout
     from bothways.cli.predicting import number_of
 
@@ -75,10 +75,13 @@ def evaluate_command(
     from bothways.jobs.evaluate import evaluate
     from bothways.tasks import task_name
 
-    settings = given(
-        labels=labels_given(labels), hypothesis_template=hypothesis_template, engine=engine, precision=precision
+    settings = only_given(
+        candidate_labels=split_labels(candidate_labels),
+        hypothesis_template=hypothesis_template,
+        engine=engine,
+        precision=precision,
     )
-    settings |= given(threads=threads, device=device, offline=offline)
+    settings |= only_given(threads=threads, device=device, offline=offline)
     reporter = Reporter()
     settings |= {"unknown_labels": unknown_labels, "seed": seed, "reporter": reporter}
     evaluation = evaluate(model, file, task=task and task_name(task), columns=columns, **settings)
@@ -133,7 +136,7 @@ def compare_command(
         report=report,
         seed=seed,
         reporter=Reporter(),
-        **given(against=against),
+        **only_given(against=against),
     )
     if as_json:
         print_json(comparison.as_json())

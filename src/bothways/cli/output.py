@@ -376,7 +376,7 @@ class Destination:
             return show.html_page(layout.title, pictures)
         width = shutil.get_terminal_size().columns if to_terminal else 100
         labels: dict[str, int] = {}
-        return (show.ansi(picture, labels, width=width, colour=to_terminal) + "\n" for picture in pictures)
+        return (show.ansi(picture, labels, width=width, color=to_terminal) + "\n" for picture in pictures)
 
 
 class _Guarded:

@@ -84,12 +84,12 @@ def annotate(field: Field[Any], kind: Any, record: str) -> Any:
     ]
 
 
-def labels_given(values: Sequence[str] | None, option: str = "--candidate-labels") -> tuple[str, ...] | None:
+def split_labels(values: Sequence[str] | None, option: str = "--candidate-labels") -> tuple[str, ...] | None:
     """The labels of an option: one list with commas between, quoted as in CSV, or several options with one label each.
 
     Raises `OptionError` for a label that is empty or given twice.
 
-    >>> labels_given(['"arts, culture",sport']), labels_given(["arts, culture", "sport"])
+    >>> split_labels(['"arts, culture",sport']), split_labels(["arts, culture", "sport"])
     (('arts, culture', 'sport'), ('arts, culture', 'sport'))
     """
     if not values:
@@ -112,7 +112,7 @@ def labels_given(values: Sequence[str] | None, option: str = "--candidate-labels
     return tuple(labels)
 
 
-def given(**settings: Any) -> dict[str, Any]:
+def only_given(**settings: Any) -> dict[str, Any]:
     """The settings that were given."""
     return {name: value for name, value in settings.items() if value is not None and value is not False}
 

@@ -27,8 +27,8 @@ from bothways.cli.parts import (
     Threads,
     annotate,
     argument_text,
-    given,
-    labels_given,
+    only_given,
+    split_labels,
 )
 from bothways.data.tables import RECORDS, Columns
 from bothways.errors import OptionError
@@ -104,7 +104,7 @@ def predict_command(
         bool, typer.Option("--all-scores", help="Include all scores, tags and n-best answers.")
     ] = False,
     task: Task = None,
-    labels: Labels = None,
+    candidate_labels: Labels = None,
     hypothesis_template: Template = None,
     top_k: Annotated[int | None, typer.Option(help="Number of labels or answers to give.", min=1)] = None,
     threshold: Annotated[
@@ -126,7 +126,7 @@ def predict_command(
     max_length: Annotated[
         int | None, typer.Option(help="Window length in tokens. Default: that of the model.", min=4)
     ] = None,
-    stride: Annotated[int | None, typer.Option(help="Overlap of neighbouring windows in tokens.", min=0)] = None,
+    stride: Annotated[int | None, typer.Option(help="Overlap of two windows, in tokens.", min=0)] = None,
     truncation: Annotated[
         bool,
         typer.Option(
@@ -152,13 +152,16 @@ def predict_command(
     from bothways.inference.predictor import load
     from bothways.tasks import task_name
 
-    settings = given(
-        labels=labels_given(labels), hypothesis_template=hypothesis_template, threshold=threshold, pooling=pooling
+    settings = only_given(
+        candidate_labels=split_labels(candidate_labels),
+        hypothesis_template=hypothesis_template,
+        threshold=threshold,
+        pooling=pooling,
     )
-    settings |= given(aggregation_strategy=aggregation_strategy, max_length=max_length, stride=stride)
-    settings |= given(engine=engine, precision=precision, threads=threads, device=device, offline=offline)
+    settings |= only_given(aggregation_strategy=aggregation_strategy, max_length=max_length, stride=stride)
+    settings |= only_given(engine=engine, precision=precision, threads=threads, device=device, offline=offline)
     settings |= {"normalize": normalize} if normalize is not None else {}
-    settings |= given(truncation=truncation)
+    settings |= only_given(truncation=truncation)
     if max_length is not None and stride is None:
         settings["stride"] = max_length // 4
     predictor = load(model, task=task and task_name(task), reporter=Reporter(), **settings)
@@ -213,7 +216,7 @@ def _answers(
 def _sources(patterns: Sequence[str], texts: Sequence[str]) -> list[str]:
     """The input files, patterns replaced by what they match; none if there are texts instead.
 
-    Files that a shell made of a pattern come as texts behind the first. Raises `OptionError` where it is not clear
+    Files that a shell made of a pattern come as texts after the first. Raises `OptionError` if it is not clear
     what to read.
     """
     patterns = list(patterns)
@@ -265,7 +268,7 @@ def _columns(keep: Sequence[str] | None) -> tuple[str, ...]:
     >>> _columns(["id, date", "author"]), _columns(["all"])
     (('id', 'date', 'author'), ('all',))
     """
-    names = [name for part in keep or () for name in labels_given([part], "--keep") or ()]
+    names = [name for part in keep or () for name in split_labels([part], "--keep") or ()]
     return tuple(dict.fromkeys(names))
 
 
@@ -300,7 +303,7 @@ def _examples(
 def _typed(task: AnyTask, texts: Sequence[str], pair: str | None, waiting: deque[tuple[Example, str]]) -> list[Example]:
     """The examples of texts on the command line."""
     clean = [argument_text(text) for text in texts]
-    given: list[Any] = list(clean) if pair is None else [(text, argument_text(pair)) for text in clean]
-    examples = [task.example(one) for one in given]
+    inputs: list[Any] = list(clean) if pair is None else [(text, argument_text(pair)) for text in clean]
+    examples = [task.example(one) for one in inputs]
     waiting.extend((example, "") for example in examples)
     return examples

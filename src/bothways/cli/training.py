@@ -48,7 +48,7 @@ def finetune_command(
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Fine-tune a pretrained model on labelled texts and compare it with a TF-IDF baseline."""
+    """Fine-tune a pretrained model on labeled texts and compare it with a TF-IDF baseline."""
     from bothways.jobs.finetune import REPORT, finetune
 
     reporter = Reporter()
@@ -131,7 +131,7 @@ def pretrain_command(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Pretrain with masked-language modelling and next-sentence prediction (on several devices with torchrun)."""
+    """Pretrain with masked-language modeling and next-sentence prediction (on several devices with torchrun)."""
     from bothways.jobs.pretrain import REPORT, pretrain
 
     reporter = Reporter()

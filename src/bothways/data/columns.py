@@ -115,7 +115,7 @@ def read_sentences(
     from 0. `-DOCSTART-` lines, comments (`# key = value`, or `# ...` among rows with tabs) and the ranges and empty
     nodes of CoNLL-U are skipped.
 
-    `strict`: raises `DataError` with file:line where the columns change, or a tag is no tag. Otherwise tags are not
+    `strict`: raises `DataError` with file:line where the columns change, or a tag is not valid. Otherwise tags are not
     read, and a sentence with another number of columns has an `error`.
     """
     lines = checked_lines(name)
@@ -185,7 +185,7 @@ def normalized(sentences: Sequence[Sentence]) -> tuple[list[Sentence], str]:
 def detect_scheme(sentences: Sequence[Sentence]) -> Scheme:
     """The scheme that all tags are in; raises `DataError` with all tags that it does not allow."""
     first: dict[str, str] = {}  # the place of the first tag with each prefix, "" for a bare type
-    wrong: dict[str, list[str]] = {}  # the places of what is no tag
+    wrong: dict[str, list[str]] = {}  # the places of invalid tags
     for one in sentences:
         for tag, where in zip(one.tags, one.where, strict=True):
             if tag == "O":
@@ -314,7 +314,7 @@ def _problem(cells: Sequence[str], layout: Layout, *, named: bool) -> str | None
             return f"no column {number}, there are {layout.columns}, counted from 0"
     if layout.tag is not None and not named and not _is_tag(cells[layout.tag]):
         return (
-            f"the last column holds {cells[layout.tag]!r}, which is no tag such as O or B-PER; name the columns that "
+            f"the last column holds {cells[layout.tag]!r}, not a tag such as O or B-PER; name the columns that "
             f"hold the words and the tags, counted from 0, perhaps {_likely_columns(cells, layout.word)}"
         )
     return None
@@ -332,7 +332,7 @@ def _is_tag(tag: str) -> bool:
 
 
 def _check_layers(name: str, head: Sequence[Line], layout: Layout) -> None:
-    """Raise `DataError` where a column before the last holds tags of entities too: which of the two is meant?"""
+    """Raise `DataError` if a column before the last holds tags of entities too: which of the two is meant?"""
     rows = [cells for block in _blocks([line.text for line in head]) for cells in block]
     types: dict[int, set[str]] = {}
     for number, column in enumerate(zip(*rows, strict=True)):
@@ -350,13 +350,13 @@ def _check_layers(name: str, head: Sequence[Line], layout: Layout) -> None:
 
 
 def _likely_columns(cells: Sequence[str], word: int) -> str:
-    """The options for a line whose last column is no tag: its last cell that is one."""
+    """The options for a line whose last column is not a tag: its last cell that is one."""
     marked = [number for number, cell in enumerate(cells) if cell == "O" or _PREFIXED.fullmatch(cell)]
     return f"--text-column {word} --label-column {marked[-1] if marked else len(cells) - 1}"
 
 
 def _check_bioes(sentences: Sequence[Sentence]) -> None:
-    """Raise `DataError` where an entity of BIOES does not end as it should, or is continued without a beginning."""
+    """Raise `DataError` if an entity of BIOES does not end as it should, or is continued without a beginning."""
     wrong: list[tuple[str, str]] = []
     for one in sentences:
         before = "O"

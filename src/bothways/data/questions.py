@@ -22,7 +22,7 @@ _COLUMNS = (
 _ANSWERS = ("answers", "answer", "answer_text")
 
 
-class Given(NamedTuple):
+class ReferenceAnswer(NamedTuple):
     """An answer that a human gave: its words, where they begin in the passage, whether that is sure.
 
     `moved`: they were said to begin elsewhere.
@@ -157,14 +157,14 @@ def _answer(answer: Any, start: Any, row: Row) -> tuple[str, int | None]:
     return text.strip() and text, number
 
 
-def _given(passage: str, text: str, start: int | None, *, certain: bool) -> Given | None:
+def _given(passage: str, text: str, start: int | None, *, certain: bool) -> ReferenceAnswer | None:
     """An answer with its place, None if it does not occur in the passage.
 
     Where it is not at `start`: without the space around it, or with its accents composed otherwise; at the nearest
     place if that is near, else where it occurs once. If it occurs several times, the place is not certain.
     """
     if start is not None and start >= 0 and passage.startswith(text, start):
-        return Given(text, start, certain)
+        return ReferenceAnswer(text, start, certain)
     spellings = dict.fromkeys([text, text.strip(), normalize("NFC", text.strip()), normalize("NFD", text.strip())])
     for spelling in spellings:
         places = _places_of(spelling, passage)
@@ -173,8 +173,8 @@ def _given(passage: str, text: str, start: int | None, *, certain: bool) -> Give
         if start is not None and len(places) > 1:
             (distance, place), (second, _) = sorted((abs(place - start), place) for place in places)[:2]
             if distance <= NEAR and distance < second:
-                return Given(spelling, place, certain, moved=True)
-        return Given(spelling, places[0], len(places) == 1 and certain, moved=start is not None)
+                return ReferenceAnswer(spelling, place, certain, moved=True)
+        return ReferenceAnswer(spelling, places[0], len(places) == 1 and certain, moved=start is not None)
     return None
 
 

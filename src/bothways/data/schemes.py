@@ -44,7 +44,7 @@ def to_bio(tags: Sequence[str]) -> tuple[str, ...]:
 
 
 def may_follow(before: str, after: str, scheme: Scheme) -> bool:
-    """Whether a tag may stand behind another; O stands for the edges of a sentence too.
+    """Whether one tag may follow another; O also represents the sentence boundaries.
 
     >>> may_follow("B-PER", "I-LOC", "BIO"), may_follow("B-PER", "I-LOC", "IOB1")
     (False, True)

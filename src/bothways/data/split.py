@@ -21,7 +21,7 @@ def set_aside(
 
     Texts (of pairs: both; with `split_by`, the text of that place) that occur twice stay on one side, so that
     nothing is tested on what it was trained on, and every label stays in the rest. Sets of labels that occur once
-    are one stratum. Raises `DataError` where there are too few.
+    are one stratum. Raises `DataError` if there are too few.
     """
     texts: dict[tuple[str, ...], list[int]] = {}
     for place, example in enumerate(examples):

@@ -22,7 +22,7 @@ def is_squad(name: str) -> bool:
 def read_squad(name: str, *, strict: bool = True) -> Iterator[Row]:
     """Its questions as rows: id, title, question, context, answers (a list; [] if there is none), start_certain.
 
-    Raises `DataError` if the layout is another. Without `strict`, a question or context that is no text is an error
+    Raises `DataError` if the layout is another. Without `strict`, a question or context that is not a text is an error
     of its row.
     """
     label = shown(name)

@@ -510,7 +510,7 @@ def parse_json(text: str, name: str, line: int) -> Any:
     try:
         value = json.loads(text)
         if re.search(r"\\u[dD][89a-fA-F]", text):
-            # Half of a surrogate pair parses, but is no character and would stop the tokenizer later.
+            # Half of a surrogate pair parses, but is not a character and would stop the tokenizer later.
             json.dumps(value, ensure_ascii=False).encode()
         if text.count("[") + text.count("{") > DEEPEST_JSON:
             _check_depth([value])

@@ -17,7 +17,7 @@ from bothways.inference.engines.engine import MAX_TOKENS
 from bothways.inference.engines.onnxruntime import OnnxRuntimeEngine
 from bothways.inference.model_directory import ModelDirectory
 from bothways.inference.onnx.export import write_onnx_model
-from bothways.inference.onnx.record import Export, OnnxModel, OnnxPrecision
+from bothways.inference.onnx.record import ExportRecord, OnnxModelRecord, OnnxPrecision
 from bothways.inference.predictor import Predictor
 from bothways.progress import Reporter
 from bothways.tasks import Task, Trainable
@@ -37,7 +37,7 @@ def export_checked(
     reporter: Reporter,
     *,
     max_drop: float = MAX_DROP,
-) -> Export:
+) -> ExportRecord:
     """Export a model in one precision, and check its accuracy on the examples unless it is fp32.
 
     At most `MAX_EXAMPLES` of the examples are used, evenly spread. A rejected ONNX model stays in
@@ -77,14 +77,14 @@ def export_checked(
 
 
 def check_accuracy(
-    onnx_model: OnnxModel,
+    onnx_model: OnnxModelRecord,
     task: Task,
     examples: Sequence[Example],
     reference: Sequence[Any],
     predictions: Sequence[Any],
     *,
     max_drop: float = MAX_DROP,
-) -> OnnxModel:
+) -> OnnxModelRecord:
     """The record of an ONNX model with what its predictions are worth against those in fp32.
 
     It is rejected where the metric falls by more than `max_drop` and one answer's worth, or where fewer than
@@ -95,14 +95,14 @@ def check_accuracy(
     onnx_model = replace(onnx_model, agreement=agreement, examples=len(examples), rejected=None)
     reasons = []
     if agreement < MIN_AGREEMENT:
-        reasons.append(f"{100 * agreement:.1f} % of its answers are those of fp32, at least 90 % are asked")
+        reasons.append(f"{100 * agreement:.1f} % of its answers agree with fp32, expected at least 90 %")
     if isinstance(task, Trainable) and all(example.reference is not None for example in examples):
         before, after = (_score(task, each, examples) for each in (reference, predictions))
         onnx_model = replace(onnx_model, metric=task.headline, reference=before, value=after)
         if before - after > max_drop + 1 / len(examples):
             reasons.append(
-                f"its {task.headline} is {after:.4f} where fp32 has {before:.4f}, "
-                f"a fall of more than {100 * max_drop:g} points"
+                f"its {task.headline} is {after:.4f} and that of fp32 {before:.4f}, "
+                f"a drop of more than {100 * max_drop:g} points"
             )
     return replace(onnx_model, rejected="; ".join(reasons) if reasons and max_drop < 1 else None)
 

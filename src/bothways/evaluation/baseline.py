@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bothways.data.examples import Example, labels_of
 from bothways.errors import DataError, MissingDependencyError
-from bothways.tasks.classify import Classify, Kind, Labelled, probabilities
+from bothways.tasks.classify import Classify, Kind, LabelPrediction, probabilities
 
 # Chosen on held-out parts of training files: Banking77, TREC, IMDB, GoEmotions; for pairs NLI and STS-B, where
 # single words did better than word pairs and a stronger penalty was needed.
@@ -62,10 +62,10 @@ class Baseline:
         learned = 2 * self.weights.data.nbytes if self.means else self.weights.nbytes  # a place for each number
         return int(learned + self.bias.nbytes + self.vectoriser.idf_.nbytes + words)
 
-    def predict(self, examples: Sequence[Example]) -> list[Labelled]:
+    def predict(self, examples: Sequence[Example]) -> list[LabelPrediction]:
         """Answer with the records that an encoder gives: label, score, scores and, for multi-label, labels.
 
-        Raises DataError where an example has another number of texts than those it was fitted on.
+        Raises DataError if an example has another number of texts than those it was fitted on.
         """
         if not examples:
             return []
@@ -90,14 +90,14 @@ class Baseline:
             return np.concatenate([1 - each, each], axis=1)
         return each if self.kind == "multi" else each / np.maximum(each.sum(axis=1, keepdims=True), 1e-300)
 
-    def _prediction(self, values: NDArray[np.float64]) -> Labelled:
+    def _prediction(self, values: NDArray[np.float64]) -> LabelPrediction:
         best = int(values.argmax())
         places = range(len(values))
         if len(values) > MAX_SCORES:
             places = np.argsort(-values, kind="stable")[:BEST_SCORES].tolist()
         scores = {self.labels[place]: float(values[place]) for place in places}
         chosen = tuple(self.labels[place] for place in np.flatnonzero(values >= THRESHOLD))
-        return Labelled(self.labels[best], float(values[best]), scores, chosen if self.kind == "multi" else None)
+        return LabelPrediction(self.labels[best], float(values[best]), scores, chosen if self.kind == "multi" else None)
 
 
 def fit_baseline(
@@ -117,7 +117,7 @@ def fit_baseline(
         from sklearn.linear_model import LogisticRegression, Ridge
     except ImportError as error:
         raise MissingDependencyError(
-            "the baseline needs scikit-learn, which was not found: pip install 'bothways[train]'"
+            "the baseline needs scikit-learn, which is not installed: pip install 'bothways[train]'"
         ) from error
     if not examples:
         raise DataError("found no examples to fit the baseline to; expected the training texts")

@@ -1,6 +1,6 @@
 """Models side by side on the same texts, classifiers with the TF-IDF baseline: quality, speed, size, memory.
 
-Each one is measured in a process of its own, so that its memory and its speed are its own too.
+Each one is measured in a separate process, so that its memory and its speed are its own too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BASELINE = "TF-IDF + linear model"
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All rows, the row that the others are held against, for each of these whether it is better, in a sentence, and
+    """All rows, the row that the others are compared with, for each of these whether it is better, in a sentence, and
     what a reader should know of the figures.
     """
 
@@ -78,7 +78,7 @@ def compare_on(
     """Measure the models in `directories` on `test`, and if there is `train` and they give classes or numbers, first of
     all the baseline, fitted on it.
 
-    Each is held against the first row, or against the one called `against`: "baseline", a directory or its last part;
+    Each is compared with the first row, or against the one called `against`: "baseline", a directory or its last part;
     without it, also against the first model. `dev` says that `test` also chose their checkpoints.
 
     Raises `OptionError` if the models do not answer the same question, or there is nothing to compare a model with.

@@ -1,4 +1,4 @@
-"""Measures a model or a baseline in a process of its own: predictions, speed, size, memory."""
+"""Measures a model or a baseline in a separate process: predictions, speed, size, memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WARM_TEXTS = 64  # predicted once before the clock starts
 def in_process(what: dict[str, Any], test: Sequence[Example]) -> dict[str, Any]:
     """Run `measure` on `what` in a new Python; its answer, or its error as ours."""
     with tempfile.TemporaryDirectory() as folder:
-        # Pickles, for nobody else can put anything into the folder between writing and reading.
+        # Pickles are safe here: nobody else can put anything into the folder between writing and reading.
         request, answer = Path(folder) / "request", Path(folder) / "answer"
         request.write_bytes(pickle.dumps(what | {"test": list(test)}))
         command = [sys.executable, "-P", "-m", "bothways.evaluation.measure", str(request), str(answer)]

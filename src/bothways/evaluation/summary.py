@@ -14,7 +14,7 @@ from bothways.evaluation.compare import Comparison
 from bothways.hardware import cores, model_name
 from bothways.model.catalogue import CATALOGUE
 from bothways.progress import clock
-from bothways.render.report import Lengths, Mistake, Report, Row, titled
+from bothways.render.report import Lengths, Mistake, Report, ReportRow, titled
 
 MAX_MISTAKES = 20  # in a report
 PIPELINE_TAGS = {"classify": "text-classification", "tokens": "token-classification", "spans": "question-answering"}
@@ -56,7 +56,7 @@ def report_of(
         notes=comparison.notes,
         facts=[*facts, *measured, ("Date", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")],
         rows=[
-            Row(
+            ReportRow(
                 row.title,
                 row.metrics,
                 row.p,

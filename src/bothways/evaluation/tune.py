@@ -14,7 +14,7 @@ from bothways.hardware import cores
 from bothways.inference.choice import tuned_key, tuned_with
 from bothways.inference.engines.engine import ABLE, MAX_TOKENS, TORCH_TOKENS
 from bothways.inference.model_directory import ModelDirectory
-from bothways.inference.onnx.record import ONNX_PRECISIONS, Export, OnnxModel
+from bothways.inference.onnx.record import ONNX_PRECISIONS, ExportRecord, OnnxModelRecord
 from bothways.inference.plan import Plan, write_tuned
 from bothways.progress import Reporter
 
@@ -31,7 +31,7 @@ class Trial:
     plan: Plan
     texts_per_second: float = 0.0
     memory: int = 0
-    onnx_model: OnnxModel | None = None
+    onnx_model: OnnxModelRecord | None = None
     problem: str | None = None
 
     @property
@@ -60,12 +60,12 @@ def tune_on(
     The winner comes first: the fastest, or one within `MARGIN` of it that saves `SAVED` of its memory; then the
     others, fastest first.
 
-    First every engine and precision, each in a process of its own; then the streams and the batches of the fastest
+    First every engine and precision, each in a separate process; then the streams and the batches of the fastest
     two. What falls below the accuracy check, against fp32 on the same examples, never wins.
 
-    Raises `OptionError` where nothing runs.
+    Raises `OptionError` if nothing runs.
     """
-    export = Export.read(model_directory.path)
+    export = ExportRecord.read(model_directory.path)
     onnx_models = (
         {}
         if export is None
@@ -88,7 +88,7 @@ def tune_on(
             "(with --calibrate FILE for int8) writes them, and tune again"
         )
     run = _Trials(model_directory, examples, reporter, max_drop)
-    for plan in sorted(plans, key=lambda plan: plan.precision != "fp32"):  # fp32 first: the others are held against it
+    for plan in sorted(plans, key=lambda plan: plan.precision != "fp32"):  # fp32 first: the others are compared with it
         run.measure(plan)
     for best in [trial.plan for trial in run.fastest() if trial.plan.engine != "torch"][:FINALISTS]:
         for budget in BUDGETS:
@@ -145,9 +145,9 @@ class _Trials:
         if self.reference is None:
             self.reference = predictions
             if plan.precision != "fp32":
-                self.reporter.note(f"nothing runs fp32 here, so the others are held against {plan}")
+                self.reporter.note(f"nothing runs fp32 here, so the others are compared with {plan}")
         else:
             onnx_model = check_accuracy(
-                OnnxModel(""), task, self.examples, self.reference, predictions, max_drop=self.max_drop
+                OnnxModelRecord(""), task, self.examples, self.reference, predictions, max_drop=self.max_drop
             )
         self.trials.append(Trial(plan, found["texts_per_second"], found["memory"], onnx_model))

@@ -164,7 +164,7 @@ def verdict(
     )
     return (
         f"{row.title} is not shown to be better than {against}{place}: {figures}. "
-        f"{advice + ' ' if advice else ''}A larger labelled test set would settle it.{cheaper}"
+        f"{advice + ' ' if advice else ''}A larger labeled test set would settle it.{cheaper}"
     )
 
 

@@ -20,7 +20,7 @@ from bothways.inference.engines.engine import (
 from bothways.inference.engines.onnxruntime import OnnxRuntimeEngine
 from bothways.inference.engines.openvino import OpenVinoEngine, why_no_openvino
 from bothways.inference.model_directory import ModelDirectory
-from bothways.inference.onnx.record import ONNX_PRECISIONS, Export, OnnxPrecision
+from bothways.inference.onnx.record import ONNX_PRECISIONS, ExportRecord, OnnxPrecision
 from bothways.inference.plan import Plan, read_tuned, tuned_records
 from bothways.model.config import WEIGHTS
 from bothways.progress import Reporter
@@ -89,7 +89,7 @@ def open_engine(
 
 def choose(
     model_directory: ModelDirectory, reporter: Reporter, engine: str | None = None, precision: str | None = None
-) -> tuple[Export | None, Plan]:
+) -> tuple[ExportRecord | None, Plan]:
     """What `open_engine` would run, and the record of the ONNX models if they are of this model and task."""
     export, reason = _export_for(model_directory)
     if reason is not None:
@@ -126,7 +126,7 @@ def _check(
     if threads is not None and (type(threads) is not int or threads < 1):
         raise OptionError(f"threads is {threads!r}, expected a whole number from 1")
     if device == "cuda" and runs not in (None, "torch"):
-        raise OptionError(f"device 'cuda' is for PyTorch (engine 'torch'); {runs} computes on the processor")
+        raise OptionError(f"device 'cuda' is for PyTorch (engine 'torch'); {runs} runs on the CPU")
 
 
 def tuned_key(task: Task) -> str:
@@ -134,7 +134,7 @@ def tuned_key(task: Task) -> str:
     return f"{processor()}; {task.head} {task.outputs}"
 
 
-def tuned_with(export: Export | None, plan: Plan) -> dict[str, Any]:
+def tuned_with(export: ExportRecord | None, plan: Plan) -> dict[str, Any]:
     """What a measured plan holds for besides: the version of its engine, and the ONNX model that was measured."""
     from importlib.metadata import version  # slow to import, and most predictions do without a measured plan
 
@@ -150,7 +150,7 @@ def tuned_with(export: Export | None, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _tuned(model_directory: ModelDirectory, export: Export | None, reporter: Reporter) -> Plan | None:
+def _tuned(model_directory: ModelDirectory, export: ExportRecord | None, reporter: Reporter) -> Plan | None:
     """The plan that was measured here, if nothing has changed since."""
     if not tuned_records(model_directory.path):
         return None
@@ -163,19 +163,19 @@ def _tuned(model_directory: ModelDirectory, export: Export | None, reporter: Rep
         for name, value in tuned_with(export, plan).items():
             if measured.get(name, value) != value:
                 reporter.note(
-                    f"the plan that was fastest, {plan}, was measured with another {name} ({measured[name]}, now "
-                    f"{value}), so it is not followed; bothways tune measures again"
+                    f"the tuned plan, {plan}, was measured with another {name} ({measured[name]}, now "
+                    f"{value}), so it is not used; run bothways tune again"
                 )
                 return None
     return plan
 
 
-def _export_for(model_directory: ModelDirectory) -> tuple[Export | None, str | None]:
+def _export_for(model_directory: ModelDirectory) -> tuple[ExportRecord | None, str | None]:
     """The ONNX models, if they are for what the task asks; else why those that are there are not used."""
-    export, task = Export.read(model_directory.path), model_directory.task
+    export, task = ExportRecord.read(model_directory.path), model_directory.task
     reason = export.stale(model_directory.config) if export is not None else None
     if reason is not None and not (model_directory.path / WEIGHTS).is_file():
-        raise CheckpointError(f"{reason}; put back what belongs together")
+        raise CheckpointError(f"{reason}; restore the files that belong together")
     if reason is not None:
         return None, f"{reason}, so they are not used; bothways export {model_directory.path} makes others"
     if export is not None and (export.head, export.outputs) != (task.head, task.outputs):
@@ -189,7 +189,7 @@ def _export_for(model_directory: ModelDirectory) -> tuple[Export | None, str | N
 
 def _plans(
     model_directory: ModelDirectory,
-    export: Export | None,
+    export: ExportRecord | None,
     reporter: Reporter,
     engine: str | None,
     precision: str | None,
@@ -205,7 +205,7 @@ def _plans(
         if reason is not None and engine == "openvino":
             raise MissingDependencyError(reason)
         if reason is not None:
-            reporter.note(f"{reason}; instead of the plan that was fastest, {tuned}, a slower one runs")
+            reporter.note(f"{reason}; a slower plan is used instead of the tuned one, {tuned}")
         else:
             able = {"int8-static": "int8-static", "bf16": "fp32", "fp32": "fp32"}
             found += [("openvino", kind) for kind, onnx_precision in able.items() if onnx_precision in onnx_models]
@@ -222,13 +222,11 @@ def _plans(
     if tuned is not None and (tuned.engine, tuned.precision) in found:
         plans.insert(0, tuned)
     elif tuned is not None:
-        reporter.note(
-            f"the plan that was fastest, {tuned}, cannot be followed here any more; bothways tune finds another"
-        )
+        reporter.note(f"the tuned plan, {tuned}, cannot be run here any more; run bothways tune again")
     return plans
 
 
-def _usable(export: Export, reporter: Reporter, precision: str | None) -> list[OnnxPrecision]:
+def _usable(export: ExportRecord, reporter: Reporter, precision: str | None) -> list[OnnxPrecision]:
     """The ONNX models to choose from, best first; a rejected one only if `precision` names it."""
     best: list[OnnxPrecision] = ["int8", "fp32", "int8-static"]
     if not multiplies_bytes():
@@ -255,7 +253,7 @@ def _usable(export: Export, reporter: Reporter, precision: str | None) -> list[O
 
 def _nothing_fits(
     model_directory: ModelDirectory,
-    export: Export | None,
+    export: ExportRecord | None,
     reason: str | None,
     engine: str | None,
     precision: str | None,

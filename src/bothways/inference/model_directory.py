@@ -11,7 +11,7 @@ from typing import Any
 
 from bothways.errors import CheckpointError, OptionError
 from bothways.inference.formats import from_format_1
-from bothways.inference.onnx.record import EXPORT, FOLDER, Export, header_of, sample_of, stamp_of
+from bothways.inference.onnx.record import EXPORT, FOLDER, ExportRecord, header_of, sample_of, stamp_of
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.model.families import ARCHITECTURES
 from bothways.storage import write_text
@@ -50,10 +50,10 @@ class ModelDirectory:
     def read(cls, directory: Path, task: str | None = None, changes: Mapping[str, Any] | None = None) -> ModelDirectory:
         """Read a directory that bothways or `transformers` wrote.
 
-        `task` is what the model shall do; without it, what it was fine-tuned for, or what its head is usual for.
+        `task` selects the task; by default the one that it was fine-tuned for, or the usual one for its head.
         `changes` are settings of the task.
 
-        Raises `CheckpointError` where the directory has no trained head for the task, or parts of different
+        Raises `CheckpointError` if the directory has no trained head for the task, or parts of different
         models, `OptionError` for an unknown task, or a setting that is unknown, wrong or fixed by the weights.
         """
         if task is not None and task not in tuple(TASKS):
@@ -112,7 +112,7 @@ class ModelDirectory:
 def _own(directory: Path, raw: dict[str, Any], tokenizer: Tokenizer) -> tuple[Task, dict[str, Any], str | None]:
     """The task that a directory was fine-tuned for, how it was made, and its usual task, from `bothways.json`.
 
-    Raises `CheckpointError` where the file is damaged, or the files beside it are of another model.
+    Raises `CheckpointError` if the file is damaged, or the files beside it are of another model.
     """
     path = directory / SETTINGS
     try:
@@ -125,12 +125,12 @@ def _own(directory: Path, raw: dict[str, Any], tokenizer: Tokenizer) -> tuple[Ta
         if default_task is not None and default_task not in tuple(TASKS):
             raise ValueError(f"usual task {default_task!r}")  # noqa: TRY301
     except (CheckpointError, OSError, ValueError, KeyError, TypeError, AttributeError, OptionError) as error:
-        raise CheckpointError(f"{path}: damaged, or of a newer bothways ({error!r})") from error
+        raise CheckpointError(f"{path}: damaged, or written by a newer bothways ({error!r})") from error
     names, labels = raw.get("id2label"), own.config().get("id2label")
     if labels and names is not None and names != labels:
         raise CheckpointError(
-            f"{path}: its labels are {', '.join(own.labels)}, those of config.json are {_named(names)}; they are not "
-            "of the same model; make both the same, or copy the model again"
+            f"{path}: its labels are {', '.join(own.labels)}, those of config.json are {_named(names)}; they "
+            "belong to different models; make both the same, or copy the model again"
         )
     if known and _tokenizer_files(directory) != known.get("files") and tokenizer.fingerprint() != known.get("made"):
         raise CheckpointError(
@@ -142,14 +142,14 @@ def _own(directory: Path, raw: dict[str, Any], tokenizer: Tokenizer) -> tuple[Ta
         other = (header_of(weights).get("__metadata__") or {}).get("run")
         if run is not None and other is not None and run != other:
             raise CheckpointError(
-                f"{directory}: {WEIGHTS} is of the run {other}, {SETTINGS} of the run {run}; they are not of the same "
+                f"{directory}: {WEIGHTS} is of the run {other}, {SETTINGS} of the run {run}; they belong to different "
                 "model; copy it again, or train it again with --overwrite"
             )
     elif settings.get("weights") is not None:
-        export = Export.read(directory)
+        export = ExportRecord.read(directory)
         if export is not None and export.weights != settings["weights"]:
             raise CheckpointError(
-                f"{directory}: the ONNX models in {FOLDER} are of other weights than {SETTINGS}; copy the model again"
+                f"{directory}: the ONNX models in {FOLDER} belong to other weights than {SETTINGS}; copy it again"
             )
     return own, facts, default_task
 
@@ -203,9 +203,9 @@ def _task_of(
     wanted = task or next(iter(fit), None)
     if wanted is None or wanted not in able:
         raise CheckpointError(
-            f"{directory}: holds {architecture}, which has no trained head for {wanted or 'any task'}, so its answers "
-            f"would be random; as it is it can {' or '.join(able)} (say which), or fine-tune it first (bothways "
-            "finetune TASK TRAIN --base ...)"
+            f"{directory}: holds {architecture}, which has no trained head for {wanted or 'any task'}, so its "
+            f"predictions would be random; without fine-tuning it can do {' or '.join(able)} (name the task), or fine-tune it "
+            "(bothways finetune TASK TRAIN --base ...)"
         )
     max_length = min(512, config.max_length)
     beside: dict[str, Any] = {}

@@ -50,7 +50,7 @@ def tuned_records(directory: Path) -> dict[str, Any]:
 
 
 def read_tuned(directory: Path, key: str) -> Plan | None:
-    """The plan that was fastest here, if somebody measured; a record that cannot be read counts as none."""
+    """The plan that was fastest here, if it was measured; a record that cannot be read counts as none."""
     try:
         found = dict(tuned_records(directory)[key]["plan"])
         if "streams" in found:  # as version 0.1 calls them

@@ -31,7 +31,7 @@ FIRST_OF_STREAM = 64  # the same for inputs that come one by one
 SMALL = 128  # tokens: fewer are not worth a batch
 PADDED = 1.05  # tokens with padding, of those without
 AHEAD = 128  # examples of a chunk, the longest, that are computed while the others are encoded
-CHUNK_CHARACTERS = 1_000_000  # of which there are no more than about so many characters
+CHUNK_CHARACTERS = 1_000_000  # soft limit on the characters in a chunk
 Progress = Callable[[float], None]  # told the share that is done
 
 
@@ -105,7 +105,7 @@ class Predictor:
         some milliseconds. An input of the wrong kind has a prediction with an `error`. What the source raises comes
         after the answers to what it gave before. No more than two chunks of inputs are held at a time.
 
-        The source is read on a thread of its own, unless it is a sequence. With `chunk`, so many inputs are read, on
+        The source is read on a separate thread, unless it is a sequence. With `chunk`, that many inputs are read, on
         the calling thread, and answered before the next ones are read.
         """
         if isinstance(inputs, str | bytes | Mapping) or not isinstance(inputs, Iterable):
@@ -277,7 +277,7 @@ def load(
 ) -> Predictor:
     """The trained model in a directory, ready to predict.
 
-    `task` is what it shall do where the directory does not say, or where it can do several things: "pairs" for
+    `task` selects the task if the directory does not record one, or the model supports several: "pairs" for
     a directory that `transformers` wrote and that reads two texts, "embed", "zero_shot" with a model of pairs.
     `engine` (onnxruntime, openvino, torch) and `precision` (int8, int8-static, bf16, fp32) say how to run it; without
     them, as `bothways tune` found best, else as `open_engine` says; `plan` says streams and batches too. `threads` is

@@ -112,7 +112,7 @@ def _stop(shared: _Shared, threads: list[threading.Thread]) -> None:
 
 
 class Reader:
-    """Reads an iterable on a thread of its own, so that a source which makes its reader wait holds up no answer.
+    """Reads an iterable on a separate thread, so that a source which makes its reader wait holds up no answer.
 
     It reads no more than `take` asks for. `ended` says that all is taken, `error` what the source raised then.
     """

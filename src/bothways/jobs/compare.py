@@ -1,4 +1,4 @@
-"""Compares models on the same labelled file."""
+"""Compares models on the same labeled file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def compare(
     """The table of models on a test file; if they give classes or numbers, and with `train`, the TF-IDF baseline,
     fitted on it, is the first row.
 
-    Each model is held against the first row, or against the one called `against`: a model, or "baseline". `report` is
+    Each model is compared with the first row, or against the one called `against`: a model, or "baseline". `report` is
     where to write it as HTML, with the last model's confusions and mistakes.
     """
     directories = [find_model(model) for model in ([models] if isinstance(models, str | Path) else models)]

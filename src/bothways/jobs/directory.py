@@ -17,7 +17,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError, OptionError
 from bothways.inference.model_directory import CHECKPOINT, EVENTS, RUN, SETTINGS
-from bothways.inference.onnx.record import EXPORT, FILES, FOLDER, Export
+from bothways.inference.onnx.record import EXPORT, FILES, FOLDER, ExportRecord
 from bothways.inference.plan import TUNED
 from bothways.model.config import WEIGHTS
 from bothways.progress import Reporter
@@ -25,7 +25,7 @@ from bothways.progress import Reporter
 LOCK, NEXT = ".lock", ".new"
 CONFIG = "config.json"
 _OF_A_RUN = (
-    CONFIG,  # first: without it a directory is no model, so nobody reads half of one
+    CONFIG,  # first: without it a directory is not a model, so half of one is never read
     *(SETTINGS, WEIGHTS, RUN, CHECKPOINT, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "README.md", "evaluation.json", "metrics.jsonl", "report.html"),
     "curves.png",
@@ -202,7 +202,7 @@ def _remove_run(out: Path) -> None:
     if (graphs / EXPORT).is_file():
         names = list(FILES.values())
         with suppress(CheckpointError):
-            export = Export.read(out)
+            export = ExportRecord.read(out)
             names = [FILES[onnx_precision] for onnx_precision in export.models] if export is not None else []
         for name in (*names, EXPORT, TUNED):
             (graphs / name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Scoring models on labelled files: one alone, or several side by side."""
+"""Scoring models on labeled files: one alone, or several side by side."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def evaluate(
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> Evaluation:
-    """Score a model on a labelled file: the predictions are those that it would serve.
+    """Score a model on a labeled file: the predictions are those that it would serve.
 
     `task` and `settings` as in `load`, for a model that is not loaded yet. Labels that the model does not know are an
     error, or with `unknown_labels` "wrong" count as examples that it has wrong. Raises `DataError` for a file that does
@@ -111,7 +111,9 @@ def evaluate(
     predictor = _loaded(model, task, settings, reporter)
     made = as_trainable(predictor.task)
     if isinstance(made, ZeroShot) and not made.labels:
-        raise OptionError("zero-shot needs labels to choose from: give labels=[...] (--candidate-labels a,b,c)")
+        raise OptionError(
+            "zero-shot needs labels to choose from: give candidate_labels=[...] (--candidate-labels a,b,c)"
+        )
     examples = made.read(data, columns_for(predictor.model_directory, columns))
     unknown = examples_with_unknown_labels(made, examples, unknown_labels)
     made.check([example for example, strange in zip(examples, unknown, strict=True) if not strange])

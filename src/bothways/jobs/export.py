@@ -11,7 +11,7 @@ from bothways.data.tables import Columns, Source
 from bothways.errors import BothwaysError, OptionError
 from bothways.evaluation.accuracy_check import MAX_DROP, export_checked
 from bothways.inference.model_directory import ModelDirectory
-from bothways.inference.onnx.record import FOLDER, ONNX_PRECISIONS, Export, OnnxPrecision
+from bothways.inference.onnx.record import FOLDER, ONNX_PRECISIONS, ExportRecord, OnnxPrecision
 from bothways.jobs.sources import columns_for
 from bothways.model.catalogue import find_model
 from bothways.progress import Reporter
@@ -28,7 +28,7 @@ def export(
     max_drop: float = MAX_DROP,
     out: str | Path | None = None,
     reporter: Reporter | None = None,
-) -> Export:
+) -> ExportRecord:
     """Export the model to ONNX, so that it runs without PyTorch, into `onnx/` of its directory.
 
     With `out`, the model is copied into that new directory first: where its own is an installed package or the cache of
@@ -41,7 +41,7 @@ def export(
         raise OptionError(f"precision {precision!r} is not one of {', '.join(ONNX_PRECISIONS)}")
     if precision != "fp32" and calibrate is None:
         raise OptionError(
-            f"{precision} rounds the weights, so its accuracy is checked first: give --calibrate FILE, labelled texts "
+            f"{precision} rounds the weights, so its accuracy is checked first: give --calibrate FILE, labeled texts "
             "like those that it will read (dev data, never test data)"
         )
     model_directory = exportable(model, task, out)
@@ -71,7 +71,7 @@ def exportable(model: str | Path, task: str | None, out: str | Path | None = Non
 
 
 def _copied(directory: Path, out: Path, task: str | None) -> Path:
-    """A copy of a model without its ONNX models in a new directory; raises `OptionError` where there is something."""
+    """A copy of a model without its ONNX models in a new directory; raises `OptionError` if there is something."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OptionError(f"{out} is there already, expected a new directory to copy {directory} to")
     ModelDirectory.read(directory, task)  # nothing is copied that cannot be exported

@@ -1,4 +1,4 @@
-"""Fine-tuning from a file of labelled texts to a model, its evaluation, its ONNX model and its report."""
+"""Fine-tuning from a file of labeled texts to a model, its evaluation, its ONNX model and its report."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ EVALUATION, REPORT = "evaluation.json", "report.html"
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class FineTuningRun:
     """A finished fine-tuning: where the model is, how it compares on dev, how long it took.
 
     `comparison` is None if it could not be made, and, of several processes that train one model, for all but the
@@ -86,8 +86,8 @@ def finetune(
     export: bool = True,
     reporter: Reporter | None = None,
     **options: Any,
-) -> Run:
-    """Fit `base` to labelled texts, keep the weights that are best on dev, and compare them with the baseline.
+) -> FineTuningRun:
+    """Fit `base` to labeled texts, keep the weights that are best on dev, and compare them with the baseline.
 
     Fields of `Recipe` and `Columns` can be given as they are: `finetune(..., epochs=3, text_column="body")`; they
     replace those of `recipe` and `columns`. Without `dev`, a tenth of `train` is set aside for it, by label.
@@ -157,7 +157,7 @@ def finetune(
     from bothways.model.checkpoint import load_model, model_tensors, write_safetensors
     from bothways.model.forward import best_precision
     from bothways.training.devices import joined
-    from bothways.training.finetune import Job, fit
+    from bothways.training.finetune import FineTuningJob, fit
 
     generator = torch.Generator().manual_seed(recipe.seed)
     model, report = load_model(base_directory, made.head, made.outputs, generator, new_head=not head_fits)
@@ -202,7 +202,7 @@ def finetune(
             precision = devices.told(precision)
             facts |= {"precision": precision, "processes": devices.size}
             identity = _identity(facts, made, windows, dev_examples, base_directory)
-            job = Job(
+            job = FineTuningJob(
                 windows,
                 made.loss,
                 evaluate,
@@ -218,7 +218,7 @@ def finetune(
             )
             state = fit(model, job, reporter, resume=resume, devices=devices)
         if not first:
-            return Run(out, None, time.monotonic() - began, state.history, first=False)
+            return FineTuningRun(out, None, time.monotonic() - began, state.history, first=False)
         with resumable(out):
             made = (
                 made.tune_on(predictor.predict_examples(dev_examples, reporter), references) if made.tunable else made
@@ -272,7 +272,7 @@ def finetune(
         (reporter.note if nothing else reporter.say)(line)
     if (comparison is None or not comparison.verdicts) and state.step < FEW_STEPS and time_budget is None:
         reporter.note(f"the model was trained for {state.step} steps only; more epochs usually help")
-    return Run(out, comparison, time.monotonic() - began, state.history)
+    return FineTuningRun(out, comparison, time.monotonic() - began, state.history)
 
 
 def _export_onnx(model_directory: ModelDirectory, dev: Sequence[Example], reporter: Reporter) -> str:
@@ -291,7 +291,9 @@ def _check_extras() -> None:
     """Raise `MissingDependencyError` now for what would be missing at the end of a run."""
     for name in ("torch", "onnx", "sklearn", "matplotlib", "jinja2"):
         if importlib.util.find_spec(name) is None:
-            raise MissingDependencyError(f"fine-tuning needs {name}, which is not here: pip install 'bothways[train]'")
+            raise MissingDependencyError(
+                f"fine-tuning needs {name}, which is not installed: pip install 'bothways[train]'"
+            )
 
 
 def _identity(

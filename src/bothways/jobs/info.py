@@ -10,7 +10,7 @@ from typing import Any
 from bothways.errors import BothwaysError
 from bothways.inference.choice import choose, tuned_key
 from bothways.inference.model_directory import ModelDirectory
-from bothways.inference.onnx.record import FILES, FOLDER, Export
+from bothways.inference.onnx.record import FILES, FOLDER, ExportRecord
 from bothways.inference.plan import tuned_records
 from bothways.model.catalogue import find_model
 from bothways.model.config import WEIGHTS, EncoderConfig
@@ -50,7 +50,7 @@ def describe_model(model: str | Path, task: str | None = None) -> dict[str, Any]
         "here": _versions(),
     }
     try:
-        export = Export.read(directory)
+        export = ExportRecord.read(directory)
         found["exports"] = {} if export is None else _exports(export)
         model_directory = ModelDirectory.read(directory, task)
     except BothwaysError as error:
@@ -83,7 +83,7 @@ class _Heard(Reporter):
         self.lines.append(text)
 
 
-def _exports(export: Export) -> dict[str, Any]:
+def _exports(export: ExportRecord) -> dict[str, Any]:
     """Each exported form: its file, its size (None if it is not there), and what the accuracy check found."""
     found: dict[str, Any] = {}
     for onnx_precision, onnx_model in export.models.items():

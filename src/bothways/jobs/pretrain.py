@@ -48,7 +48,7 @@ SIZES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Pretraining:
+class PretrainingRun:
     """A finished pretraining: where the model is, the last evaluation on held-out text, how long it took."""
 
     directory: Path
@@ -80,11 +80,11 @@ def pretrain(
     overwrite: bool = False,
     reporter: Reporter | None = None,
     **options: Any,
-) -> Pretraining:
-    """Pretrain a model on plain text (masked tokens, next sentence), from scratch or going on from `base`.
+) -> PretrainingRun:
+    """Pretrain a model on plain text (masked tokens, next sentence), from scratch or continued from `base`.
 
     `vocab` is a directory of `bothways vocab` or a name that `bothways models` lists, `size` one of `SIZES` or a
-    config.json ("mini" without it); of `base` both are its own. The corpus is cut into tokens once, into `shards`
+    config.json ("mini" without it); of `base` both are its own. The corpus is tokenized once, into `shards`
     (without it a folder of `out`), and used again where it is there. Under torchrun all processes train one model.
     Fields of `PretrainRecipe` can be given as they are: `pretrain(..., steps=1000)`; they replace those of `recipe`.
     `time_budget` is in seconds (or "5m") and replaces `steps`. With `overwrite`, a model in `out` stays until the new
@@ -99,7 +99,9 @@ def pretrain(
     reporter, out = reporter or Reporter(), Path(out)
     for name in ("torch", "matplotlib", "jinja2"):
         if importlib.util.find_spec(name) is None:
-            raise MissingDependencyError(f"pretraining needs {name}, which is not here: pip install 'bothways[train]'")
+            raise MissingDependencyError(
+                f"pretraining needs {name}, which is not installed: pip install 'bothways[train]'"
+            )
     if not corpus:
         raise OptionError("no corpus; give at least one file of plain text")
     time_budget = budget(time_budget)
@@ -114,13 +116,13 @@ def pretrain(
     config.check_vocabulary(tokenizer.vocab_size, directory or Path(size))
     longest = max(length for length, _ in recipe.stages())
     if longest > config.max_length:
-        raise OptionError(f"max_length is {longest}; a model of this shape reads at most {config.max_length} at once")
+        raise OptionError(f"max_length is {longest}; a model of this shape reads at most {config.max_length} tokens")
 
     # PyTorch is imported here, so that what is wrong with the options is said before those seconds are spent.
     import torch
 
     from bothways.model.checkpoint import load_for_pretraining, model_tensors, write_safetensors
-    from bothways.model.encoder import initialise
+    from bothways.model.encoder import initialize
     from bothways.model.forward import best_precision
     from bothways.model.pretraining import PretrainModel
     from bothways.training.corpus import corpus_identity, open_corpus
@@ -141,7 +143,7 @@ def pretrain(
             folder = devices.told(work_directory(out, resume=resume))
             if directory is None:
                 model = PretrainModel(config, pairs=recipe.nsp)
-                initialise(model, config, generator)
+                initialize(model, config, generator)
                 lines = [f"{name_of(size)}, new: {_shape(config)}"]
             else:
                 model, report = load_for_pretraining(directory, generator, pairs=recipe.nsp)
@@ -209,7 +211,7 @@ def pretrain(
                 publish(folder, out, reporter)
                 (out / CHECKPOINT).unlink(missing_ok=True)
             devices.wait()
-    return Pretraining(out, dev, time.monotonic() - began, state.history, first)
+    return PretrainingRun(out, dev, time.monotonic() - began, state.history, first)
 
 
 def _vocabulary(vocab: str | Path | None, base: Path | None) -> Tokenizer:

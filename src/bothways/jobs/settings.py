@@ -63,7 +63,7 @@ def options_from(given: Mapping[str, Any], *records: Any, also: Collection[str] 
 
 
 def budget(given: float | str | None) -> float | None:
-    """A time budget in seconds; raises `OptionError` if it is no time."""
+    """A time budget in seconds; raises `OptionError` if it is not a time."""
     seconds = parse_seconds(given) if isinstance(given, str) else given
     if seconds is not None and not seconds > 0:
         raise OptionError(f"time_budget is {seconds} seconds, expected more than 0")

@@ -29,7 +29,7 @@ def tune(
 
     What answers worse than fp32, by more than `max_drop` where the texts have labels, is not used.
 
-    Raises `DataError` for a file that does not suit, `OptionError` where nothing runs.
+    Raises `DataError` for a file that does not suit, `OptionError` if nothing runs.
     """
     model_directory = exportable(model, task)
     columns = columns_for(model_directory, columns)

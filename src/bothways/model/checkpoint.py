@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bothways.errors import CheckpointError
 from bothways.model.config import WEIGHTS, EncoderConfig
-from bothways.model.encoder import initialise
+from bothways.model.encoder import initialize
 from bothways.model.heads import TaskModel
 from bothways.model.names import HEADS, tensor_names
 from bothways.model.pretraining import PretrainModel
@@ -34,7 +34,7 @@ _BUFFERS = ("position_ids", "token_type_ids")  # saved by old versions of transf
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What became of the weights in a file: loaded, newly initialised, left over."""
+    """What became of the weights in a file: loaded, newly initialized, left over."""
 
     source: Path
     loaded: int
@@ -57,7 +57,7 @@ class LoadReport:
         if self.untrained_pooler:
             lines.append("the pooler in the file was never trained: its bias is exactly zero")
         if self.left_over:
-            lines.append(f"in the file but of no use here: {', '.join(_modules(self.left_over))}")
+            lines.append(f"in the file but not used: {', '.join(_modules(self.left_over))}")
         if self.unknown_keys:
             lines.append(f"config keys not understood and ignored: {', '.join(self.unknown_keys)}")
         return lines
@@ -100,7 +100,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: damaged or cut short ({error}); take it from its source again") from error
+        raise CheckpointError(f"{path}: damaged or cut short ({error}); copy it again") from error
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -164,7 +164,7 @@ def fill_model(
     unknown = EncoderConfig.read(directory)[2]
     path = directory / WEIGHTS
     saved = _without_prefix(read_tensors(directory), config.rules.prefix, path)
-    initialise(model, config, generator)
+    initialize(model, config, generator)
     used: set[str] = set()
     new: list[str] = []
     misfits: list[str] = []
@@ -186,7 +186,7 @@ def fill_model(
             if not of_head:
                 raise CheckpointError(
                     f"{path}: {theirs[0]} has shape {tuple(saved[theirs[0]].shape)}, "
-                    f"config.json means {tuple(parameter.shape)} for {ours}; they are not of the same model"
+                    f"config.json means {tuple(parameter.shape)} for {ours}; they belong to different models"
                 )
             misfits.append(shapes)
         elif not of_head and not ours.startswith("encoder.pooler."):
@@ -210,8 +210,8 @@ def _check_size(config: EncoderConfig, directory: Path) -> None:
     # A parameter takes at least a byte. What little is missing of a small model, `fill_model` names.
     if described > _LARGE and path.is_file() and described > _MOST_MISSING * path.stat().st_size:
         raise CheckpointError(
-            f"{path}: has {path.stat().st_size:,} bytes, config.json describes {described:,} parameters; they are not "
-            "of the same model"
+            f"{path}: has {path.stat().st_size:,} bytes, config.json describes {described:,} parameters; they "
+            "belong to different models"
         )
 
 

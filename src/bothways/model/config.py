@@ -167,7 +167,7 @@ class EncoderConfig:
 
     @property
     def projects(self) -> bool:
-        """Whether a linear layer stands between the embeddings and the first layer."""
+        """Whether a linear layer is between the embeddings and the first layer."""
         return self.rules.always_projects or self.embedding_width != self.hidden_size
 
     @property
@@ -198,7 +198,7 @@ class EncoderConfig:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any], *, where: str = "config.json") -> tuple[EncoderConfig, list[str]]:
-        """The config that a `config.json` means, and the keys of it that nobody here understands.
+        """The config that a `config.json` means, and the keys that are not understood.
 
         Raises `CheckpointError` for a missing or impossible value.
         """
@@ -266,11 +266,11 @@ class EncoderConfig:
         )
 
     def check_vocabulary(self, tokens: int, where: Path) -> None:
-        """Raise `CheckpointError` where a vocabulary of so many tokens cannot be this model's."""
+        """Raise `CheckpointError` if a vocabulary of this size cannot be this model's."""
         if not self.vocab_size - UNUSED_ROWS <= tokens <= self.vocab_size:
             raise CheckpointError(
                 f"{where}: the vocabulary has {tokens:,} tokens, the embedding table {self.vocab_size:,} rows; "
-                "they are not of the same model"
+                "they belong to different models"
             )
 
     def replace(self, **changes: Any) -> EncoderConfig:

@@ -41,7 +41,7 @@ class Norm(nn.LayerNorm):
 
 
 class Embeddings(nn.Module):
-    """Token + position + segment, normalised: (…) ids -> (…, C) hidden."""
+    """Token + position + segment, normalized: (…) ids -> (…, C) hidden."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Embeddings(nn.Module):
 
 
 class Layer(nn.Module):
-    """Self-attention, then a feed-forward net, each added to what came in and normalised: (…, C) -> (…, C)."""
+    """Self-attention, then a feed-forward net, each added to what came in and normalized: (…, C) -> (…, C)."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Layer(nn.Module):
         after_attention = config.hidden_dropout_prob if rules.dropout_after_attention else 0.0
         after_feedforward = config.hidden_dropout_prob if rules.dropout_after_feedforward else 0.0
         mixed = layout.attention(self.qkv(hidden), dropout, config.attention_probs_dropout_prob)
-        if keep is not None:  # nothing after attention mixes tokens, so those that nobody reads can go
+        if keep is not None:  # nothing after attention mixes tokens, so those that are not read can go
             hidden, mixed = hidden.index_select(0, keep), mixed.index_select(0, keep)
         hidden = self.attention_norm(dropout.add(hidden, self.attention_output(mixed), after_attention))
         inner = ACTIVATE[config.hidden_act](self.inner(hidden))  # (…, I)
@@ -119,7 +119,7 @@ class Encoder(nn.Module):
         return hidden
 
     def padded(self, ids: Tensor, attention_mask: Tensor, type_ids: Tensor, dropout: Dropout = NO_DROPOUT) -> Tensor:
-        """(B, T) ids, 1/0 mask with the padding behind, segment ids -> (B, T, C) hidden."""
+        """(B, T) ids, 1/0 mask with the padding at the end, segment ids -> (B, T, C) hidden."""
         T = ids.shape[1]
         positions = torch.arange(T, device=ids.device).expand_as(ids)
         layout = Padded(self.config.num_attention_heads, padding_bias(attention_mask.sum(1), T))
@@ -131,7 +131,7 @@ class Encoder(nn.Module):
         return torch.tanh(self.pooler(first.to(self.pooler.weight.dtype)))
 
 
-def initialise(module: nn.Module, config: EncoderConfig, generator: torch.Generator) -> None:
+def initialize(module: nn.Module, config: EncoderConfig, generator: torch.Generator) -> None:
     """New weights as in the paper's code: normal with `initializer_range`, zero biases, unit norms, zero [PAD]."""
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Embedding):

@@ -1,4 +1,4 @@
-"""What stands on the encoder for each kind of task, each with its loss.
+"""The head on the encoder for each kind of task, each with its loss.
 
 A head reads some tokens of each window (`Encoded.reads`) and answers with a row for each of them.
 B windows, K tokens read, K_b of one window, C hidden width, E embedding width, L outputs, V vocabulary.
@@ -85,7 +85,7 @@ def _head(config: EncoderConfig, name: str, outputs: int) -> nn.Module:
 class TaskModel(nn.Module):
     """An encoder with the head called `head` (`Family.heads`), which gives `outputs` numbers a row.
 
-    Raises `CheckpointError` where the family has no such head.
+    Raises `CheckpointError` if the family has no such head.
     """
 
     def __init__(self, config: EncoderConfig, head: str, outputs: int) -> None:

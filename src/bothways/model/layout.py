@@ -21,7 +21,7 @@ from bothways.model.dropout import Dropout
 
 TOKENS_MULTIPLE = 16  # bf16 products of an odd number of rows are up to a fifth slower
 RECTANGLE_COST = 400_000  # scores that take as long as the calls of one more rectangle
-MAX_SCORES = 4_000_000  # about so many in a rectangle, 16 MB: they stay in cache, and memory is used again
+MAX_SCORES = 4_000_000  # per rectangle, 16 MB: they stay in cache, and memory is used again
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: Dropout, rate: float) -> Tensor:
@@ -39,7 +39,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropo
 
 
 def padding_bias(lengths: Tensor, width: int) -> Tensor:
-    """(B,) lengths -> (B, 1, 1, T): 0 on the tokens, -inf on the padding behind them."""
+    """(B,) lengths -> (B, 1, 1, T): 0 on the tokens, -inf on the padding after them."""
     real = torch.arange(width, device=lengths.device) < lengths[:, None]  # (B, T)
     return torch.zeros(real.shape, device=real.device).masked_fill_(~real, float("-inf"))[:, None, None]
 
@@ -54,7 +54,7 @@ class Layout(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Padded:
-    """A batch as it is usually laid out, (B, T, ...), with padding behind the shorter sequences."""
+    """A batch as it is usually laid out, (B, T, ...), with padding after the shorter sequences."""
 
     heads: int
     bias: Tensor | None  # (B, 1, 1, T)
@@ -103,7 +103,7 @@ class Packed:
 
     heads: int
     rectangles: tuple[Rectangle, ...]
-    filler: int  # tokens behind all sequences that round their number up; nothing attends to them
+    filler: int  # tokens after all sequences that round their number up; nothing attends to them
 
     @classmethod
     def from_lengths(cls, lengths: np.ndarray, heads: int, device: torch.device | None = None) -> Packed:

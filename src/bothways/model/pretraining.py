@@ -24,7 +24,7 @@ ROWS_AT_ONCE = 512  # of logits: 30,522 in fp32 for each are 60 MB
 class PretrainModel(nn.Module):
     """An encoder with the head for masked tokens and, with `pairs`, that for the next sentence.
 
-    Raises `CheckpointError` where the family has no head for the next sentence.
+    Raises `CheckpointError` if the family has no head for the next sentence.
     """
 
     head_name = "masked"
@@ -53,7 +53,7 @@ class PretrainModel(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Packed (N,) tokens; the places that are read, of which `firsts` are first tokens, the others masked.
 
-        -> (K, E) what is held against the vocabulary's table, (B, 2) logits of next and not next.
+        -> (K, E) what is compared with the vocabulary's table, (B, 2) logits of next and not next.
         """
         rows = self.encoder(ids, type_ids, positions, layout, dropout, keep=head_positions)
         masked = rows if self.next is None else rows[~firsts]

@@ -55,7 +55,7 @@ AROUND = 150  # characters of a text that are shown before and after a mark
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ReportRow:
     """One system in the comparison: p is McNemar's against the reference; sizes are in bytes."""
 
     name: str
@@ -101,7 +101,7 @@ class Report:
     title: str
     verdict: str = ""
     facts: Sequence[tuple[str, str]] = ()
-    rows: Sequence[Row] = ()
+    rows: Sequence[ReportRow] = ()
     losses: Sequence[tuple[int, float]] = ()
     dev: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
     scores: Scores = field(default_factory=lambda: Scores({}))
@@ -112,7 +112,7 @@ class Report:
 
 
 class Theme(NamedTuple):
-    """The colours of a plot."""
+    """The colors of a plot."""
 
     ink: str
     line: str
@@ -141,7 +141,7 @@ def write_report(path: Path, report: Report) -> None:
         import matplotlib  # noqa: F401 - used further down, but here its absence has one message
     except ImportError as error:
         raise MissingDependencyError(
-            f"a report needs {error.name}, which was not found: pip install 'bothways[train]'"
+            f"a report needs {error.name}, which is not installed: pip install 'bothways[train]'"
         ) from error
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -315,8 +315,8 @@ def _heat_map(confusion: Counts) -> Plot:
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
 
     def draw(axes: Any, theme: Theme) -> None:
-        colours = LinearSegmentedColormap.from_list("accent", [f"{theme.accent}00", theme.accent])
-        axes.imshow(np.cbrt(shares), cmap=colours, vmin=0, vmax=1, interpolation="nearest")
+        colors = LinearSegmentedColormap.from_list("accent", [f"{theme.accent}00", theme.accent])
+        axes.imshow(np.cbrt(shares), cmap=colors, vmin=0, vmax=1, interpolation="nearest")
         axes.grid(visible=False)
         axes.spines[:].set(visible=True, color=theme.line)
         axes.set(xlabel="predicted label", ylabel="true label")

@@ -1,4 +1,4 @@
-"""Predictions to look at: entities coloured in their text, answers in their passage, scores as bars.
+"""Predictions to look at: entities colored in their text, answers in their passage, scores as bars.
 
 As one HTML page that needs no script and no network, or on a terminal.
 """
@@ -12,11 +12,11 @@ from html import escape
 from bothways.progress import printable
 from bothways.tasks.picture import Mark, Picture
 
-LONG = 3000  # characters; of a longer text with marks, only what stands around them is drawn
+LONG = 3000  # characters; of a longer text with marks, only what is around them is drawn
 AROUND = 200
 BEGINNING = 1000  # of a long text without marks
 MAX_BARS = 10
-# Okabe and Ito's colours, which the colour-blind can tell apart, and four between them; light ground, dark ground.
+# Okabe and Ito's colors, which the color-blind can tell apart, and four between them; light ground, dark ground.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8a100", "#56b4e9", "#e69f00", "#7a5cc9", "#8c564b", "#5d7183")
 _TERMINAL = ("blue", "red", "green", "magenta", "yellow", "cyan")
 
@@ -66,8 +66,8 @@ footer mark {{ margin-inline-end: .5em; }}
 
 
 def html_page(title: str, pictures: Iterable[Picture]) -> Iterator[str]:
-    """One self-contained page, part by part; the labels get their colours in the order in which they come."""
-    classes = "\n".join(f".c{number} {{ --hue: {colour}; }}" for number, colour in enumerate(COLOURS))
+    """One self-contained page, part by part; the labels get their colors in the order in which they come."""
+    classes = "\n".join(f".c{number} {{ --hue: {color}; }}" for number, color in enumerate(COLOURS))
     yield _HEAD.format(title=escape(printable(title)), classes=classes)
     labels: dict[str, int] = {}
     for picture in pictures:
@@ -88,10 +88,10 @@ def _article(picture: Picture, labels: dict[str, int]) -> Iterator[str]:
             if mark is None:
                 parts.append(inside)
             elif mark.label:
-                colour = labels.setdefault(mark.label, len(labels) % len(COLOURS))
+                color = labels.setdefault(mark.label, len(labels) % len(COLOURS))
                 label = escape(printable(mark.label))
                 parts.append(
-                    f'<mark dir="auto" class="c{colour}" title="{mark.score:.3f}">{inside}<b>{label}</b></mark>'
+                    f'<mark dir="auto" class="c{color}" title="{mark.score:.3f}">{inside}<b>{label}</b></mark>'
                 )
             else:
                 parts.append(f'<mark dir="auto" title="{mark.score:.3f}">{inside}</mark>')
@@ -111,10 +111,10 @@ def _article(picture: Picture, labels: dict[str, int]) -> Iterator[str]:
     yield "</article>\n"
 
 
-def ansi(picture: Picture, labels: dict[str, int] | None = None, *, width: int = 100, colour: bool = True) -> str:
-    """The same for a terminal; without colours, marks are in brackets.
+def ansi(picture: Picture, labels: dict[str, int] | None = None, *, width: int = 100, color: bool = True) -> str:
+    """The same for a terminal; without colors, marks are in brackets.
 
-    Pictures that share `labels` give a label the same colour.
+    Pictures that share `labels` give a label the same color.
     """
     from rich.console import Console
     from rich.text import Text
@@ -122,9 +122,9 @@ def ansi(picture: Picture, labels: dict[str, int] | None = None, *, width: int =
     console = Console(
         file=io.StringIO(),
         width=width,
-        force_terminal=colour,
-        color_system="standard" if colour else None,
-        no_color=not colour,
+        force_terminal=color,
+        color_system="standard" if color else None,
+        no_color=not color,
     )
     labels = {} if labels is None else labels
     for number, (caption, text) in enumerate(picture.texts, start=1):
@@ -134,7 +134,7 @@ def ansi(picture: Picture, labels: dict[str, int] | None = None, *, width: int =
                 line.append(printable(piece), style="not dim")
                 continue
             hue = _TERMINAL[labels.setdefault(mark.label, len(labels) % len(_TERMINAL))] if mark.label else "yellow"
-            line.append(printable(piece) if colour else f"[{printable(piece)}]", style=f"not dim bold reverse {hue}")
+            line.append(printable(piece) if color else f"[{printable(piece)}]", style=f"not dim bold reverse {hue}")
             line.append(f"({printable(mark.label)} {mark.score:.2f})".replace("( ", "("), style=f"not dim {hue}")
         console.print(line, soft_wrap=False)
     for label, score in picture.bars[:MAX_BARS]:
@@ -149,7 +149,7 @@ def ansi(picture: Picture, labels: dict[str, int] | None = None, *, width: int =
 
 
 def _parts(text: str, marks: Sequence[Mark]) -> Iterator[tuple[str, Mark | None]]:
-    """The text in pieces, marked and not; of a long one, what stands around the marks. No mark overlaps another."""
+    """The text in pieces, marked and not; of a long one, what is around the marks. No mark overlaps another."""
     place, whole = 0, len(text) <= LONG
     if not marks and not whole:
         yield text[:BEGINNING] + _left_out(len(text) - BEGINNING), None

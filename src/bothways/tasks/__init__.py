@@ -41,7 +41,7 @@ def task_name(name: str) -> str:
 
 
 def as_trainable(task: Task) -> Trainable:
-    """A task that has references to be held against; raises `OptionError` for one that has none."""
+    """A task that has references to be compared with; raises `OptionError` for one that has none."""
     if not isinstance(task, Trainable):
         raise OptionError(f"the task {task.name} has nothing to score its answers with; bothways predict shows them")
     return task

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from bothways.data.examples import Example, Reference
-from bothways.data.questions import Given, read_answered, read_questions
+from bothways.data.questions import ReferenceAnswer, read_answered, read_questions
 from bothways.data.tables import Columns, Source
 from bothways.data.words import word_edges
 from bothways.errors import DataError
@@ -47,10 +47,10 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Answered(Prediction):
+class AnswerPrediction(Prediction):
     """The best answers of a passage, best first: `context[start:end]` is each one's text.
 
-    "" means that there is none; behind it comes what the answer would be.
+    "" means that there is none; after it comes what the answer would be.
 
     `gap` is the logit of no answer minus that of the best answer; `top_k` is how many answers were asked for.
     """
@@ -174,20 +174,20 @@ class Answer(Trainable):
         empty = [name for name, text in zip(("question", "context"), example.texts, strict=True) if not text.strip()]
         return f"the {' and the '.join(empty)} is empty" if empty else None
 
-    def failure(self, reason: str) -> Answered:
+    def failure(self, reason: str) -> AnswerPrediction:
         """No answer, and why."""
-        return Answered(error=reason, windows=0)
+        return AnswerPrediction(error=reason, windows=0)
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
         """Each example's windows over the passage; the target is where start and end are among the tokens read.
 
-        A window without the answer has [CLS] as its target, as in BERT's own code. Examples whose answer stands
-        nobody knows where have no target.
+        A window without the answer has [CLS] as its target, as in BERT's own code. Examples whose answer position is
+        unknown have no target.
         """
         windows = self.windows(examples, tokenizer, sliding=1)
         found = []
         for window in windows:
-            passage = np.flatnonzero(window.texts == 1)
+            passage = np.flatnonzero(window.sequence_ids == 1)
             positions = np.concatenate([[0], passage])
             target = None
             reference = examples[window.example].reference
@@ -222,7 +222,7 @@ class Answer(Trainable):
         parts: Sequence[Part],
         windows: Sequence[Encoded],
         tokens: Tokens,
-    ) -> Answered:
+    ) -> AnswerPrediction:
         """The windows of one example -> its best answers; windows compare by logits, as in BERT's own code.
 
         A score is the probability of the start times that of the end, over all windows together.
@@ -240,17 +240,17 @@ class Answer(Trainable):
         gap = null - max(found.values(), default=-math.inf)
         if self.handle_impossible_answer or not found:
             found[0, 0] = null
-        # No answer must win by more than the threshold, and stands among the others accordingly.
+        # No answer must win by more than the threshold, and is ranked accordingly.
         ranked = sorted(found, key=lambda place: found[place] - self.threshold * (place == (0, 0)), reverse=True)
         silent = ranked[0] == (0, 0)
-        return Answered(
+        return AnswerPrediction(
             answers=tuple(_answer(context, *place, found[place] - norm) for place in ranked[: self.top_k + silent]),
             gap=gap,
             top_k=self.top_k,
             **reading_stats(windows),
         )
 
-    def tune_on(self, predictions: Sequence[Answered], references: Sequence[Reference]) -> Self:
+    def tune_on(self, predictions: Sequence[AnswerPrediction], references: Sequence[Reference]) -> Self:
         """The task with the threshold for no answer that gives these predictions the best F1."""
         if not self.handle_impossible_answer or all(reference for reference in references):
             return self
@@ -259,7 +259,7 @@ class Answer(Trainable):
             best = next((str(one["answer"]) for one in prediction.answers if one["answer"]), "")
             found.append((prediction.gap, answer_scores(best, _texts(reference))[1], float(not reference)))
         gaps, said, unsaid = np.array(sorted(found)).T
-        # With the threshold behind the k-th smallest gap, the first k say their answer and the others none.
+        # With the threshold after the k-th smallest gap, the first k say their answer and the others none.
         totals = np.append(0.0, said.cumsum()) + np.append(unsaid[::-1].cumsum()[::-1], 0.0)
         best_k = int(totals.argmax())
         edges = np.concatenate([[gaps[0] - 1.0], (gaps[:-1] + gaps[1:]) / 2, [gaps[-1] + 1.0]])
@@ -267,7 +267,7 @@ class Answer(Trainable):
 
     def score(
         self,
-        predictions: Sequence[Answered],
+        predictions: Sequence[AnswerPrediction],
         references: Sequence[Reference],
         *,
         rng: np.random.Generator,
@@ -282,11 +282,11 @@ class Answer(Trainable):
         )
 
     def reference_summary(self, example: Example) -> str:
-        """The different answers of the humans."""
+        """The different reference answers."""
         return " / ".join(dict.fromkeys(_texts(example.reference or ()))) or "no answer"
 
-    def is_correct(self, prediction: Answered, reference: Reference) -> bool:
-        """Whether the best answer matches one of the humans' exactly."""
+    def is_correct(self, prediction: AnswerPrediction, reference: Reference) -> bool:
+        """Whether the best answer matches a reference exactly."""
         return answer_scores(prediction.best, _texts(reference))[0] == 1.0
 
 
@@ -294,12 +294,12 @@ def _texts(reference: Reference) -> tuple[str, ...]:
     return tuple(answer.text for answer in reference) if isinstance(reference, tuple) else ()
 
 
-def _target(reference: Reference | None) -> Given | None:
+def _target(reference: Reference | None) -> ReferenceAnswer | None:
     """The first answer whose place is certain."""
     return next((answer for answer in reference if answer.certain), None) if isinstance(reference, tuple) else None
 
 
-def _places(offsets: np.ndarray, answer: Given) -> tuple[int, int]:
+def _places(offsets: np.ndarray, answer: ReferenceAnswer) -> tuple[int, int]:
     """Where an answer begins and ends among [CLS] and the (K - 1, 2) tokens; (0, 0) if it is not wholly among them."""
     begin, end = answer.start, answer.start + len(answer.text)
     if not len(offsets) or begin < offsets[0, 0] or end > offsets[-1, 1]:

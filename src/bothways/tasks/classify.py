@@ -73,7 +73,7 @@ def _places(labels: tuple[str, ...]) -> dict[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled(Prediction):
+class LabelPrediction(Prediction):
     """The class of one example.
 
     `label` is the label with the highest score ("" after an error), `score` its probability, `scores` those of all
@@ -204,17 +204,17 @@ class Classify(Trainable):
             raise DataError(f"found {reprlib.repr(given)}, expected {expected} for the task {self.name}{hint}")
         return Example(texts)
 
-    def failure(self, reason: str) -> Labelled:
+    def failure(self, reason: str) -> LabelPrediction:
         """No label, and why."""
         labels = () if self.kind == "multi" else None
-        return Labelled("", math.nan, labels=labels, number=self.kind == "regression", error=reason, windows=0)
+        return LabelPrediction("", math.nan, labels=labels, number=self.kind == "regression", error=reason, windows=0)
 
     @property
     def tunable(self) -> bool:  # type: ignore[override]
         """A multi-label model has a threshold."""
         return self.kind == "multi"
 
-    def tune_on(self, predictions: Sequence[Labelled], references: Sequence[Reference]) -> Self:
+    def tune_on(self, predictions: Sequence[LabelPrediction], references: Sequence[Reference]) -> Self:
         """The task with the threshold that gives the highest micro-F1; if none is better than the present, with that.
 
         Of equally good thresholds the one nearest to the present is taken. Of each text no more than its
@@ -279,7 +279,7 @@ class Classify(Trainable):
         parts: Sequence[np.ndarray],
         windows: Sequence[Encoded],
         tokens: Tokens,
-    ) -> Labelled:
+    ) -> LabelPrediction:
         """(L,) logits of each window of one example -> its prediction.
 
         The windows' probabilities (for regression: values) are averaged by `window_weights`.
@@ -292,7 +292,7 @@ class Classify(Trainable):
         chosen = None
         if self.kind == "multi":
             chosen = tuple(label for label, score in scores.items() if score >= self.threshold)
-        return Labelled(
+        return LabelPrediction(
             label=self.labels[best],
             score=float(average[best]),
             scores=scores,
@@ -303,7 +303,7 @@ class Classify(Trainable):
 
     def score(
         self,
-        predictions: Sequence[Labelled],
+        predictions: Sequence[LabelPrediction],
         references: Sequence[Reference],
         *,
         rng: np.random.Generator,
@@ -335,7 +335,7 @@ class Classify(Trainable):
         """The label or labels."""
         return ", ".join(example.reference) if isinstance(example.reference, tuple) else str(example.reference)
 
-    def is_correct(self, prediction: Labelled, reference: Reference) -> bool:
+    def is_correct(self, prediction: LabelPrediction, reference: Reference) -> bool:
         """Whether a prediction is wholly right (never, for a number)."""
         if self.kind == "multi":
             return set(prediction.labels or ()) == set(labels_of(reference))
@@ -362,7 +362,7 @@ def window_weights(windows: Sequence[Encoded]) -> np.ndarray:
     """
     if len(windows) == 1:
         return np.ones(1)
-    before, after = (window.offsets[window.texts == 0] for window in windows[:2])
+    before, after = (window.offsets[window.sequence_ids == 0] for window in windows[:2])
     sliding = int(np.array_equal(before, after))  # the other text is the same in all windows
     owns = np.array([len(own) for _, own in with_most_context(windows, sliding)], np.float64)
     return owns / owns.sum()

@@ -17,7 +17,7 @@ from bothways.text.tokenizer import Encoded, Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded(Prediction):
+class EmbedPrediction(Prediction):
     """`vector` (C,) of a text, or (T, C) of its tokens; empty where there is an error."""
 
     vector: np.ndarray
@@ -80,9 +80,9 @@ class Embed(Task):
         length = min(found.max_length or most, most)
         return replace(made, pooling=found.pooling, normalize=found.normalize, max_length=length, truncation=True)
 
-    def failure(self, reason: str) -> Embedded:
+    def failure(self, reason: str) -> EmbedPrediction:
         """No vector, and why."""
-        return Embedded(np.zeros(0, np.float32), error=reason, windows=0)
+        return EmbedPrediction(np.zeros(0, np.float32), error=reason, windows=0)
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
         """Each example's windows. For "mean" and "none" every token is read once, in the window that shows most around
@@ -97,7 +97,7 @@ class Embed(Task):
                 found.append(replace(group[0], head_positions=np.arange(len(group[0].ids))))
                 continue
             for window, own in with_most_context(group, 0):
-                special = np.flatnonzero(window.texts < 0)
+                special = np.flatnonzero(window.sequence_ids < 0)
                 first = special[special < own.min(initial=len(window.ids))] if window is group[0] else special[:0]
                 last = special[special > own.max(initial=-1)] if window is group[-1] else special[:0]
                 found.append(replace(window, head_positions=np.concatenate([first, own, last])))
@@ -113,7 +113,7 @@ class Embed(Task):
         parts: Sequence[np.ndarray],
         windows: Sequence[Encoded],
         tokens: Tokens,
-    ) -> Embedded:
+    ) -> EmbedPrediction:
         """(C,) of each window of one example -> its vector, by the tokens read; for "none" (K, C) -> (T, C)."""
         if self.pooling == "none":
             vector = np.concatenate(parts)
@@ -123,4 +123,4 @@ class Embed(Task):
             )
         if self.normalize:
             vector = vector / np.maximum(np.linalg.norm(vector, axis=-1, keepdims=True), 1e-12)
-        return Embedded(vector, **reading_stats(windows))
+        return EmbedPrediction(vector, **reading_stats(windows))

@@ -17,7 +17,7 @@ from bothways.text.tokenizer import Encoded, Tokenizer
 
 
 class Guess(NamedTuple):
-    """What may stand at a mask: the token's number, its text, its probability, the text with it in the place."""
+    """What may replace a mask: the token's number, its text, its probability, the text with it in the place."""
 
     score: float
     token: int
@@ -25,7 +25,7 @@ class Guess(NamedTuple):
     sequence: str
 
 
-class Asked(NamedTuple):
+class MaskQuery(NamedTuple):
     """What a window is asked: the tokens to choose among (None: all), and the vocabulary that spells them."""
 
     among: np.ndarray | None
@@ -33,7 +33,7 @@ class Asked(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Filled(Prediction):
+class FillPrediction(Prediction):
     """For each mask of the text, the best guesses and where the mask is."""
 
     masks: tuple[tuple[Guess, ...], ...] = ()
@@ -76,18 +76,18 @@ class Fill(Task):
     stride: int = 128
     truncation: bool = False
 
-    def failure(self, reason: str) -> Filled:
+    def failure(self, reason: str) -> FillPrediction:
         """No guess, and why."""
-        return Filled(error=reason, windows=0)
+        return FillPrediction(error=reason, windows=0)
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
         """Each example's windows; masks are read, each in the window that shows most around it.
 
-        Raises `CheckpointError` where the vocabulary has no mask, `OptionError` for a target that is no token.
+        Raises `CheckpointError` if the vocabulary has no mask, `OptionError` for a target that is not a token.
         """
         if tokenizer.mask_id is None:
             raise CheckpointError("the vocabulary has no mask token, so this model was not pretrained by masking")
-        asked = Asked(self._targets(tokenizer), tokenizer)
+        asked = MaskQuery(self._targets(tokenizer), tokenizer)
         found = []
         for _, group in grouped(self.windows(examples, tokenizer)):
             for window, own in with_most_context(group, 0):
@@ -111,7 +111,7 @@ class Fill(Task):
         parts: Sequence[list[tuple[np.ndarray, np.ndarray]]],
         windows: Sequence[Encoded],
         tokens: Tokens,
-    ) -> Filled:
+    ) -> FillPrediction:
         """The guesses at all masks of one example."""
         text = example.texts[0]
         places = [tuple(window.offsets[mask].tolist()) for window in windows for mask in window.head_positions]
@@ -119,9 +119,9 @@ class Fill(Task):
         more = reading_stats(windows)
         backend, mask = windows[0].target.tokenizer.backend, windows[0].target.tokenizer.mask_id
         if not found:
-            return Filled(error=f"there is no mask in the text ({backend.id_to_token(mask)})", **more)
+            return FillPrediction(error=f"there is no mask in the text ({backend.id_to_token(mask)})", **more)
         if not all(np.isfinite(shares).all() for _, shares in found):
-            return Filled(error=NOT_A_NUMBER, **more)
+            return FillPrediction(error=NOT_A_NUMBER, **more)
         # If the mask takes the space before it, a guess brings its own, or joins the word before.
         takes_space = backend.get_added_tokens_decoder()[mask].lstrip
         masks = []
@@ -133,7 +133,7 @@ class Fill(Task):
                 before = text[:start].rstrip() if joins else text[:start]
                 guesses.append(Guess(share, id, name, before + name.removeprefix("##") + text[end:]))
             masks.append(tuple(guesses))
-        return Filled(masks=tuple(masks), places=tuple(places), **more)
+        return FillPrediction(masks=tuple(masks), places=tuple(places), **more)
 
     def _targets(self, tokenizer: Tokenizer) -> np.ndarray | None:
         if not self.targets:

@@ -55,7 +55,7 @@ class Entity(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Tagged(Prediction):
+class TagPrediction(Prediction):
     """Entities in the order of the text; `tags` one a word, BIO ("none": raw tags, one a token, and no entities)."""
 
     entities: tuple[Entity, ...] = ()
@@ -111,7 +111,7 @@ class Tag(Trainable):
 
     @classmethod
     def learn(cls, examples: Sequence[Example], **settings: Any) -> Self:
-        """The task with the entity types of training examples; raises `DataError` where there is no entity."""
+        """The task with the entity types of training examples; raises `DataError` if there is no entity."""
         tags = {
             tag for example in examples for tag in (example.reference if isinstance(example.reference, tuple) else ())
         }
@@ -153,9 +153,9 @@ class Tag(Trainable):
         # Not super(): with slots=True, the class is not the one that super() would look for.
         return super(Tag, self).example(given)
 
-    def failure(self, reason: str) -> Tagged:
+    def failure(self, reason: str) -> TagPrediction:
         """No entities, and why."""
-        return Tagged(error=reason, windows=0)
+        return TagPrediction(error=reason, windows=0)
 
     def training_notes(self, examples: Sequence[Example]) -> list[str]:
         """Which scheme the tags of training examples are in, what was inferred, and entities that cannot be found."""
@@ -212,7 +212,7 @@ class Tag(Trainable):
                 whole = np.full(len(window.ids), -1, np.int32)
                 whole[own] = words
                 target = None if targets is None else targets[words]
-                found.append(replace(window, words=whole, head_positions=own, target=target))
+                found.append(replace(window, word_ids=whole, head_positions=own, target=target))
         return found
 
     def reduce(self, rows: np.ndarray, window: Encoded) -> np.ndarray:
@@ -222,7 +222,7 @@ class Tag(Trainable):
 
     def decode(
         self, example: Example, parts: Sequence[np.ndarray], windows: Sequence[Encoded], tokens: Tokens
-    ) -> Tagged:
+    ) -> TagPrediction:
         """(K, L) log-probabilities of the tokens read in each window of one example -> its entities."""
         text = example.texts[0]
         read = [(window, place) for window in windows for place in window.head_positions.tolist()]
@@ -246,10 +246,12 @@ class Tag(Trainable):
                     for k, (window, place) in enumerate(read)
                     if self.labels[best[k]] not in self.ignore_labels
                 )
-                return Tagged(raw=raw, tags=tuple(self.labels[k] for k in best), scores=tuple(scores.tolist()), **more)
+                return TagPrediction(
+                    raw=raw, tags=tuple(self.labels[k] for k in best), scores=tuple(scores.tolist()), **more
+                )
             tags = [self.labels[k] for k in best]
-            return Tagged(entities=tuple(self._entities(text, spans, tags, scores)), **more)
-        owner = np.array([window.words[place] for window, place in read], np.int64)
+            return TagPrediction(entities=tuple(self._entities(text, spans, tags, scores)), **more)
+        owner = np.array([window.word_ids[place] for window, place in read], np.int64)
         places, owner = _spoken(example, owner, windows)
         emissions = np.full((len(places), len(self.labels)), -np.inf)
         emissions[:, self.labels.index("O") if "O" in self.labels else 0] = 0.0  # a word without a token
@@ -265,11 +267,11 @@ class Tag(Trainable):
             ends = np.array([end for _, end in places], np.int64)
             scores = scores[np.searchsorted(ends, [start for start, _ in example.given.places], side="right")]
             bio = tag_words(example.given.places, spans, len(text))
-        return Tagged(entities=entities, tags=bio, scores=tuple(scores.tolist()), **more)
+        return TagPrediction(entities=entities, tags=bio, scores=tuple(scores.tolist()), **more)
 
     def score(
         self,
-        predictions: Sequence[Tagged],
+        predictions: Sequence[TagPrediction],
         references: Sequence[Reference],
         *,
         rng: np.random.Generator,
@@ -292,7 +294,7 @@ class Tag(Trainable):
         tags = example.reference if isinstance(example.reference, tuple) else ()
         return _said(self._entities(example.texts[0], words_of(example), tags, np.zeros(len(tags))))
 
-    def is_correct(self, prediction: Tagged, reference: Reference) -> bool:
+    def is_correct(self, prediction: TagPrediction, reference: Reference) -> bool:
         """Whether every word has the right tag."""
         return prediction.tags == reference
 
@@ -382,7 +384,7 @@ def _spoken(example: Example, owner: np.ndarray, windows: Sequence[Encoded]) -> 
 def _shares(place: int, windows: Sequence[Encoded]) -> bool:
     """Whether a token begins before a place in the text and ends after it."""
     return any(
-        bool(((begin < place) & (place < end) & (window.texts == 0)).any())
+        bool(((begin < place) & (place < end) & (window.sequence_ids == 0)).any())
         for window in windows
         for begin, end in [window.offsets.T]
     )

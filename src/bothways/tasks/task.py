@@ -134,7 +134,7 @@ class Task(ABC):
         return cls(**settings)
 
     def example(self, given: Any) -> Example:
-        """What a caller hands over, as an example; `DataError` where it is of the wrong kind."""
+        """What a caller hands over, as an example; `DataError` if it is of the wrong kind."""
         if not isinstance(given, str):
             raise DataError(f"found {reprlib.repr(given)}, expected a text for the task {self.name}")
         return Example((given,))
@@ -177,7 +177,7 @@ class Trainable(Task):
     """What training and evaluation ask besides.
 
     `loss` is how the head is trained, `headline` the metric that decides which checkpoint is better; `window` is
-    the longest window in tokens where nobody says, and how many tokens windows share. Examples with the same text
+    the longest window in tokens by default, and how many tokens windows share. Examples with the same text
     at the place `split_by` (None: with the same texts) stay on one side when a dev set is set aside. `tunable`
     says whether `tune_on` does anything.
     """
@@ -192,7 +192,7 @@ class Trainable(Task):
     @classmethod
     @abstractmethod
     def learn(cls, examples: Sequence[Example], **settings: Any) -> Self:
-        """The task that training examples describe; raises `DataError` where there is nothing to learn."""
+        """The task that training examples describe; raises `DataError` if there is nothing to learn."""
 
     @classmethod
     def from_json(cls, settings: dict[str, Any]) -> Self:
@@ -242,7 +242,7 @@ class Trainable(Task):
 
     @abstractmethod
     def reference_summary(self, example: Example) -> str:
-        """The humans' answer in a few words."""
+        """The reference in a few words."""
 
     @abstractmethod
     def is_correct(self, prediction: Any, reference: Reference) -> bool:
@@ -320,7 +320,7 @@ def with_most_context(windows: Sequence[Encoded], text: int) -> Iterator[tuple[E
 
     Where two windows overlap, the first half of the stride is the earlier one's; every token has one owner.
     """
-    places = [np.flatnonzero(window.texts == text) for window in windows]
+    places = [np.flatnonzero(window.sequence_ids == text) for window in windows]
     for number, (window, own) in enumerate(zip(windows, places, strict=True)):
         begin, end = 0, len(own)
         if number:

@@ -1,4 +1,4 @@
-"""Classes that nobody trained: does the text entail "This example is sports."? (Yin et al. 2019)."""
+"""Classes without training examples: does the text entail "This example is sports."? (Yin et al. 2019)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ import numpy as np
 
 from bothways.data.examples import Example
 from bothways.errors import CheckpointError, DataError, OptionError
-from bothways.tasks.classify import NOT_A_NUMBER, Classify, Labelled, sigmoid, window_weights
+from bothways.tasks.classify import NOT_A_NUMBER, Classify, LabelPrediction, sigmoid, window_weights
 from bothways.tasks.task import Task, Tokens, labels_of_config, reading_stats
 from bothways.text.tokenizer import Encoded, Tokenizer
 
-NO_LABELS = (
-    "there are no labels to choose from; give them: --candidate-labels sport,politics, or labels=(...) in Python"
-)
+NO_LABELS = "there are no labels to choose from; give candidate_labels=[...] (--candidate-labels sport,politics)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +35,11 @@ class ZeroShot(Classify):
         Task.__post_init__(self)
         if self.hypothesis_template.count("{}") != 1:
             raise OptionError(
-                f"the template is {self.hypothesis_template!r}, expected a text with one {{}} for the label"
+                f"hypothesis_template is {self.hypothesis_template!r}, expected a text with one {{}} for the label"
             )
         if {"{", "}"} & set(self.hypothesis_template.replace("{}", "")):
             raise OptionError(
-                f"the template {self.hypothesis_template!r} has other braces than {{}}; write it without them"
+                f"hypothesis_template {self.hypothesis_template!r} has other braces than {{}}; write it without them"
             )
         problem = label_problem(self.labels) if self.labels else None
         if problem is not None:
@@ -54,6 +52,14 @@ class ZeroShot(Classify):
     def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
         """The task of a directory whose config names the classes of NLI."""
         return cls(labels=(), nli=labels_of_config(config), **settings)
+
+    def changed(self, **settings: Any) -> Self:
+        """As `Task.changed`; `candidate_labels` and `multi_label` are settings too, as in transformers."""
+        if "candidate_labels" in settings:
+            settings["labels"] = settings.pop("candidate_labels")
+        if "multi_label" in settings:
+            settings["kind"] = "multi" if settings.pop("multi_label") else "single"
+        return super(ZeroShot, self).changed(**settings)  # a class with slots is made twice, so super() needs its name
 
     @property
     def outputs(self) -> int:  # type: ignore[override]
@@ -71,7 +77,7 @@ class ZeroShot(Classify):
         """Raise `OptionError` if there are no labels, `DataError` at the first reference that is not one of them."""
         if not self.labels:
             raise OptionError(NO_LABELS)
-        super(ZeroShot, self).check(examples)  # a class with slots is made twice, so super() needs its name
+        super(ZeroShot, self).check(examples)
 
     def problem(self, example: Example) -> str | None:
         """Why an example cannot be answered, if it cannot.
@@ -90,7 +96,7 @@ class ZeroShot(Classify):
         return sum(around + len(label) for label in labels) or around
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
-        """All (text, label) pairs, those of one example behind each other in the order of its labels."""
+        """All (text, label) pairs, those of one example one after the other in the order of its labels."""
         pairs = [
             (number, (example.texts[0], self.hypothesis_template.replace("{}", label)))
             for number, example in enumerate(examples)
@@ -111,7 +117,7 @@ class ZeroShot(Classify):
         parts: Sequence[np.ndarray],
         windows: Sequence[Encoded],
         tokens: Tokens,
-    ) -> Labelled:
+    ) -> LabelPrediction:
         """(L,) logits of each window of each pair of one example -> the labels' probabilities.
 
         The windows' logits of one pair are averaged by `window_weights`. single: a softmax over the labels'
@@ -136,7 +142,7 @@ class ZeroShot(Classify):
         chosen = None
         if self.kind == "multi":
             chosen = tuple(label for label, score in scores.items() if score >= self.threshold)
-        return Labelled(best, scores[best], scores, chosen, **reading_stats(windows))
+        return LabelPrediction(best, scores[best], scores, chosen, **reading_stats(windows))
 
 
 def label_problem(labels: Sequence[str]) -> str | None:
@@ -149,7 +155,7 @@ def label_problem(labels: Sequence[str]) -> str | None:
 def entailment_of(labels: Sequence[str]) -> tuple[int, int]:
     """Which classes mean entailment and its contrary, by their names.
 
-    Raises `CheckpointError` where no class is called so.
+    Raises `CheckpointError` if no class is called so.
 
     >>> entailment_of(["CONTRADICTION", "neutral", "entailment"])
     (2, 0)

@@ -118,7 +118,7 @@ def load_backend(directory: Path, config: Mapping[str, Any]) -> tokenizers.Token
     for word in config.get("never_split") or ():
         if word not in kept:
             raise CheckpointError(
-                f"{directory / 'tokenizer_config.json'}: never_split has {word!r}, which is no token of its own here; "
+                f"{directory / 'tokenizer_config.json'}: never_split has {word!r}, which is no token here; "
                 "remove it, or add it to the vocabulary"
             )
     return backend
@@ -206,7 +206,7 @@ def token_of(token: Any, where: str, **given: bool) -> AddedToken:
 def _add_tokens(
     backend: tokenizers.Tokenizer, added: Mapping[int, AddedToken], unnumbered: list[AddedToken], where: str
 ) -> None:
-    """Adds tokens to a backend; raises CheckpointError where one would not get the id that the files give it."""
+    """Adds tokens to a backend; raises CheckpointError if one would not get the id that the files give it."""
     for id, token in sorted(added.items()):
         known, taken = backend.token_to_id(token.content), backend.id_to_token(id)
         if taken not in (None, token.content):
@@ -329,7 +329,7 @@ def unigram(
 ) -> tokenizers.Tokenizer:
     """ALBERT's rules around a Unigram vocabulary of (token, log-probability).
 
-    As in Google's ALBERT a number and the comma behind it stay apart: the tokens that join them lose 100.
+    As in Google's ALBERT a number and the comma after it stay apart: the tokens that join them lose 100.
     """
     scored = [(token, score - 100 * bool(re.search(r"\d,$", token))) for token, score in scored]
     backend = tokenizers.Tokenizer(models.Unigram(scored, unk_id, False))
@@ -382,7 +382,7 @@ def transformers_class(backend: tokenizers.Tokenizer, like_bert: bool) -> tuple[
 def shifting_beginnings(backend: tokenizers.Tokenizer, specials: list[str]) -> re.Pattern[str] | None:
     """The beginnings after which this tokenizer's offsets come out shifted, if there are any.
 
-    Where SentencePiece's map drops control characters at the beginning of a text, or behind a special token,
+    Where SentencePiece's map drops control characters at the beginning of a text, or after a special token,
     the library counts on from the wrong place (seen in tokenizers 0.23). Spaces there keep the count right. Where
     spaces there would change the tokens too, the offsets are left as they are.
     """
@@ -403,7 +403,7 @@ def _read_wordpiece(path: Path, config: Mapping[str, Any], added: Mapping[str, i
     vocabulary: dict[str, int] = {}
     for id, token in enumerate(_read_lines(path)):
         if vocabulary.setdefault(token, id) != id:
-            raise CheckpointError(f"{path}:{id + 1}: {token!r} stands on line {vocabulary[token] + 1} already")
+            raise CheckpointError(f"{path}:{id + 1}: {token!r} is on line {vocabulary[token] + 1} already")
     return wordpiece(vocabulary, config, str(path), added)
 
 

@@ -48,12 +48,12 @@ def read_spiece(path: Path) -> SentencePieceModel:
                 pieces.append(_piece(raw))
             elif number in (2, 3):
                 parts[number] = {field: (integer, value) for field, integer, value in _fields(raw)}
-        training, normalising = parts[2], parts[3]
+        training, normalizing = parts[2], parts[3]
     except (ValueError, KeyError, struct.error) as problem:
         raise CheckpointError(
             f"{path}: not a whole SentencePiece model (it breaks after {len(pieces)} pieces); copy it again"
         ) from problem
-    algorithm, charsmap = training.get(3, (UNIGRAM, b""))[0], normalising.get(2, (0, b""))[1]
+    algorithm, charsmap = training.get(3, (UNIGRAM, b""))[0], normalizing.get(2, (0, b""))[1]
     return SentencePieceModel(tuple(pieces), charsmap, algorithm)
 
 

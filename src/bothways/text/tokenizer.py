@@ -1,4 +1,4 @@
-"""Cuts text, or a pair of texts, into the tokens of a vocabulary: ids, offsets into the original, windows."""
+"""Tokenizes a text or a pair of texts: ids, offsets into the original, windows."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ PROBE: Final = (  # case, accents, marks, digits, scripts, controls, spaces, quo
 class Encoded:
     """One window, ready for the model; T tokens, specials included.
 
-    `offsets` are start and exclusive end in characters of the original text, (0, 0) for specials. `words`
+    `offsets` are start and exclusive end in characters of the original text, (0, 0) for specials. `word_ids`
     counts the words of `str.split()` in its text, -1 for specials. A token of nothing but space is empty, and
-    of the word that begins there, or of none (-1). `texts` is 0 or 1, the text that the token is of, -1 for
+    of the word that begins there, or of none (-1). `sequence_ids` is 0 or 1, the text that the token is of, -1 for
     specials. `example` is the index in the call, `window` counts within the example, `truncated` is how many
-    tokens of it no window shows, `skipped` how many of the windowed text stand before this window. For the
+    tokens of it no window shows, `skipped` how many tokens of the windowed text come before this window. For the
     tasks: `head_positions` are the places of the tokens that the model's head reads, `target` what it should say there.
     The arrays are views into those of the call.
     """
@@ -66,8 +66,8 @@ class Encoded:
     ids: Ints  # (T,)
     type_ids: Ints  # (T,)
     offsets: Ints  # (T, 2)
-    words: Ints  # (T,)
-    texts: npt.NDArray[np.int8]  # (T,)
+    word_ids: Ints  # (T,)
+    sequence_ids: npt.NDArray[np.int8]  # (T,)
     example: int
     window: int
     truncated: int = 0
@@ -85,7 +85,7 @@ class Slot(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class TokenizedTexts:
     """The tokens of many texts laid end to end; text i has `count[i]` of them from `first[i]` on."""
 
     ids: Ints  # (P,)
@@ -98,7 +98,7 @@ class Cut:
 class Tokenizer:
     """A vocabulary with its rules: how text becomes tokens, and how special tokens are laid around them.
 
-    A special token written out in a text, as in "Paris is the [MASK] of France", is recognised as such:
+    A special token written out in a text, as in "Paris is the [MASK] of France", is recognized as such:
     filling masks needs it, and `transformers` does the same.
     """
 
@@ -130,7 +130,7 @@ class Tokenizer:
             self.specials[role][1] for role in ("pad", "unk", "cls", "sep")
         )
         self.mask_id = self.specials["mask"][1] if "mask" in self.specials else None
-        self.vocab_size = max(backend.get_vocab().values()) + 1  # so many rows the embedding table needs
+        self.vocab_size = max(backend.get_vocab().values()) + 1  # the number of rows of the embedding table
         longest = self.config.get("model_max_length")  # transformers writes 1e30 for "not known"
         if longest is not None and (isinstance(longest, bool) or not isinstance(longest, int | float) or longest < 1):
             raise CheckpointError(f"{where}: model_max_length is {longest!r}, expected a number of tokens")
@@ -144,7 +144,7 @@ class Tokenizer:
     def from_directory(cls, path: Path) -> Tokenizer:
         """Loads tokenizer.json, or else builds the tokenizer from the vocabulary files of its family.
 
-        tokenizer_config.json and special_tokens_map.json are heeded where they stand beside it. Raises
+        tokenizer_config.json and special_tokens_map.json are heeded if they are beside it. Raises
         CheckpointError if there is no vocabulary or it is damaged.
         """
         path = Path(path)
@@ -214,7 +214,7 @@ class Tokenizer:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def layout(self, texts: Literal[1, 2]) -> tuple[Slot, ...]:
-        """How special tokens stand around one text, or two."""
+        """How special tokens are placed around one text, or two."""
         return self._layouts[texts]
 
     def makes(self, id: int) -> bool:
@@ -255,8 +255,8 @@ class Tokenizer:
         """
         unknown = words = 0
         for window in self.windows([(text,) for text in texts], max_length=NO_LIMIT, stride=0):
-            unknown += len(np.unique(window.words[(window.ids == self.unk_id) & (window.words >= 0)]))
-            words += int(window.words.max(initial=-1)) + 1
+            unknown += len(np.unique(window.word_ids[(window.ids == self.unk_id) & (window.word_ids >= 0)]))
+            words += int(window.word_ids.max(initial=-1)) + 1
         return unknown, words
 
     def windows(
@@ -297,11 +297,11 @@ class Tokenizer:
         found: list[Encoded] = []
         for size, room in rooms.items():
             sources = np.array([[number[text] for text in examples[n]] for n in chosen[size]])
-            found += _lay(self._layouts[size], cut, sources, chosen[size], room, stride, truncation, sliding)
+            found += _windows(self._layouts[size], cut, sources, chosen[size], room, stride, truncation, sliding)
         return sorted(found, key=lambda one: one.example)  # stable: windows stay in order
 
-    def _cut(self, texts: list[str]) -> Cut:
-        """Each text's tokens, with offsets as `_place` mends them."""
+    def _cut(self, texts: list[str]) -> TokenizedTexts:
+        """Each text's tokens, with offsets as `_mended_offsets` mends them."""
         texts = [text if text.isascii() else LONE_SURROGATE.sub("\ufffd", text) for text in texts]
         parts = []
         for begin in range(0, len(texts), TEXTS_PER_CALL):
@@ -315,14 +315,14 @@ class Tokenizer:
             P = int(count.sum())
             ids = np.fromiter(chain.from_iterable(one.ids for one in encodings), np.int32, P)
             spans = chain.from_iterable(chain.from_iterable(one.offsets for one in encodings))
-            offsets, words = _place(few, clean, count, np.fromiter(spans, np.int64, 2 * P).reshape(-1, 2))
+            offsets, words = _mended_offsets(few, clean, count, np.fromiter(spans, np.int64, 2 * P).reshape(-1, 2))
             parts.append((ids, offsets, words, count))
         ids, offsets, words, count = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return Cut(ids, offsets, words, np.cumsum(count) - count, count)
+        return TokenizedTexts(ids, offsets, words, np.cumsum(count) - count, count)
 
 
 def _layout(backend: tokenizers.Tokenizer, where: str, *texts: str) -> tuple[Slot, ...]:
-    """Where the special tokens stand, read off what the tokenizer itself makes of a probe."""
+    """The places of the special tokens, read from what the tokenizer itself makes of a probe."""
     probe = backend.encode(texts[0], texts[1] if len(texts) > 1 else None)
     slots: list[Slot] = []
     for text, id, type_id in zip(probe.sequence_ids, probe.ids, probe.type_ids, strict=True):
@@ -335,10 +335,10 @@ def _layout(backend: tokenizers.Tokenizer, where: str, *texts: str) -> tuple[Slo
     return tuple(slots)
 
 
-def _place(texts: list[str], clean: list[str], count: Index, offsets: Index) -> tuple[Ints, Ints]:
+def _mended_offsets(texts: list[str], clean: list[str], count: Index, offsets: Index) -> tuple[Ints, Ints]:
     """Offsets (P, 2), mended, and the number of each token's word (P,), -1 for a token of space.
 
-    The library's offsets miss characters that normalising merged or dropped (huggingface/tokenizers issues
+    The library's offsets miss characters that normalizing merged or dropped (huggingface/tokenizers issues
     892, 1201): a mark after its letter, the first of two quotes. Here a token also takes the uncovered marks
     that follow it and the uncovered ordinary characters before it, and gives up space at its beginning.
     `clean` are the texts as the library saw them.
@@ -397,9 +397,9 @@ def _next(wanted: npt.NDArray[np.bool_]) -> Index:
     return np.minimum.accumulate(at[::-1])[::-1]
 
 
-def _lay(
+def _windows(
     layout: tuple[Slot, ...],
-    cut: Cut,
+    cut: TokenizedTexts,
     sources: Index,
     examples: list[int],
     room: int,
@@ -433,7 +433,7 @@ def _lay(
     shown = np.where(slides, np.minimum(most, space)[example, None], kept[example, None])
 
     text, special_ids, types = np.array(layout, np.int32).T  # (L,) each
-    behind = len(cut.ids) + np.arange(L)  # the special tokens are put behind all others
+    behind = len(cut.ids) + np.arange(L)  # the special tokens are put after all others
     begin = np.where(text < 0, behind, first[:, text]).ravel()  # (W * L,)
     size = np.where(text < 0, 1, shown[:, text]).ravel()
     ends = np.cumsum(size)

@@ -24,14 +24,14 @@ ALPHABET: Final = 1000  # characters that are kept however rare they are; beyond
 COVERAGE: Final = 0.9995  # as many as make up this share of the text, as in SentencePiece: Chinese has thousands
 MIN_COUNT: Final = 2  # of a pair of tokens that becomes one
 DIGITS: Final = 4  # of a log-probability
-SPARE: Final = 1.1  # Unigram learns so many times the size, then keeps the most probable, as SentencePiece does
-WHERE: Final = "the vocabulary to learn"
+SPARE: Final = 1.1  # Unigram learns this many times the size, then keeps the most probable, as SentencePiece does
+WHERE: Final = "the vocabulary to train"
 FILES: Final = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 OLDER_FILES: Final = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model")
 
 
 class Corpus(NamedTuple):
-    """Files of text, and what one reading of them has found; `counts` says how often each character stands there."""
+    """Files of text, and what one reading of them has found; `counts` says how often each character occurs."""
 
     files: list[Path]
     lines: int
@@ -50,7 +50,7 @@ class Algorithm(NamedTuple):
 def read_lines(path: str | Path) -> Iterator[str]:
     """The lines of plain UTF-8 text, without their ends, one at a time; also of .gz and .xz.
 
-    Only LF or CRLF ends a line. Raises DataError where the file is not there, is damaged, or is no such text.
+    Only LF or CRLF ends a line. Raises DataError if the file is not there, is damaged, or is not UTF-8 text.
     """
     for line, text in numbered_lines(str(path)):
         if "\0" in text:
@@ -91,14 +91,14 @@ def train_vocabulary(
     corpus = _survey([Path(file) for file in ([files] if isinstance(files, str | Path) else files)])
     out.mkdir(parents=True, exist_ok=True)  # before the long work: where it fails, nobody has waited for nothing
     text = f"{corpus.lines} lines ({corpus.counts.total()} characters)"
-    reporter.say(f"learning {size} tokens ({algorithm}, {'cased' if cased else 'uncased'}) from {text}")
+    reporter.say(f"training a vocabulary of {size} tokens ({algorithm}, {'cased' if cased else 'uncased'}) from {text}")
     names = {f"{role}_token": token for role, token in specials.items()}
     backend = learn(corpus, size, specials, names | {"do_lower_case": not cased, "keep_accents": cased})
     learned = Tokenizer(backend, names, where=str(out))
     learned.save(out)
     for name in {*FILES[2:], *OLDER_FILES} - set(older_files):  # of the vocabulary that was replaced
         (out / name).unlink(missing_ok=True)
-    reporter.say(f"{out}: {learned.vocab_size} tokens, learned in {clock(time.monotonic() - began)}")
+    reporter.say(f"{out}: {learned.vocab_size} tokens, trained in {clock(time.monotonic() - began)}")
     if learned.vocab_size < size:
         reporter.note(f"found {learned.vocab_size} tokens, wanted {size}: the corpus holds no more; give it more text")
     return learned
@@ -110,7 +110,7 @@ def _check_directory(out: Path, *, overwrite: bool) -> None:
     present = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
     others = [name for name in present if name not in FILES + OLDER_FILES]
     if others:
-        raise OptionError(f"{out} holds {others[0]}, which is no part of a vocabulary; choose another directory")
+        raise OptionError(f"{out} holds {others[0]}, which is not part of a vocabulary; choose another directory")
     if present and not overwrite:
         raise OptionError(f"{out} holds a vocabulary; choose another directory, or --overwrite to replace it")
 
@@ -215,7 +215,7 @@ def _unigram(corpus: Corpus, size: int, specials: Mapping[str, str], config: Map
     # Characters that longer tokens made superfluous get the least score, and 0.0001 more one after another by chance.
     loose = least + 0.0001 * len(alphabet)
     scores = {one: found[one] if found.get(one, least) > loose else least for one in alphabet}
-    # ALBERT's rules keep a number from the comma behind it, so a token of both would never be used.
+    # ALBERT's rules keep a number from the comma after it, so a token of both would never be used.
     longer = {token for token in found if len(token) > 1 and not re.search(r"\d,$", token)} - set(specials.values())
     best = sorted(longer, key=lambda token: (-round(found[token], DIGITS), token))
     scores |= {token: found[token] for token in best[: size - len(specials) - len(alphabet)]}

@@ -1,4 +1,4 @@
-"""A corpus as tokens on disk: cut once, then mapped into memory, so that it may be larger than that.
+"""A corpus as tokens on disk: tokenized once, then memory-so that it may be larger than the memory.
 
 A shard is three arrays for training and three held out for judging: the token ids end to end, where each *unit*
 (a sentence, at most 100 tokens of it) ends, and the number of the document that it is of. The manifest is written
@@ -30,7 +30,7 @@ SHARD_TOKENS = 4_000_000
 UNIT_TOKENS = 100  # a longer sentence is several units
 BLOCK_LINES, BLOCK_CHARACTERS = 200, 50_000  # a longer document is several blocks
 BLOCKS_AT_ONCE = 256
-HELD_OUT = (100, 9)  # of so many blocks the one with this number is held out
+HELD_OUT = (100, 9)  # of this many blocks, the one with this number is held out
 SENTENCE_END = re.compile(r"""(?<=[.!?])(?:["'”’»)\]]*)\s+(?=["'“‘«(\[]*[^\W_a-z])|(?<=[。！？])""")
 PARTS = ("train", "dev")
 
@@ -78,9 +78,9 @@ def open_corpus(
 ) -> Corpus:
     """The corpus of plain text files (.gz and .xz too), a paragraph or sentence a line, blank lines between documents.
 
-    What is in `directory` already is used; what is missing is cut now. `identity` is that of `corpus_identity`, where
-    somebody has computed it already. Raises `DataError` for what is no text,
-    `CheckpointError` where the directory holds another corpus or damaged shards.
+    What is in `directory` already is used; what is missing is tokenized now. `identity` is that of `corpus_identity`,
+    where somebody has computed it already. Raises `DataError` for a file that is not text, `CheckpointError` if the
+    directory holds another corpus or damaged shards.
     """
     directory, reporter = Path(directory), reporter or Reporter(quiet=True)
     identity = identity or corpus_identity(files, tokenizer)
@@ -138,14 +138,14 @@ def _build(
 ) -> None:
     done = sum(shard["blocks"] for shard in manifest["shards"])
     if done:
-        reporter.say(f"going on with the shards in {directory}: {len(manifest['shards'])} are there")
+        reporter.say(f"continuing with the shards in {directory}: {len(manifest['shards'])} are there")
     stream = enumerate(blocks(files))
     for _ in islice(stream, done):
         pass
     sizes = [Path(path).stat().st_size for path in files]
     gathered: dict[str, list[tuple[np.ndarray, int]]] = {part: [] for part in PARTS}
     tokens = taken = documents = 0
-    with reporter.bar("cutting the corpus into tokens", 1.0) as bar:
+    with reporter.bar("tokenizing the corpus", 1.0) as bar:
         while group := list(islice(stream, BLOCKS_AT_ONCE)):
             texts = [[part for line in lines for part in sentences(line)] for _, (_, _, lines) in group]
             encodings = iter(
@@ -162,7 +162,7 @@ def _build(
                 documents = document + 1
             taken += len(group)
             file = group[-1][1][0]
-            share = (sum(sizes[:file]) + sizes[file] / 2) / sum(sizes)  # where in a packed file one is nobody knows
+            share = (sum(sizes[:file]) + sizes[file] / 2) / sum(sizes)  # the position in a packed file is not known
             bar.update(share, f"{manifest['tokens'] + tokens:,} tokens")
             if tokens >= SHARD_TOKENS:
                 _write_shard(directory, manifest, gathered, taken, documents)
@@ -240,7 +240,7 @@ def _save(directory: Path, manifest: dict[str, Any]) -> None:
 
 
 def corpus_identity(files: Sequence[str | Path], tokenizer: Tokenizer) -> dict[str, str]:
-    """Hashes of all that the shards depend on; raises `DataError` for what is no file, or cannot be read twice."""
+    """Hashes of all that the shards depend on; raises `DataError` for what is not a file, or cannot be read twice."""
     texts = hashlib.sha256()
     for path in files:
         if Path(path).exists() and not Path(path).is_file():

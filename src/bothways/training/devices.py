@@ -65,7 +65,7 @@ SINGLE_PROCESS = Devices()
 
 @contextmanager
 def _peers() -> Iterator[None]:
-    """Within, a process that has ended is no defect of this one."""
+    """Within, a process that has ended does not stop this one."""
     try:
         yield
     except RuntimeError as error:

@@ -26,7 +26,7 @@ from bothways.progress import Reporter
 from bothways.text.tokenizer import Encoded
 from bothways.training.devices import SINGLE_PROCESS, Devices
 from bothways.training.embedding_rows import UsedRows
-from bothways.training.loop import Part, Plan, State, run
+from bothways.training.loop import Part, RunPlan, State, run
 from bothways.training.optimizer import MasterAdamW, parameter_groups
 from bothways.training.recipe import Recipe
 
@@ -34,7 +34,7 @@ MAX_WEIGHT = 100.0  # of a rare label of a multi-label model: the one text that 
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class FineTuningJob:
     """What a run needs besides the model: windows with targets, how to evaluate, how to train, where to write.
 
     `loss` is a name in `LOSSES`. `evaluate` gives the dev metrics of the model as it is; `metric` names the one
@@ -58,7 +58,7 @@ class Job:
 
 
 def fit(
-    model: TaskModel, job: Job, reporter: Reporter, *, resume: bool = False, devices: Devices = SINGLE_PROCESS
+    model: TaskModel, job: FineTuningJob, reporter: Reporter, *, resume: bool = False, devices: Devices = SINGLE_PROCESS
 ) -> State:
     """Train `model`, given in fp32, in place; it ends with the weights of the best evaluation, in fp32.
 
@@ -68,7 +68,7 @@ def fit(
         return _fit(model, job, reporter, resume=resume, devices=devices)
 
 
-def _fit(model: TaskModel, job: Job, reporter: Reporter, *, resume: bool, devices: Devices) -> State:
+def _fit(model: TaskModel, job: FineTuningJob, reporter: Reporter, *, resume: bool, devices: Devices) -> State:
     recipe = job.recipe
     if recipe.freeze_embeddings:
         model.encoder.embeddings.word.requires_grad_(False)
@@ -83,7 +83,7 @@ def _fit(model: TaskModel, job: Job, reporter: Reporter, *, resume: bool, device
     optimizer = MasterAdamW(model, parameter_groups(model, recipe.layer_decay, recipe.weight_decay))
     frozen = {name: value.detach() for name, value in model.named_parameters() if not value.requires_grad}
     set_precision(model.encoder, job.precision)  # after the masters and the frozen took the weights as they are
-    plan = Plan(
+    plan = RunPlan(
         title="fine-tuning",
         directory=job.directory,
         identity=job.identity,
@@ -115,7 +115,7 @@ def _fit(model: TaskModel, job: Job, reporter: Reporter, *, resume: bool, device
 class _FineTuning:
     """The windows of a job, in another order each epoch."""
 
-    def __init__(self, model: TaskModel, job: Job, devices: Devices) -> None:
+    def __init__(self, model: TaskModel, job: FineTuningJob, devices: Devices) -> None:
         self.model, self.job, self.devices = model, job, devices
         self.state: dict[str, Any] = {}
         self.used = UsedRows(model.encoder.embeddings.word, job.windows)
@@ -166,7 +166,7 @@ class _FineTuning:
         return LOSSES[self.job.loss](logits, reference, counts, balance) * weights
 
     def figures(self, sums: dict[str, float], steps: int) -> dict[str, float]:
-        """The mean loss of so many steps."""
+        """The mean loss of these steps."""
         return {"loss": sums["loss"] / steps}
 
     def evaluate(self) -> dict[str, float]:

@@ -31,7 +31,7 @@ from bothways.training.optimizer import MasterAdamW
 from bothways.training.recipe import schedule
 
 SAVE_SECONDS = 300.0  # between two checkpoints, besides those at evaluations
-LOG_LINES = 200  # about so many lines of loss in a run
+LOG_LINES = 200  # about, lines of loss in a run
 EVALUATIONS = 10
 METRICS = "metrics.jsonl"
 
@@ -62,7 +62,7 @@ class Work(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class RunPlan:
     """How long a run goes, how fast it learns, how it is evaluated, where it writes.
 
     `identity` holds what the weights depend on, by name (settings, hashes of data), so that no other run's checkpoint
@@ -105,7 +105,7 @@ class State:
 def run(
     optimizer: MasterAdamW,
     work: Work,
-    plan: Plan,
+    plan: RunPlan,
     reporter: Reporter,
     *,
     resume: bool = False,
@@ -121,7 +121,7 @@ def run(
 
 class _Run:
     def __init__(
-        self, optimizer: MasterAdamW, work: Work, plan: Plan, reporter: Reporter, devices: Devices, writer: Any
+        self, optimizer: MasterAdamW, work: Work, plan: RunPlan, reporter: Reporter, devices: Devices, writer: Any
     ) -> None:
         self.optimizer, self.work, self.plan, self.reporter = optimizer, work, plan, reporter
         self.devices, self.writer = devices, writer
@@ -169,10 +169,10 @@ class _Run:
                 if asked and not self.finished():
                     raise InterruptedRunError(
                         f"stopped after step {state.step}; all is saved in {plan.directory}: "
-                        "the same command with --resume goes on from here"
+                        "the same command with --resume continues from here"
                     )
         if plan.patience and state.stale >= plan.patience:
-            self.reporter.say(f"stopped early: no better dev {plan.metric} in {state.stale} evaluations")
+            self.reporter.say(f"stopped early: no improvement of dev {plan.metric} in {state.stale} evaluations")
         return state, self.best_weights or self.optimizer.master
 
     def finished(self) -> bool:
@@ -200,7 +200,7 @@ class _Run:
         return self.state.step / self.plan.total
 
     def passed(self, before: float, times: int) -> bool:
-        """Whether one of so many even shares of the run has ended since `before` of it was over."""
+        """Whether one of `times` even shares of the run has ended since `before` of it was over."""
         return math.floor(self.done() * times + 1e-9) > math.floor(before * times + 1e-9)
 
     def step(
@@ -341,7 +341,7 @@ def _added(sums: dict[str, float], more: dict[str, float]) -> dict[str, float]:
 
 
 @contextmanager
-def _tensorboard(plan: Plan, devices: Devices) -> Iterator[Any]:
+def _tensorboard(plan: RunPlan, devices: Devices) -> Iterator[Any]:
     if not plan.tensorboard or devices.rank:
         yield None
         return

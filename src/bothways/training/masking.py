@@ -1,4 +1,4 @@
-"""Which tokens are hidden, and behind what: 15 %, of them 80 % by [MASK], 10 % by a random token, 10 % left.
+"""Which tokens are masked: 15 %, of them 80 % by [MASK], 10 % by a random token, 10 % left.
 
 Devlin et al. 2019, 3.1; drawn anew each time a sequence is read (Liu et al. 2019, 4.1).
 """
@@ -17,21 +17,21 @@ MASK_SHARE, RANDOM_SHARE = 0.8, 0.1
 
 @dataclass(frozen=True, slots=True)
 class Masking:
-    """How tokens are hidden; special tokens never are, nor do they stand in for others."""
+    """How tokens are masked; special tokens never are, and never replace others."""
 
     mask_id: int
     special: np.ndarray  # (V,) bool
     begins: np.ndarray  # (V,) bool: whether a token begins a word
-    ordinary: np.ndarray  # (V',) ids that may stand in for others
+    ordinary: np.ndarray  # (V',) ids that may replace others
     rate: float = 0.15
     whole_word_mask: bool = False
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, *, rate: float = 0.15, whole_word_mask: bool = False) -> Masking:
-        """The rules for a vocabulary; raises `CheckpointError` where it has no [MASK]."""
+        """The rules for a vocabulary; raises `CheckpointError` if it has no [MASK]."""
         if tokenizer.mask_id is None:
             raise CheckpointError(
-                "the vocabulary has no mask token, so nothing can be hidden; make one by bothways vocab"
+                "the vocabulary has no mask token, so nothing can be masked; make one by bothways vocab"
             )
         tokens = tokenizer.convert_ids_to_tokens(range(tokenizer.vocab_size))
         added = tokenizer.backend.get_added_tokens_decoder()

@@ -79,7 +79,7 @@ class MasterAdamW:
     def step(self, lr: float, *, max_norm: float) -> float:
         """Clip the gradients to `max_norm` together, update at `lr`, drop the gradients; returns their norm.
 
-        A norm that is no number is returned before anything is changed.
+        A norm that is not a number is returned before anything is changed.
         """
         grads = {name: self.sums.pop(name, self.parameters[name].grad) for name in self.master}
         norms = [torch.linalg.vector_norm(grad).float() for grad in grads.values() if grad is not None]

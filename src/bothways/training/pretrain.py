@@ -28,7 +28,7 @@ from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training.corpus import Corpus
 from bothways.training.devices import Devices
 from bothways.training.finetune import dropout_rate
-from bothways.training.loop import Part, Plan, State, run
+from bothways.training.loop import Part, RunPlan, State, run
 from bothways.training.masking import Masking
 from bothways.training.optimizer import MasterAdamW, parameter_groups
 from bothways.training.recipe import PretrainRecipe
@@ -57,7 +57,7 @@ def pretrain_model(
     model.to(devices.device)
     optimizer = MasterAdamW(model, parameter_groups(model, 1.0, recipe.weight_decay))
     set_precision(model.encoder, work.precision)  # after the masters took the weights as they are
-    settings = Plan(
+    settings = RunPlan(
         title="pretraining",
         directory=directory,
         identity=identity,
@@ -122,7 +122,7 @@ class Pretraining:
         types = {slot.type_id for slot in self.tokenizer.layout(2)}
         if types != {0, 1} or self.model.config.type_vocab_size < 2:
             raise CheckpointError(
-                "next-sentence prediction needs segments 0 and 1, which this vocabulary or shape does not tell apart; "
+                "next-sentence prediction needs segments 0 and 1, which this vocabulary or model does not have; "
                 "leave it out with --no-nsp"
             )
 
@@ -226,7 +226,7 @@ class Pretraining:
         return sum(slot.text < 0 for slot in self.tokenizer.layout(2 if self.recipe.nsp else 1))
 
     def _masked(self, window: Encoded, rng: np.random.Generator) -> tuple[Encoded, np.ndarray]:
-        """A window with tokens hidden, and what they were."""
+        """A window with masked tokens, and the original ones."""
         places = self.masking.choose(window.ids, rng)
         positions = np.concatenate(([0], places)) if self.recipe.nsp else places
         hidden = self.masking.hide(window.ids, places, rng)
@@ -234,8 +234,8 @@ class Pretraining:
             hidden,
             window.type_ids,
             window.offsets,
-            window.words,
-            window.texts,
+            window.word_ids,
+            window.sequence_ids,
             0,
             0,
             head_positions=positions,
@@ -243,7 +243,7 @@ class Pretraining:
         ), window.ids[places]
 
     def _batch(self, made: list[tuple[Encoded, np.ndarray]]) -> tuple[Batch, np.ndarray, np.ndarray]:
-        """Sequences, the tokens that were hidden, and the labels of pairs, in the order of the batch."""
+        """Sequences, the masked tokens, and the labels of pairs, in the order of the batch."""
         batch = make_batch([window for window, _ in made])
         targets = np.concatenate([made[member][1] for member in batch.members])
         return batch, targets, np.array([made[member][0].target for member in batch.members])

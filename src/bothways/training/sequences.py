@@ -1,11 +1,11 @@
 """What of a corpus is read together: pairs of segments for next-sentence prediction, or full sentences.
 
 BERT (Devlin et al. 2019, 3.1 and A.2; their data preparation):
-[CLS] A: some sentences [SEP] B: the sentences behind them, or in half of the pairs those of another document [SEP]
+[CLS] A: some sentences [SEP] B: the sentences after them, or in half of the pairs those of another document [SEP]
 Nine in ten are as long as fits, the others shorter, so that positions and short texts are both learned.
 RoBERTa (Liu et al. 2019, 4.2, "full sentences"): [CLS] sentences, across documents with a [SEP] between [SEP]
 
-The other document's sentences are what stood behind the first segment of another such pair, of about the same
+The other document's sentences are what followed the first segment of another such pair, of about the same
 length: so in an epoch no token is read twice.
 """
 

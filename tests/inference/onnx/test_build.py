@@ -19,7 +19,7 @@ from bothways.inference.engines.onnxruntime import OnnxRuntimeEngine
 from bothways.inference.engines.openvino import why_no_openvino
 from bothways.inference.onnx.build import SHORT, WORDS, build, share
 from bothways.inference.onnx.export import input_ranges
-from bothways.inference.onnx.record import Export, OnnxModel, OnnxPrecision
+from bothways.inference.onnx.record import ExportRecord, OnnxModelRecord, OnnxPrecision
 from bothways.model.config import EncoderConfig
 from bothways.model.families import FAMILIES, READ_ONCE
 from bothways.model.forward import forward
@@ -104,7 +104,7 @@ def run(model: TaskModel, precision: OnnxPrecision, batch: Batch, head: str) -> 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int8-static"])
 @pytest.mark.parametrize(("family", "head"), CASES)
-def test_a_graph_computes_what_the_modules_compute(family, head, precision):
+def test_an_onnx_model_computes_what_the_modules_compute(family, head, precision):
     model, batch = model_of(family, head), ragged(family, head=head)
     with torch.inference_mode():
         expected = forward(model, batch).numpy()
@@ -181,7 +181,7 @@ def test_openvino_computes_what_the_modules_compute_for_every_family_and_head(tm
             assert off <= max(TOLERANCE[precision], 1e-4) ** 2, (family, head, precision)
 
 
-def test_graphs_that_share_weights_answer_as_before(tmp_path):
+def test_onnx_models_that_share_weights_answer_as_before(tmp_path):
     """The vocabulary's table of several graphs lies in one file; the masked head reads it too."""
     for head in ("masked", "next", "tokens"):
         model, batch = model_of("bert", head), ragged("bert", head=head)
@@ -197,8 +197,8 @@ def test_graphs_that_share_weights_answer_as_before(tmp_path):
         (tmp_path / head / "onnx" / "model_int8.onnx").write_bytes(content)
         save_file(taken["words.safetensors"], tmp_path / "words.safetensors")
         hashes = [hashlib.sha256(each).hexdigest() for each in (content, (tmp_path / "words.safetensors").read_bytes())]
-        record = OnnxModel(hashes[0], shared={"words.safetensors": hashes[1]})
-        export = Export(tmp_path / head, head, 2, "", "", 1, {"int8": record})
+        record = OnnxModelRecord(hashes[0], shared={"words.safetensors": hashes[1]})
+        export = ExportRecord(tmp_path / head, head, 2, "", "", 1, {"int8": record})
         engine = OnnxRuntimeEngine(export, export.file("int8"), "int8", 0)
         np.testing.assert_array_equal(engine.run(batch), expected)
         np.testing.assert_array_equal(pickle.loads(pickle.dumps(engine)).run(batch), expected)

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from bothways.errors import CheckpointError, OptionError
-from bothways.inference.onnx.record import FOLDER, SHAPE_KEYS, Export, OnnxFile, OnnxModel, mapped, shape_of
+from bothways.inference.onnx.record import FOLDER, SHAPE_KEYS, ExportRecord, OnnxFile, OnnxModelRecord, mapped, shape_of
 from bothways.inference.plan import TUNED, Plan, read_tuned, tuned_records, write_tuned
 from bothways.model.config import EncoderConfig
 
@@ -27,12 +27,12 @@ SHAPE_IN_0_1 = {
 }
 
 
-def test_every_setting_of_a_config_is_of_the_graph_or_of_training():
+def test_every_setting_of_a_config_is_of_the_onnx_model_or_of_training():
     assert {item.name for item in fields(EncoderConfig)} == set(SHAPE_KEYS) | TRAINING_KEYS
 
 
 @pytest.mark.parametrize("name", sorted(TRAINING_KEYS))
-def test_settings_of_training_do_not_change_what_a_graph_is_of(name):
+def test_settings_of_training_do_not_change_what_an_onnx_model_is_of(name):
     assert shape_of(EncoderConfig(**{name: 0.3})) == shape_of(EncoderConfig())
 
 
@@ -40,7 +40,7 @@ def test_settings_of_training_do_not_change_what_a_graph_is_of(name):
     "change",
     [{"num_hidden_layers": 7}, {"hidden_act": "relu"}, {"pad_token_id": 3}, {"layer_norm_eps": 1e-5}],
 )
-def test_settings_of_the_graph_do(change):
+def test_settings_of_the_onnx_model_do(change):
     assert shape_of(EncoderConfig(**change)) != shape_of(EncoderConfig())
 
 
@@ -49,7 +49,7 @@ def test_a_stored_record_of_0_1_is_of_its_model_still(tmp_path):
     record = {"format": 1, "head": "classify", "outputs": 2, "config": written, "weights": "0", "parameters": 5}
     (tmp_path / FOLDER).mkdir()
     (tmp_path / FOLDER / "export.json").write_text(json.dumps(record | {"models": {"int8": {"sha256": "0"}}}))
-    export = Export.read(tmp_path)
+    export = ExportRecord.read(tmp_path)
     assert export is not None
     assert export.stale(EncoderConfig()) is None
     assert "of another model" in str(export.stale(EncoderConfig(num_hidden_layers=7)))
@@ -80,8 +80,8 @@ def test_a_record_of_the_wrong_types_is_damaged(tmp_path, change):
     record |= {"parameters": 5, "models": {"int8": {"sha256": "0"}}}
     (tmp_path / FOLDER).mkdir()
     (tmp_path / FOLDER / "export.json").write_text(json.dumps(record | change))
-    with pytest.raises(CheckpointError, match="damaged, or of a newer bothways"):
-        Export.read(tmp_path)
+    with pytest.raises(CheckpointError, match="damaged, or written by a newer bothways"):
+        ExportRecord.read(tmp_path)
 
 
 def graph_file(tmp_path: Path, content: bytes = b"first") -> OnnxFile:
@@ -156,8 +156,8 @@ def test_a_measured_plan_with_numbers_of_another_type_counts_as_none(tmp_path, n
 
 
 def test_what_the_check_found_is_said_in_a_few_words():
-    assert OnnxModel("hash").measured() == "not measured"
-    onnx_model = OnnxModel("hash", "accuracy", 0.91, 0.9, 0.99, 1200)
+    assert OnnxModelRecord("hash").measured() == "not measured"
+    onnx_model = OnnxModelRecord("hash", "accuracy", 0.91, 0.9, 0.99, 1200)
     assert onnx_model.measured() == "accuracy 0.9000, in fp32 0.9100, 99.0 % of 1,200 answers the same"
 
 
@@ -171,8 +171,8 @@ def test_a_damaged_record_of_plans_counts_as_none(tmp_path, content):
 def test_brackets_in_brackets_are_a_damaged_record(tmp_path):
     (tmp_path / FOLDER).mkdir()
     (tmp_path / FOLDER / "export.json").write_text("[" * 100_000)
-    with pytest.raises(CheckpointError, match="damaged, or of a newer bothways"):
-        Export.read(tmp_path)
+    with pytest.raises(CheckpointError, match="damaged, or written by a newer bothways"):
+        ExportRecord.read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -211,4 +211,4 @@ def test_files_that_models_share_are_hashed_and_read_without_a_copy(tmp_path):
 @pytest.mark.parametrize("shared", [{"../a.safetensors": "0"}, {"a/b.safetensors": "0"}, {"a.bin": "0"}, {"a": 1}, []])
 def test_a_shared_file_is_a_plain_name_of_weights(shared):
     with pytest.raises(TypeError):
-        OnnxModel("0", shared=shared)
+        OnnxModelRecord("0", shared=shared)

@@ -18,7 +18,7 @@ from bothways.inference.engines.engine import (
     onnx_inputs,
 )
 from bothways.inference.engines.sessions import Sessions
-from bothways.inference.onnx.record import Export, OnnxPrecision, mapped
+from bothways.inference.onnx.record import ExportRecord, OnnxPrecision, mapped
 
 SLOWER_FUSED = ("SkipLayerNormFusion", "BiasGeluFusion")  # these take up to five times as long as their parts
 
@@ -27,7 +27,7 @@ MAX_SESSIONS = 8  # of one model, each with a copy of its weights; further threa
 
 
 class OnnxRuntimeEngine:
-    """Runs an ONNX model in ONNX Runtime, in a session of its own for each batch at a time.
+    """Runs an ONNX model in ONNX Runtime, in its own session for each batch at a time.
 
     Threads that share a session also share its memory, and so compute on what the other core's cache holds; from
     `MAX_SESSIONS` on they do. The second session is opened when two batches are first run at once, after a fork or
@@ -36,7 +36,7 @@ class OnnxRuntimeEngine:
 
     def __init__(
         self,
-        export: Export,
+        export: ExportRecord,
         path: Path,
         precision: OnnxPrecision,
         pad_id: int,

@@ -1,4 +1,4 @@
-"""OpenVINO as an engine: an extra, and first tried in a process of its own.
+"""OpenVINO as an engine: an extra, and first tried in a separate process.
 
 It does not list every processor that it runs on, and has died with a signal on some (docs/performance.md).
 """
@@ -23,7 +23,7 @@ from bothways.errors import BothwaysError, CheckpointError
 from bothways.hardware import cores, multiplies_bf16, processor
 from bothways.inference.engines.engine import onnx_inputs
 from bothways.inference.engines.sessions import Sessions
-from bothways.inference.onnx.record import Export, OnnxPrecision
+from bothways.inference.onnx.record import ExportRecord, OnnxPrecision
 from bothways.storage import write_text
 
 PROBE_SECONDS = 60
@@ -48,7 +48,7 @@ class OpenVinoEngine:
 
     def __init__(
         self,
-        export: Export,
+        export: ExportRecord,
         precision: str,
         pad_id: int,
         *,

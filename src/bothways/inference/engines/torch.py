@@ -1,4 +1,4 @@
-"""PyTorch as an engine: the reference that the others are held against, fp32 or bf16."""
+"""PyTorch as an engine: the reference that the others are compared with, fp32 or bf16."""
 
 from __future__ import annotations
 

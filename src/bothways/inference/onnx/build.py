@@ -1,7 +1,7 @@
 """An encoder with its head as one ONNX graph, built from the named weights of our own modules.
 
 Inputs: `input_ids`, `attention_mask`, `token_type_ids` (B, T) as everywhere, and `head_positions` (K,), the places
-among the B·T of the tokens that the head reads, row after row; output: `logits` (K, L). Behind the attention of the
+among the B·T of the tokens that the head reads, row after row; output: `logits` (K, L). After the attention of the
 last layer only those K tokens are computed, as nothing mixes tokens any more; heads of `READ_ONCE` read one token of
 each window, so that there the attention of the last layer has B queries alone.
 
@@ -31,7 +31,7 @@ from bothways.model.families import READ_ONCE
 
 Weights = Mapping[str, np.ndarray]
 Ranges = Mapping[str, tuple[float, float]]  # the least and the largest number that each linear layer is given
-Given = tuple[str, ...]  # what products multiply: a tensor, or 8-bit numbers and the scale of each of their rows
+Operand = tuple[str, ...]  # what products multiply: a tensor, or 8-bit numbers and the scale of each of their rows
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 WORDS = "encoder.embeddings.word.weight"
 OPSET, CONTRIB = 21, "com.microsoft"
@@ -164,7 +164,7 @@ class _Builder:
 
     def table(self) -> tuple[str, str]:
         """The vocabulary's table in 8 bits (V, E) and the scale of each row (V,)."""
-        rows, scales = quantised(self.weights[WORDS])
+        rows, scales = quantized(self.weights[WORDS])
         return self.constant(rows, f"{WORDS}.rows"), self.constant(scales, f"{WORDS}.scales")
 
     def mask(self) -> tuple[str, str]:
@@ -195,7 +195,7 @@ class _Builder:
         both = self.projected(self.given(hidden, name), layer, range(1, 3))
         return self.attend([query, *both], bias, once=True)
 
-    def projected(self, given: Given, layer: str, parts: range) -> list[str]:
+    def projected(self, given: Operand, layer: str, parts: range) -> list[str]:
         """Those of queries (0), keys (1) and values (2) of what `given` made ready, (…, C) each.
 
         In int8 by a product each (to divide the result of a large one is a copy there), and only the queries get their
@@ -289,7 +289,7 @@ class _Builder:
         weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
         return self.product(self.given(hidden, name), weight, bias, name)
 
-    def given(self, hidden: str, name: str) -> Given:
+    def given(self, hidden: str, name: str) -> Operand:
         """What the linear layer `name` multiplies, in the form's precision; several products may share it."""
         if self.precision == "fp32":
             return (hidden,)
@@ -301,7 +301,7 @@ class _Builder:
         zero = self.constant(np.uint8(round(-low / (high - low) * 255)), f"{name}.input_zero")
         return (self.add("DequantizeLinear", self.add("QuantizeLinear", hidden, scale, zero), scale, zero),)
 
-    def scaled_rows(self, hidden: str, *, activated: bool) -> Given:
+    def scaled_rows(self, hidden: str, *, activated: bool) -> Operand:
         """(N, C) -> 8-bit numbers (N, C) and the scale of each row (N, 1), so that its largest number is ±127.
 
         `activated`: after GELU or ReLU, no number is below `MIN_ACTIVATED`, so the largest alone is looked for. A
@@ -316,12 +316,12 @@ class _Builder:
         zeros = self.add("ConstantOfShape", self.add("Shape", scale), value=middle)
         return self.add("QuantizeLinear", hidden, scale, zeros, axis=0), self.add("Unsqueeze", scale, columns)
 
-    def product(self, given: Given, weight: np.ndarray, bias: np.ndarray | None, name: str) -> str:
+    def product(self, given: Operand, weight: np.ndarray, bias: np.ndarray | None, name: str) -> str:
         """Of (…, C) made ready by `given` and (M, C) rows -> (…, M)."""
         if self.precision == "fp32":
             product = self.add("MatMul", *given, self.constant(weight.T, f"{name}.matrix"))
         else:
-            rows, row_scales = quantised(weight)
+            rows, row_scales = quantized(weight)
             matrix, scales = self.constant(rows.T, f"{name}.matrix"), self.constant(row_scales, f"{name}.scales")
             if self.precision == "int8":
                 return self.product_int8(given, matrix, scales, bias, name)
@@ -330,7 +330,7 @@ class _Builder:
             product = self.add("MatMul", *given, matrix)
         return product if bias is None else self.add("Add", product, self.constant(bias, f"{name}.bias"))
 
-    def product_int8(self, given: Given, matrix: str, scales: str, bias: np.ndarray | None, name: str) -> str:
+    def product_int8(self, given: Operand, matrix: str, scales: str, bias: np.ndarray | None, name: str) -> str:
         """Of 8-bit numbers with a scale a row and an 8-bit matrix (C, M) with a scale a column (M,)."""
         numbers, scale = given
         one, zero = self.constant(np.float32(1), "one"), self.constant(np.uint8(MIDDLE), "middle")
@@ -355,10 +355,10 @@ class _Builder:
         return self.add("LayerNormalization", hidden, gamma, beta, axis=-1, epsilon=self.config.layer_norm_eps)
 
 
-def quantised(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def quantized(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(M, C) -> 8-bit rows (M, C) and their scales (M,): symmetric, each row's largest number is 127.
 
-    >>> rows, scales = quantised(np.array([[1.0, -0.5], [0.0, 0.0]], np.float32))
+    >>> rows, scales = quantized(np.array([[1.0, -0.5], [0.0, 0.0]], np.float32))
     >>> rows.tolist()
     [[127, -64], [0, 0]]
     """

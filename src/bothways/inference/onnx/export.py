@@ -15,7 +15,16 @@ from bothways.batch import Batch, make_batch
 from bothways.errors import BothwaysError, CheckpointError, MissingDependencyError, OptionError
 from bothways.inference.engines.onnxruntime import OnnxRuntimeEngine
 from bothways.inference.model_directory import ModelDirectory
-from bothways.inference.onnx.record import EXPORT, FILES, FOLDER, Export, OnnxModel, OnnxPrecision, sample_of, shape_of
+from bothways.inference.onnx.record import (
+    EXPORT,
+    FILES,
+    FOLDER,
+    ExportRecord,
+    OnnxModelRecord,
+    OnnxPrecision,
+    sample_of,
+    shape_of,
+)
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.model.families import READ_ONCE
 from bothways.progress import Reporter
@@ -32,7 +41,7 @@ MAX_BYTES = 2**31 - 1  # of one ONNX file
 
 def write_onnx_model(
     model_directory: ModelDirectory, precision: OnnxPrecision, batches: Sequence[Batch], reporter: Reporter
-) -> Export:
+) -> ExportRecord:
     """Write the ONNX model of a model directory in one precision, and add it to the record of the folder.
 
     `batches` are of the model's own texts; the scales of int8-static are taken from them. An fp32 model is held
@@ -42,7 +51,9 @@ def write_onnx_model(
     """
     for name in ("torch", "onnx"):
         if importlib.util.find_spec(name) is None:
-            raise MissingDependencyError(f"exporting needs {name}, which is not here: pip install 'bothways[train]'")
+            raise MissingDependencyError(
+                f"exporting needs {name}, which is not installed: pip install 'bothways[train]'"
+            )
     from bothways.inference.engines.torch import open_torch_engine
     from bothways.inference.onnx.build import build
 
@@ -55,10 +66,10 @@ def write_onnx_model(
     ranges = input_ranges(model, batches) if precision == "int8-static" else None
     onnx_model = build(config, task.head, weights, precision, ranges=ranges)
     before = None
-    with suppress(CheckpointError):  # a damaged record is written anew
-        before = Export.read(model_directory.path)
+    with suppress(CheckpointError):  # a damaged record is written again
+        before = ExportRecord.read(model_directory.path)
     weighed = sample_of(model_directory.path / WEIGHTS)
-    export = Export(model_directory.path, task.head, task.outputs, shape_of(config), weighed, engine.parameters)
+    export = ExportRecord(model_directory.path, task.head, task.outputs, shape_of(config), weighed, engine.parameters)
     path = model_directory.path / FOLDER / FILES[precision]
     if path.exists() and not (model_directory.path / FOLDER / EXPORT).is_file():
         raise OptionError(f"{path} was not written by bothways, so it is not replaced; remove it, or copy the model")
@@ -70,7 +81,7 @@ def write_onnx_model(
             (model_directory.path / FOLDER / FILES[other]).unlink(missing_ok=True)
     content = onnx_model.SerializeToString()
     unchecked = None if precision == "fp32" else "its accuracy was not checked, as the export did not finish"
-    export = export.with_model(precision, OnnxModel(hashlib.sha256(content).hexdigest(), rejected=unchecked))
+    export = export.with_model(precision, OnnxModelRecord(hashlib.sha256(content).hexdigest(), rejected=unchecked))
     with replacing(path) as temporary:
         temporary.write_bytes(content)
         if precision == "fp32":

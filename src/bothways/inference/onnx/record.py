@@ -37,7 +37,7 @@ Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
-class OnnxModel:
+class OnnxModelRecord:
     """One ONNX model: the hash of its file, and what the accuracy check found (None: it was not asked).
 
     `shared` are files beside the model directory, with their hashes, that hold weights of several models.
@@ -78,7 +78,7 @@ class OnnxModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Export:
+class ExportRecord:
     """What `onnx/export.json` says: for which head and config, how many numbers, which ONNX models."""
 
     directory: Path
@@ -87,13 +87,13 @@ class Export:
     config: str  # a hash of the shape of the encoder
     weights: str  # a hash of a sample of every tensor; both so that an ONNX model of another model is noticed
     parameters: int
-    models: dict[OnnxPrecision, OnnxModel] = field(default_factory=dict)
+    models: dict[OnnxPrecision, OnnxModelRecord] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, directory: Path) -> Export | None:
+    def read(cls, directory: Path) -> ExportRecord | None:
         """The ONNX models of a model directory, if there are any.
 
-        Raises `CheckpointError` where the record is damaged.
+        Raises `CheckpointError` if the record is damaged.
         """
         path = directory / FOLDER / EXPORT
         if not path.is_file():
@@ -103,7 +103,7 @@ class Export:
             if raw["format"] != FORMAT:
                 raise ValueError(f"format {raw['format']!r}, expected {FORMAT}")  # noqa: TRY301
             onnx_models = {
-                precision: OnnxModel(**dict(raw["models"])[precision])
+                precision: OnnxModelRecord(**dict(raw["models"])[precision])
                 for precision in ONNX_PRECISIONS
                 if precision in dict(raw["models"])
             }
@@ -114,7 +114,8 @@ class Export:
             return cls(directory, **made, models=onnx_models)
         except (CheckpointError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
-                f"{path}: damaged, or of a newer bothways ({error!r}); bothways export {directory} writes it anew"
+                f"{path}: damaged, or written by a newer bothways ({error!r}); "
+                f"bothways export {directory} writes it again"
             ) from error
 
     def stale(self, config: EncoderConfig) -> str | None:
@@ -126,7 +127,7 @@ class Export:
         shaped = self.config in (shape_of(config), _shape_in_0_1(config))
         if shaped and (not there or self.weights == sample_of(self.directory / WEIGHTS)):
             return None
-        return f"the ONNX models in {self.directory / FOLDER} are of another model than config.json and {WEIGHTS}"
+        return f"the ONNX models in {self.directory / FOLDER} belong to another model than config.json and {WEIGHTS}"
 
     def as_json(self) -> dict[str, Any]:
         """The record as one JSON object."""
@@ -136,7 +137,7 @@ class Export:
         """Write the record; the ONNX models are there already."""
         write_text(self.directory / FOLDER / EXPORT, json.dumps(self.as_json(), indent=2) + "\n")
 
-    def with_model(self, precision: OnnxPrecision, onnx_model: OnnxModel) -> Export:
+    def with_model(self, precision: OnnxPrecision, onnx_model: OnnxModelRecord) -> ExportRecord:
         """The record with one ONNX model more, or in place of the one before."""
         return replace(self, models=self.models | {precision: onnx_model})
 
@@ -146,13 +147,13 @@ class Export:
         if not path.is_file():
             raise CheckpointError(
                 f"{path}: not there, though {EXPORT} names it; "
-                f"bothways export {self.directory} --precision {precision} writes it anew"
+                f"bothways export {self.directory} --precision {precision} writes it again"
             )
         return path
 
     def to_open(self, precision: OnnxPrecision, path: Path | None = None) -> OnnxFile:
         """An ONNX model (`path`, else the file in the folder) with the files that it shares, ready to be opened."""
-        advice = f"bothways export {self.directory} --precision {precision} writes it anew"
+        advice = f"bothways export {self.directory} --precision {precision} writes it again"
         beside = [
             OnnxFile(self.directory.absolute().parent / name, sha256, f"{self.directory} needs it; copy both again")
             for name, sha256 in self.models[precision].shared.items()
@@ -175,7 +176,7 @@ class OnnxFile:
     _seen: tuple[int, ...] | None = None
 
     def opened(self, make: Callable[[Path], Made]) -> Made:
-        """What `make` makes of the file; raises `CheckpointError` where the file is another, before or after."""
+        """What `make` makes of the file; raises `CheckpointError` if the file is another, before or after."""
         self.check()
         made = make(self.path)
         self.check()
