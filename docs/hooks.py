@@ -31,7 +31,7 @@ PAGES = {  # pages of the repository that are not in docs/, and their places on 
 SOURCES = {site: source for source, site in PAGES.items()}
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^(```.*?^```$)", re.DOTALL | re.MULTILINE)
-NOT_RUN = re.compile(r"^<!-- not run: .*? -->\n", re.MULTILINE)
+MARK = re.compile(r"^<!-- (?:not run: .*?|numbers vary) -->\n", re.MULTILINE)  # for the test that runs the blocks
 BOX = re.compile(r"^╭─ (.+?) ─+╮$\n(.*?)^╰", re.DOTALL | re.MULTILINE)
 FROM_ELSEWHERE = re.compile(r"<(?:script|img|iframe|link)[^>]+(?:src|href)=[\"']?(?:https?:)?//[^>]*>")
 
@@ -54,7 +54,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         markdown = re.sub(r"<!-- (\w+) -->", lambda found: directive(found[1]), markdown)
     place = page.file.src_uri
     source = SOURCES.get(place, f"docs/{place}")
-    parts = FENCE.split(NOT_RUN.sub("", markdown))
+    parts = FENCE.split(MARK.sub("", markdown))
     parts[::2] = [LINK.sub(lambda found: link(found, source, place, files), part) for part in parts[::2]]
     return "".join(parts)
 
@@ -79,7 +79,7 @@ def directive(name: str) -> str:
     """The place where a public name of the package is documented from its docstring."""
     thing: Any = getattr(importlib.import_module("bothways"), name)
     options = f"    options:\n      heading: bothways.{name}\n      toc_label: {name}"
-    return f"::: {thing.__module__}.{thing.__qualname__}\n{options}"
+    return f"::: {thing.__module__}.{thing.__qualname__}\n{options}\n"
 
 
 def commands() -> str:
