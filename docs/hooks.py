@@ -48,6 +48,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Turn links within the repository into links within the site, and fill in the reference."""
+    if page.file.src_uri == "index.md":
+        page.meta["hide"] = ["navigation"]  # it would be one line
     if page.file.src_uri == "reference/cli.md":
         markdown = markdown.replace("<!-- commands -->", commands())
     if page.file.src_uri == "reference/api.md":

@@ -198,7 +198,7 @@ def test_every_fence_has_a_language():
         assert not any(fences[1::2]), page
 
 
-def test_the_commands_of_the_demo_are_not_behind_the_readme():
+def test_make_targets_that_the_readme_names_exist():
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     readme = PAGES[0].read_text(encoding="utf-8")
     for target in re.findall(r"`make (\w+)`", readme):
