@@ -101,7 +101,9 @@ def section(name: str) -> str:
             continue
         lines = [table_row(row, argument=panel == "Arguments") for row in rows if row[0] != "--help"]
         if lines:
-            head = "| argument | description |" if panel == "Arguments" else f"| {panel.lower()} | values | description |"
+            head = (
+                "| argument | description |" if panel == "Arguments" else f"| {panel.lower()} | values | description |"
+            )
             rule = "|---" * (head.count("|") - 1) + "|"
             parts.append("\n".join([head, rule, *lines]))
     return "\n\n".join(parts)

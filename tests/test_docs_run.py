@@ -147,7 +147,7 @@ def check(shown: str, found: str, step: str, *, vary: bool) -> None:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty working folder with the examples of the repository, where `bothways` is this one and nothing is online."""
+    """An empty working folder with the examples of the repository; `bothways` is this one, and nothing is online."""
     (tmp_path / "examples").symlink_to(REPOSITORY / "examples")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))

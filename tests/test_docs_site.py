@@ -60,7 +60,11 @@ def test_files_that_contributing_names_exist():
     named = re.findall(r"`((?:[\w.]+/)*[\w.]+\.(?:py|sh|md|yml|csv))`", CONTRIBUTING)
     assert len(named) >= 20
     for name in named:
-        places = (REPOSITORY, REPOSITORY / "src" / "bothways", REPOSITORY / "src" / "bothways" / "inference" / "engines")
+        places = (
+            REPOSITORY,
+            REPOSITORY / "src" / "bothways",
+            REPOSITORY / "src" / "bothways" / "inference" / "engines",
+        )
         assert any((place / name).exists() for place in places), name
 
 

@@ -99,7 +99,8 @@ def drawing() -> str:
         end = start if other == BASE else x2 + WIDTH / 2
         parts.append(
             f'<path d="M{start:g} {y1 + HEIGHT}C{start:g} {y1 + HEIGHT + 26} {end:g} {y2 - 28} {end:g} {y2 - 2}" '
-            f'fill="none" stroke="#5f6b76" stroke-width="1.4" marker-end="url(#head)"><title>{name} → {other}</title></path>'
+            'fill="none" stroke="#5f6b76" stroke-width="1.4" marker-end="url(#head)">'
+            f"<title>{name} → {other}</title></path>"
         )
     for name, (x, y) in corners.items():
         middle = x + size(name) / 2
