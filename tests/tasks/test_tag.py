@@ -155,7 +155,7 @@ def test_each_word_is_read_where_most_of_the_text_around_it_is_seen():
     assert len(windows) > 3
     seen = {}  # for each word: the least number of words on one side of it, in each window that shows it
     for number, window in enumerate(windows):
-        shown = [place for place in range(len(window.ids)) if window.texts[place] == 0]
+        shown = [place for place in range(len(window.ids)) if window.sequence_ids[place] == 0]
         first = window.skipped
         for place in shown:
             word = first + place - shown[0]
