@@ -117,6 +117,8 @@ def finetune(
     task = task_name(task)
     if task not in TRAINED:
         raise OptionError(f"task {task!r} is not one of {', '.join(TRAINED)}")
+    if not isinstance(export, bool):
+        raise OptionError(f"export is {export!r}, expected True or False")
     time_budget = budget(time_budget)
     _check_teacher(teacher, unlabelled, recipe)
     refuse_if_in_use(out)
