@@ -111,7 +111,7 @@ def _has_labels(source: Source, task: Trainable, columns: Columns, example: Exam
     """Whether a file that is read without labels has some, by the columns of its first row."""
     if isinstance(example.given, Words) and isinstance(source, str | Path) and list(example.row or {}) == ["words"]:
         try:
-            return bool(next(read_sentences(str(source))).tags)
+            return any(next(read_sentences(str(source))).tags)
         except (DataError, StopIteration):
             return True  # of several columns, which are not tags
     usual = {"tag": SPAN_COLUMNS, "answer": ANSWER_COLUMNS}.get(task.name, (*LABEL_COLUMNS, *NUMBER_COLUMNS))
