@@ -43,7 +43,7 @@ def finetune_command(
     ] = None,
     unlabelled: Annotated[
         Path | None,
-        typer.Option("--unlabelled", "--unlabeled", help="File of texts that are learned from the teacher alone."),
+        typer.Option(help="File of texts without labels, which are learned from the teacher alone."),
     ] = None,
     time_budget: Annotated[
         str | None, typer.Option(help="Stop training after this time (90s, 5m, 1.5h) instead of after --epochs.")
