@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 
 import bothways
@@ -20,6 +22,7 @@ from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError,
 from bothways.jobs import finetune as job
 from bothways.jobs.directory import NEXT, claimed
 from bothways.jobs.finetune import finetune
+from bothways.model.checkpoint import read_safetensors, write_safetensors
 from tests.tiny import ROWS, write_base, write_csv
 
 FAST = {"epochs": 1, "batch_size": 4, "max_length": 16, "stride": 4, "precision": "fp32", "export": False}
@@ -54,6 +57,23 @@ def test_fields_of_recipe_and_columns_are_keywords(base, tmp_path):
     with pytest.raises(OptionError, match="no option 'num_train_epochs'; did you mean 'epochs'"):
         bothways.finetune("classify", rows, base=base, out=tmp_path / "other", num_train_epochs=3)
     assert not (tmp_path / "other").exists()
+
+
+def test_a_pooler_that_was_never_trained_begins_anew_and_learns_with_a_frozen_encoder(base, tmp_path, caplog):
+    shutil.copytree(base, tmp_path / "base")
+    tensors, metadata = read_safetensors(base / "model.safetensors")
+    zero = {"pooler.dense.bias": torch.zeros_like(tensors["pooler.dense.bias"])}
+    write_safetensors(tmp_path / "base" / "model.safetensors", tensors | zero, metadata)
+    caplog.set_level(logging.INFO, "bothways")
+    out = tmp_path / "out"
+    finetune("classify", ROWS, ROWS, base=tmp_path / "base", out=out, **FAST | {"freeze_encoder": True})
+    assert any("the pooler in the file was never trained" in text for text in caplog.messages)
+    assert json.loads((out / "run.json").read_text())["trained_parameters"] == 32 * 33 + 2 * 33
+    after = read_safetensors(out / "model.safetensors")[0]
+    assert not torch.equal(after["bert.pooler.dense.weight"], tensors["pooler.dense.weight"])
+    assert after["bert.pooler.dense.bias"].any()
+    words = "embeddings.word_embeddings.weight"
+    assert torch.equal(after[f"bert.{words}"], tensors[words])
 
 
 @pytest.mark.parametrize(

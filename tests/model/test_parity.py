@@ -30,6 +30,7 @@ CONFIGS: dict[str, transformers.PreTrainedConfig] = {
     ),
     "roberta": transformers.RobertaConfig(**TINY, **QUIET, max_position_embeddings=42, type_vocab_size=1),
     "xlm-roberta": transformers.XLMRobertaConfig(**TINY, **QUIET, max_position_embeddings=42, type_vocab_size=1),
+    "mpnet": transformers.MPNetConfig(**TINY, **QUIET, max_position_embeddings=42),
     "albert": transformers.AlbertConfig(**TINY, **QUIET, embedding_size=16, max_position_embeddings=40),
     "electra": transformers.ElectraConfig(**TINY, **QUIET, embedding_size=16, max_position_embeddings=40),
 }
@@ -128,7 +129,7 @@ def test_loss_and_every_gradient_equal_transformers(family, kind: str, problem: 
     gradients = dict(model.named_parameters())
     prefix = ours.config.rules.prefix
     for name, parameter in ours.named_parameters():
-        names = tensor_names(ours.config, name, ours.head_positions)
+        names = tensor_names(ours.config, name, ours.head_name)
         parts = [gradients[part if name.startswith("head.") else prefix + part].grad for part in names]
         torch.testing.assert_close(
             parameter.grad, torch.cat(parts), atol=1e-5, rtol=1e-4, msg=lambda m, name=name: f"{name}: {m}"

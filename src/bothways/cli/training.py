@@ -47,6 +47,14 @@ def finetune_command(
             help="Base model: a name from `bothways models`, a directory, or hf:OWNER/NAME on the Hugging Face hub."
         ),
     ] = "minilm-l6",
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Also learn from this model, fine-tuned for the same task: a directory, or a model's name."),
+    ] = None,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(help="File of texts without labels, which are learned from the teacher alone."),
+    ] = None,
     time_budget: Annotated[
         str | None, typer.Option(help="Stop training after this time (90s, 5m, 1.5h) instead of after --epochs.")
     ] = None,
@@ -71,6 +79,8 @@ def finetune_command(
         base=base,
         recipe=recipe,
         columns=columns,
+        teacher=teacher,
+        unlabelled=unlabelled,
         time_budget=time_budget,
         resume=resume,
         overwrite=overwrite,

@@ -23,7 +23,7 @@ from bothways.evaluation.accuracy_check import export_checked
 from bothways.evaluation.compare import Comparison, compare_on
 from bothways.evaluation.summary import card_of, facts_of, report_of
 from bothways.evaluation.verdicts import FEW_STEPS, collapsed
-from bothways.inference.model_directory import CHECKPOINT, RUN, ModelDirectory, continued
+from bothways.inference.model_directory import CHECKPOINT, RUN, TEACHER, ModelDirectory, continued
 from bothways.inference.predictor import Predictor
 from bothways.jobs.directory import (
     check_run_directory,
@@ -38,6 +38,7 @@ from bothways.jobs.directory import (
 )
 from bothways.jobs.settings import budget, circumstances, hash_of, name_of, options_from, revision_of, run_id
 from bothways.jobs.sources import unknown_words
+from bothways.jobs.teachers import find_teacher, read_unlabelled, write_logits
 from bothways.model.catalogue import find_model
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.progress import Reporter
@@ -46,8 +47,10 @@ from bothways.storage import write_text
 from bothways.tasks import TRAINED, Trainable, task_name
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training.recipe import Recipe
+from bothways.training.teacher import TeacherLogits
 
 DEV_SHARE = 0.1
+OF_TEACHERS = ("temperature", "soft_weight")  # fields of the recipe
 EVALUATION, REPORT = "evaluation.json", "report.html"
 
 
@@ -79,6 +82,8 @@ def finetune(
     base: str | Path = "minilm-l6",
     recipe: Recipe | None = None,
     columns: Columns | None = None,
+    teacher: str | Path | None = None,
+    unlabelled: Source | None = None,
     time_budget: float | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -97,21 +102,15 @@ def finetune(
     accuracy on dev holds; else one in fp32. Without `report_texts` the report shows no dev text. With `overwrite`, a
     model in `out` stays until the new one is complete.
 
+    With `teacher`, a model that was fine-tuned for the same task with the same labels, the loss is `soft_weight` times
+    the divergence from its probabilities, and the rest that of the labels (Hinton et al. 2015). The texts of
+    `unlabelled` are learned from the teacher alone.
+
     Raises `DataError` for the texts, `OptionError` for the options, or if another run is writing to `out`,
     `InterruptedRunError` after Ctrl-C or SIGTERM.
     """
-    also: tuple[str, ...] = (
-        "train",
-        "dev",
-        "out",
-        "base",
-        "time_budget",
-        "resume",
-        "overwrite",
-        "tensorboard",
-        "export",
-    )
-    also = (*also, "report_texts", "reporter")
+    files, choices = ("train", "dev", "out", "base", "teacher", "unlabelled"), ("resume", "overwrite", "tensorboard")
+    also = (*files, *choices, "time_budget", "export", "report_texts", "reporter")
     recipe, columns = options_from(options, recipe or Recipe(), columns or Columns(), also=also)
     assert isinstance(recipe, Recipe)
     assert isinstance(columns, Columns)
@@ -123,6 +122,7 @@ def finetune(
     if not isinstance(export, bool):
         raise OptionError(f"export is {export!r}, expected True or False")
     time_budget = budget(time_budget)
+    _check_teacher(teacher, unlabelled, recipe)
     refuse_if_in_use(out)
     check_run_directory(out, resume=resume, overwrite=overwrite)
     began = time.monotonic()
@@ -136,6 +136,7 @@ def finetune(
         columns_of_dev = replace(columns, kind=columns.kind or getattr(made, "kind", None))  # as train has been read
         dev_examples, dev_name = TRAINED[task].read(dev, columns_of_dev), name_of(dev)
     made.check(dev_examples)
+    more, notes = ([], []) if unlabelled is None else read_unlabelled(unlabelled, made, columns)
     base_directory = find_model(base)
     if base_directory.resolve() == out.resolve():
         raise OptionError(f"{out} is both the base and the output; choose another output directory")
@@ -147,8 +148,13 @@ def finetune(
     stride = max_length * made.window[1] // made.window[0] if recipe.stride is None else recipe.stride
     changes: dict[str, Any] = {"max_length": max_length, "stride": stride, "truncation": recipe.truncation}
     made, head_fits = continued(replace(made, **changes), base_directory)  # type: ignore[type-var]
-    encoded = made.encode(kept, tokenizer)
-    windows = [window for window in encoded if window.target is not None and len(window.head_positions)]
+    taught = None if teacher is None else find_teacher(teacher, made, base=base_directory, out=out)
+    encoded = made.encode([*kept, *more], tokenizer)
+    windows = [
+        window
+        for window in encoded
+        if len(window.head_positions) and (window.target is not None or window.example >= len(kept))
+    ]
     facts: dict[str, Any] = {
         "task": task,
         "base": name_of(base),
@@ -165,6 +171,11 @@ def finetune(
         "columns": asdict(columns),
         "time_budget": time_budget,
     }
+    if taught is None:
+        facts["recipe"] = {name: value for name, value in facts["recipe"].items() if name not in OF_TEACHERS}
+    else:
+        facts["recipe"] |= {"teacher": taught.name, "unlabelled": None if unlabelled is None else name_of(unlabelled)}
+        facts |= {"teacher_sha256": taught.sha256, "unlabelled_sha256": hash_of(unlabelled), "n_unlabelled": len(more)}
 
     # PyTorch is imported here, so that what is wrong with the texts is said before those seconds are spent.
     import torch
@@ -189,11 +200,11 @@ def finetune(
             if first and not resume:  # nothing is written before the base is known to be whole
                 clear_run_directory(out, work)
                 write_text(work / RUN, json.dumps(facts, indent=2) + "\n")
+            texts = f"{len(kept):,} training texts" + (f" and {len(more):,} without labels" if more else "")
             reporter.say(
-                f"{len(kept):,} training texts in {len(windows):,} windows, {len(dev_examples):,} dev texts "
-                f"({dev_name}); {made.describe()}"
+                f"{texts} in {len(windows):,} windows, {len(dev_examples):,} dev texts ({dev_name}); {made.describe()}"
             )
-            for line in (*made.training_notes(kept), *shared(kept, dev_examples)):
+            for line in (*made.training_notes(kept), *notes, *shared([*kept, *more], dev_examples)):
                 reporter.note(line)
             if unknown := unknown_words(tokenizer, kept):
                 reporter.note(f"{unknown}; the vocabulary of {name_of(base)} may be of another language")
@@ -218,6 +229,17 @@ def finetune(
             precision = devices.told(precision)
             facts |= {"precision": precision, "processes": devices.size}
             identity = _identity(facts, made, windows, dev_examples, base_directory)
+            soft: TeacherLogits | None = None
+            if taught is not None:
+                logits = work / TEACHER
+                if first and not (resume and logits.is_file()):
+                    examples = [*kept, *more]
+                    write_logits(logits, taught, made, tokenizer, examples, windows, reporter=reporter)
+                devices.wait()
+                soft = TeacherLogits.read(
+                    logits, windows, temperature=recipe.temperature, soft_weight=recipe.soft_weight
+                )
+                identity |= {"teacher": taught.sha256, "logits of the teacher": hash_of(logits)}
             job = FineTuningJob(
                 windows,
                 made.loss,
@@ -231,6 +253,7 @@ def finetune(
                 tensorboard,
                 head_is_new=any(name.startswith("head.") for name in report.new),
                 pooler_is_new=any(name.startswith("encoder.pooler.") for name in report.new),
+                teacher=soft,
             )
             state = fit(model, job, reporter, resume=resume, devices=devices)
         if not first:
@@ -276,13 +299,14 @@ def finetune(
                         facts_of(facts),
                         losses=[(line["step"], line["loss"]) for line in state.history if "loss" in line],
                         dev=[(line["step"], line["dev"][made.headline]) for line in state.history if "dev" in line],
-                        lengths=_lengths(made, kept, encoded, tokenizer),
+                        lengths=_lengths(made, [*kept, *more], encoded, tokenizer),
                         texts=report_texts,
                     )
                     write_report(out / REPORT, page)
                     if page.mistakes:
                         reporter.say(f"{REPORT} shows dev texts (--no-report-texts leaves them out)")
-        (out / CHECKPOINT).unlink(missing_ok=True)
+        for name in (CHECKPOINT, TEACHER):
+            (out / name).unlink(missing_ok=True)
     answers = predictor.predict_examples(dev_examples) if comparison is None else comparison.rows[-1].predictions
     nothing = collapsed(made, answers, references)
     alone = (f"the model {nothing} on the dev set",) if nothing else ()
@@ -305,6 +329,16 @@ def _export_onnx(model_directory: ModelDirectory, dev: Sequence[Example], report
     return f"fp32; int8 was rejected: {onnx_model.rejected}"
 
 
+def _check_teacher(teacher: object, unlabelled: object, recipe: Recipe) -> None:
+    """Raise `OptionError` for options of a teacher without one."""
+    if teacher is not None:
+        return
+    usual = Recipe()
+    given = [name for name in OF_TEACHERS if getattr(recipe, name) != getattr(usual, name)]
+    for name in [*(["unlabelled"] if unlabelled is not None else []), *given]:
+        raise OptionError(f"{name} is for training with a teacher: name one (--teacher DIR), or leave {name} out")
+
+
 def _check_extras() -> None:
     """Raise `MissingDependencyError` now for what would be missing at the end of a run."""
     for name in ("torch", "onnx", "sklearn", "matplotlib", "jinja2"):
@@ -320,7 +354,8 @@ def _identity(
     """Everything that the trained weights depend on, by name; large things as hashes."""
     train, evaluated = hashlib.sha256(), hashlib.sha256()
     for window in windows:
-        for part in (window.ids, window.type_ids, window.head_positions, np.asarray(window.target)):
+        target = () if window.target is None else (np.asarray(window.target),)
+        for part in (window.ids, window.type_ids, window.head_positions, *target):
             train.update(part.tobytes())
     for example in dev:
         evaluated.update(repr((example.texts, example.reference)).encode())

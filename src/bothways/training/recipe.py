@@ -59,6 +59,8 @@ class Recipe(TrainingOptions):
         "patience": (0, 1e9),
         "max_length": (4, 1e6),
         "stride": (0, 1e6),
+        "temperature": (0.1, 100.0),
+        "soft_weight": (0.0, 1.0),
     }
     epochs: float = option(3.0, "Number of training epochs.")
     learning_rate: float | None = option(
@@ -82,6 +84,10 @@ class Recipe(TrainingOptions):
         None, "Number of overlapping tokens of two windows. Default: a quarter of the window, for answer a third."
     )
     truncation: bool = option(False, "Read only the first window of a long text.")
+    temperature: float = option(2.0, "--teacher: the logits of both models are divided by this.")
+    soft_weight: float = option(
+        0.5, "--teacher: its share of the loss of a labeled text; the rest is that of the label."
+    )
 
     def __post_init__(self) -> None:
         TrainingOptions.__post_init__(self)
