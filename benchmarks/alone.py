@@ -46,7 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     model = load(options.model, task=options.task, engine=options.engine, precision=options.precision)
     reference = load(options.model, task=options.task, engine="torch", precision="fp32")
-    examples = model.task.read(options.texts, Columns(), reference=False)[: options.count]
+    examples = model.task.read(options.texts, Columns(), labeled=False)[: options.count]
     together = model.predict_examples(examples)
     alone = [model.predict_examples([example])[0] for example in examples]
     expected = reference.predict_examples(examples)

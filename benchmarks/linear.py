@@ -28,7 +28,7 @@ def main() -> None:
     def examples() -> Iterator[object]:
         seen = set()
         for path in options.texts:
-            for example in predictor.task.read(path, Columns(text_column=options.text_column), reference=False):
+            for example in predictor.task.read(path, Columns(text_column=options.text_column), labeled=False):
                 if example.texts not in seen:
                     seen.add(example.texts)
                     yield example

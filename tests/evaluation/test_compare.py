@@ -14,7 +14,7 @@ from bothways.inference.model_directory import ModelDirectory
 from bothways.metrics import mcnemar
 from bothways.progress import Reporter
 from bothways.tasks import Answer, Classify, Pairs, Tag
-from bothways.tasks.answer import AnswerPrediction, Given
+from bothways.tasks.answer import AnswerPrediction, ReferenceAnswer
 from bothways.tasks.classify import LabelPrediction
 from bothways.tasks.tag import TagPrediction
 from tests.tiny import write_base
@@ -136,7 +136,7 @@ def test_the_majority_label_is_no_fault_where_every_example_has_it():
         (NUMBER, numbers([2.5, 2.5, 2.5]), [1.0, 2.0, 4.0], "always answers about 2.5"),
         (NUMBER, numbers([2.501, 2.499, 2.5]), [1.0, 2.0, 4.0], "always answers about 2.5"),
         (TAGS, tagged([["O", "O"]] * 2), [("B-PER", "O"), ("O", "O")], "finds no entity"),
-        (QUESTIONS, answered(["", ""]), [(Given("x", 0, True),), ()], "never gives an answer"),
+        (QUESTIONS, answered(["", ""]), [(ReferenceAnswer("x", 0, True),), ()], "never gives an answer"),
     ],
 )
 def test_a_model_that_gives_one_answer_to_all_is_called_what_it_is(task, predictions, references, text):
@@ -154,7 +154,7 @@ def test_a_model_that_gives_one_answer_to_all_is_called_what_it_is(task, predict
         (NUMBER, numbers([3.0, 3.0]), [3.0, 3.0]),
         (TAGS, tagged([["B-PER", "O"]]), [("B-PER", "O")]),
         (TAGS, tagged([["O", "O"]]), [("O", "O")]),
-        (QUESTIONS, answered(["x", ""]), [(Given("x", 0, True),), ()]),
+        (QUESTIONS, answered(["x", ""]), [(ReferenceAnswer("x", 0, True),), ()]),
         (QUESTIONS, answered([""]), [()]),
     ],
 )
@@ -188,7 +188,7 @@ def test_entities_answers_and_sets_of_labels_are_compared_by_their_headline():
     assert text.startswith("two is better than one: entity F1 100.0 % against 66.7 %")
     assert "McNemar" not in text  # it would be about whole sentences
     assert said(TAGS, tags, tagged(tags), some).startswith("two is worse than one: entity F1 66.7 %")
-    references = [(Given("red fox", 0, True),)] * 60
+    references = [(ReferenceAnswer("red fox", 0, True),)] * 60
     text = said(Answer(), references, answered(["red"] * 40 + ["fox"] * 20), answered(["red fox"] * 60))
     assert text.startswith("two is better than one: F1 100.0 % against 66.7 %, difference +33.3 points (95 % interval ")
     assert "McNemar's test of exact match" in text

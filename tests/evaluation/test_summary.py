@@ -69,7 +69,7 @@ def test_the_card_has_the_scores_of_both_with_intervals_verdicts_and_notes():
     assert re.search(r"\| Accuracy \| 1\.000 \(0\.912 to 1\.000\) \| 1\.000 \(0\.912 to 1\.000\) \|", text)
     assert r"run is better: it has \*all\*." in text
     assert "\n\nFew examples.\n" in text
-    assert "tokens" not in text
+    assert "piece" not in text
     alone = card_of(comparison(Classify(("bad", "good")), ("run",)), FACTS)
     assert "| | run |\n|---|---|\n" in alone
 
@@ -81,7 +81,7 @@ def test_a_report_holds_notes_engine_date_and_names():
     assert facts["Base model"] == "base"
     assert facts["Measured with"] == "engine of run"
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", facts["Date"])
-    assert facts["onnx_model"] == "int8, accuracy 0.9"
+    assert facts["ONNX model"] == "int8, accuracy 0.9"
     assert report.notes == ("Few examples.",)
     assert [row.name for row in report.rows] == [BASELINE, "run"]
     assert all("/" not in row.path for row in report.rows)

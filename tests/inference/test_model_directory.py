@@ -51,7 +51,7 @@ def test_labels_of_a_classifier_of_transformers_cannot_be_renamed(copy):
     ("settings", "message"),
     [
         ({"kind": "multi"}, "kind is fixed"),
-        ({"aggregation_strategy": "first"}, "has no setting 'strategy'"),
+        ({"aggregation_strategy": "first"}, "has no setting 'aggregation_strategy'"),
         ({"truncation": "longest_first"}, "truncation"),
         ({"threshold": "x"}, "threshold"),
         ({"threshold": 2.0}, "threshold"),
@@ -102,7 +102,7 @@ def test_a_record_of_another_model_beside_an_onnx_model_alone_is_refused(copy):
     (copy / WEIGHTS).unlink()
     assert load(copy).predict(["great film"]) == ["good"]
     edit(copy / "bothways.json", weights="0" * 64)
-    with pytest.raises(CheckpointError, match=r"of other weights than bothways\.json"):
+    with pytest.raises(CheckpointError, match=r"belong to other weights than bothways\.json"):
         load(copy)
 
 

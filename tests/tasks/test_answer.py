@@ -35,7 +35,7 @@ def answered(task: Answer, question: str, context: str, rows) -> AnswerPredictio
     example = task.example((question, context))
     windows = task.encode([example], TOKENIZER)
     parts = [task.reduce(rows(window), window) for window in windows]
-    return task.decode(example, parts, windows, TOKENIZER.convert_ids_to_tokens)
+    return task.decode(example, parts, windows, TOKENIZER)
 
 
 def pointing(context: str, answer: str):

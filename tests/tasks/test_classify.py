@@ -92,11 +92,11 @@ def test_targets_follow_the_order_of_the_labels():
 def test_windows_of_a_long_text_answer_together_each_by_the_tokens_it_owns(kind, function):
     """9 tokens in windows of 6 that begin at 0 and 3: the first owns 4 tokens, the second 5."""
     task = Classify(labels=("no", "yes"), kind=kind, max_length=8, stride=2)
-    (text,) = Classify.read([{"text": "one two three four five six seven eight nine"}], Columns(), reference=False)
+    (text,) = Classify.read([{"text": "one two three four five six seven eight nine"}], Columns(), labeled=False)
     windows = task.encode([text], TOKENIZER)
     assert [window.skipped for window in windows] == [0, 3]
     logits = np.array([[0.0, 4.0], [0.0, 0.0]])
-    answer = task.decode(text, logits, windows, TOKENIZER.convert_ids_to_tokens)
+    answer = task.decode(text, logits, windows, TOKENIZER)
     assert answer.score == pytest.approx((4 * function(4.0) + 5 * function(0.0)) / 9)
     assert (answer.label, answer.windows, answer.truncated) == ("yes", 2, 0)
 
@@ -117,7 +117,7 @@ def test_a_number_that_is_none_is_an_error_of_its_text(kind, bad):
     task = Classify(labels=("a", "b"), kind=kind)
     example = task.example("x")
     answer = task.decode(
-        example, [np.array([0.0, bad])], task.encode([example], TOKENIZER), TOKENIZER.convert_ids_to_tokens
+        example, [np.array([0.0, bad])], task.encode([example], TOKENIZER), TOKENIZER
     )
     if kind == "multi" and bad == np.inf:
         assert answer.error is None  # an infinite logit is a probability of 1
@@ -132,9 +132,7 @@ def test_scores_are_a_small_mapping_in_the_order_of_the_labels():
     task = Classify(labels=labels)
     example = task.example("x")
     windows = task.encode([example], TOKENIZER)
-    first, second = (
-        task.decode(example, [np.arange(1000.0)], windows, TOKENIZER.convert_ids_to_tokens) for _ in range(2)
-    )
+    first, second = (task.decode(example, [np.arange(1000.0)], windows, TOKENIZER) for _ in range(2))
     assert list(first.scores) == list(labels)
     assert first == second
     assert first.scores == dict(second.scores)
@@ -150,7 +148,7 @@ def test_a_number_has_no_label():
     task = Classify(labels=("score",), kind="regression")
     example = task.example("x")
     answer = task.decode(
-        example, [np.array([3.25])], task.encode([example], TOKENIZER), TOKENIZER.convert_ids_to_tokens
+        example, [np.array([3.25])], task.encode([example], TOKENIZER), TOKENIZER
     )
     assert answer.as_json(all_scores=True) == {"score": 3.25, "windows": 1, "truncated": 0}
     assert answer.summary() == ("3.25", 3.25)
@@ -171,7 +169,7 @@ def multi(scores, threshold=0.5):
     example = task.example("x")
     windows = task.encode([example], TOKENIZER)
     logits = np.log(np.array(scores) / (1 - np.array(scores)))
-    return task, [task.decode(example, [row], windows, TOKENIZER.convert_ids_to_tokens) for row in logits]
+    return task, [task.decode(example, [row], windows, TOKENIZER) for row in logits]
 
 
 def micro_f1(predictions, references, threshold):
@@ -218,11 +216,11 @@ def test_texts_without_an_answer_and_many_labels_do_not_stop_the_tuning():
 
 def test_several_labels_are_those_above_the_threshold_and_the_best_is_named_anyway():
     task = Classify(labels=("a", "b", "c"), kind="multi")
-    examples = Classify.read([{"text": "x"}], Columns(), reference=False)
+    examples = Classify.read([{"text": "x"}], Columns(), labeled=False)
     windows = task.encode(examples, TOKENIZER)
-    answer = task.decode(examples[0], np.array([[1.0, -1.0, 2.0]]), windows, TOKENIZER.convert_ids_to_tokens)
+    answer = task.decode(examples[0], np.array([[1.0, -1.0, 2.0]]), windows, TOKENIZER)
     assert (answer.label, answer.labels) == ("c", ("a", "c"))
-    none = task.decode(examples[0], np.array([[-1.0, -3.0, -2.0]]), windows, TOKENIZER.convert_ids_to_tokens)
+    none = task.decode(examples[0], np.array([[-1.0, -3.0, -2.0]]), windows, TOKENIZER)
     assert (none.label, none.labels) == ("a", ())
     assert none.summary() == ("no label", pytest.approx(1 - none.score))
     assert "no label" in none.picture(examples[0]).note

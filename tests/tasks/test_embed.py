@@ -86,7 +86,7 @@ def test_the_mean_of_a_long_text_counts_every_token_once(stride):
     assert read.tolist() == whole.tolist()
     rows = [np.stack([window.ids[window.head_positions]] * 2, axis=1).astype(np.float32) for window in windows]
     parts = [task.reduce(row, window) for row, window in zip(rows, windows, strict=True)]
-    found = task.decode(example, parts, windows, tokenizer.convert_ids_to_tokens)
+    found = task.decode(example, parts, windows, tokenizer)
     np.testing.assert_allclose(found.vector, whole.mean(), rtol=1e-6)
     assert found.windows == len(windows)
 

@@ -19,7 +19,7 @@ def filled(task, text, tokenizer, best):
     for row in rows:
         row[:, best] = 5.0
     parts = [task.reduce(row, window) for row, window in zip(rows, windows, strict=True)]
-    return task.decode(example, parts, windows, tokenizer.convert_ids_to_tokens)
+    return task.decode(example, parts, windows, tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -71,4 +71,4 @@ def test_a_number_that_is_none_is_an_error_of_its_text():
     task = Fill()
     windows = task.encode([task.example("a [MASK]")], BERT)
     part = task.reduce(np.full((1, BERT.vocab_size), np.nan, np.float32), windows[0])
-    assert "NaN" in task.decode(task.example("a [MASK]"), [part], windows, BERT.convert_ids_to_tokens).error
+    assert "NaN" in task.decode(task.example("a [MASK]"), [part], windows, BERT).error

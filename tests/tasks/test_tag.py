@@ -45,7 +45,7 @@ def logits_for(tags: list[str], windows, example: Example) -> list[np.ndarray]:
 def decoded(task: Tag, text: str, tags: list[str], tokenizer=TOKENIZER):
     example = task.example(text)
     windows = task.encode([example], tokenizer)
-    return task.decode(example, logits_for(tags, windows, example), windows, tokenizer.convert_ids_to_tokens)
+    return task.decode(example, logits_for(tags, windows, example), windows, tokenizer)
 
 
 def test_entities_are_grouped_from_words_with_their_places():
@@ -84,7 +84,7 @@ def test_the_text_at_the_places_is_the_entity_and_no_word_is_split(tokenizer, te
     windows = task.encode([example], tokenizer)
     rng = np.random.default_rng(seed)
     parts = [task.reduce(rng.normal(0, 3, (len(window.head_positions), 5)), window) for window in windows]
-    answer = task.decode(example, parts, windows, tokenizer.convert_ids_to_tokens)
+    answer = task.decode(example, parts, windows, tokenizer)
     starts = {start for start, _ in words_of(example)}
     ends = {end for _, end in words_of(example)}
     for entity in answer.entities:
@@ -144,7 +144,7 @@ def test_an_inside_tag_never_begins_an_entity():
             [0.05, 0.05, 0.80, 0.05, 0.05],
         ]
     )
-    answer = TAG.decode(example, [TAG.reduce(rows, windows[0])], windows, TOKENIZER.convert_ids_to_tokens)
+    answer = TAG.decode(example, [TAG.reduce(rows, windows[0])], windows, TOKENIZER)
     assert [(one.entity_group, one.word) for one in answer.entities] == [("LOC", "New York City")]
     assert answer.tags == ("O", "B-LOC", "I-LOC", "I-LOC")
 
@@ -155,7 +155,7 @@ def test_each_word_is_read_where_most_of_the_text_around_it_is_seen():
     assert len(windows) > 3
     seen = {}  # for each word: the least number of words on one side of it, in each window that shows it
     for number, window in enumerate(windows):
-        shown = [place for place in range(len(window.ids)) if window.texts[place] == 0]
+        shown = [place for place in range(len(window.ids)) if window.sequence_ids[place] == 0]
         first = window.skipped
         for place in shown:
             word = first + place - shown[0]
@@ -198,7 +198,7 @@ def test_spans_are_scored_as_spans_on_words_that_the_reference_does_not_cut():
         0,
         1,
     }  # served words
-    whole = TAG.decode(example, logits_for(["O", "B-PER"], windows, example), windows, TOKENIZER.convert_ids_to_tokens)
+    whole = TAG.decode(example, logits_for(["O", "B-PER"], windows, example), windows, TOKENIZER)
     assert [one.word for one in whole.entities] == ["Merkelregierung"]
     assert whole.tags == ("O", "B-PER", "I-PER")
     assert not TAG.is_correct(whole, example.reference)
@@ -228,7 +228,7 @@ def test_an_entity_inside_a_compound_can_be_found_and_is_scored_as_served(text, 
     answers = []
     for one in (example, served):
         windows = TAG.encode([one], tokenizer)
-        answers.append(TAG.decode(one, logits_for(tags, windows, one), windows, tokenizer.convert_ids_to_tokens))
+        answers.append(TAG.decode(one, logits_for(tags, windows, one), windows, tokenizer))
     assert answers[0].entities == answers[1].entities
     assert [(one.word, one.start) for one in answers[0].entities] == [(entity, start)]
     assert TAG.is_correct(answers[0], example.reference)
@@ -242,8 +242,8 @@ def test_what_is_scored_on_spans_is_what_is_served(text, seed):
     (example,) = Tag.read([{"text": text, "spans": spans}], Columns())
     windows = TAG.encode([example], TOKENIZER)
     parts = [TAG.reduce(rng.normal(0, 3, (len(window.head_positions), 5)), window) for window in windows]
-    scored = TAG.decode(example, parts, windows, TOKENIZER.convert_ids_to_tokens)
-    plain = TAG.decode(TAG.example(text), parts, windows, TOKENIZER.convert_ids_to_tokens)
+    scored = TAG.decode(example, parts, windows, TOKENIZER)
+    plain = TAG.decode(TAG.example(text), parts, windows, TOKENIZER)
     assert scored.entities == plain.entities
     units = words_of(example)
     assert len(scored.tags) == len(scored.scores) == len(example.reference) == len(units)
@@ -271,7 +271,7 @@ def test_words_of_a_file_have_a_tag_each():
     windows = TAG.encode([example], TOKENIZER)
     tags = {"Jean": "B-PER", "-": "O", "Luc": "B-LOC"}
     fine = [tags.get(example.texts[0][a:b], "O") for a, b in split_words(example.texts[0])]
-    answer = TAG.decode(example, logits_for(fine, windows, example), windows, TOKENIZER.convert_ids_to_tokens)
+    answer = TAG.decode(example, logits_for(fine, windows, example), windows, TOKENIZER)
     assert answer.tags == ("B-PER", "O", "O", "O")
     assert [one.word for one in answer.entities] == ["Jean-Luc"]
 
@@ -287,7 +287,7 @@ def test_words_that_share_a_token_are_one():
     kept = np.array([place for place in window.head_positions if place == dash or window.offsets[place][0] != 6])
     joined = replace(window, offsets=offsets, head_positions=kept)
     tags = ["B-PER", "I-PER", "O", "O", "B-LOC"]
-    answer = TAG.decode(example, logits_for(tags, [joined], example), [joined], TOKENIZER.convert_ids_to_tokens)
+    answer = TAG.decode(example, logits_for(tags, [joined], example), [joined], TOKENIZER)
     assert [one.word for one in answer.entities] == ["COVID-19", "Rome"]
 
 
@@ -457,7 +457,7 @@ def test_answers_of_equal_texts_do_not_share_their_dicts():
     ("spans", "message"),
     [
         ([{"start": 0, "end": 99, "label": "X"}], "goes beyond the 5 characters"),
-        ([{"start": 0, "end": 3, "label": "X"}, {"start": 2, "end": 4, "label": "X"}], "stride"),
+        ([{"start": 0, "end": 3, "label": "X"}, {"start": 2, "end": 4, "label": "X"}], "overlap"),
         ([{"start": 0, "label": "X"}], "is not"),
         ("PER", 'no list "spans"'),
     ],

@@ -33,14 +33,14 @@ NLI = ("contradiction", "neutral", "entailment")
         (
             Tag,
             {"labels": ("O",), "aggregation_strategy": "avg"},
-            r"^strategy is 'avg', expected one of none, simple, first",
+            r"^aggregation_strategy is 'avg', expected one of none, simple, first",
         ),
-        (Answer, {"max_answer_len": 0}, r"^longest is 0, expected a value from 1"),
+        (Answer, {"max_answer_len": 0}, r"^max_answer_len is 0, expected a value from 1"),
         (Answer, {"top_k": 0}, r"^top_k is 0, expected a value from 1"),
-        (Answer, {"align_to_words": "no"}, r"^align is 'no', expected bool$"),
+        (Answer, {"align_to_words": "no"}, r"^align_to_words is 'no', expected bool$"),
         (Fill, {"top_k": 2.5}, r"^top_k is 2\.5, expected int$"),
         (Embed, {"pooling": "sum"}, r"^pooling is 'sum', expected one of mean, cls, pooler, none$"),
-        (ZeroShot, {"labels": (), "nli": NLI, "template": 5}, r"^template is 5, expected str$"),
+        (ZeroShot, {"labels": (), "nli": NLI, "hypothesis_template": 5}, r"^hypothesis_template is 5, expected str$"),
         (ZeroShot, {"labels": (), "nli": NLI, "kind": "softmax"}, r"^kind is 'softmax', expected one of"),
     ],
 )
@@ -75,7 +75,7 @@ def test_the_other_settings_can_be_changed_and_the_same_value_is_no_change():
     assert (changed.labels, changed.kind) == (("sports",), "multi")
     with pytest.raises(OptionError, match=r"the task classify has no setting 'treshold'; choose from max_length, stri"):
         made.changed(treshold=0.3)
-    with pytest.raises(OptionError, match=r"^long is 'trim', expected"):
+    with pytest.raises(OptionError, match=r"^truncation is 'trim', expected"):
         made.changed(truncation="trim")
 
 
@@ -142,7 +142,7 @@ def test_every_line_of_a_text_file_is_an_example(tmp_path):
     assert found[2].error is not None
     assert found[2].error.startswith("byte 0xff is not UTF-8")
     assert found[2].row is None
-    assert Classify.read(path, Columns(), reference=False) == found
+    assert Classify.read(path, Columns(), labeled=False) == found
 
 
 def test_a_pair_without_one_of_its_texts_has_an_error():

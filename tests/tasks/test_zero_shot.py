@@ -29,7 +29,7 @@ def test_a_template_has_one_place_for_the_label(hypothesis_template):
 def test_without_labels_there_is_one_error_not_one_for_each_text():
     task = ZeroShot(labels=(), nli=NLI)
     for ask in (lambda: task.problem(task.example("a text")), lambda: task.check([Example(("a",), reference="x")])):
-        with pytest.raises(OptionError, match=r"there are no labels to choose from; give them: --candidate-labels"):
+        with pytest.raises(OptionError, match=r"there are no labels to choose from; give candidate_labels="):
             ask()
     assert task.problem(task.example(("a text", ["x"]))) is None
 
@@ -52,7 +52,7 @@ def test_windows_of_a_pair_count_each_token_once():
     windows = task.encode([example], TOKENIZER)
     assert [window.skipped for window in windows] == [0, 3, 0, 3]
     logits = [np.array([4.0, 0.0, 0.0]), np.zeros(3), np.zeros(3), np.array([1.0, 0.0, 0.0])]
-    scores = task.decode(example, logits, windows, TOKENIZER.convert_ids_to_tokens).scores
+    scores = task.decode(example, logits, windows, TOKENIZER).scores
     assert scores["a"] == pytest.approx(1 / (1 + np.exp(-4.0 * 4 / 9)))
     assert scores["b"] == pytest.approx(1 / (1 + np.exp(-1.0 * 5 / 9)))
 
@@ -62,6 +62,6 @@ def test_a_number_that_is_none_is_an_error_of_its_text(kind):
     task = ZeroShot(labels=("a", "b"), nli=NLI, kind=kind)
     example = task.example("x")
     windows = task.encode([example], TOKENIZER)
-    answer = task.decode(example, [np.full(3, np.nan), np.zeros(3)], windows, TOKENIZER.convert_ids_to_tokens)
+    answer = task.decode(example, [np.full(3, np.nan), np.zeros(3)], windows, TOKENIZER)
     assert "NaN" in answer.error
     assert answer.as_json(all_scores=True)["score"] is None

@@ -204,8 +204,8 @@ def _task_of(
     if wanted is None or wanted not in able:
         raise CheckpointError(
             f"{directory}: holds {architecture}, which has no trained head for {wanted or 'any task'}, so its "
-            f"predictions would be random; without fine-tuning it can do {' or '.join(able)} (name the task), or fine-tune it "
-            "(bothways finetune TASK TRAIN --base ...)"
+            f"predictions would be random; without fine-tuning it can do {' or '.join(able)} (name the task); else "
+            "fine-tune it (bothways finetune TASK TRAIN --base ...)"
         )
     max_length = min(512, config.max_length)
     beside: dict[str, Any] = {}

@@ -253,9 +253,9 @@ class _Chunk:
         for owner, part, window in zip(self.owners, parts, self.windows, strict=True):
             own[owner][0].append(part)
             own[owner][1].append(window)
-        task, tokens = self.predictor.task, self.predictor.tokenizer.convert_ids_to_tokens
+        task, tokenizer = self.predictor.task, self.predictor.tokenizer
         for example, (kept, windows) in zip(self.readable, own, strict=True):
-            yield task.decode(example, kept, windows, tokens)
+            yield task.decode(example, kept, windows, tokenizer)
 
 
 def _advance(bar: Bar, done: int, size: int, share: float) -> None:

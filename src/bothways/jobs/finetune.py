@@ -107,6 +107,8 @@ def finetune(
     task = task_name(task)
     if task not in TRAINED:
         raise OptionError(f"task {task!r} is not one of {', '.join(TRAINED)}")
+    if not isinstance(export, bool):
+        raise OptionError(f"export is {export!r}, expected True or False")
     time_budget = budget(time_budget)
     refuse_if_in_use(out)
     check_run_directory(out, resume=resume, overwrite=overwrite)

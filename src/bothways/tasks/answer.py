@@ -23,7 +23,7 @@ from bothways.data.words import word_edges
 from bothways.errors import DataError
 from bothways.metrics import Scores, answer_scores, answering
 from bothways.tasks.picture import Mark, Picture
-from bothways.tasks.task import Prediction, Tokens, Trainable, reading_stats
+from bothways.tasks.task import Prediction, Trainable, reading_stats
 from bothways.text.tokenizer import Encoded, Tokenizer
 
 _CANDIDATES = 20  # kept of each window
@@ -221,7 +221,7 @@ class Answer(Trainable):
         example: Example,
         parts: Sequence[Part],
         windows: Sequence[Encoded],
-        tokens: Tokens,
+        tokenizer: Tokenizer,
     ) -> AnswerPrediction:
         """The windows of one example -> its best answers; windows compare by logits, as in BERT's own code.
 

@@ -22,7 +22,7 @@ from bothways.data.split import contradictions
 from bothways.errors import DataError, OptionError
 from bothways.metrics import Scores, multi_label, regression, single_label
 from bothways.tasks.picture import Picture
-from bothways.tasks.task import Prediction, Tokens, Trainable, labels_of_config, reading_stats, with_most_context
+from bothways.tasks.task import Prediction, Trainable, labels_of_config, log_softmax, reading_stats, with_most_context
 from bothways.text.tokenizer import Encoded, Tokenizer
 
 Kind = Literal["single", "multi", "regression"]
@@ -278,7 +278,7 @@ class Classify(Trainable):
         example: Example,
         parts: Sequence[np.ndarray],
         windows: Sequence[Encoded],
-        tokens: Tokens,
+        tokenizer: Tokenizer,
     ) -> LabelPrediction:
         """(L,) logits of each window of one example -> its prediction.
 
@@ -376,8 +376,7 @@ def probabilities(logits: np.ndarray, kind: Kind) -> np.ndarray:
     with np.errstate(invalid="ignore"):  # an infinite logit becomes NaN, which `decode` reports
         if kind == "multi":
             return sigmoid(logits)
-        powers = np.exp(logits - logits.max(-1, keepdims=True))
-        return powers / powers.sum(-1, keepdims=True)
+        return np.exp(log_softmax(logits))
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

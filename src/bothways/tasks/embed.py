@@ -11,7 +11,7 @@ import numpy as np
 
 from bothways.data.examples import Example
 from bothways.tasks.picture import Picture
-from bothways.tasks.task import Prediction, Task, Tokens, grouped, reading_stats, with_most_context
+from bothways.tasks.task import Prediction, Task, grouped, reading_stats, with_most_context
 from bothways.text.sentence_transformers import read_sentence_settings
 from bothways.text.tokenizer import Encoded, Tokenizer
 
@@ -112,7 +112,7 @@ class Embed(Task):
         example: Example,
         parts: Sequence[np.ndarray],
         windows: Sequence[Encoded],
-        tokens: Tokens,
+        tokenizer: Tokenizer,
     ) -> EmbedPrediction:
         """(C,) of each window of one example -> its vector, by the tokens read; for "none" (K, C) -> (T, C)."""
         if self.pooling == "none":

@@ -10,9 +10,9 @@ import numpy as np
 
 from bothways.data.examples import Example
 from bothways.errors import CheckpointError, OptionError
-from bothways.tasks.classify import NOT_A_NUMBER, probabilities
+from bothways.tasks.classify import NOT_A_NUMBER
 from bothways.tasks.picture import Mark, Picture
-from bothways.tasks.task import Prediction, Task, Tokens, grouped, reading_stats, with_most_context
+from bothways.tasks.task import Prediction, Task, grouped, log_softmax, reading_stats, with_most_context
 from bothways.text.tokenizer import Encoded, Tokenizer
 
 
@@ -23,13 +23,6 @@ class Guess(NamedTuple):
     token: int
     token_str: str
     sequence: str
-
-
-class MaskQuery(NamedTuple):
-    """What a window is asked: the tokens to choose among (None: all), and the vocabulary that spells them."""
-
-    among: np.ndarray | None
-    tokenizer: Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +80,20 @@ class Fill(Task):
         """
         if tokenizer.mask_id is None:
             raise CheckpointError("the vocabulary has no mask token, so this model was not pretrained by masking")
-        asked = MaskQuery(self._targets(tokenizer), tokenizer)
+        targets = self._targets(tokenizer)
         found = []
         for _, group in grouped(self.windows(examples, tokenizer)):
             for window, own in with_most_context(group, 0):
                 masks = own[window.ids[own] == tokenizer.mask_id]
-                found.append(replace(window, head_positions=masks, target=asked))
+                found.append(replace(window, head_positions=masks, target=targets))
         return found
 
     def reduce(self, rows: np.ndarray, window: Encoded) -> list[tuple[np.ndarray, np.ndarray]]:
         """(K, V) logits -> for each mask the best tokens and their probabilities."""
         found = []
         for row in rows:
-            (shares,) = probabilities(row[None], "single")
-            among = np.arange(len(row)) if window.target.among is None else window.target.among
+            shares = np.exp(log_softmax(row))
+            among = np.arange(len(row)) if window.target is None else window.target  # ids of the targets
             best = among[np.argsort(-shares[among], kind="stable")[: self.top_k]]
             found.append((best, shares[best]))
         return found
@@ -110,14 +103,15 @@ class Fill(Task):
         example: Example,
         parts: Sequence[list[tuple[np.ndarray, np.ndarray]]],
         windows: Sequence[Encoded],
-        tokens: Tokens,
+        tokenizer: Tokenizer,
     ) -> FillPrediction:
         """The guesses at all masks of one example."""
         text = example.texts[0]
         places = [tuple(window.offsets[mask].tolist()) for window in windows for mask in window.head_positions]
         found = [guesses for part in parts for guesses in part]
         more = reading_stats(windows)
-        backend, mask = windows[0].target.tokenizer.backend, windows[0].target.tokenizer.mask_id
+        backend, mask = tokenizer.backend, tokenizer.mask_id
+        assert mask is not None  # `encode` has refused a vocabulary without one
         if not found:
             return FillPrediction(error=f"there is no mask in the text ({backend.id_to_token(mask)})", **more)
         if not all(np.isfinite(shares).all() for _, shares in found):
@@ -127,7 +121,9 @@ class Fill(Task):
         masks = []
         for (start, end), (best, shares) in zip(places, found, strict=True):
             guesses = []
-            for id, token, share in zip(best.tolist(), tokens(best), shares.tolist(), strict=True):
+            for id, token, share in zip(
+                best.tolist(), tokenizer.convert_ids_to_tokens(best), shares.tolist(), strict=True
+            ):
                 name = backend.decode([id], skip_special_tokens=False)
                 joins = token.startswith("##") or (takes_space and not token.startswith("\u2581"))
                 before = text[:start].rstrip() if joins else text[:start]

@@ -32,10 +32,10 @@ from bothways.metrics import Scores, tagging
 from bothways.tasks.picture import Mark, Picture
 from bothways.tasks.task import (
     Prediction,
-    Tokens,
     Trainable,
     grouped,
     labels_of_config,
+    log_softmax,
     reading_stats,
     with_most_context,
 )
@@ -217,11 +217,10 @@ class Tag(Trainable):
 
     def reduce(self, rows: np.ndarray, window: Encoded) -> np.ndarray:
         """(K, L) logits -> (K, L) log-probabilities."""
-        rows = rows.astype(np.float64) - rows.max(-1, keepdims=True)
-        return rows - np.log(np.exp(rows).sum(-1, keepdims=True))
+        return log_softmax(rows)
 
     def decode(
-        self, example: Example, parts: Sequence[np.ndarray], windows: Sequence[Encoded], tokens: Tokens
+        self, example: Example, parts: Sequence[np.ndarray], windows: Sequence[Encoded], tokenizer: Tokenizer
     ) -> TagPrediction:
         """(K, L) log-probabilities of the tokens read in each window of one example -> its entities."""
         text = example.texts[0]
@@ -233,7 +232,7 @@ class Tag(Trainable):
             best = logs.argmax(-1)
             scores = np.exp(logs.max(-1))
             if self.aggregation_strategy == "none":
-                names = tokens(window.ids[place] for window, place in read)
+                names = tokenizer.convert_ids_to_tokens(window.ids[place] for window, place in read)
                 raw = tuple(
                     {
                         "entity": self.labels[best[k]],

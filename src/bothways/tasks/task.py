@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self, get_type_hints
@@ -165,7 +165,9 @@ class Task(ABC):
         """(K, L) logits of one window -> what of them is kept until all windows of the example are run."""
 
     @abstractmethod
-    def decode(self, example: Example, parts: Sequence[Any], windows: Sequence[Encoded], tokens: Tokens) -> Prediction:
+    def decode(
+        self, example: Example, parts: Sequence[Any], windows: Sequence[Encoded], tokenizer: Tokenizer
+    ) -> Prediction:
         """The prediction from the kept parts of all windows of one example."""
 
     @abstractmethod
@@ -249,7 +251,15 @@ class Trainable(Task):
         """Whether a prediction is wholly right."""
 
 
-Tokens = Callable[[Iterable[int]], list[str]]  # ids -> tokens, as the vocabulary spells them
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """(..., L) logits -> (..., L) log-probabilities, in float64; NaN for rows that hold NaN or infinity.
+
+    >>> np.exp(log_softmax(np.array([0.0, 0.0]))).tolist()
+    [0.5, 0.5]
+    """
+    with np.errstate(invalid="ignore"):
+        shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+        return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
 def reading_stats(windows: Sequence[Encoded]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from bothways.data.examples import Example
 from bothways.errors import CheckpointError, DataError, OptionError
 from bothways.tasks.classify import NOT_A_NUMBER, Classify, LabelPrediction, sigmoid, window_weights
-from bothways.tasks.task import Task, Tokens, labels_of_config, reading_stats
+from bothways.tasks.task import Task, labels_of_config, log_softmax, reading_stats
 from bothways.text.tokenizer import Encoded, Tokenizer
 
 NO_LABELS = "there are no labels to choose from; give candidate_labels=[...] (--candidate-labels sport,politics)"
@@ -116,7 +116,7 @@ class ZeroShot(Classify):
         example: Example,
         parts: Sequence[np.ndarray],
         windows: Sequence[Encoded],
-        tokens: Tokens,
+        tokenizer: Tokenizer,
     ) -> LabelPrediction:
         """(L,) logits of each window of each pair of one example -> the labels' probabilities.
 
@@ -129,12 +129,11 @@ class ZeroShot(Classify):
         begins = [place for place, window in enumerate(windows) if window.window == 0]
         groups = [slice(begin, end) for begin, end in pairwise([*begins, len(windows)])]
         logits = np.stack([window_weights(windows[one]) @ np.stack(parts[one]) for one in groups])  # (labels, L)
-        with np.errstate(invalid="ignore"):
-            if self.kind == "multi" or len(labels) == 1:
+        if self.kind == "multi" or len(labels) == 1:
+            with np.errstate(invalid="ignore"):
                 shares = sigmoid(logits[:, yes].astype(np.float64) - logits[:, no])
-            else:
-                shares = np.exp(logits[:, yes] - logits[:, yes].max())
-                shares /= shares.sum()
+        else:
+            shares = np.exp(log_softmax(logits[:, yes]))
         if not np.isfinite(shares).all():
             return replace(self.failure(NOT_A_NUMBER), **reading_stats(windows))
         scores = {labels[place]: float(shares[place]) for place in np.argsort(-shares, kind="stable")}

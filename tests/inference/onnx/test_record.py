@@ -48,18 +48,18 @@ def test_a_stored_record_of_0_1_is_of_its_model_still(tmp_path):
     written = hashlib.sha256(json.dumps(SHAPE_IN_0_1, sort_keys=True).encode()).hexdigest()
     record = {"format": 1, "head": "classify", "outputs": 2, "config": written, "weights": "0", "parameters": 5}
     (tmp_path / FOLDER).mkdir()
-    (tmp_path / FOLDER / "export.json").write_text(json.dumps(record | {"models": {"int8": {"sha256": "0"}}}))
+    (tmp_path / FOLDER / "export.json").write_text(json.dumps(record | {"graphs": {"int8": {"sha256": "0"}}}))
     export = ExportRecord.read(tmp_path)
     assert export is not None
     assert export.stale(EncoderConfig()) is None
-    assert "of another model" in str(export.stale(EncoderConfig(num_hidden_layers=7)))
+    assert "belong to another model" in str(export.stale(EncoderConfig(num_hidden_layers=7)))
     assert replace(export, config=shape_of(EncoderConfig())).stale(EncoderConfig()) is None
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
+        {"format": 3},
         {"format": "1"},
         {"outputs": "2"},
         {"outputs": True},
@@ -76,7 +76,7 @@ def test_a_stored_record_of_0_1_is_of_its_model_still(tmp_path):
     ],
 )
 def test_a_record_of_the_wrong_types_is_damaged(tmp_path, change):
-    record: dict[str, Any] = {"format": 1, "head": "classify", "outputs": 2, "config": "0", "weights": "0"}
+    record: dict[str, Any] = {"format": 2, "head": "classify", "outputs": 2, "config": "0", "weights": "0"}
     record |= {"parameters": 5, "models": {"int8": {"sha256": "0"}}}
     (tmp_path / FOLDER).mkdir()
     (tmp_path / FOLDER / "export.json").write_text(json.dumps(record | change))
@@ -131,7 +131,7 @@ def test_a_file_is_hashed_again_only_when_it_changed(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("wrong", [0, -1, 2.5, "2", True, None])
 def test_a_plan_has_whole_numbers_from_1(wrong):
-    with pytest.raises(OptionError, match="a plan with streams="):
+    with pytest.raises(OptionError, match="a plan with workers="):
         Plan("onnxruntime", "int8", wrong, 384)
     with pytest.raises(OptionError, match="a plan with max_tokens="):
         Plan("onnxruntime", "int8", 1, wrong)
@@ -178,8 +178,8 @@ def test_brackets_in_brackets_are_a_damaged_record(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"workers": 0}, "streams=0, expected a whole number from 1 to 1,024"),
-        ({"workers": 10**7}, "streams=10000000, expected a whole number from 1 to 1,024"),
+        ({"workers": 0}, "workers=0, expected a whole number from 1 to 1,024"),
+        ({"workers": 10**7}, "workers=10000000, expected a whole number from 1 to 1,024"),
         ({"max_tokens": True}, "max_tokens=True, expected a whole number"),
         ({"engine": None}, "engine=None, expected its name"),
         ({"precision": ["int8"]}, r"precision=\['int8'\], expected its name"),

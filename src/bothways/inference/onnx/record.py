@@ -102,11 +102,9 @@ class ExportRecord:
             raw = from_format_1(read_json(path))
             if raw["format"] != FORMAT:
                 raise ValueError(f"format {raw['format']!r}, expected {FORMAT}")  # noqa: TRY301
-            onnx_models = {
-                precision: OnnxModelRecord(**dict(raw["models"])[precision])
-                for precision in ONNX_PRECISIONS
-                if precision in dict(raw["models"])
-            }
+            if not isinstance(models := raw["models"], dict):
+                raise TypeError(f"models is {models!r}")  # noqa: TRY301
+            onnx_models = {name: OnnxModelRecord(**models[name]) for name in ONNX_PRECISIONS if name in models}
             made = {name: raw[name] for name in ("head", "outputs", "config", "weights", "parameters")}
             for name, value in made.items():
                 if type(value) is not (int if name in ("outputs", "parameters") else str):
