@@ -153,11 +153,9 @@ def card_of(comparison: Comparison, facts: dict[str, Any]) -> str:
     tags = ModelCardData(
         library_name="bothways", base_model=hub, pipeline_tag=PIPELINE_TAGS[task.head], tags=["bothways", task.name]
     )
-    table = [f"| | {_plain(rows[0].title)} | {_plain(model.title)} |", "|---|---|---|"]
-    if len(rows) == 1:
-        table = [f"| | {_plain(model.title)} |", "|---|---|"]
+    table = ["| | " + " | ".join(_plain(row.title) for row in rows) + " |", "|---" * (len(rows) + 1) + "|"]
     for name in model.metrics:
-        cells = [row.metrics.get(name) for row in ((rows[0], model) if len(rows) > 1 else (model,))]
+        cells = [row.metrics.get(name) for row in rows]
         shown = [f"{x.value:.3f} ({x.low:.3f} to {x.high:.3f})" if x else "" for x in cells]
         table.append(f"| {titled(name)} | {' | '.join(shown)} |")
     return "\n".join(

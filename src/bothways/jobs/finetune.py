@@ -93,7 +93,7 @@ def finetune(
     reporter: Reporter | None = None,
     **options: Any,
 ) -> FineTuningRun:
-    """Fit `base` to labeled texts, keep the weights that are best on dev, and compare them with the baseline.
+    """Fit `base` to labeled texts, keep the weights that are best on dev, and compare them with the baselines.
 
     Fields of `Recipe` and `Columns` can be given as they are: `finetune(..., epochs=3, text_column="body")`; they
     replace those of `recipe` and `columns`. Without `dev`, a tenth of `train` is set aside for it, by label.
@@ -286,7 +286,9 @@ def finetune(
             publish(work, out, reporter)
             comparison: Comparison | None = None
             with guarded(f"the comparison could not be made; the model is in {out}", reporter):
-                comparison = compare_on(dev_examples, [out], kept, dev=True, seed=recipe.seed, reporter=reporter)
+                comparison = compare_on(
+                    dev_examples, [out], kept, base=base_directory, dev=True, seed=recipe.seed, reporter=reporter
+                )
                 write_text(out / EVALUATION, json.dumps(comparison.as_json(), indent=2) + "\n")
             if comparison is not None:
                 with guarded(f"the model card could not be written; the model is in {out}", reporter):

@@ -26,7 +26,7 @@ from bothways.progress import Reporter
 from bothways.text.tokenizer import Encoded
 from bothways.training.devices import SINGLE_PROCESS, Devices
 from bothways.training.embedding_rows import UsedRows
-from bothways.training.loop import Part, RunPlan, State, run
+from bothways.training.loop import EVALUATIONS, Part, RunPlan, State, run
 from bothways.training.optimizer import MasterAdamW, parameter_groups
 from bothways.training.recipe import Recipe
 from bothways.training.teacher import TeacherLogits, placeholder
@@ -72,6 +72,7 @@ def fit(
 
 def _fit(model: TaskModel, job: FineTuningJob, reporter: Reporter, *, resume: bool, devices: Devices) -> State:
     recipe = job.recipe
+    chosen = recipe.hyperparameters(hidden_size=model.config.hidden_size, loss=job.loss, windows=len(job.windows))
     if recipe.freeze_embeddings:
         model.encoder.embeddings.word.requires_grad_(False)
     if recipe.freeze_encoder:
@@ -82,22 +83,22 @@ def _fit(model: TaskModel, job: FineTuningJob, reporter: Reporter, *, resume: bo
     work = _FineTuning(model, job, devices)
     if work.scale is not None and not job.head_is_new:
         work.scale.unfold(model.get_submodule("head.output"))
-    optimizer = MasterAdamW(model, parameter_groups(model, recipe.layer_decay, recipe.weight_decay))
+    optimizer = MasterAdamW(model, parameter_groups(model, chosen.layer_decay, recipe.weight_decay))
     frozen = {name: value.detach() for name, value in model.named_parameters() if not value.requires_grad}
     set_precision(model.encoder, job.precision)  # after the masters and the frozen took the weights as they are
     plan = RunPlan(
         title="fine-tuning",
         directory=job.directory,
         identity=job.identity,
-        total=max(1, round(recipe.epochs * work.steps_an_epoch)),
+        total=max(1, round(chosen.epochs * work.steps_an_epoch)),
         time_budget=job.time_budget,
-        eval_steps=recipe.eval_steps or work.steps_an_epoch,
-        learning_rate=recipe.peak_learning_rate(model.config),
+        eval_steps=recipe.eval_steps or (work.steps_an_epoch if chosen.epochs <= EVALUATIONS else 0),
+        learning_rate=chosen.learning_rate,
         warmup_ratio=recipe.warmup_ratio,
         max_grad_norm=recipe.max_grad_norm,
         metric=job.metric,
         tie_metric="macro_f1" if job.loss == "single" else None,
-        patience=recipe.patience,
+        patience=chosen.patience,
         tensorboard=job.tensorboard,
     )
     try:
