@@ -7,7 +7,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from bothways.cli.parts import Json, Out, Overwrite, Resume, annotate, print_json, print_line, print_tables
+from bothways.cli.parts import (
+    Json,
+    Out,
+    Overwrite,
+    Resume,
+    TrainingDevice,
+    annotate,
+    print_json,
+    print_line,
+    print_tables,
+)
 from bothways.data.tables import Columns
 from bothways.options import with_options
 from bothways.progress import Reporter
@@ -45,6 +55,7 @@ def finetune_command(
         Path | None,
         typer.Option(help="File of texts without labels, which are learned from the teacher alone."),
     ] = None,
+    device: TrainingDevice = "auto",
     time_budget: Annotated[
         str | None, typer.Option(help="Stop training after this time (90s, 5m, 1.5h) instead of after --epochs.")
     ] = None,
@@ -70,6 +81,7 @@ def finetune_command(
         columns=columns,
         teacher=teacher,
         unlabelled=unlabelled,
+        device=device,
         time_budget=time_budget,
         resume=resume,
         overwrite=overwrite,
@@ -134,6 +146,7 @@ def pretrain_command(
     shards: Annotated[
         Path | None, typer.Option(help="Directory for the tokenized corpus (reused by later runs).")
     ] = None,
+    device: TrainingDevice = "auto",
     time_budget: Annotated[
         str | None, typer.Option(help="Stop training after this time (90s, 5m, 1.5h) instead of after --steps.")
     ] = None,
@@ -153,6 +166,7 @@ def pretrain_command(
         base=base,
         shards=shards,
         recipe=recipe,
+        device=device,
         time_budget=time_budget,
         resume=resume,
         overwrite=overwrite,
