@@ -134,6 +134,14 @@ def test_a_teacher_and_texts_without_labels(tmp_path, base, model, capsys):
     assert (recipe["temperature"], recipe["unlabelled"]) == (3.0, "more.txt")
 
 
+def test_a_gpu_that_is_not_there_is_refused(tmp_path, base, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    train = write(tmp_path / "train.csv", TWELVE)
+    line = refused(capsys, finetune(tmp_path, base, train, "--device", "cuda"))
+    assert "PyTorch finds no GPU here" in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_directory_with_another_run_is_kept(tmp_path, base, model, capsys):
     train = write(tmp_path / "train.csv", TWELVE)
     before = sorted(path.name for path in model.iterdir())

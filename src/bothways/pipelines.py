@@ -5,6 +5,7 @@ docs/pipelines.md lists each argument: what it does, whether it is accepted with
 
 from __future__ import annotations
 
+import importlib.util
 import operator
 import os
 import re
@@ -19,9 +20,11 @@ import numpy as np
 
 from bothways.data.examples import Example
 from bothways.errors import DataError, ModelNotFoundError, OptionError
-from bothways.inference.engines.engine import Device, Name, Precision
+from bothways.hardware import Device
+from bothways.inference.engines.engine import Name, Precision
 from bothways.inference.model_directory import SETTINGS
 from bothways.inference.predictor import Predictor, load
+from bothways.model.config import WEIGHTS
 from bothways.progress import Reporter
 from bothways.tasks.task import Prediction, Task
 from bothways.tasks.zero_shot import label_problem
@@ -250,8 +253,8 @@ def pipeline(
 
     `model` is a directory or a name as in `load`, or a `Predictor`; without it, an included model answers (package
     bothways-models). Without `task`, the model tells what it does.
-    `engine` and `precision` are as in `load`. `device` "cpu" or -1 keeps PyTorch from a GPU; one of a GPU, like other
-    arguments that change no answer, is accepted with a note.
+    `engine` and `precision` are as in `load`. `device` "cpu" or -1 keeps PyTorch from a GPU. A GPU (0, "cuda") runs the
+    model in PyTorch if there is one; else, like other arguments that change no answer, it is accepted with a note.
 
     >>> pipeline("translation")
     Traceback (most recent call last):
@@ -269,7 +272,8 @@ def pipeline(
         )
     if task is None and model is not None:
         if not isinstance(model, Predictor):
-            model = load(model, engine=engine, precision=precision, reporter=reporter)
+            place, _ = _place_of(model, device, engine)
+            model = load(model, engine=engine, precision=precision, device=place, reporter=reporter)
         task = next(
             (name for name, kind in PIPELINES.items() if model.task.name in (kind.task, *_ALSO.get(name, ()))), ""
         )
@@ -289,8 +293,9 @@ def pipeline(
         )  # a classifier tells texts from pairs itself
         settings = {"pooling": known.get("pooling", "none")} if name == "feature-extraction" else {}
         settings |= {"pooling": known["pooling"]} if name == "sentence-similarity" and "pooling" in known else {}
-        cpu: Device | None = "cpu" if device is not None and not _device(device) else None
-        model = load(model, task=own, engine=engine, precision=precision, device=cpu, reporter=reporter, **settings)
+        place, why = _place_of(model, device, engine)
+        notes |= {"device": f"device={device!r} has no effect: {why}"} if why else {}
+        model = load(model, task=own, engine=engine, precision=precision, device=place, reporter=reporter, **settings)
     made = Pipeline(name, model, known, reporter)
     made.note(notes)
     return made
@@ -327,14 +332,39 @@ def _clean(name: str, options: Options, model: Any = None) -> tuple[dict[str, An
     return found, notes
 
 
+def _place_of(model: str | os.PathLike[str], device: Any, engine: Name | None) -> tuple[Device | None, str]:
+    """The device to load a model on, and why a GPU that is there has no effect."""
+    from bothways.model.catalogue import find_model
+
+    if device is None or _device(device):
+        return None, ""
+    place = _place(device)
+    if place == "cuda" and (engine not in (None, "torch") or not (find_model(Path(model)) / WEIGHTS).is_file()):
+        return None, "an ONNX model runs, on the CPU"
+    return place, ""
+
+
+def _place(device: Any) -> Device | None:
+    """What a device of transformers is called here."""
+    written = str(device)
+    return "cpu" if written == "-1" or written.startswith("cpu") else None if written == "auto" else "cuda"
+
+
 def _device(device: Any) -> str:
-    """Why a device has no effect, "" for the CPU; raises `OptionError` for what is not a device."""
+    """Why a device has no effect, "" if it has; raises `OptionError` for what is not a device."""
     written = str(device)
     if isinstance(device, bool) or not re.fullmatch(r"-1|\d+|auto|(cpu|cuda|mps|xpu|npu|hpu|xla)(:\d+)?", written):
         raise OptionError(f"device is {device!r}, expected 'cpu' or -1, or a GPU such as 0 or 'cuda:0'")
-    if written == "-1" or written.startswith("cpu"):
+    if _place(device) != "cuda":
         return ""
-    return "ONNX Runtime and OpenVINO compute on the processor; engine='torch' takes a GPU itself if there is one"
+    if not re.fullmatch(r"(cuda:)?0|cuda", written):
+        return "bothways computes on the CPU, or on the first CUDA GPU (device 0)"
+    if importlib.util.find_spec("torch") is not None:
+        from bothways.inference.engines.torch import has_gpu
+
+        if has_gpu():
+            return ""
+    return "PyTorch finds no GPU here"
 
 
 def _python(value: Any) -> Any:

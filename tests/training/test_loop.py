@@ -423,7 +423,7 @@ def test_a_run_resumed_on_another_system_is_told(base, tmp_path, monkeypatch, ca
     model, job = setup(base, tmp_path / "run", replace(RECIPE, eval_steps=5), stop_at=1)
     with pytest.raises(InterruptedRunError):
         fit(model, job, QUIET)
-    monkeypatch.setattr(loop, "_machine", lambda: {"processor": "another", "threads": 99, "torch": torch.__version__})
+    monkeypatch.setattr(loop, "_machine", lambda _: {"processor": "another", "threads": 99, "torch": torch.__version__})
     model, job = setup(base, tmp_path / "run", replace(RECIPE, eval_steps=5))
     fit(model, job, QUIET, resume=True)
     assert "the last bits can differ" in caplog.text

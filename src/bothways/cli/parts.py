@@ -57,6 +57,9 @@ Threads = Annotated[int | None, typer.Option(help="CPU threads. Default: all tha
 Device = Annotated[
     Literal["auto", "cpu", "cuda"] | None, typer.Option(help="cuda runs PyTorch on the GPU. Default: auto.")
 ]
+TrainingDevice = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train. auto: a GPU if PyTorch finds one, else the CPU.")
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
 Model = Annotated[str, typer.Argument(help="Model directory, or a name listed by `bothways models`.", metavar="MODEL")]
 Out = Annotated[

@@ -13,6 +13,7 @@ from bothways.cli.parts import (
     Overwrite,
     ReportTexts,
     Resume,
+    TrainingDevice,
     annotate,
     print_json,
     print_line,
@@ -55,6 +56,7 @@ def finetune_command(
         Path | None,
         typer.Option(help="File of texts without labels, which are learned from the teacher alone."),
     ] = None,
+    device: TrainingDevice = "auto",
     time_budget: Annotated[
         str | None, typer.Option(help="Stop training after this time (90s, 5m, 1.5h) instead of after --epochs.")
     ] = None,
@@ -81,6 +83,7 @@ def finetune_command(
         columns=columns,
         teacher=teacher,
         unlabelled=unlabelled,
+        device=device,
         time_budget=time_budget,
         resume=resume,
         overwrite=overwrite,
@@ -146,6 +149,7 @@ def pretrain_command(
     shards: Annotated[
         Path | None, typer.Option(help="Directory for the tokenized corpus (reused by later runs).")
     ] = None,
+    device: TrainingDevice = "auto",
     time_budget: Annotated[
         str | None, typer.Option(help="Stop training after this time (90s, 5m, 1.5h) instead of after --steps.")
     ] = None,
@@ -165,6 +169,7 @@ def pretrain_command(
         base=base,
         shards=shards,
         recipe=recipe,
+        device=device,
         time_budget=time_budget,
         resume=resume,
         overwrite=overwrite,

@@ -7,12 +7,11 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from bothways.errors import CheckpointError, MissingDependencyError, OptionError
-from bothways.hardware import cores, multiplies_bf16, multiplies_bytes, processor
+from bothways.hardware import Device, cores, multiplies_bf16, multiplies_bytes, processor
 from bothways.inference.engines.engine import (
     ABLE,
     MAX_TOKENS,
     TORCH_TOKENS,
-    Device,
     Engine,
     Name,
     Precision,

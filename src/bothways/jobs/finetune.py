@@ -23,6 +23,7 @@ from bothways.evaluation.accuracy_check import export_checked
 from bothways.evaluation.compare import Comparison, compare_on
 from bothways.evaluation.summary import card_of, facts_of, report_of
 from bothways.evaluation.verdicts import FEW_STEPS, collapsed
+from bothways.hardware import Device
 from bothways.inference.model_directory import CHECKPOINT, RUN, TEACHER, ModelDirectory, continued
 from bothways.inference.predictor import Predictor
 from bothways.jobs.directory import (
@@ -84,6 +85,7 @@ def finetune(
     columns: Columns | None = None,
     teacher: str | Path | None = None,
     unlabelled: Source | None = None,
+    device: Device = "auto",
     time_budget: float | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -97,6 +99,7 @@ def finetune(
 
     Fields of `Recipe` and `Columns` can be given as they are: `finetune(..., epochs=3, text_column="body")`; they
     replace those of `recipe` and `columns`. Without `dev`, a tenth of `train` is set aside for it, by label.
+    `device` is where the model is trained: "auto" is a GPU if PyTorch finds one.
     `time_budget` is in seconds (or "5m") and replaces `epochs`. The directory `out` then holds the model, its
     evaluation and a report, and with `export` an int8 ONNX model that runs without PyTorch, if its
     accuracy on dev holds; else one in fp32. Without `report_texts` the report shows no dev text. With `overwrite`, a
@@ -110,7 +113,7 @@ def finetune(
     `InterruptedRunError` after Ctrl-C or SIGTERM.
     """
     files, choices = ("train", "dev", "out", "base", "teacher", "unlabelled"), ("resume", "overwrite", "tensorboard")
-    also = (*files, *choices, "time_budget", "export", "report_texts", "reporter")
+    also = (*files, *choices, "device", "time_budget", "export", "report_texts", "reporter")
     recipe, columns = options_from(options, recipe or Recipe(), columns or Columns(), also=also)
     assert isinstance(recipe, Recipe)
     assert isinstance(columns, Columns)
@@ -190,7 +193,7 @@ def finetune(
     model, report = load_model(base_directory, made.head, made.outputs, generator, new_head=not head_fits)
     with ExitStack() as held:
         held.enter_context(terminable())
-        with joined() as devices:
+        with joined(device) as devices:
             first = devices.rank == 0
             reporter = reporter if first else Reporter(quiet=True)
             if first:
@@ -227,14 +230,15 @@ def finetune(
 
             precision = best_precision(devices.device) if recipe.precision == "auto" else recipe.precision
             precision = devices.told(precision)
-            facts |= {"precision": precision, "processes": devices.size}
+            facts |= {"precision": precision, "processes": devices.size, "device": devices.device.type}
             identity = _identity(facts, made, windows, dev_examples, base_directory)
             soft: TeacherLogits | None = None
             if taught is not None:
                 logits = work / TEACHER
                 if first and not (resume and logits.is_file()):
                     examples = [*kept, *more]
-                    write_logits(logits, taught, made, tokenizer, examples, windows, reporter=reporter)
+                    place: Device = "cuda" if devices.device.type == "cuda" and taught.has_weights else "cpu"
+                    write_logits(logits, taught, made, tokenizer, examples, windows, reporter=reporter, device=place)
                 devices.wait()
                 soft = TeacherLogits.read(
                     logits, windows, temperature=recipe.temperature, soft_weight=recipe.soft_weight

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bothways import __version__
 from bothways.errors import CheckpointError, MissingDependencyError, OptionError
+from bothways.hardware import Device
 from bothways.inference.model_directory import CHECKPOINT, RUN
 from bothways.jobs.directory import (
     check_run_directory,
@@ -75,6 +76,7 @@ def pretrain(
     base: str | Path | None = None,
     shards: str | Path | None = None,
     recipe: PretrainRecipe | None = None,
+    device: Device = "auto",
     time_budget: float | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -87,13 +89,14 @@ def pretrain(
     config.json ("mini" without it); of `base` both are its own. The corpus is tokenized once, into `shards`
     (without it a folder of `out`), and used again where it is there. Under torchrun all processes train one model.
     Fields of `PretrainRecipe` can be given as they are: `pretrain(..., steps=1000)`; they replace those of `recipe`.
+    `device` is where the model is trained: "auto" is a GPU if PyTorch finds one.
     `time_budget` is in seconds (or "5m") and replaces `steps`. With `overwrite`, a model in `out` stays until the new
     one is complete.
 
     Raises `DataError` for the corpus, `OptionError` for the options, or if another run is writing to `out`,
     `CheckpointError` for parts of different models, `InterruptedRunError` after Ctrl-C or SIGTERM.
     """
-    also = ("out", "vocab", "size", "base", "shards", "time_budget", "resume", "overwrite", "reporter")
+    also = ("out", "vocab", "size", "base", "shards", "device", "time_budget", "resume", "overwrite", "reporter")
     (recipe,) = options_from(options, recipe or PretrainRecipe(), also=also)
     assert isinstance(recipe, PretrainRecipe)
     reporter, out = reporter or Reporter(), Path(out)
@@ -133,7 +136,7 @@ def pretrain(
     began = time.monotonic()
     with ExitStack() as held:
         held.enter_context(terminable())
-        with joined() as devices:
+        with joined(device) as devices:
             first = devices.rank == 0
             reporter = reporter if first else Reporter(quiet=True)
             generator = torch.Generator().manual_seed(recipe.seed)
@@ -170,6 +173,7 @@ def pretrain(
                 "begun_with": [line.replace(str(directory), name_of(base)) for line in lines],
                 "precision": precision,
                 "processes": devices.size,
+                "device": devices.device.type,
             }
             if first and not resume:  # nothing is written before all is known to be right
                 clear_run_directory(out, folder)

@@ -25,7 +25,7 @@ from bothways.data.questions import ANSWER_COLUMNS
 from bothways.data.sentences import SPAN_COLUMNS, Words
 from bothways.data.tables import Columns, Source, find_optional_column
 from bothways.errors import BothwaysError, DataError, OptionError
-from bothways.inference.engines.engine import Device
+from bothways.hardware import Device
 from bothways.inference.model_directory import ModelDirectory
 from bothways.inference.onnx.record import EXPORT, FOLDER
 from bothways.inference.predictor import Predictor, load
@@ -50,6 +50,11 @@ class Teacher:
     name: str
     model: ModelDirectory
     sha256: str | None
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether PyTorch can run it; else it is an ONNX model alone."""
+        return (self.model.path / WEIGHTS).is_file()
 
 
 def find_teacher(teacher: str | Path, student: Trainable, *, base: Path, out: Path) -> Teacher:

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from bothways.batch import Batch, make_batch
 from bothways.model.config import EncoderConfig
 from bothways.model.dropout import Dropout
-from bothways.model.forward import Precision, forward, set_precision
+from bothways.model.forward import Precision, enough_memory, forward, set_precision
 from bothways.model.heads import LOSSES, SOFT_LOSSES, LinearHead, TaskModel
 from bothways.progress import Reporter
 from bothways.text.tokenizer import Encoded
-from bothways.training.devices import SINGLE_PROCESS, Devices
+from bothways.training.devices import LOWER, SINGLE_PROCESS, Devices
 from bothways.training.embedding_rows import UsedRows
 from bothways.training.loop import EVALUATIONS, Part, RunPlan, State, run
 from bothways.training.optimizer import MasterAdamW, parameter_groups
@@ -66,7 +66,9 @@ def fit(
 
     Raises `InterruptedRunError` after Ctrl-C or SIGTERM, with everything saved.
     """
-    with dropout_rate(model, job.recipe.dropout):
+    longest = max(len(window.ids) for window in job.windows)
+    what = f"a batch of {job.recipe.batch_size} windows of up to {longest} tokens"
+    with dropout_rate(model, job.recipe.dropout), enough_memory(what, LOWER):
         return _fit(model, job, reporter, resume=resume, devices=devices)
 
 

@@ -21,12 +21,12 @@ from torch import Tensor
 from bothways.batch import Batch, make_batch
 from bothways.errors import CheckpointError, DataError, OptionError
 from bothways.model.dropout import NO_DROPOUT, Dropout
-from bothways.model.forward import Precision, packed_inputs, set_precision
+from bothways.model.forward import Precision, enough_memory, packed_inputs, set_precision
 from bothways.model.pretraining import PretrainModel
 from bothways.progress import Reporter
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training.corpus import Corpus
-from bothways.training.devices import Devices
+from bothways.training.devices import LOWER, Devices
 from bothways.training.finetune import dropout_rate
 from bothways.training.loop import Part, RunPlan, State, run
 from bothways.training.masking import Masking
@@ -69,7 +69,11 @@ def pretrain_model(
         max_grad_norm=recipe.max_grad_norm,
         evaluate_first=True,
     )
-    with dropout_rate(model, recipe.dropout):
+    what = (
+        f"a batch of {recipe.batch_size // work.parts_an_update} sequences of {max(work.stages)[0]} tokens "
+        f"(batch size {recipe.batch_size} in {work.parts_an_update} parts)"
+    )
+    with dropout_rate(model, recipe.dropout), enough_memory(what, LOWER):
         state, learned = run(optimizer, work, settings, reporter, resume=resume, devices=devices)
     model.float()
     with torch.no_grad():

@@ -27,9 +27,6 @@ Name = Literal["onnxruntime", "openvino", "torch"]
 Precision = Literal["int8", "int8-static", "bf16", "fp32"]
 
 
-Device = Literal["auto", "cpu", "cuda"]
-
-
 MAX_TOKENS = 384  # in a batch: what a core computes on then stays in its cache
 
 
