@@ -28,6 +28,7 @@ ORDER = (
     "training",
     "analysis",
     "jobs",
+    "serving",
     "cli",
     "__main__",
 )
