@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
+import uvicorn
 from starlette.testclient import TestClient
 
 from bothways.serving.app import Access, create_app
@@ -15,6 +19,7 @@ from bothways.serving.batcher import Batcher
 from bothways.serving.limits import Limits
 from bothways.serving.metrics import Metrics
 from bothways.serving.models import Loading, Models, ServedModel, Spec, open_model
+from bothways.serving.server import Settings, bound_socket, configuration
 from tests.serving.fake import fake_predictor
 
 INCLUDED = ("sentiment", "ner", "question-answering", "zero-shot", "fill-mask")
@@ -69,7 +74,48 @@ def serve() -> Iterator[Make]:
             app = create_app(all_models, limits=limits, access=access or Access(), metrics=Metrics())
             client: Any = TestClient(app, raise_server_exceptions=False, **options)
             client.models, client.model = all_models, served[0]
-            stack.callback(lambda: served[0].predictor.engine.gate.set() if served[0].name == "fake" else None)
-            return stack.enter_context(client)
+            stack.enter_context(client)
+            for model in served:  # before the client is closed, which waits for all that is queued
+                stack.callback(getattr(getattr(model.predictor.engine, "gate", None), "set", lambda: None))
+            return client
 
         yield make
+
+
+class Live:
+    """A listening server in a thread of this process."""
+
+    def __init__(self, app: Any, limits: Limits | None = None, proxies: tuple[str, ...] = ()) -> None:
+        settings = Settings(specs=(), limits=limits or Limits(), proxies=proxies)
+        self.socket = bound_socket("127.0.0.1", 0)
+        self.port = self.socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.server = uvicorn.Server(configuration(settings, app))
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]}, daemon=True)
+
+    def __enter__(self) -> Live:
+        self.thread.start()
+        until = time.monotonic() + 30
+        while not self.server.started:
+            assert time.monotonic() < until, "the server did not start"
+            time.sleep(0.01)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+
+    def connect(self) -> socket.socket:
+        """A connection whose bytes a test writes itself."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+
+
+@pytest.fixture(scope="session")
+def live(client: TestClient) -> Iterator[Live]:
+    """The server of the included models, listening."""
+    with Live(client.app) as running:
+        yield running

@@ -65,7 +65,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in
 
 Form = Literal["jsonl", "csv", "tsv", "parquet", "html", "text", "json", "squad"]
 
-_PANELS = {"Columns": "Data", "Recipe": "Training", "PretrainRecipe": "Training"}
+_PANELS = {"Columns": "Data", "Recipe": "Training", "PretrainRecipe": "Training", "Limits": "Limits"}
 _FLAGS = {"format": "input-format"}  # fields whose option has another name
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
-from bothways.terminal import Reporter, printable
+from bothways.terminal import Reporter, one_line
 
 LOGGER = logging.getLogger("bothways.serving")
 
@@ -30,10 +30,22 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=True, default=str)
 
 
+class TextLines(logging.Formatter):
+    """The same for a person: time, event, and the values of the fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        line = json.loads(JsonLines().format(record))
+        time, level, event = (line.pop(key) for key in ("time", "level", "event"))
+        line.pop("request_id", None)
+        shown = [f"{key}={value}" for key, value in line.items() if value not in ("", None)]
+        return " ".join([time[11:19], *([] if level == "info" else [level]), event, *shown])
+
+
 class _Stderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(OSError):  # nobody reads stderr; the server goes on
-            print(printable(self.format(record)), file=sys.stderr, flush=True)
+            print(one_line(self.format(record)), file=sys.stderr, flush=True)
 
 
 class LogReporter(Reporter):
@@ -52,10 +64,10 @@ class LogReporter(Reporter):
 
 
 @contextmanager
-def logging_to_stderr(level: int) -> Iterator[None]:
+def logging_to_stderr(level: int, *, as_json: bool = True) -> Iterator[None]:
     """Write the records of the server and of uvicorn to stderr, from `level` on, while the block runs."""
     handler = _Stderr()
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonLines() if as_json else TextLines())
     loggers = [LOGGER, logging.getLogger("uvicorn.error")]
     before = [(logger.level, logger.propagate) for logger in loggers]
     for logger in loggers:

@@ -336,9 +336,7 @@ def open_model(
     `slots` bounds how many batches of all models are computed at a time. Raises what `load` raises.
     """
     reporter = reporter or Reporter(quiet=True)
-    directory, task = find_model(spec.source, offline=loading.offline, reporter=reporter), spec.task
-    if task is None and _is_bare(directory):
-        task = "embed"
+    directory, task = resolve(spec, loading, reporter)
     predictor = load(
         directory,
         task=task,
@@ -354,6 +352,12 @@ def open_model(
     made = ServedModel(spec, predictor, batcher, limits)
     made.warm()
     return made
+
+
+def resolve(spec: Spec, loading: Loading, reporter: Reporter) -> tuple[Path, str | None]:
+    """The directory of a model, and the task that it is loaded for (None: its own)."""
+    directory = find_model(spec.source, offline=loading.offline, reporter=reporter)
+    return directory, "embed" if spec.task is None and _is_bare(directory) else spec.task
 
 
 def _is_bare(directory: Path) -> bool:

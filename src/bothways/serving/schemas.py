@@ -29,7 +29,7 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-OneOrMany = Annotated[list[Item], BeforeValidator(_listed), Field(min_length=1), _OneOrMany()]
+OneOrMany = Annotated[list[Item], Field(min_length=1), BeforeValidator(_listed), _OneOrMany()]
 
 
 class _Body(BaseModel):
@@ -403,10 +403,14 @@ class OpenAIProblem(BaseModel):
 
 
 class InferenceRequest(BaseModel):
-    """`inputs` and `parameters` as for the pipeline of the model; other keys are parameters too."""
+    """`inputs` and `parameters` as for the pipeline of the model; other keys are parameters too.
+
+    `options`, of older clients, have no effect.
+    """
 
     model_config = ConfigDict(
         extra="allow", json_schema_extra={"examples": [{"inputs": "a text", "parameters": {"top_k": 2}}]}
     )
     inputs: Any
     parameters: dict[str, Any] | None = None
+    options: dict[str, Any] | None = None
