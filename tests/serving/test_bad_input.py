@@ -93,6 +93,11 @@ def test_a_body_that_is_not_what_is_expected(serve, body, status, message):
         ("tag", {"inputs": "a", "aggregation_strategy": "best"}, "aggregation_strategy: Input should be 'none'"),
         ("fill", {"inputs": "a [MASK]", "targets": []}, "targets: List should have at least 1 item"),
         ("fill", {"inputs": "[MASK] " * 10_000, "top_k": 100}, "characters to give back"),
+        (
+            "fill",
+            {"inputs": "a [MASK]", "targets": ["\U0001f9a9"]},
+            "input 0: the target '\U0001f9a9' is not one piece",
+        ),
         ("similarity", {"inputs": {"source_sentence": "a", "sentences": []}}, "inputs.0.sentences: List should have"),
         ("similarity", {"inputs": {"sentences": ["a"]}}, "inputs.0.source_sentence: Field required"),
         ("embed", {"inputs": ["a" * 15_000] * 2, "pooling": "none"}, "characters with a vector for each token"),

@@ -60,7 +60,7 @@ def test_every_operation_is_tried(api):
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 def test_an_operation_does_as_it_says(api, method, path, mode):
     operation = api[path][method]
-    if mode is GenerationMode.NEGATIVE and method == "GET":
+    if mode is GenerationMode.NEGATIVE and (method == "GET" or path.endswith("/reload")):
         pytest.skip("there is nothing to send wrongly")
 
     @hypothesis.settings(

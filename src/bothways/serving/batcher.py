@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bothways.batch import make_batch
+from bothways.errors import BothwaysError
 from bothways.predictor import SMALL
 from bothways.runtime.engines import Engine
 from bothways.serving.queue import FairQueue
@@ -270,14 +271,14 @@ class Batcher:
                 found += group
             except Exception as error:  # noqa: BLE001 - whatever it is, it must not fail the others
                 if len(group) == 1:
-                    self._defect(group[0], error)
+                    self._failed(group[0], error)
                     continue
                 for item in group:
                     try:
                         self._encode([item])
                         found.append(item)
                     except Exception as own:  # noqa: BLE001
-                        self._defect(item, own)
+                        self._failed(item, own)
         return found
 
     def _encode(self, items: Sequence[Item]) -> None:
@@ -337,7 +338,7 @@ class Batcher:
             rows = np.split(logits, np.cumsum(batch.counts)[:-1])
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not fail the others
             if len(group) == 1:
-                self._defect(group[0].item, error)
+                self._failed(group[0].item, error)
                 return
             for one in group:
                 self._compute([one])
@@ -349,7 +350,7 @@ class Batcher:
             try:
                 item.parts[number] = item.work.task.reduce(own, windows[member])
             except Exception as error:  # noqa: BLE001
-                self._defect(item, error)
+                self._failed(item, error)
                 continue
             with self._changed:
                 item.work.tokens += length
@@ -362,12 +363,15 @@ class Batcher:
             try:
                 made = item.work.task.decode(item.example, item.parts, item.windows, self.tokenizer.pieces)
             except Exception as error:  # noqa: BLE001
-                self._defect(item, error)
+                self._failed(item, error)
                 continue
             self._done(item, made)
 
-    def _defect(self, item: Item, error: Exception) -> None:
-        """An error of ours in one item: logged without the text, which its message may hold."""
+    def _failed(self, item: Item, error: Exception) -> None:
+        """An error in one item: what the user can fix is told; what is ours is logged, without texts."""
+        if isinstance(error, BothwaysError):
+            self._done(item, item.work.task.failure(str(error)))
+            return
         place = error.__traceback__
         while place is not None and place.tb_next is not None:
             place = place.tb_next

@@ -33,9 +33,9 @@ OneOrMany = Annotated[list[Item], Field(min_length=1), BeforeValidator(_listed),
 
 
 class _Body(BaseModel):
-    """An unknown key is an error, so that no misspelled option is ignored."""
+    """An unknown key is an error, so that no misspelled option is ignored; 0 is not false, and "1" is not 1."""
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Pair(_Body):
@@ -188,7 +188,7 @@ class SimilarityRequest(Options):
 class TokenizeRequest(_Body):
     """Tokens of a text or of a pair."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"text": "a charming journey"}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"text": "a charming journey"}]})
     model: Model = None
     text: str
     text_pair: str | None = None
