@@ -23,7 +23,7 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("path", ["/v1/models", "/metrics", "/openapi.json", "/docs", "/v1/nothing"])
+@pytest.mark.parametrize("path", ["/v1/models", "/metrics", "/openapi.json", "/v1/nothing"])
 @pytest.mark.parametrize(
     "given", [{}, {"Authorization": TOKEN}, {"Authorization": "Bearer "}, {"Authorization": f"Bearer {TOKEN}x"}]
 )
@@ -51,7 +51,7 @@ def test_the_token_opens(serve, scheme):
     assert found.status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/health", "/ready", "/page/app.js", "/page/style.css"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/health", "/ready", "/page/app.js", "/page/style.css"])
 def test_what_needs_no_token(serve, path):
     assert serve(access=Access(TOKEN)).get(path).status_code == 200
 

@@ -23,7 +23,7 @@ from bothways.serving.metrics import Metrics
 from bothways.serving.problems import ProblemError
 
 LOGGER = logging.getLogger("bothways.serving")
-OPEN = ("/", "/health", "/ready")  # without a token; and what begins with /page/
+OPEN = ("/", "/docs", "/health", "/ready")  # without a token; and what begins with /page/
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HEADERS = {

@@ -52,49 +52,49 @@ async def _answer(request: Request, route: str, body: schemas.Options) -> Respon
     )
 
 
-@router.post("/v1/classify", tags=["predict"], response_model=Answer[schemas.LabelOutput], responses=PROBLEMS)
+@router.post("/v1/classify", tags=["Predict"], response_model=Answer[schemas.LabelOutput], responses=PROBLEMS)
 async def classify(request: Request, body: schemas.ClassifyRequest) -> Response:
     """Classes of texts or pairs: keys of `pipeline("text-classification")`."""
     return await _answer(request, "classify", body)
 
 
-@router.post("/v1/tag", tags=["predict"], response_model=Answer[list[schemas.Entity]], responses=PROBLEMS)
+@router.post("/v1/tag", tags=["Predict"], response_model=Answer[list[schemas.Entity]], responses=PROBLEMS)
 async def tag(request: Request, body: schemas.TagRequest) -> Response:
     """Entities: keys of `pipeline("token-classification")`."""
     return await _answer(request, "tag", body)
 
 
-@router.post("/v1/answer", tags=["predict"], response_model=Answer[schemas.SpanOutput], responses=PROBLEMS)
+@router.post("/v1/answer", tags=["Predict"], response_model=Answer[schemas.SpanOutput], responses=PROBLEMS)
 async def answer(request: Request, body: schemas.AnswerRequest) -> Response:
     """Answers out of passages: keys of `pipeline("question-answering")`."""
     return await _answer(request, "answer", body)
 
 
-@router.post("/v1/zero-shot", tags=["predict"], response_model=Answer[schemas.Classes], responses=PROBLEMS)
+@router.post("/v1/zero-shot", tags=["Predict"], response_model=Answer[schemas.Classes], responses=PROBLEMS)
 async def zero_shot(request: Request, body: schemas.ZeroShotRequest) -> Response:
     """Classes named in the request: keys of `pipeline("zero-shot-classification")`."""
     return await _answer(request, "zero-shot", body)
 
 
-@router.post("/v1/fill", tags=["predict"], response_model=Answer[schemas.GuessOutput], responses=PROBLEMS)
+@router.post("/v1/fill", tags=["Predict"], response_model=Answer[schemas.GuessOutput], responses=PROBLEMS)
 async def fill(request: Request, body: schemas.FillRequest) -> Response:
     """Tokens for masks: keys of `pipeline("fill-mask")`."""
     return await _answer(request, "fill", body)
 
 
-@router.post("/v1/embed", tags=["predict"], response_model=Answer[schemas.VectorOutput], responses=PROBLEMS)
+@router.post("/v1/embed", tags=["Predict"], response_model=Answer[schemas.VectorOutput], responses=PROBLEMS)
 async def embed(request: Request, body: schemas.EmbedRequest) -> Response:
     """A vector for each text; with pooling "none", for each token."""
     return await _answer(request, "embed", body)
 
 
-@router.post("/v1/similarity", tags=["predict"], response_model=Answer[list[float | None]], responses=PROBLEMS)
+@router.post("/v1/similarity", tags=["Predict"], response_model=Answer[list[float | None]], responses=PROBLEMS)
 async def similarity(request: Request, body: schemas.SimilarityRequest) -> Response:
     """Cosines between a text and others; null for an empty text."""
     return await _answer(request, "similarity", body)
 
 
-@router.post("/v1/tokenize", tags=["models"], response_model=schemas.Tokens, responses=PROBLEMS)
+@router.post("/v1/tokenize", tags=["Models"], response_model=schemas.Tokens, responses=PROBLEMS)
 async def tokenize(request: Request, body: schemas.TokenizeRequest) -> Response:
     """The tokens of a text or a pair: ids, type ids, places in the text."""
     service = of_request(request)
@@ -107,13 +107,13 @@ async def tokenize(request: Request, body: schemas.TokenizeRequest) -> Response:
     return json_response(await asyncio.to_thread(model.tokens, body.text, body.text_pair))
 
 
-@router.get("/v1/models", tags=["models"], response_model=schemas.Cards)
+@router.get("/v1/models", tags=["Models"], response_model=schemas.Cards)
 async def models(request: Request) -> Response:
     """All models: tasks, labels, engines, versions, cards."""
     return json_response({"object": "list", "data": [model.facts() for model in of_request(request).models]})
 
 
-@router.get("/v1/models/{name}", tags=["models"], response_model=schemas.Card, responses={404: PROBLEMS[404]})
+@router.get("/v1/models/{name}", tags=["Models"], response_model=schemas.Card, responses={404: PROBLEMS[404]})
 async def model(request: Request, name: str) -> Response:
     """One model."""
     return json_response(of_request(request).models.named(name).facts())
@@ -121,7 +121,7 @@ async def model(request: Request, name: str) -> Response:
 
 @router.post(
     "/v1/models/{name}/reload",
-    tags=["models"],
+    tags=["Models"],
     response_model=schemas.Card,
     responses={
         403: {"model": Problem, "description": "Reloading is off: the server has no token, or several processes"},
@@ -141,7 +141,7 @@ async def reload(request: Request, name: str) -> Response:
     return json_response((await service.models.reload(name)).facts())
 
 
-@router.get("/health", tags=["server"], response_model=schemas.Status)
+@router.get("/health", tags=["Server"], response_model=schemas.Status)
 async def health(request: Request) -> Response:
     """Whether the process runs."""
     return json_response({"status": "ok"})
@@ -149,7 +149,7 @@ async def health(request: Request) -> Response:
 
 @router.get(
     "/ready",
-    tags=["server"],
+    tags=["Server"],
     response_model=schemas.Status,
     responses={503: {"model": schemas.Status, "description": "The server starts or stops"}},
 )
@@ -159,7 +159,7 @@ async def ready(request: Request) -> Response:
     return json_response({"status": "ready" if is_ready else "not ready"}, 200 if is_ready else 503)
 
 
-@router.get("/metrics", tags=["server"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get("/metrics", tags=["Server"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(request: Request) -> Response:
     """Requests, times, queues and batches, in the format of Prometheus."""
     found = of_request(request).metrics

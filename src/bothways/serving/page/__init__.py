@@ -15,7 +15,10 @@ from starlette.responses import Response
 
 router = APIRouter()
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-NAMES = ("index.html", "docs.html", "style.css", "app.js", "docs.js", "icon.svg")
+NAMES = (
+    *("index.html", "docs.html", "style.css", "icon.svg"),
+    *("app.js", "api.js", "dom.js", "inputs.js", "results.js", "docs.js"),
+)
 
 
 class _File(NamedTuple):
