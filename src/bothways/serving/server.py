@@ -192,6 +192,8 @@ def serve(settings: Settings) -> None:
     """
     with ExitStack() as stack:
         stack.enter_context(logging_to_stderr(settings.log_level, as_json=settings.as_json))
+        # The wheels of ONNX Runtime report models and hardware to their maker, unless this is set before they start.
+        stack.enter_context(_environment("ORT_DISABLE_TELEMETRY", "1"))
         listening = stack.enter_context(bound_socket(settings.host, settings.port))
         host, port = listening.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -269,9 +271,12 @@ def _check(settings: Settings, reporter: Reporter) -> None:
 
 @contextmanager
 def _environment(name: str, value: str) -> Iterator[None]:
-    """A variable for the processes that are started in the block: prometheus_client has no other way to be told."""
+    """A variable of this process, and of those that it starts, for libraries that are told in no other way."""
+    before = os.environ.get(name)
     os.environ[name] = value
     try:
         yield
     finally:
-        del os.environ[name]
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
