@@ -137,6 +137,16 @@ def test_a_log_line_of_a_request(serve, caplog):
     }
 
 
+def test_probes_are_logged_only_if_wanted(serve, caplog):
+    client = serve()
+    for level, count in (("INFO", 0), ("DEBUG", 2)):
+        caplog.clear()
+        with caplog.at_level(level):
+            client.get("/ready")
+            client.get("/metrics")
+        assert len([record for record in caplog.records if record.message == "request"]) == count
+
+
 def test_websockets_are_refused(serve):
     with pytest.raises(WebSocketDisconnect), serve().websocket_connect("/v1/embed"):
         pass

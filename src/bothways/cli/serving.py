@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -95,7 +94,7 @@ def serve_command(
             port=port,
             workers=workers,
             proxies=trusted_proxy or (),
-            log_level=max(logging.INFO, LOGGER.level),
+            log_level=LOGGER.level,
             as_json=log_format == "json" or (log_format is None and not sys.stderr.isatty()),
         )
     )

@@ -136,7 +136,7 @@ class Batcher:
         engine: Engine,
         tokenizer: Tokenizer,
         *,
-        room: int = 2048,
+        room: int = 1024,
         on_batch: Callable[[int, int], None] | None = None,
         slots: AbstractContextManager[Any] | None = None,
     ) -> None:

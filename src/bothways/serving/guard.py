@@ -24,6 +24,7 @@ from bothways.serving.problems import ProblemError
 
 LOGGER = logging.getLogger("bothways.serving")
 OPEN = ("/", "/docs", "/health", "/ready")  # without a token; and what begins with /page/
+PROBES = ("/health", "/ready", "/metrics")  # asked every few seconds, and logged for --verbose only
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HEADERS = {
@@ -83,7 +84,8 @@ class Observed:
         self.metrics.requests.labels(route, model, str(status)).inc()
         if status < 400:
             self.metrics.seconds.labels(route, model).observe(seconds)
-        if LOGGER.isEnabledFor(logging.INFO):
+        level = logging.DEBUG if route in PROBES and status < 400 else logging.INFO
+        if LOGGER.isEnabledFor(level):
             fields: dict[str, Any] = {
                 "request_id": scope["state"]["request_id"],
                 "method": scope["method"],
@@ -92,7 +94,7 @@ class Observed:
                 "ms": round(1000 * seconds, 1),
                 "client": (scope.get("client") or ("",))[0],
             }
-            LOGGER.info("request", extra={"fields": fields | facts})
+            LOGGER.log(level, "request", extra={"fields": fields | facts})
 
 
 class Guarded:

@@ -15,10 +15,10 @@ class Limits:
     """Limits of one server process. Raises `OptionError` for a number out of range."""
 
     max_body_bytes: int = option(4 * 1024 * 1024, "Largest request body in bytes.")
-    max_texts: int = option(1024, "Most texts in a request.")
+    max_texts: int = option(256, "Most texts in a request.")
     max_characters: int = option(100_000, "Longest text in characters.")
     max_labels: int = option(100, "zero-shot: most candidate labels.")
-    max_queue: int = option(2048, "Most texts waiting for a model; then requests are refused (429).")
+    max_queue: int = option(1024, "Most texts waiting for a model; then requests are refused (429).")
     max_connections: int = option(1000, "Most connections at a time; then requests are refused (503).")
     timeout: float = option(30.0, "Seconds until a request that waits or is computed is given up (504).")
     read_timeout: float = option(10.0, "Seconds in which a client must have sent its request (408).")
