@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -29,15 +30,18 @@ class Server:
     def __init__(self, arguments):
         self.process = subprocess.Popen(command(["serve", *arguments, "--port", 0]), stderr=subprocess.PIPE, text=True)
         self.lines = []
-        self.address = self.until("listening")["address"]
+        self.reader = threading.Thread(target=self.read, daemon=True)  # so that the pipe is never full
+        self.reader.start()
+        until = time.monotonic() + 120
+        while not any(line["event"] == "listening" for line in self.lines):
+            assert self.process.poll() is None, self.lines
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        self.address = next(line["address"] for line in self.lines if line["event"] == "listening")
 
-    def until(self, event):
-        """The next record of an event."""
+    def read(self):
         for line in self.process.stderr:
             self.lines.append(json.loads(line))
-            if self.lines[-1]["event"] == event:
-                return self.lines[-1]
-        raise AssertionError(f"no {event} in {self.lines}")
 
     def get(self, path, body=None, **headers):
         data = None if body is None else json.dumps(body).encode()
@@ -55,8 +59,8 @@ class Server:
 
     def stop(self, number=signal.SIGTERM):
         self.process.send_signal(number)
-        rest = self.process.communicate(timeout=60)[1]
-        self.lines += [json.loads(line) for line in rest.splitlines()]
+        self.process.wait(60)
+        self.reader.join(60)
         return self.process.returncode
 
 
@@ -73,6 +77,7 @@ def serving():
     for server in started:
         server.process.kill()
         server.process.wait()
+        server.reader.join(60)
         server.process.stderr.close()
 
 
@@ -117,6 +122,11 @@ def test_several_processes_share_a_port_and_their_metrics(serving, model):
     text = server.get("/metrics")[1]
     counted = re.findall(r'bothways_requests_total\{model="films",route="/v1/classify",status="200"\} ([\d.]+)', text)
     assert [float(one) for one in counted] == [8.0]
+    server.process.send_signal(signal.SIGHUP)  # each is replaced by one with its models read again
+    begin, until = time.time(), time.monotonic() + 100
+    while any(json.loads(server.get("/v1/models/films")[1])["created"] < begin for _ in range(8)):
+        assert time.monotonic() < until
+        assert server.get("/v1/classify", {"inputs": "great film"})[0] == 200
     assert server.stop() == 0
 
 
