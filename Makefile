@@ -65,7 +65,7 @@ $(VENV)/models-installed: $(VENV)/train-installed $(shell find models -type f -n
 	touch $@
 
 $(VENV)/dev-installed: $(VENV)/train-installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,serve,dev]'
 	touch $@
 
 $(VENV)/docs-installed: $(VENV)/train-installed

@@ -28,6 +28,7 @@ ORDER = (
     "evaluation",
     "pipelines",
     "jobs",
+    "serving",
     "cli",
     "__main__",
 )

@@ -13,6 +13,7 @@ import reprlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -50,6 +51,14 @@ Options = Mapping[str, Any]
 Settings = Callable[[Options, Task], dict[str, Any]]  # options, the task as it was loaded -> settings to change
 Shape = Callable[[Any, Any, Options], Any]  # a prediction, its input, the options -> a result
 Mode = Literal["one", "list", "stream"]  # how inputs came: an error of one raises, with its place in a list
+
+
+class Call(NamedTuple):
+    """A call that is not computed yet: `results` makes its results of the predictor's predictions for the examples."""
+
+    predictor: Predictor
+    examples: list[Example]
+    results: Callable[[Sequence[Any]], list[Any]]
 
 
 class PipelineSpec(NamedTuple):
@@ -115,6 +124,41 @@ class Pipeline:
         found = list(results)
         alone = several and len(found) == 1 and self.name in ("question-answering", "fill-mask")
         return found[0] if alone else found  # as in transformers
+
+    def prepare(self, inputs: Sequence[Any], **options: Any) -> Call:
+        """A call on a list of inputs, to be computed by whoever batches the calls of many (a server).
+
+        As in a stream, an input of the wrong type becomes an example with an `error`. Raises `OptionError` as a call
+        does.
+        """
+        known, notes = _clean(self.name, options)
+        self.note(notes)
+        given = self.options | known
+        predictor = self._predictor(given) if known.keys() - {"candidate_labels"} else self._usual
+        if self.name == "zero-shot-classification":
+            inputs = list(_with_labels(inputs, given.get("candidate_labels"), "list"))
+        if self.name == "sentence-similarity":
+            groups = [_sentences(one) for one in inputs]
+            spans = list(pairwise(accumulate(map(len, groups), initial=0)))
+            return Call(
+                predictor,
+                [Example((text,)) for group in groups for text in group],
+                lambda found: [_cosines(found[start:end]) for start, end in spans],
+            )
+        examples = []
+        for one in inputs:
+            try:
+                examples.append(self._example(predictor.task, one, given))
+            except (DataError, OptionError) as error:
+                examples.append(Example(("",) * len(predictor.task.texts), error=str(error)))
+        return Call(
+            predictor,
+            examples,
+            lambda found: [
+                _like(self.kind.shape(prediction, one, given), prediction)
+                for prediction, one in zip(found, inputs, strict=True)
+            ],
+        )
 
     def note(self, notes: Mapping[str, str]) -> None:
         """Report notes, each once."""
@@ -636,6 +680,11 @@ def _embed_shape(prediction: Any, given: Any, options: Options) -> Any:
 
 def _similarity(predictor: Predictor, given: Any) -> Any:
     """{"source_sentence", "sentences"} -> the cosine of each sentence's vector with the source's, None for no text."""
+    return _cosines(predictor(_sentences(given)))
+
+
+def _sentences(given: Any) -> list[str]:
+    """{"source_sentence", "sentences"} -> the texts, the source first."""
     sentences = _python(given.get("sentences")) if isinstance(given, Mapping) else None
     if isinstance(sentences, str) or not isinstance(sentences, Iterable) or "source_sentence" not in given:
         raise OptionError('expected {"source_sentence": ..., "sentences": [...]}')
@@ -643,7 +692,12 @@ def _similarity(predictor: Predictor, given: Any) -> Any:
     wrong = next((text for text in texts if not isinstance(text, str)), "")
     if not isinstance(wrong, str):
         raise DataError(f"found {reprlib.repr(wrong)}, expected a text for the task embed")
-    source, *others = predictor(texts)
+    return texts
+
+
+def _cosines(predictions: Sequence[Any]) -> Any:
+    """Predictions for a source and some sentences -> the cosine of each sentence's vector with the source's."""
+    source, *others = predictions
     errors = [one.error or source.error for one in others]
     cosines = [
         float(one.vector @ source.vector) if error is None else None for one, error in zip(others, errors, strict=True)

@@ -34,6 +34,7 @@ COMMANDS = {
     "tune": "models",
     "models": "models",
     "tokenize": "models",
+    "serve": "serving",
 }
 _MESSAGES = "Messages"
 # Options of every command.

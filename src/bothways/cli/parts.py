@@ -71,7 +71,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in
 
 OutputFormat = Literal["jsonl", "csv", "tsv", "parquet", "html", "text", "json", "squad"]
 
-_PANELS = {"Columns": "Data", "Recipe": "Training", "PretrainRecipe": "Training"}
+_PANELS = {"Columns": "Data", "Recipe": "Training", "PretrainRecipe": "Training", "Limits": "Limits"}
 _FLAGS = {"format": "input-format"}  # fields whose option has another name
 _SHORT = {"learning_rate": ("--lr",)}
 
