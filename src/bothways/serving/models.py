@@ -42,6 +42,7 @@ ROUTES: dict[str, dict[str, str]] = {  # of each task, the routes under /v1 that
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MOST_CARD = 200_000  # characters
 MOST_GUESSES = 20_000_000  # characters of the texts that fill-mask gives back
+MOST_PAIRED = 2_000_000  # characters of a text, once for each label
 MOST_TOKEN_VECTORS = 20_000  # characters, if each token gets a vector
 REMEMBERED = 64  # combinations of options
 WARM_ROUNDS = 3
@@ -258,6 +259,8 @@ class ServedModel:
         labels = len(options.get("candidate_labels") or ())
         if labels > limits.max_labels:
             raise _too_much("candidate labels", labels, limits.max_labels, "fewer")
+        if labels * longest > MOST_PAIRED:
+            raise _too_much("characters to read (text x labels)", labels * longest, MOST_PAIRED, "parts of it")
         if self.mask_token is not None:
             size = sum(len(text) * text.count(self.mask_token) for text in texts) * (options.get("top_k") or 5)
             if size > MOST_GUESSES:
