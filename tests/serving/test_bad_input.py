@@ -54,7 +54,7 @@ def answers(client):
         (b'{"inputs": "a", "model": 7}', 422, "model: Input should be a valid string"),
         (b'{"inputs": "a", "normalize": "perhaps"}', 422, "normalize: Input should be a valid boolean"),
         (b'{"inputs": "a", "max_length": 4}', 422, "max_length: Input should be greater than or equal to 32"),
-        (b'{"inputs": "a", "max_length": 1000}', 422, "max_length: found windows of 1000 pieces"),
+        (b'{"inputs": "a", "max_length": 1000}', 422, "max_length: found windows of 1000"),
         (b'{"inputs": "a", "max_length": 32, "stride": 20}', 422, "expected an overlap of at most half a window"),
         (b'{"inputs": "a", "pooling": "pooler"}', 422, "pooling: Input should be 'mean', 'cls' or 'none'"),
         (b'{"inputs": " "}', 422, "input 0: the text is empty"),
@@ -101,7 +101,7 @@ def test_a_body_that_is_not_what_is_expected(serve, body, status, message):
         (
             "fill",
             {"inputs": "a [MASK]", "targets": ["\U0001f9a9"]},
-            "input 0: the target '\U0001f9a9' is not one piece",
+            "input 0: the target '\U0001f9a9' is not one",
         ),
         ("similarity", {"inputs": {"source_sentence": "a", "sentences": []}}, "inputs.0.sentences: List should have"),
         ("similarity", {"inputs": {"sentences": ["a"]}}, "inputs.0.source_sentence: Field required"),
