@@ -1,4 +1,4 @@
-"""Requests a second, times and memory of servers of one classifier: ours, transformers behind FastAPI, LitServe.
+"""Requests a second, times and memory of servers of one classifier: ours, transformers in FastAPI, LitServe.
 
     apt-get install wrk hey
     pip install litserve

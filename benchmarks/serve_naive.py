@@ -1,4 +1,4 @@
-"""What a tutorial shows: `transformers.pipeline` behind FastAPI. Run by serve.py with a model directory and a port."""
+"""What a tutorial shows: `transformers.pipeline` in FastAPI. Run by serve.py with a model directory and a port."""
 
 from __future__ import annotations
 

@@ -30,6 +30,9 @@ class FakeEngine:
     def describe(self) -> str:
         return "a fake"
 
+    def open(self) -> None:
+        pass
+
     def run(self, batch: Batch) -> np.ndarray:
         self.batches.append(batch)
         assert self.gate.wait(30)

@@ -54,7 +54,7 @@ def answers(client):
         (b'{"inputs": "a", "model": 7}', 422, "model: Input should be a valid string"),
         (b'{"inputs": "a", "normalize": "perhaps"}', 422, "normalize: Input should be a valid boolean"),
         (b'{"inputs": "a", "max_length": 4}', 422, "max_length: Input should be greater than or equal to 32"),
-        (b'{"inputs": "a", "max_length": 1000}', 422, "max_length: found windows of 1000 tokens"),
+        (b'{"inputs": "a", "max_length": 1000}', 422, "max_length: found windows of 1000"),
         (b'{"inputs": "a", "max_length": 32, "stride": 20}', 422, "expected an overlap of at most half a window"),
         (b'{"inputs": "a", "pooling": "pooler"}', 422, "pooling: Input should be 'mean', 'cls' or 'none'"),
         (b'{"inputs": " "}', 422, "input 0: the text is empty"),
@@ -85,6 +85,11 @@ def test_a_body_that_is_not_what_is_expected(serve, body, status, message):
             {"inputs": "a", "candidate_labels": [f"label {number}" for number in range(10_000)]},
             "found 10,000 candidate labels, expected at most 100",
         ),
+        (
+            "zero-shot",
+            {"inputs": "a " * 40_000, "candidate_labels": [f"label {number}" for number in range(50)]},
+            "found 4,000,000 characters to read (text x labels), expected at most 2,000,000",
+        ),
         ("zero-shot", {"inputs": "a", "candidate_labels": ["x"], "hypothesis_template": "no place"}, "template"),
         ("classify", {"inputs": {"text": "a", "text_pair": "b"}}, "input 0: found "),
         ("classify", {"inputs": "a", "top_k": 0}, "top_k: Input should be greater than or equal to 1"),
@@ -96,7 +101,7 @@ def test_a_body_that_is_not_what_is_expected(serve, body, status, message):
         (
             "fill",
             {"inputs": "a [MASK]", "targets": ["\U0001f9a9"]},
-            "input 0: the target '\U0001f9a9' is not one piece",
+            "input 0: the target '\U0001f9a9' is not one",
         ),
         ("similarity", {"inputs": {"source_sentence": "a", "sentences": []}}, "inputs.0.sentences: List should have"),
         ("similarity", {"inputs": {"sentences": ["a"]}}, "inputs.0.source_sentence: Field required"),
@@ -249,6 +254,14 @@ def test_a_deadline_that_is_none_is_400(serve, value):
     found = serve().post("/v1/embed", json={"inputs": "a"}, headers={"X-Request-Timeout": value})
     assert found.status_code == 400
     assert "X-Request-Timeout: expected seconds" in error_of(found)
+    assert found.headers["content-type"] == "application/json"
+
+
+def test_a_refused_deadline_leaves_nothing_in_the_queue(serve):
+    client = serve()
+    client.model.predictor.engine.gate.clear()
+    assert client.post("/v1/embed", json={"inputs": "a"}, headers={"X-Request-Timeout": "soon"}).status_code == 400
+    assert client.model.batcher.waiting == 0
 
 
 def test_the_servers_own_time_limit_holds(serve):
@@ -344,7 +357,7 @@ def test_a_kept_connection_does_not_stay_for_blank_lines(serve):
 
 
 def test_a_client_that_does_not_read_is_not_waited_for(serve):
-    limits = Limits(read_timeout=0.5, max_texts=1000)
+    limits = Limits(read_timeout=0.5, max_texts=1000, max_queue=4000)
     client = serve(limits=limits)
     body = json.dumps({"inputs": ["a cat sat on a mat"] * 900}).encode()
     with Live(client.app, limits) as live, socket.socket() as connection:

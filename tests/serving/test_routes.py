@@ -192,3 +192,11 @@ def test_metrics_count_requests_texts_and_batches(serve):
     assert 'bothways_tokens_total{model="fake"} 7.0' in text
     assert 'bothways_request_seconds_count{model="fake",route="/v1/embed"} 1.0' in text
     assert 'bothways_queue_texts{model="fake"} 0.0' in text
+
+
+def test_a_number_that_json_has_no_form_for_is_null(serve, monkeypatch):
+    client = serve()
+    run = client.model.predictor.engine.run
+    monkeypatch.setattr(client.model.predictor.engine, "run", lambda batch: run(batch) * float("nan"))
+    found = client.post("/v1/embed", json={"inputs": "a cat"})
+    assert found.json()["results"][0]["output"] == [None, None, None]

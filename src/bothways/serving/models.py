@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bothways import __version__
-from bothways.batch import make_batch
 from bothways.errors import BothwaysError, OptionError
 from bothways.inference.engines.engine import Name, Precision
 from bothways.inference.model_directory import SETTINGS
@@ -42,9 +41,9 @@ ROUTES: dict[str, dict[str, str]] = {  # of each task, the routes under /v1 that
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MOST_CARD = 200_000  # characters
 MOST_GUESSES = 20_000_000  # characters of the texts that fill-mask gives back
+MOST_PAIRED = 2_000_000  # characters of a text, once for each label
 MOST_TOKEN_VECTORS = 20_000  # characters, if each token gets a vector
 REMEMBERED = 64  # combinations of options
-WARM_ROUNDS = 3
 
 
 class Spec(NamedTuple):
@@ -198,7 +197,8 @@ class ServedModel:
         }
 
     def warm(self) -> None:
-        """Open what the engine opens when it first computes, for all of its workers; raises what fails."""
+        """Open all sessions and answer a text of some length; raises what fails."""
+        self.predictor.engine.open()
         task, tokenizer = self.predictor.task, self.predictor.tokenizer
         word = (
             tokenizer.convert_ids_to_tokens([tokenizer.mask_id])[0]
@@ -209,26 +209,6 @@ class ServedModel:
         given: Any = (text, text) if len(task.texts) == 2 or task.name == "answer" else text
         given = (text, ["warm", "cold"]) if task.name == "zero_shot" else given
         self.predictor([task.example(given)])
-        windows = task.encode([task.example(given)], tokenizer)
-        workers = self.predictor.engine.workers
-        together, errors = threading.Barrier(workers), []
-
-        def run() -> None:
-            try:
-                for _ in range(WARM_ROUNDS):
-                    together.wait()
-                    self.predictor.engine.run(make_batch(windows[:1]))
-            except Exception as error:  # noqa: BLE001 - raised below, on the thread that asked
-                errors.append(error)
-                together.abort()
-
-        threads = [threading.Thread(target=run) for _ in range(workers)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if errors:
-            raise next((one for one in errors if not isinstance(one, threading.BrokenBarrierError)), errors[0])
 
     def _new_pipeline(self, kind: str, settings: str) -> tuple[Pipeline, list[str]]:
         options = json.loads(settings)
@@ -262,6 +242,8 @@ class ServedModel:
         labels = len(options.get("candidate_labels") or ())
         if labels > limits.max_labels:
             raise _too_much("candidate labels", labels, limits.max_labels, "fewer")
+        if labels * longest > MOST_PAIRED:
+            raise _too_much("characters to read (text x labels)", labels * longest, MOST_PAIRED, "parts of it")
         if self.mask_token is not None:
             size = sum(len(text) * text.count(self.mask_token) for text in texts) * (options.get("top_k") or 5)
             if size > MOST_GUESSES:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from typing import Any
 
 import numpy as np
@@ -51,7 +50,7 @@ def problem(error: ProblemError) -> Response:
     """An error in OpenAI's form."""
     kind = TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
     body = {"error": {"message": error.message, "type": kind, "param": None, "code": None}}
-    return JSONResponse(json.loads(json.dumps(body)), error.status, headers=error.headers)
+    return JSONResponse(body, error.status, headers=error.headers)
 
 
 def _encoded(vector: list[float], encoding: str) -> Any:

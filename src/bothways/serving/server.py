@@ -1,4 +1,4 @@
-"""From names of models to a listening server: one process, or several behind one port. uvicorn does the work."""
+"""From names of models to a listening server: one process, or several on one port. uvicorn does the work."""
 
 from __future__ import annotations
 

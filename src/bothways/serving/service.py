@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -47,6 +47,7 @@ class Service:
         """
         facts = request.state.facts
         facts |= {"model": model.name, "texts": len(inputs)}
+        limit = self._time_limit(request)
         prepared = model.prepare(route, inputs, options)
         call, loop = prepared.call, asyncio.get_running_loop()
         done = loop.create_future()
@@ -64,7 +65,7 @@ class Service:
             raise ProblemError(503, "the server stops", {"Retry-After": "1"}) from None
         self.metrics.waiting.labels(model.name).set(model.batcher.waiting)
         if not work.over or work.left:
-            await self._wait(request, model, work, done)
+            await self._wait(request, model, work, done, limit)
         self.metrics.waiting.labels(model.name).set(model.batcher.waiting)
         self.metrics.texts.labels(model.name).inc(len(inputs))
         self.metrics.tokens.labels(model.name).inc(work.tokens)
@@ -75,9 +76,10 @@ class Service:
             raise ProblemError(500 if len(work.defects) == len(errors) else 422, f"input 0: {errors[0]}")
         return Computed(call.results(predictions), work.tokens, prepared.notes)
 
-    async def _wait(self, request: Request, model: ServedModel, work: Work, done: asyncio.Future[None]) -> None:
+    async def _wait(
+        self, request: Request, model: ServedModel, work: Work, done: asyncio.Future[None], limit: float
+    ) -> None:
         """Wait until a request is computed; cancel it at its time limit, or when the client has gone."""
-        limit = self._time_limit(request)
         try:
             await asyncio.wait((done,), timeout=min(PATIENCE, limit))
             if not done.done() and limit > PATIENCE:
@@ -117,24 +119,12 @@ def of_request(request: Request) -> Service:
 
 def json_response(value: Any, status: int = 200) -> Response:
     """A value as JSON; a number that JSON has no form for becomes null."""
-    try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except ValueError:
-        text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"))
-    return Response(text.encode(), status, media_type="application/json")
+    return Response(to_json(value, inf_nan_mode="null"), status, media_type="application/json")
 
 
 def seconds_since_start(request: Request) -> float:
     """Seconds since a request came."""
     return round(time.perf_counter() - request.state.begin, 6)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    return [_finite(one) for one in value] if isinstance(value, list) else value
 
 
 def _client(request: Request) -> str:

@@ -69,6 +69,10 @@ class Engine(Protocol):
         """The engine, its precision and its threads, in a few words."""
         ...
 
+    def open(self) -> None:
+        """Open now what is otherwise opened with the first batches: a session for each worker."""
+        ...
+
     def run(self, batch: Batch) -> np.ndarray:
         """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order."""
         ...

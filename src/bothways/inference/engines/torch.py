@@ -46,6 +46,9 @@ class TorchEngine:
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.describe()}>"
 
+    def open(self) -> None:
+        """Nothing is opened later."""
+
     def run(self, batch: Batch) -> np.ndarray:
         """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order."""
         _heed_fork(self.model.encoder.embeddings.word.weight.device)

@@ -114,7 +114,7 @@ export function fill() {
   const input = area(3);
   const words = el("p", { class: "words", role: "group", "aria-label": "Words to mask" });
   let mask = "[MASK]";
-  let hidden = new Map(); // words behind masks, by their place
+  let hidden = new Map(); // the words that masks hide, by their place
   const pieces = () => input.value.split(/(\s+)/).flatMap((one) => {
     if (one.includes(mask)) return one.split(mask).flatMap((part, place) => (place ? [mask, part] : [part]));
     const found = /^([^\p{L}\p{N}]*)(.*?)([^\p{L}\p{N}]*)$/u.exec(one);
