@@ -22,7 +22,7 @@ import numpy as np
 
 from bothways.data.columns import Sentence
 from bothways.data.examples import Example, Reference
-from bothways.data.schemes import Scheme, entity_spans, may_follow, split_tag, to_bio
+from bothways.data.schemes import Scheme, entity_spans, may_follow, split_tag, tag_runs, to_bio
 from bothways.data.sentences import Words, of_words, read_tagged, read_untagged, reference_spans, words_of
 from bothways.data.spans import plain, tag_words
 from bothways.data.tables import Columns, Source
@@ -311,19 +311,11 @@ class Tag(Trainable):
         self, text: str, places: Sequence[tuple[int, ...]], tags: Sequence[str], scores: np.ndarray
     ) -> Iterator[Entity]:
         """The entities of a sequence of tags; words with O are one too, of type O, unless O is ignored."""
-        begun: list[int] = []
-        before, before_kind = "O", ""
-        for number, tag in enumerate([*tags, ""]):
-            prefix, kind = split_tag(tag) if tag else ("", "")
-            kind = "O" if prefix == "O" else kind
-            goes_on = begun and kind == before_kind and prefix not in ("B", "S", "") and before not in ("E", "S")
-            if begun and not goes_on:
-                start, end = places[begun[0]][0], places[begun[-1]][1]
-                yield Entity(before_kind, float(np.mean(scores[begun])), text[start:end], start, end)
-                begun = []
-            if tag and tag not in self.ignore_labels and kind not in self.ignore_labels:
-                begun.append(number)
-            before, before_kind = prefix, kind
+        for kind, first, last in tag_runs(tags):
+            members = [number for number in range(first, last) if tags[number] not in self.ignore_labels]
+            if members and kind not in self.ignore_labels:
+                start, end = places[members[0]][0], places[members[-1]][1]
+                yield Entity(kind, float(np.mean(scores[members])), text[start:end], start, end)
 
 
 @cache
