@@ -69,7 +69,7 @@ def base_directory(shape: str, folder: Path) -> Path:
 def their_rows(task: str, examples: list[Any], tokenizer: Any, labels: list[str]) -> list[dict[str, Any]]:
     """Texts as the example scripts of transformers encode them, with their targets."""
     if task == "tag":
-        words = [[example.texts[0][start:end] for start, end in example.given[0]] for example in examples]
+        words = [[example.texts[0][start:end] for start, end in example.details.places] for example in examples]
         encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=256)
         targets = []
         for row, example in enumerate(examples):

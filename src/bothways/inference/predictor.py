@@ -188,7 +188,7 @@ class _Chunk:
         self.which: list[int] = []
         for example, problem in zip(examples, self.problems, strict=True):
             if problem is None:
-                place = places.setdefault((example.texts, example.given), len(self.readable))
+                place = places.setdefault((example.texts, example.details), len(self.readable))
                 if place == len(self.readable):
                     self.readable.append(example)
                 self.which.append(place)
