@@ -128,7 +128,7 @@ def test_loss_and_every_gradient_equal_transformers(family, kind: str, problem: 
     gradients = dict(model.named_parameters())
     prefix = ours.config.rules.prefix
     for name, parameter in ours.named_parameters():
-        names = tensor_names(ours.config, name, ours.head_positions)
+        names = tensor_names(ours.config, name, ours.head_name)
         parts = [gradients[part if name.startswith("head.") else prefix + part].grad for part in names]
         torch.testing.assert_close(
             parameter.grad, torch.cat(parts), atol=1e-5, rtol=1e-4, msg=lambda m, name=name: f"{name}: {m}"
