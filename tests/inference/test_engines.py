@@ -657,8 +657,8 @@ from bothways.inference.plan import Plan
 sys.setswitchinterval(1e-6)
 predictor = load(sys.argv[1], plan=Plan("openvino", "fp32", 2, 512))
 batch = make_batch(predictor.task.encode([predictor.task.example("great film")], predictor.tokenizer))
-together, inputs = threading.Barrier(2), openvino.graph_inputs(batch, 0)
-openvino.graph_inputs = lambda *_: (together.wait(), inputs)[1]
+together, inputs = threading.Barrier(2), openvino.onnx_inputs(batch, 0)
+openvino.onnx_inputs = lambda *_: (together.wait(), inputs)[1]
 threads = [threading.Thread(target=predictor.engine.run, args=(batch,)) for _ in range(2)]
 for thread in threads:
     thread.start()
