@@ -126,7 +126,7 @@ def test_a_config_of_a_much_larger_model_is_refused_before_it_is_made(base):
 def test_a_config_of_another_shape_is_refused(base):
     raw = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps(raw | {"intermediate_size": 60}))
-    with pytest.raises(CheckpointError, match=r"config.json means \(60, 32\).*not of the same model"):
+    with pytest.raises(CheckpointError, match=r"config.json means \(60, 32\).*belong to different models"):
         loaded(base)
 
 

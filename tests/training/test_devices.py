@@ -10,7 +10,8 @@ from bothways.jobs.pretrain import pretrain
 from bothways.model import forward
 from bothways.model.forward import device_of
 from bothways.training.devices import joined
-from bothways.training.finetune import fit
+from bothways.training.finetune import FineTuning
+from bothways.training.train import train
 from tests.tiny import ROWS, write_base
 from tests.training.test_loop import QUIET, RECIPE, setup
 
@@ -50,6 +51,11 @@ def test_another_device_is_refused(name):
         device_of(name)
 
 
+def trained(model, job, reporter):
+    work = FineTuning(model, job)
+    return train(work, work.plan(), reporter)
+
+
 def test_a_gpu_that_is_not_there_is_refused_and_nothing_is_written(gpus, base, tmp_path):
     gpus(0)
     out = tmp_path / "out"
@@ -82,7 +88,7 @@ def test_a_gpu_without_memory_says_the_batch_and_what_to_lower(base, tmp_path, m
     model, job = setup(base, tmp_path / "run", RECIPE)
     monkeypatch.setattr("bothways.training.finetune.forward", full)
     with pytest.raises(BothwaysError) as found:
-        fit(model, job, QUIET)
+        trained(model, job, QUIET)
     longest = max(len(window.ids) for window in job.windows)
     assert str(found.value).startswith(
         f"the GPU has too little memory for a batch of 4 windows of up to {longest} tokens; lower --batch-size (raise "

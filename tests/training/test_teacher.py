@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from bothways.errors import CheckpointError
 from bothways.model.heads import LOSSES, SOFT_LOSSES
 from bothways.text.tokenizer import Tokenizer
-from bothways.training.finetune import fit
+from bothways.training.finetune import FineTuning
 from bothways.training.teacher import TeacherLogits, edges, placeholder
+from bothways.training.train import train
 from tests.tiny import write_base
 from tests.training.test_loop import QUIET, RECIPE, setup, weights
 
@@ -22,6 +23,11 @@ SHAPES = {"single": (3, 5), "multi": (3, 5), "regression": (3, 1), "tokens": (8,
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     return write_base(tmp_path_factory.mktemp("base"))
+
+
+def trained(model, job, reporter):
+    work = FineTuning(model, job)
+    return train(work, work.plan(), reporter)
 
 
 def random(loss: str, seed: int) -> torch.Tensor:
@@ -91,7 +97,7 @@ def test_windows_without_labels_learn_from_the_teacher_alone(base, tmp_path):
         ("plain", 12, 0.0, 0),
     ):
         model, job = taught(base, tmp_path / name, recipe, labels=labels, soft_weight=weight, seed=seed)
-        fit(model, replace(job, teacher=None) if name == "plain" else job, QUIET)
+        trained(model, replace(job, teacher=None) if name == "plain" else job, QUIET)
         runs[name] = weights(model)["head.output.weight"]
     assert torch.equal(runs["soft"], runs["none"])  # labels that count nothing, or no labels
     assert torch.equal(runs["hard"], runs["plain"])  # a teacher that counts nothing, or none
@@ -103,7 +109,7 @@ def test_windows_without_labels_learn_from_the_teacher_alone(base, tmp_path):
 def test_a_student_learns_what_its_teacher_says(base, tmp_path, options):
     recipe = replace(RECIPE, precision="fp32", epochs=60, learning_rate=5e-3, dropout=0.0, **options)
     model, job = taught(base, tmp_path / "run", replace(recipe, eval_steps=180), labels=6, soft_weight=1.0)
-    state = fit(model, job, QUIET)
+    state = trained(model, job, QUIET)
     losses = [line["loss"] for line in state.history if "loss" in line]
     assert losses[-1] < 0.02 < 0.1 < losses[0]
 

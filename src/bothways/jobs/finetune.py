@@ -187,7 +187,8 @@ def finetune(
     from bothways.model.checkpoint import load_model, model_tensors, write_safetensors
     from bothways.model.forward import best_precision
     from bothways.training.devices import joined
-    from bothways.training.finetune import FineTuningJob, fit
+    from bothways.training.finetune import FineTuning, FineTuningJob
+    from bothways.training.train import train as train_model
 
     generator = torch.Generator().manual_seed(recipe.seed)
     model, report = load_model(base_directory, made.head, made.outputs, generator, new_head=not head_fits)
@@ -259,7 +260,8 @@ def finetune(
                 pooler_is_new=any(name.startswith("encoder.pooler.") for name in report.new),
                 teacher=soft,
             )
-            state = fit(model, job, reporter, resume=resume, devices=devices)
+            tuning = FineTuning(model, job, devices)
+            state = train_model(tuning, tuning.plan(), reporter, resume=resume)
         if not first:
             return FineTuningRun(out, None, time.monotonic() - began, state.history, first=False)
         with resumable(out):
