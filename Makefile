@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 
-.PHONY: demo test core check format examples clean
+.PHONY: demo test core check format docs examples clean
 
 demo: $(VENV)/train-installed $(VENV)/models-installed
 	$(BIN)/bothways predict sentiment "I absolutely loved this film!" "It's okay, nothing special."
@@ -43,6 +43,10 @@ format: $(VENV)/dev-installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The documentation as a site that can be read without a network, in dist/docs.
+docs: $(VENV)/docs-installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 # Runs the examples and makes their notebooks, pages and pictures.
 examples: $(VENV)/dev-installed $(VENV)/models-installed
 	$(BIN)/python examples/render.py
@@ -62,6 +66,10 @@ $(VENV)/models-installed: $(VENV)/train-installed $(shell find models -type f -n
 
 $(VENV)/dev-installed: $(VENV)/train-installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	touch $@
+
+$(VENV)/docs-installed: $(VENV)/train-installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	touch $@
 
 clean:

@@ -69,7 +69,7 @@ def base_directory(shape: str, folder: Path) -> Path:
 def their_rows(task: str, examples: list[Any], tokenizer: Any, labels: list[str]) -> list[dict[str, Any]]:
     """Texts as the example scripts of transformers encode them, with their targets."""
     if task == "tag":
-        words = [[example.texts[0][start:end] for start, end in example.given[0]] for example in examples]
+        words = [[example.texts[0][start:end] for start, end in example.details.places] for example in examples]
         encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=256)
         targets = []
         for row, example in enumerate(examples):
@@ -178,8 +178,9 @@ def run_bothways(options: argparse.Namespace, precision: str) -> dict[str, float
     from bothways.progress import Reporter
     from bothways.tasks import TRAINED
     from bothways.text.tokenizer import Tokenizer
-    from bothways.training.finetune import FineTuningJob, fit
+    from bothways.training.finetune import FineTuning, FineTuningJob
     from bothways.training.recipe import Recipe
+    from bothways.training.train import train as train_model
 
     train, dev = read(options)
     made = TRAINED[options.task]
@@ -196,9 +197,12 @@ def run_bothways(options: argparse.Namespace, precision: str) -> dict[str, float
             ended.append(time.perf_counter())
             return {"nothing": 0.0}
 
-        job = FineTuningJob(windows, task.loss, judge, "nothing", recipe, Path(out), "benchmark", precision)
+        job = FineTuningJob(
+            windows, task.loss, judge, "nothing", recipe, Path(out), {"benchmark": "finetune"}, precision
+        )
         began = time.perf_counter()
-        state = fit(model, job, Reporter(quiet=True))
+        work = FineTuning(model, job)
+        state = train_model(work, work.plan(), Reporter(quiet=True))
         seconds = ended[0] - began
     set_precision(model.encoder, precision)
     predictions = Predictor(task, tokenizer, TorchEngine(model)).predict_examples(dev)
@@ -209,9 +213,9 @@ def run_bothways(options: argparse.Namespace, precision: str) -> dict[str, float
 def measure(options: argparse.Namespace) -> dict[str, float]:
     """One contestant, in this process."""
     if options.contestant == "transformers default":
-        return run_transformers(options, tune_on=False)
+        return run_transformers(options, tuned=False)
     if options.contestant == "transformers tuned":
-        return run_transformers(options, tune_on=True)
+        return run_transformers(options, tuned=True)
     return run_bothways(options, "fp32" if options.contestant.endswith("fp32") else "bf16")
 
 

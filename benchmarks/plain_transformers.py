@@ -33,7 +33,7 @@ def sentences(path: Path) -> list[tuple[list[str], list[str]]]:
     found = []
     for one in Tag.read(str(path), Columns()):
         assert isinstance(one.reference, tuple)
-        found.append(([one.texts[0][start:end] for start, end in one.given[0]], list(one.reference)))
+        found.append(([one.texts[0][start:end] for start, end in one.details.places], list(one.reference)))
     return found
 
 

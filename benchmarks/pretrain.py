@@ -61,13 +61,13 @@ def opened(options: argparse.Namespace, directory: Path, precision: Any) -> tupl
     from bothways.progress import Reporter
     from bothways.text.tokenizer import Tokenizer
     from bothways.training.corpus import open_corpus
-    from bothways.training.devices import UNBATCHED_FROM
+    from bothways.training.devices import SINGLE_PROCESS
     from bothways.training.pretrain import Pretraining
 
     tokenizer = Tokenizer.from_directory(directory)
     corpus = open_corpus(options.corpus, tokenizer, options.shards, Reporter())
     model, _ = load_for_pretraining(directory, torch.Generator().manual_seed(SEED), pairs=True)
-    work = Pretraining(model, corpus, tokenizer, recipe_of(options), precision, UNBATCHED_FROM)
+    work = Pretraining(model, corpus, tokenizer, recipe_of(options), precision, SINGLE_PROCESS)
     sequences, _ = work._next(options.batch_size)
     work.state |= {"place": 0, "seen": 0}
     return work, sequences
@@ -145,7 +145,7 @@ def run_bothways(options: argparse.Namespace, out: Path, precision: Any) -> dict
     """Our loop on the sequences."""
     from bothways.model.checkpoint import model_tensors, write_safetensors
     from bothways.progress import Reporter
-    from bothways.training.pretrain import pretrain_model
+    from bothways.training.train import train
 
     work, _ = opened(options, Path(options.base), precision)
     spent: list[float] = []
@@ -153,7 +153,7 @@ def run_bothways(options: argparse.Namespace, out: Path, precision: Any) -> dict
         spent.append(time.perf_counter()) or {}
     )  # before the first update and after the last: not timed
     (out / "run").mkdir()
-    state = pretrain_model(work, Reporter(quiet=True), directory=out / "run", identity="benchmark", learning_rate=LR)
+    state = train(work, work.plan(out / "run", {"benchmark": "pretrain"}, LR), Reporter(quiet=True))
     write_safetensors(out / "model.safetensors", model_tensors(work.model), {"format": "pt"})
     return {"seconds": spent[-1] - spent[0], "tokens": state.tokens}
 
@@ -163,7 +163,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     out = Path(options.base).with_name(options.contestant.replace(" ", "-"))
     out.mkdir()
     if options.contestant.startswith("transformers"):
-        answer = run_transformers(options, out, tune_on=options.contestant.endswith("tuned"))
+        answer = run_transformers(options, out, tuned=options.contestant.endswith("tuned"))
     else:
         answer = run_bothways(options, out, "fp32" if options.contestant.endswith("fp32") else "bf16")
     return answer
@@ -175,7 +175,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, float]:
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         (out / name).write_bytes((Path(options.base) / name).read_bytes())
     work, _ = opened(options, out, "fp32")
-    work._held_out = work._plan_held_out()[: options.evaluated]
+    work._held_out = work._plan_held_out()[: options.judged]
     return work.evaluate()
 
 
@@ -194,7 +194,7 @@ def main() -> None:
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contestant:
-        print(json.dumps(evaluate(options) if options.evaluate else measure(options)))
+        print(json.dumps(evaluate(options) if options.judge else measure(options)))
         return
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder) / "base"
@@ -212,7 +212,7 @@ def main() -> None:
             command += ["--size", options.size, "--updates", str(options.updates), "--tokens", str(options.tokens)]
             command += [
                 "--judged",
-                str(options.evaluated),
+                str(options.judged),
                 "--batch-size",
                 str(options.batch_size),
                 "--shards",

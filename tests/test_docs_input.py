@@ -1,4 +1,4 @@
-"""Claims about docs/input.md: every example in it is read, by the readers that it describes."""
+"""Claims about docs/howto/input.md: every example in it is read, by the readers that it describes."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from bothways.data.tables import RECORDS, TABLES, Columns
 from bothways.tasks import Answer, Classify, Pairs, Tag
 
-PAGE = (Path(__file__).parents[1] / "docs" / "input.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[1] / "docs" / "howto" / "input.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r'^```\w+ title="(.*?)"(?: columns="(\d),(\d)")?\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 TEXTS = ("great film, well acted", "dull")
 NO = 'She said "no".'

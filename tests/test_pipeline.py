@@ -461,7 +461,7 @@ def test_the_docs_list_what_is_accepted_and_refused_everywhere():
 def test_the_docs_name_settings_and_options_that_there_are():
     (section,) = [one for one in PAGE.split("\n## ") if one.startswith("Names of settings")]
     rows = re.findall(r"^\| `(\w+)` \((\w+)\) \| `(\w+)` \|", section, re.MULTILINE)
-    assert len(rows) == 19
+    assert len(rows) == 17
     for ours, task, theirs in rows:
         assert ours in {item.name for item in fields(TASKS[task])}
         assert any(theirs in kind.options for kind in PIPELINES.values() if kind.task == task)

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from bothways.data.examples import Example
+from bothways.data.examples import CandidateLabels, Example
 from bothways.errors import DataError, ModelNotFoundError, OptionError
 from bothways.hardware import Device
 from bothways.inference.engines.engine import Name, Precision
@@ -228,7 +228,7 @@ class Pipeline:
                 raise DataError(f"found {reprlib.repr(text)}, expected a text for the task {task.name}")
             if not labels:
                 raise DataError("there are no labels to choose from")
-            return Example((text,), given=labels)
+            return Example((text,), details=CandidateLabels(labels))
         plain = _plain(given)
         if options.get("is_split_into_words") and not isinstance(plain, list | tuple):
             raise DataError(f"found {reprlib.repr(plain)}, expected a list of words, as is_split_into_words is set")

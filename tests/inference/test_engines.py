@@ -108,13 +108,13 @@ def relabeled(run: Path, onnx_precision: str = "int8") -> bytes:
     """The ONNX model of the same model with its two outputs swapped."""
     import onnx
 
-    onnx_model = onnx.load(run / FOLDER / FILES[onnx_precision])
-    onnx_model.onnx_model.node.append(onnx.helper.make_node("Gather", ["logits", "swap"], ["swapped"], axis=1))
-    onnx_model.onnx_model.initializer.append(onnx.numpy_helper.from_array(np.array([1, 0]), "swap"))
-    output = onnx_model.onnx_model.output[0].name
-    onnx_model.onnx_model.node[-1].input[0] = output
-    onnx_model.onnx_model.output[0].name = "swapped"
-    return onnx_model.SerializeToString()
+    model = onnx.load(run / FOLDER / FILES[onnx_precision])
+    model.graph.node.append(onnx.helper.make_node("Gather", ["logits", "swap"], ["swapped"], axis=1))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, 0]), "swap"))
+    output = model.graph.output[0].name
+    model.graph.node[-1].input[0] = output
+    model.graph.output[0].name = "swapped"
+    return model.SerializeToString()
 
 
 def replaced(path: Path, content: bytes) -> None:
@@ -182,7 +182,7 @@ def test_python_users_see_why_a_slower_engine_runs(copy, caplog):
     (copy / FOLDER / EXPORT).write_text(json.dumps(raw))
     with caplog.at_level("WARNING", logger="bothways"):
         load(copy)
-    assert "the int8 model is not used: its accuracy fell" in caplog.text
+    assert "the int8 ONNX model is not used: its accuracy fell" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_without_pytorch_a_stale_onnx_model_is_called_stale(copy, monkeypatch):
     changed = {"classifier.weight": tensors["classifier.weight"] + 1.0}
     write_safetensors(copy / "model.safetensors", tensors | changed, metadata)
     without(monkeypatch, "torch")
-    with pytest.raises(MissingDependencyError, match=r"of another model than config\.json.*needs PyTorch"):
+    with pytest.raises(MissingDependencyError, match=r"belong to another model than config\.json.*needs PyTorch"):
         load(copy)
 
 
@@ -394,7 +394,7 @@ def test_what_is_known_of_a_model(copy, tmp_path):
     assert known["problems"] == []
     tensors, metadata = read_safetensors(copy / "model.safetensors")
     write_safetensors(copy / "model.safetensors", {name: tensor + 1 for name, tensor in tensors.items()}, metadata)
-    assert any("of another model" in note for note in describe_model(copy)["notes"])
+    assert any("belong to another model" in note for note in describe_model(copy)["notes"])
     bare = describe_model(write_base(tmp_path / "base"))
     assert bare["task"] is None
     assert "no trained head" in bare["problems"][0]
@@ -414,7 +414,7 @@ def test_a_rejected_onnx_model_is_not_used_and_a_line_says_so(copy):
     record.write_text(json.dumps(raw))
     heard = Heard()
     assert "fp32" in load(copy, reporter=heard).engine.describe()
-    assert any("int8 model is not used: its accuracy fell" in line for line in heard.lines)
+    assert any("int8 ONNX model is not used: its accuracy fell" in line for line in heard.lines)
     assert ", fp32, " in load(copy, engine="onnxruntime").engine.describe()
     assert ", int8, " in load(copy, precision="int8").engine.describe()  # whoever asks for it gets it
 
@@ -425,14 +425,14 @@ def test_onnx_models_of_other_weights_are_not_used_and_a_line_says_so(copy, part
     write_safetensors(copy / "model.safetensors", tensors | {part: tensors[part] + 1.0}, metadata)
     heard = Heard()
     assert "PyTorch" in load(copy, reporter=heard).engine.describe()
-    assert any("of another model" in line and "bothways export" in line for line in heard.lines)
+    assert any("belong to another model" in line and "bothways export" in line for line in heard.lines)
 
 
 def test_an_onnx_model_without_weights_must_be_of_the_config(copy):
     (copy / "model.safetensors").unlink()
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 7}))
-    with pytest.raises(CheckpointError, match=r"of another model than config\.json"):
+    with pytest.raises(CheckpointError, match=r"belong to another model than config\.json"):
         load(copy)
 
 
@@ -540,7 +540,7 @@ def test_without_openvino_the_extra_is_named_and_a_tuned_plan_is_replaced(copy, 
     write_tuned(copy, tuned_key(load(copy).task), Plan("openvino", "int8-static", 2, 512), {})
     heard = Heard()
     assert "ONNX Runtime" in load(copy, reporter=heard).engine.describe()
-    assert any("signal 8" in line and "a slower one runs" in line for line in heard.lines)
+    assert any("signal 8" in line and "a slower plan is used" in line for line in heard.lines)
 
 
 def test_a_probe_that_dies_is_a_reason_and_is_remembered(tmp_path, monkeypatch):
@@ -601,7 +601,7 @@ def said(labels: str, scores_: float = 0.9):
         ("g" * 50 + "b" * 50, None),
         ("g" * 49 + "b" * 51, None),  # one answer's worth is chance
         ("g" * 48 + "b" * 52, "a drop of more than 0.5 points"),
-        ("b" * 50 + "g" * 50, "0.0 % of its answers are those of fp32"),
+        ("b" * 50 + "g" * 50, "0.0 % of its answers agree with fp32"),
     ],
 )
 def test_the_accuracy_check_lets_through_what_answers_as_well(predicted, rejected):
@@ -657,8 +657,8 @@ from bothways.inference.plan import Plan
 sys.setswitchinterval(1e-6)
 predictor = load(sys.argv[1], plan=Plan("openvino", "fp32", 2, 512))
 batch = make_batch(predictor.task.encode([predictor.task.example("great film")], predictor.tokenizer))
-together, inputs = threading.Barrier(2), openvino.graph_inputs(batch, 0)
-openvino.graph_inputs = lambda *_: (together.wait(), inputs)[1]
+together, inputs = threading.Barrier(2), openvino.onnx_inputs(batch, 0)
+openvino.onnx_inputs = lambda *_: (together.wait(), inputs)[1]
 threads = [threading.Thread(target=predictor.engine.run, args=(batch,)) for _ in range(2)]
 for thread in threads:
     thread.start()

@@ -22,7 +22,7 @@ import pytest
 import torch
 
 import bothways
-from bothways.data.examples import Example
+from bothways.data.examples import CandidateLabels, Example
 from bothways.errors import BothwaysError, CheckpointError, DataError, OptionError
 from bothways.inference.engines import openvino
 from bothways.inference.engines.torch import TorchEngine
@@ -313,7 +313,7 @@ def test_chunks_count_the_labels_of_zero_shot():
     example = Example(("a text of some length",))
     assert task.size(example) > 1000 * len(example.texts[0])
     assert Classify(("a", "b")).size(example) == len(example.texts[0])
-    few = task.size(Example(("a text",), given=("x", "y")))
+    few = task.size(Example(("a text",), details=CandidateLabels(("x", "y"))))
     assert few < 200
 
 

@@ -21,10 +21,11 @@ from bothways.progress import Reporter
 from bothways.tasks import Classify
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training import loop
-from bothways.training.finetune import FineTuningJob, class_weights, dropout_rate, fit, window_weights
+from bothways.training.finetune import FineTuning, FineTuningJob, class_weights, window_weights
 from bothways.training.loop import CHECKPOINT, State
 from bothways.training.optimizer import Group, MasterAdamW, parameter_groups
 from bothways.training.recipe import Recipe
+from bothways.training.train import dropout_rate, train
 from tests.tiny import ROWS, TINY, write_base
 
 QUIET = Reporter(quiet=True)
@@ -55,6 +56,11 @@ def setup(base: Path, directory: Path, recipe: Recipe, *, rows=ROWS, stop_at: in
     return model, FineTuningJob(
         windows, task.loss, evaluate, "accuracy", recipe, directory, {"data": "the same"}, recipe.precision, **more
     )
+
+
+def fit(model, job, reporter, *, resume=False):
+    work = FineTuning(model, job)
+    return train(work, work.plan(), reporter, resume=resume)
 
 
 def loop_columns():

@@ -386,7 +386,7 @@ def test_one_document_says_that_pairs_need_two(go, tmp_path):
 def test_a_roberta_needs_the_vocabulary_of_one(text, vocab, tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(TINY.replace(family="roberta", max_position_embeddings=34, pad_token_id=1).to_json()))
-    with pytest.raises(CheckpointError, match=r"pad token is number 1, found 0; .*--kind bpe"):
+    with pytest.raises(CheckpointError, match=r"pad token is number 1, found 0; .*--algorithm bpe"):
         pretrain([text], vocab=vocab, size=path, out=tmp_path / "run", recipe=replace(RECIPE, nsp=False))
 
 

@@ -11,6 +11,7 @@ from bothways.cli.parts import (
     Json,
     Out,
     Overwrite,
+    ReportTexts,
     Resume,
     TrainingDevice,
     annotate,
@@ -65,6 +66,7 @@ def finetune_command(
     export: Annotated[
         bool, typer.Option(help="Also export an int8 ONNX model if its dev score holds (else fp32).")
     ] = True,
+    report_texts: ReportTexts = True,
     as_json: Json = False,
 ) -> None:
     """Fine-tune a pretrained model on labeled texts and compare it with a TF-IDF baseline."""
@@ -87,6 +89,7 @@ def finetune_command(
         overwrite=overwrite,
         tensorboard=tensorboard,
         export=export,
+        report_texts=report_texts,
         reporter=reporter,
     )
     if not run.first:  # the first process tells

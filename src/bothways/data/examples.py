@@ -13,6 +13,7 @@ from typing import Any
 from bothways.data.labels import NUMBER_COLUMNS, Cell, labels_of_cells
 from bothways.data.memory import is_missing, plain
 from bothways.data.tables import Columns, Row, Source, find_column, rows_of
+from bothways.data.words import Places
 from bothways.errors import DataError, OptionError
 
 Reference = str | tuple[Any, ...] | float
@@ -23,10 +24,31 @@ LABEL_COLUMNS = ("label", "labels", "category", "class", "intent", "target", "se
 
 
 @dataclass(frozen=True, slots=True)
+class Words:
+    """Where the words of an example are, and how its tags were written.
+
+    `cut`: the words are those of `split_words`, cut where reference entities begin and end inside them, to score spans.
+    Predictions are never made of such words.
+    """
+
+    places: Places
+    cut: bool = False
+    scheme: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateLabels:
+    """The labels that an example may have."""
+
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """One row of a file: its text or texts, the reference answer if it has one, and where it was found.
 
-    `given` is what else a task is told: where the words are (tag), which labels may be (zero-shot). `row` holds all
+    `details` is what else a task needs: where the words are (tag), the candidate labels (zero-shot). `row` holds all
     columns of the row as they were read, `number` is the line or row number (from 1), `error` says why the row
     cannot be answered (a prediction then carries the same error).
     """
@@ -34,7 +56,7 @@ class Example:
     texts: tuple[str, ...]
     reference: Reference | None = None
     where: str = "input"
-    given: Any = None
+    details: Words | CandidateLabels | None = None
     row: Mapping[str, Any] | None = field(default=None, compare=False)
     number: int | None = field(default=None, compare=False)
     error: str | None = None

@@ -9,7 +9,7 @@ Paris     I-LOC  B-LOC  B-LOC  S-LOC      in IO one entity with the word before
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 Scheme = Literal["IO", "IOB1", "BIO", "BIOES"]
@@ -29,18 +29,47 @@ def split_tag(tag: str) -> tuple[str, str]:
     return "I", tag
 
 
+def tag_runs(tags: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+    """The runs of one sentence of tags of any scheme: type, first word, one past the last.
+
+    Each entity is a run, and words outside entities in a row are one of type "O".
+
+    >>> list(tag_runs(["B-PER", "E-PER", "S-LOC", "O", "O"]))
+    [('PER', 0, 2), ('LOC', 2, 3), ('O', 3, 5)]
+    """
+    first, before, open_kind = 0, "", ""
+    for place, (prefix, kind) in enumerate(map(split_tag, tags)):
+        kind = kind or "O"
+        if place and (kind != open_kind or prefix in ("B", "S") or before in ("E", "S")):
+            yield open_kind, first, place
+            first = place
+        before, open_kind = prefix, kind
+    if tags:
+        yield open_kind, first, len(tags)
+
+
 def to_bio(tags: Sequence[str]) -> tuple[str, ...]:
     """The tags of one sentence, of any scheme, as BIO, marking the same entities.
 
     >>> to_bio(["B-PER", "E-PER", "S-LOC", "O"])
     ('B-PER', 'I-PER', 'B-LOC', 'O')
     """
-    found, open_kind = [], ""
-    for prefix, kind in map(split_tag, tags):
-        goes_on = prefix in ("I", "E") and kind == open_kind
-        found.append("O" if prefix == "O" else f"{'I' if goes_on else 'B'}-{kind}")
-        open_kind = "" if prefix in ("O", "E", "S") else kind
+    found = ["O"] * len(tags)
+    for kind, first, last in tag_runs(tags):
+        if kind != "O":
+            found[first:last] = [f"B-{kind}", *[f"I-{kind}"] * (last - first - 1)]
     return tuple(found)
+
+
+def entity_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """The entities of one sentence of BIO tags: type, first word, one past the last.
+
+    Strict: an I- that continues no entity of its type begins none.
+
+    >>> entity_spans(["B-PER", "I-PER", "O", "I-LOC", "B-LOC"])
+    [('PER', 0, 2), ('LOC', 4, 5)]
+    """
+    return [run for run in tag_runs(tags) if split_tag(tags[run[1]])[0] == "B"]
 
 
 def may_follow(before: str, after: str, scheme: Scheme) -> bool:
@@ -56,24 +85,3 @@ def may_follow(before: str, after: str, scheme: Scheme) -> bool:
         inside = left in ("B", "I")
         return (right in ("I", "E") and kind == next_kind) if inside else right in ("O", "B", "S")
     return True
-
-
-def entity_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
-    """The entities of one sentence of BIO tags: type, first word, one past the last.
-
-    Strict: an I- that continues no entity of its type begins none.
-
-    >>> entity_spans(["B-PER", "I-PER", "O", "I-LOC", "B-LOC"])
-    [('PER', 0, 2), ('LOC', 4, 5)]
-    """
-    found: list[tuple[str, int, int]] = []
-    open_kind = ""
-    for place, tag in enumerate(tags):
-        prefix, kind = tag[:2], tag[2:]
-        if prefix == "I-" and kind == open_kind != "":
-            found[-1] = (kind, found[-1][1], place + 1)
-            continue
-        open_kind = kind if prefix == "B-" else ""
-        if open_kind:
-            found.append((kind, place, place + 1))
-    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from bothways.data.columns import (
     normalized,
     read_sentences,
 )
-from bothways.data.examples import Example
+from bothways.data.examples import Example, Words
 from bothways.data.labels import label_name
 from bothways.data.memory import is_missing
 from bothways.data.schemes import entity_spans, to_bio
@@ -39,20 +39,6 @@ SPAN_COLUMNS = ("spans", "entities", "label", "labels", *_TAGS)
 _ONE_WORD = "write a column 'sentence_id', a file of words and tags (.conll), or lists in JSON lines"
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
-    """Where the words of an example are, and how its tags were written.
-
-    `cut`: the words are those of `split_words`, cut where reference entities begin and end inside them, to score spans.
-    Predictions are never made of such words.
-    """
-
-    places: Places
-    cut: bool = False
-    scheme: str = ""
-    notes: tuple[str, ...] = ()
-
-
 def read_tagged(source: Source, columns: Columns) -> list[Example]:
     """Sentences of a column file (word first, tag last), or rows with words and tags, or with a text and spans."""
     if _in_columns(source, columns, labeled=True):
@@ -66,8 +52,8 @@ def read_tagged(source: Source, columns: Columns) -> list[Example]:
     examples = []
     for (example, _), sentence in zip(found, sentences, strict=True):
         notes = tuple(filter(None, (sentence.note, renamed)))
-        given = replace(example.given, scheme=scheme, notes=notes)
-        examples.append(replace(example, reference=to_bio(sentence.tags), given=given))
+        details = replace(_words(example), scheme=scheme, notes=notes)
+        examples.append(replace(example, reference=to_bio(sentence.tags), details=details))
     return examples
 
 
@@ -106,7 +92,7 @@ def _not_columns(rows: Iterator[Row]) -> Iterator[Row]:
 
 def words_of(example: Example) -> Places:
     """Where the words of an example are, of which its reference has a tag each: as its file gave them, else all."""
-    return example.given.places if isinstance(example.given, Words) else split_words(example.texts[0])
+    return example.details.places if isinstance(example.details, Words) else split_words(example.texts[0])
 
 
 def reference_spans(example: Example) -> list[Span]:
@@ -115,6 +101,11 @@ def reference_spans(example: Example) -> list[Span]:
         return []
     places = words_of(example)
     return [(places[first][0], places[last - 1][1], kind) for kind, first, last in entity_spans(example.reference)]
+
+
+def _words(example: Example) -> Words:
+    assert isinstance(example.details, Words)
+    return example.details
 
 
 def of_words(sentence: Sentence) -> Example:
@@ -231,9 +222,9 @@ def _sentence(row: Row, group: Sequence[Row], columns: Columns) -> tuple[Example
     if group:
         tags: Any = [_cell(one, columns.label_column, _TAGS)[1] for one in group]
     else:
-        tags = _cell(row, columns.label_column, SPAN_COLUMNS if example.given is None else _TAGS)[1]
-        tags = re.split(" +", tags.strip(" ")) if isinstance(tags, str) and example.given is not None else tags
-    if example.given is None:
+        tags = _cell(row, columns.label_column, SPAN_COLUMNS if example.details is None else _TAGS)[1]
+        tags = re.split(" +", tags.strip(" ")) if isinstance(tags, str) and example.details is not None else tags
+    if example.details is None:
         if not isinstance(tags, list):
             raise DataError(
                 f'{row.where}: no list "spans" of {{"start", "end", "label"}} beside the text, found the columns '
@@ -241,10 +232,10 @@ def _sentence(row: Row, group: Sequence[Row], columns: Columns) -> tuple[Example
             )
         spans = read_spans(tags, text, row.where)
         places = cut_words(split_words(text), spans)
-        example = replace(example, given=Words(places, cut=True))
+        example = replace(example, details=Words(places, cut=True))
         names = tag_words(places, spans, len(text))
     else:
-        places = example.given.places
+        places = _words(example).places
         if not isinstance(tags, list) or len(tags) != len(places):
             raise DataError(f"{row.where}: {len(places)} words need a list of as many tags; found {tags!r}")
         if any(is_missing(tag) for tag in tags):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -119,7 +119,7 @@ class Predictor:
         """While one chunk is computed, the next one is encoded and the one before is decoded."""
         examples = (one if isinstance(one, Example) else self._example(one) for one in inputs)
         direct = chunk is not None or isinstance(inputs, Sequence)
-        source = Direct(examples, self.task.size) if direct else Reader(examples, self.task.size)
+        source = Direct(examples, self.task.size) if direct else Reader(examples, self.task.size).start()
         workers = Workers(self.engine.workers)
         running: deque[_Chunk] = deque()
         done, most = 0, chunk or (FIRST_CHUNK if direct else min(FIRST_OF_STREAM, FIRST_CHUNK))
@@ -129,7 +129,7 @@ class Predictor:
                     if len(running) < (2 if chunk is None else 1) and not source.ended:
                         taken = source.take(most, CHUNK_CHARACTERS, wait=not running)
                         if taken:
-                            running.append(_Chunk(self, taken, workers))
+                            running.append(_Chunk(self, taken, workers).start())
                             most = chunk or (min(2 * most, CHUNK) if len(taken) == most else most)
                             continue
                     if running:
@@ -189,7 +189,7 @@ class _Chunk:
         self.which: list[int] = []
         for example, problem in zip(examples, self.problems, strict=True):
             if problem is None:
-                place = places.setdefault((example.texts, example.given), len(self.readable))
+                place = places.setdefault((example.texts, example.details), len(self.readable))
                 if place == len(self.readable):
                     self.readable.append(example)
                 self.which.append(place)
@@ -197,13 +197,17 @@ class _Chunk:
         self.owners: list[int] = []  # which readable example each window is of
         self.groups: list[list[int]] = []
         self.jobs: list[Job] = []
+
+    def start(self) -> Self:
+        """Encode the longest examples first, so that the workers are busy while the others are encoded."""
         order = sorted(range(len(self.readable)), key=lambda place: -sum(map(len, self.readable[place].texts)))
         waiting: list[int] = []
         parts = [part for part in (order[:AHEAD], order[AHEAD:]) if part]
         for part in parts:
             *full, waiting = self.grouped(waiting + self.encode(part))  # the last may have room for more
-            self.start(full, more=True)
-        self.start([waiting] if waiting else [], more=False)
+            self.submit(full, more=True)
+        self.submit([waiting] if waiting else [], more=False)
+        return self
 
     def encode(self, places: Sequence[int]) -> list[int]:
         """Add the windows of some readable examples; gives their numbers."""
@@ -221,7 +225,7 @@ class _Chunk:
         for group in budgeted(lengths, min(even, engine.max_tokens), engine.unbatched_from):
             yield [windows[place] for place in group]
 
-    def start(self, groups: Sequence[list[int]], *, more: bool) -> None:
+    def submit(self, groups: Sequence[list[int]], *, more: bool) -> None:
         """Let batches be computed; `more` says that others follow."""
         self.groups += groups
         self.jobs += self.workers.submit([partial(self.run, group) for group in groups], more=more)

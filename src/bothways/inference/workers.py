@@ -12,7 +12,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Self
 
 from bothways.errors import BothwaysError
 
@@ -121,9 +121,13 @@ class Reader:
         self.ended, self.error = False, None
         self._shared = _Inputs(cost)
         context = contextvars.copy_context()
-        thread = threading.Thread(target=context.run, args=(_read, source, self._shared), daemon=True)
-        self.close = weakref.finalize(self, _leave, self._shared, thread)
-        thread.start()
+        self._thread = threading.Thread(target=context.run, args=(_read, source, self._shared), daemon=True)
+        self.close = weakref.finalize(self, _leave, self._shared, self._thread)
+
+    def start(self) -> Self:
+        """Begin to read."""
+        self._thread.start()
+        return self
 
     error: BaseException | None
 
@@ -224,5 +228,5 @@ def _leave(shared: _Inputs, thread: threading.Thread) -> None:
     with shared.changed:
         shared.stopped = True
         shared.changed.notify_all()
-    if thread is not threading.current_thread():
+    if thread.is_alive() and thread is not threading.current_thread():
         thread.join(IDLE_SECONDS)  # it may wait in the source, for as long as the source likes

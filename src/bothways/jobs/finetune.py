@@ -91,6 +91,7 @@ def finetune(
     overwrite: bool = False,
     tensorboard: bool = False,
     export: bool = True,
+    report_texts: bool = True,
     reporter: Reporter | None = None,
     **options: Any,
 ) -> FineTuningRun:
@@ -101,7 +102,8 @@ def finetune(
     `device` is where the model is trained: "auto" is a GPU if PyTorch finds one.
     `time_budget` is in seconds (or "5m") and replaces `epochs`. The directory `out` then holds the model, its
     evaluation and a report, and with `export` an int8 ONNX model that runs without PyTorch, if its
-    accuracy on dev holds; else one in fp32. With `overwrite`, a model in `out` stays until the new one is complete.
+    accuracy on dev holds; else one in fp32. Without `report_texts` the report shows no dev text. With `overwrite`, a
+    model in `out` stays until the new one is complete.
 
     With `teacher`, a model that was fine-tuned for the same task with the same labels, the loss is `soft_weight` times
     the divergence from its probabilities, and the rest that of the labels (Hinton et al. 2015). The texts of
@@ -110,8 +112,18 @@ def finetune(
     Raises `DataError` for the texts, `OptionError` for the options, or if another run is writing to `out`,
     `InterruptedRunError` after Ctrl-C or SIGTERM.
     """
-    files, choices = ("train", "dev", "out", "base", "teacher", "unlabelled"), ("resume", "overwrite", "tensorboard")
-    also = (*files, *choices, "device", "time_budget", "export", "reporter")
+    also: tuple[str, ...] = (
+        "train",
+        "dev",
+        "out",
+        "base",
+        "time_budget",
+        "resume",
+        "overwrite",
+        "tensorboard",
+        "export",
+    )
+    also = (*also, "report_texts", "reporter", "teacher", "unlabelled", "device")
     recipe, columns = options_from(options, recipe or Recipe(), columns or Columns(), also=also)
     assert isinstance(recipe, Recipe)
     assert isinstance(columns, Columns)
@@ -157,6 +169,7 @@ def finetune(
         if len(window.head_positions) and (window.target is not None or window.example >= len(kept))
     ]
     facts: dict[str, Any] = {
+        "task": task,
         "base": name_of(base),
         "base_revision": revision_of(base_directory),
         "base_sha256": hash_of(base_directory / WEIGHTS),
@@ -184,7 +197,8 @@ def finetune(
     from bothways.model.checkpoint import load_model, model_tensors, write_safetensors
     from bothways.model.forward import best_precision
     from bothways.training.devices import joined
-    from bothways.training.finetune import FineTuningJob, fit
+    from bothways.training.finetune import FineTuning, FineTuningJob
+    from bothways.training.train import train as train_model
 
     generator = torch.Generator().manual_seed(recipe.seed)
     model, report = load_model(base_directory, made.head, made.outputs, generator, new_head=not head_fits)
@@ -256,7 +270,8 @@ def finetune(
                 pooler_is_new=any(name.startswith("encoder.pooler.") for name in report.new),
                 teacher=soft,
             )
-            state = fit(model, job, reporter, resume=resume, devices=devices)
+            tuning = FineTuning(model, job, devices)
+            state = train_model(tuning, tuning.plan(), reporter, resume=resume)
         if not first:
             return FineTuningRun(out, None, time.monotonic() - began, state.history, first=False)
         with resumable(out):
@@ -301,9 +316,11 @@ def finetune(
                         losses=[(line["step"], line["loss"]) for line in state.history if "loss" in line],
                         dev=[(line["step"], line["dev"][made.headline]) for line in state.history if "dev" in line],
                         lengths=_lengths(made, [*kept, *more], encoded, tokenizer),
+                        texts=report_texts,
                     )
                     write_report(out / REPORT, page)
-                    reporter.say(f"{REPORT} shows dev texts; leave it out if you publish the model")
+                    if page.mistakes:
+                        reporter.say(f"{REPORT} shows dev texts (--no-report-texts leaves them out)")
         for name in (CHECKPOINT, TEACHER):
             (out / name).unlink(missing_ok=True)
     answers = predictor.predict_examples(dev_examples) if comparison is None else comparison.rows[-1].predictions

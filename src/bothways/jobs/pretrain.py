@@ -131,7 +131,7 @@ def pretrain(
     from bothways.training.corpus import corpus_identity, open_corpus
     from bothways.training.devices import joined
     from bothways.training.pretrain import Pretraining as Work
-    from bothways.training.pretrain import pretrain_model
+    from bothways.training.train import train
 
     began = time.monotonic()
     with ExitStack() as held:
@@ -188,15 +188,8 @@ def pretrain(
             if not text.held_out():
                 reporter.note("too little text to hold any out, so there is no evaluation on held-out text")
             parts = _identity(facts, config, text.identity, directory)
-            state = pretrain_model(
-                work,
-                reporter,
-                directory=folder,
-                identity=parts,
-                learning_rate=recipe.peak_learning_rate(config, continued=directory is not None),
-                time_budget=time_budget,
-                resume=resume,
-            )
+            rate = recipe.peak_learning_rate(config, continued=directory is not None)
+            state = train(work, work.plan(folder, parts, rate, time_budget), reporter, resume=resume)
             dev: dict[str, float] = next((line["dev"] for line in reversed(state.history) if line.get("dev")), {})
             if first:
                 tensors = model_tensors(model)

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from bothways.data.columns import read_sentences
-from bothways.data.examples import LABEL_COLUMNS, Example
+from bothways.data.examples import LABEL_COLUMNS, Example, Words
 from bothways.data.labels import NUMBER_COLUMNS
 from bothways.data.questions import ANSWER_COLUMNS
-from bothways.data.sentences import SPAN_COLUMNS, Words
+from bothways.data.sentences import SPAN_COLUMNS
 from bothways.data.tables import Columns, Source, find_optional_column
 from bothways.errors import BothwaysError, DataError, OptionError
 from bothways.hardware import Device
@@ -114,7 +114,7 @@ def read_unlabelled(source: Source, task: Trainable, columns: Columns) -> tuple[
 
 def _has_labels(source: Source, task: Trainable, columns: Columns, example: Example) -> bool:
     """Whether a file that is read without labels has some, by the columns of its first row."""
-    if isinstance(example.given, Words) and isinstance(source, str | Path) and list(example.row or {}) == ["words"]:
+    if isinstance(example.details, Words) and isinstance(source, str | Path) and list(example.row or {}) == ["words"]:
         try:
             return any(next(read_sentences(str(source))).tags)
         except (DataError, StopIteration):

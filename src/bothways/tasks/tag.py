@@ -21,9 +21,9 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 
 from bothways.data.columns import Sentence
-from bothways.data.examples import Example, Reference
-from bothways.data.schemes import Scheme, entity_spans, may_follow, split_tag, to_bio
-from bothways.data.sentences import Words, of_words, read_tagged, read_untagged, reference_spans, words_of
+from bothways.data.examples import Example, Reference, Words
+from bothways.data.schemes import Scheme, entity_spans, may_follow, split_tag, tag_runs, to_bio
+from bothways.data.sentences import of_words, read_tagged, read_untagged, reference_spans, words_of
 from bothways.data.spans import plain, tag_words
 from bothways.data.tables import Columns, Source
 from bothways.data.words import Places, split_words
@@ -159,16 +159,16 @@ class Tag(Trainable):
 
     def training_notes(self, examples: Sequence[Example]) -> list[str]:
         """Which scheme the tags of training examples are in, what was inferred, and entities that cannot be found."""
-        given = [example.given for example in examples if isinstance(example.given, Words)]
+        details = [example.details for example in examples if isinstance(example.details, Words)]
         lines = [
-            f"the tags are {scheme}, learned as BIO" for scheme in sorted({one.scheme for one in given} - {"", "BIO"})
+            f"the tags are {scheme}, learned as BIO" for scheme in sorted({one.scheme for one in details} - {"", "BIO"})
         ]
-        lines += sorted({note for one in given for note in one.notes})
+        lines += sorted({note for one in details for note in one.notes})
         total = missed = 0
         for example in examples:
             spans = reference_spans(example)
             total += len(spans)
-            if isinstance(example.given, Words) and example.given.cut:
+            if isinstance(example.details, Words) and example.details.cut:
                 edges = {edge for place in split_words(example.texts[0]) for edge in place}
                 missed += sum(not {start, end} <= edges for start, end, _ in spans)
         if missed:
@@ -261,11 +261,11 @@ class Tag(Trainable):
         scores = np.exp(emissions[np.arange(len(path)), path])
         entities = tuple(self._entities(text, places, tags, scores))
         bio = to_bio(tags)
-        if isinstance(example.given, Words) and example.given.cut:
+        if isinstance(example.details, Words) and example.details.cut:
             spans = [(places[first][0], places[last - 1][1], kind) for kind, first, last in entity_spans(bio)]
             ends = np.array([end for _, end in places], np.int64)
-            scores = scores[np.searchsorted(ends, [start for start, _ in example.given.places], side="right")]
-            bio = tag_words(example.given.places, spans, len(text))
+            scores = scores[np.searchsorted(ends, [start for start, _ in example.details.places], side="right")]
+            bio = tag_words(example.details.places, spans, len(text))
         return TagPrediction(entities=entities, tags=bio, scores=tuple(scores.tolist()), **more)
 
     def score(
@@ -311,19 +311,11 @@ class Tag(Trainable):
         self, text: str, places: Sequence[tuple[int, ...]], tags: Sequence[str], scores: np.ndarray
     ) -> Iterator[Entity]:
         """The entities of a sequence of tags; words with O are one too, of type O, unless O is ignored."""
-        begun: list[int] = []
-        before, before_kind = "O", ""
-        for number, tag in enumerate([*tags, ""]):
-            prefix, kind = split_tag(tag) if tag else ("", "")
-            kind = "O" if prefix == "O" else kind
-            goes_on = begun and kind == before_kind and prefix not in ("B", "S", "") and before not in ("E", "S")
-            if begun and not goes_on:
-                start, end = places[begun[0]][0], places[begun[-1]][1]
-                yield Entity(before_kind, float(np.mean(scores[begun])), text[start:end], start, end)
-                begun = []
-            if tag and tag not in self.ignore_labels and kind not in self.ignore_labels:
-                begun.append(number)
-            before, before_kind = prefix, kind
+        for kind, first, last in tag_runs(tags):
+            members = [number for number in range(first, last) if tags[number] not in self.ignore_labels]
+            if members and kind not in self.ignore_labels:
+                start, end = places[members[0]][0], places[members[-1]][1]
+                yield Entity(kind, float(np.mean(scores[members])), text[start:end], start, end)
 
 
 @cache
@@ -363,9 +355,9 @@ def _spoken(example: Example, owner: np.ndarray, windows: Sequence[Encoded]) -> 
     "COVID-19", a token "-19") are one.
     """
     words = split_words(example.texts[0])
-    if isinstance(example.given, Words) and not example.given.cut:
-        ends = [end for _, end in example.given.places]
-        return example.given.places, np.searchsorted(ends, np.array([words[one][0] for one in owner]), side="right")
+    if isinstance(example.details, Words) and not example.details.cut:
+        ends = [end for _, end in example.details.places]
+        return example.details.places, np.searchsorted(ends, np.array([words[one][0] for one in owner]), side="right")
     own = set(owner.tolist())
     if len(own) == len(words):
         return words, owner

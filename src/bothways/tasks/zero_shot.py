@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from bothways.data.examples import Example
+from bothways.data.examples import CandidateLabels, Example
 from bothways.errors import CheckpointError, DataError, OptionError
 from bothways.tasks.classify import NOT_A_NUMBER, Classify, LabelPrediction, sigmoid, window_weights
 from bothways.tasks.task import Task, labels_of_config, log_softmax, reading_stats
@@ -71,7 +71,7 @@ class ZeroShot(Classify):
         text, labels = given if isinstance(given, tuple) and len(given) == 2 else (given, self.labels)
         if not isinstance(text, str) or isinstance(labels, str) or not all(isinstance(one, str) for one in labels):
             raise DataError(f"found {reprlib.repr(given)}, expected a text, or a text and a list of labels")
-        return Example((text,), given=tuple(labels))
+        return Example((text,), details=CandidateLabels(tuple(labels)))
 
     def check(self, examples: Sequence[Example]) -> None:
         """Raise `OptionError` if there are no labels, `DataError` at the first reference that is not one of them."""
@@ -84,14 +84,14 @@ class ZeroShot(Classify):
 
         Raises `OptionError` if neither the task nor the example has labels.
         """
-        labels = example.given or self.labels
+        labels = self._labels(example)
         if not labels:
             raise OptionError(NO_LABELS)
         return label_problem(labels) if example.texts[0].strip() else "the text is empty"
 
     def size(self, example: Example) -> int:
         """About how many characters the model reads for an example: its text with each label."""
-        labels = example.given or self.labels
+        labels = self._labels(example)
         around = len(self.hypothesis_template) + len(example.texts[0])
         return sum(around + len(label) for label in labels) or around
 
@@ -100,7 +100,7 @@ class ZeroShot(Classify):
         pairs = [
             (number, (example.texts[0], self.hypothesis_template.replace("{}", label)))
             for number, example in enumerate(examples)
-            for label in example.given or self.labels
+            for label in self._labels(example)
         ]
         windows = tokenizer.windows(
             [pair for _, pair in pairs],
@@ -124,7 +124,7 @@ class ZeroShot(Classify):
         entailment; multi, or of one label: for each a softmax over its entailment and contradiction, as in
         `transformers`.
         """
-        labels = example.given or self.labels
+        labels = self._labels(example)
         yes, no = entailment_of(self.nli)
         begins = [place for place, window in enumerate(windows) if window.window == 0]
         groups = [slice(begin, end) for begin, end in pairwise([*begins, len(windows)])]
@@ -142,6 +142,11 @@ class ZeroShot(Classify):
         if self.kind == "multi":
             chosen = tuple(label for label, score in scores.items() if score >= self.threshold)
         return LabelPrediction(best, scores[best], scores, chosen, **reading_stats(windows))
+
+    def _labels(self, example: Example) -> tuple[str, ...]:
+        """The candidate labels of an example, else those of the task."""
+        own = example.details.labels if isinstance(example.details, CandidateLabels) else ()
+        return own or self.labels
 
 
 def label_problem(labels: Sequence[str]) -> str | None:

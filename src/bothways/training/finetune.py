@@ -18,16 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from bothways.batch import Batch, make_batch
-from bothways.model.config import EncoderConfig
 from bothways.model.dropout import Dropout
-from bothways.model.forward import Precision, enough_memory, forward, set_precision
-from bothways.model.heads import LOSSES, SOFT_LOSSES, LinearHead, TaskModel
-from bothways.progress import Reporter
+from bothways.model.forward import Precision, forward
+from bothways.model.heads import LOSSES, SOFT_LOSSES, TaskModel
 from bothways.text.tokenizer import Encoded
-from bothways.training.devices import LOWER, SINGLE_PROCESS, Devices
+from bothways.training.devices import SINGLE_PROCESS, Devices
 from bothways.training.embedding_rows import UsedRows
-from bothways.training.loop import Part, RunPlan, State, run
-from bothways.training.optimizer import MasterAdamW, parameter_groups
+from bothways.training.loop import Part, RunPlan
 from bothways.training.recipe import Recipe
 from bothways.training.teacher import TeacherLogits, placeholder
 
@@ -59,69 +56,20 @@ class FineTuningJob:
     teacher: TeacherLogits | None = None
 
 
-def fit(
-    model: TaskModel, job: FineTuningJob, reporter: Reporter, *, resume: bool = False, devices: Devices = SINGLE_PROCESS
-) -> State:
-    """Train `model`, given in fp32, in place; it ends with the weights of the best evaluation, in fp32.
-
-    Raises `InterruptedRunError` after Ctrl-C or SIGTERM, with everything saved.
-    """
-    longest = max(len(window.ids) for window in job.windows)
-    what = f"a batch of {job.recipe.batch_size} windows of up to {longest} tokens"
-    with dropout_rate(model, job.recipe.dropout), enough_memory(what, LOWER):
-        return _fit(model, job, reporter, resume=resume, devices=devices)
-
-
-def _fit(model: TaskModel, job: FineTuningJob, reporter: Reporter, *, resume: bool, devices: Devices) -> State:
-    recipe = job.recipe
-    if recipe.freeze_embeddings:
-        model.encoder.embeddings.word.requires_grad_(False)
-    if recipe.freeze_encoder:
-        model.encoder.requires_grad_(False)
-        if job.pooler_is_new and model.encoder.pooler is not None:
-            model.encoder.pooler.requires_grad_(True)
-    model.to(devices.device)
-    work = _FineTuning(model, job, devices)
-    if work.scale is not None and not job.head_is_new:
-        work.scale.unfold(model.get_submodule("head.output"))
-    optimizer = MasterAdamW(model, parameter_groups(model, recipe.layer_decay, recipe.weight_decay))
-    frozen = {name: value.detach() for name, value in model.named_parameters() if not value.requires_grad}
-    set_precision(model.encoder, job.precision)  # after the masters and the frozen took the weights as they are
-    plan = RunPlan(
-        title="fine-tuning",
-        directory=job.directory,
-        identity=job.identity,
-        total=max(1, round(recipe.epochs * work.steps_an_epoch)),
-        time_budget=job.time_budget,
-        eval_steps=recipe.eval_steps or work.steps_an_epoch,
-        learning_rate=recipe.peak_learning_rate(model.config),
-        warmup_ratio=recipe.warmup_ratio,
-        max_grad_norm=recipe.max_grad_norm,
-        metric=job.metric,
-        tie_metric="macro_f1" if job.loss == "single" else None,
-        patience=recipe.patience,
-        tensorboard=job.tensorboard,
-    )
-    try:
-        state, learned = run(optimizer, work, plan, reporter, resume=resume, devices=devices)
-        model.float()
-        parameters = dict(model.named_parameters())
-        with torch.no_grad():
-            for name, weights in (frozen | learned).items():
-                parameters[name].copy_(weights)
-        if work.scale is not None:
-            work.scale.fold(model.get_submodule("head.output"))
-        return state
-    finally:
-        work.used.restore()
-
-
-class _FineTuning:
+class FineTuning:
     """The windows of a job, in another order each epoch."""
 
-    def __init__(self, model: TaskModel, job: FineTuningJob, devices: Devices) -> None:
+    def __init__(self, model: TaskModel, job: FineTuningJob, devices: Devices = SINGLE_PROCESS) -> None:
         self.model, self.job, self.devices = model, job, devices
+        self.recipe, self.precision = job.recipe, job.precision
         self.state: dict[str, Any] = {}
+        if job.recipe.freeze_embeddings:
+            model.encoder.embeddings.word.requires_grad_(False)
+        if job.recipe.freeze_encoder:
+            model.encoder.requires_grad_(False)
+            if job.pooler_is_new and model.encoder.pooler is not None:
+                model.encoder.pooler.requires_grad_(True)
+        model.to(devices.device)
         self.used = UsedRows(model.encoder.embeddings.word, job.windows)
         self.order: np.ndarray | None = None  # of the windows in this epoch
         self.weights = window_weights(job.windows, job.loss)
@@ -132,6 +80,39 @@ class _FineTuning:
         self.class_weights = class_weights(known, job.loss, self.outputs) if balanced else None
         self.steps_an_epoch = -(-len(job.windows) // (job.recipe.batch_size * job.recipe.gradient_accumulation_steps))
         self.scale = Scale.of(known, self.weights[self.labeled]) if job.loss == "regression" else None
+
+    def plan(self) -> RunPlan:
+        """How the run goes."""
+        job, recipe = self.job, self.recipe
+        longest = max(len(window.ids) for window in job.windows)
+        return RunPlan(
+            title="fine-tuning",
+            directory=job.directory,
+            identity=job.identity,
+            batch=f"a batch of {recipe.batch_size} windows of up to {longest} tokens",
+            total=max(1, round(recipe.epochs * self.steps_an_epoch)),
+            time_budget=job.time_budget,
+            eval_steps=recipe.eval_steps or self.steps_an_epoch,
+            learning_rate=recipe.peak_learning_rate(self.model.config),
+            layer_decay=recipe.layer_decay,
+            metric=job.metric,
+            tie_metric="macro_f1" if job.loss == "single" else None,
+            patience=recipe.patience,
+            tensorboard=job.tensorboard,
+        )
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Within, the model has the embeddings of the tokens that occur, and standardized targets; after, as before."""
+        head = self.model.get_submodule("head.output") if self.scale is not None else None
+        try:
+            if self.scale is not None and head is not None and not self.job.head_is_new:
+                self.scale.unfold(head)
+            yield
+            if self.scale is not None and head is not None:
+                self.scale.fold(head)
+        finally:
+            self.used.restore()
 
     def epoch(self, step: int) -> float:
         """How often the windows have been seen."""
@@ -283,32 +264,3 @@ def class_weights(windows: Sequence[Encoded], loss: str, outputs: int) -> Tensor
     else:
         weights[occur] = total / (occur.sum() * counts[occur])
     return torch.from_numpy(weights.astype(np.float32))
-
-
-@contextmanager
-def dropout_rate(model: nn.Module, rate: float | None) -> Iterator[None]:
-    """Within, the layers of a model that drop anything do so at `rate`; None leaves them as they are.
-
-    Its config is the model's own afterwards: the rate is the run's, and not of the model that is saved.
-    """
-    configs, rates = [], []
-    for module in model.modules() if rate is not None else ():
-        config = getattr(module, "config", None)
-        if isinstance(config, EncoderConfig):
-            configs.append((module, config))
-        # Heads without dropout in their family (0 whatever the config says) have none here either.
-        if isinstance(module, LinearHead) and (module.rate or getattr(model, "head_name", "") == "tokens"):
-            rates.append((module, module.rate))
-    try:
-        for module, config in configs:
-            module.config = config.replace(  # type: ignore[assignment]
-                hidden_dropout_prob=rate, attention_probs_dropout_prob=rate, classifier_dropout=rate
-            )
-        for head, _ in rates:
-            head.rate = float(rate or 0.0)
-        yield
-    finally:
-        for module, config in configs:
-            module.config = config  # type: ignore[assignment]
-        for head, before in rates:
-            head.rate = before

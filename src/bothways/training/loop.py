@@ -10,7 +10,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -23,12 +23,13 @@ from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError
 from bothways.hardware import model_name
 from bothways.inference.model_directory import CHECKPOINT, EVENTS
 from bothways.model.checkpoint import read_safetensors, write_safetensors
+from bothways.model.forward import Precision
 from bothways.progress import Bar, Reporter, clock
 from bothways.storage import write_text
 from bothways.training.devices import SINGLE_PROCESS, Devices
 from bothways.training.memory import keeping_freed_memory
 from bothways.training.optimizer import MasterAdamW
-from bothways.training.recipe import schedule
+from bothways.training.recipe import TrainingOptions, schedule
 
 SAVE_SECONDS = 300.0  # between two checkpoints, besides those at evaluations
 LOG_LINES = 200  # about, lines of loss in a run
@@ -42,7 +43,19 @@ Part = tuple[Tensor, dict[str, float]]
 class Work(Protocol):
     """What a run is about. The parts' losses are such that their sum is the loss of the step."""
 
+    model: Any  # an `nn.Module` with an `encoder`
+    precision: Precision
+    devices: Devices
     state: dict[str, Any]  # what it must know to go on, besides the step
+
+    @property
+    def recipe(self) -> TrainingOptions:
+        """The options of the run."""
+        ...
+
+    def training(self) -> AbstractContextManager[None]:
+        """Within, the model is trained; what that needs is undone at the end."""
+        ...
 
     def parts(self, step: int, share: float) -> Iterator[Part]:
         """The batches of one update, computed one after the other; `share` of the run is over."""
@@ -73,12 +86,12 @@ class RunPlan:
     title: str
     directory: Path
     identity: Mapping[str, Any]
+    batch: str  # what is computed at once, in words
     total: int  # steps, if there is no time budget
     time_budget: float | None  # seconds
     eval_steps: int  # steps; 0: `EVALUATIONS` times in the run
     learning_rate: float
-    warmup_ratio: float
-    max_grad_norm: float
+    layer_decay: float = 1.0
     metric: str | None = None
     tie_metric: str | None = None
     patience: int = 0
@@ -142,7 +155,7 @@ class _Run:
                 self.evaluate()
             while not self.finished():
                 share, done = self.share(state.step), self.done()
-                lr = plan.learning_rate * schedule(share, plan.warmup_ratio)
+                lr = plan.learning_rate * schedule(share, self.work.recipe.warmup_ratio)
                 sums, norm = self.step(share, lr, lambda: time.monotonic() - began, stop)
                 state.step += 1
                 state.tokens += int(sums["tokens"])
@@ -220,7 +233,7 @@ class _Run:
         self.optimizer.add_up(self.devices)
         clock_of_first = seconds() if self.devices.rank == 0 else 0.0
         sums = self.devices.total(sums | {"seconds": clock_of_first, "stop": float(stop())})
-        norm = self.optimizer.step(lr, max_norm=self.plan.max_grad_norm)
+        norm = self.optimizer.step(lr, max_norm=self.work.recipe.max_grad_norm)
         if not (math.isfinite(sums["loss"]) and math.isfinite(norm)):
             at = f"at step {self.state.step + 1}"
             raise BothwaysError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,65 +22,19 @@ from torch import Tensor
 from bothways.batch import Batch, make_batch
 from bothways.errors import CheckpointError, DataError, OptionError
 from bothways.model.dropout import NO_DROPOUT, Dropout
-from bothways.model.forward import Precision, enough_memory, packed_inputs, set_precision
+from bothways.model.forward import Precision, packed_inputs
 from bothways.model.pretraining import PretrainModel
-from bothways.progress import Reporter
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training.corpus import Corpus
-from bothways.training.devices import LOWER, Devices
-from bothways.training.finetune import dropout_rate
-from bothways.training.loop import Part, RunPlan, State, run
+from bothways.training.devices import Devices
+from bothways.training.loop import Part, RunPlan
 from bothways.training.masking import Masking
-from bothways.training.optimizer import MasterAdamW, parameter_groups
 from bothways.training.recipe import PretrainRecipe
 from bothways.training.sequences import Sequences, groups, plan, windows
 
 HELD_OUT_SEQUENCES = 512  # used for each evaluation, always the same
 EVALUATED_AT_ONCE = 32
 MASKS, DROPS = 0, 1  # what a seed is for
-
-
-def pretrain_model(
-    work: Pretraining,
-    reporter: Reporter,
-    *,
-    directory: Path,
-    identity: Mapping[str, Any],
-    learning_rate: float,
-    time_budget: float | None = None,
-    resume: bool = False,
-) -> State:
-    """Train the model of `work`, given in fp32, in place; it ends in fp32.
-
-    Raises `InterruptedRunError` after Ctrl-C or SIGTERM, with everything saved.
-    """
-    model, recipe, devices = work.model, work.recipe, work.devices
-    model.to(devices.device)
-    optimizer = MasterAdamW(model, parameter_groups(model, 1.0, recipe.weight_decay))
-    set_precision(model.encoder, work.precision)  # after the masters took the weights as they are
-    settings = RunPlan(
-        title="pretraining",
-        directory=directory,
-        identity=identity,
-        total=recipe.steps,
-        time_budget=time_budget,
-        eval_steps=recipe.eval_steps,
-        learning_rate=learning_rate,
-        warmup_ratio=recipe.warmup_ratio,
-        max_grad_norm=recipe.max_grad_norm,
-        evaluate_first=True,
-    )
-    what = (
-        f"a batch of {recipe.batch_size // work.parts_an_update} sequences of {max(work.stages)[0]} tokens "
-        f"(batch size {recipe.batch_size} in {work.parts_an_update} parts)"
-    )
-    with dropout_rate(model, recipe.dropout), enough_memory(what, LOWER):
-        state, learned = run(optimizer, work, settings, reporter, resume=resume, devices=devices)
-    model.float()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(learned[name])
-    return state
 
 
 class Pretraining:
@@ -100,6 +55,7 @@ class Pretraining:
     ) -> None:
         self.model, self.corpus, self.tokenizer, self.recipe, self.devices = model, corpus, tokenizer, recipe, devices
         self.precision = precision
+        model.to(devices.device)
         self.masking = Masking.of(tokenizer, rate=recipe.mlm_probability, whole_word_mask=recipe.whole_word_mask)
         self.stages = recipe.stages()
         # Where in the corpus the next update begins; `turns` counts the groups of shards, `place` the sequences in one.
@@ -116,6 +72,27 @@ class Pretraining:
             self._check_pairs()
         self._next(recipe.batch_size)  # is there enough text? then the plan is of use
         self.state |= {"turns": 0, "place": 0, "seen": 0}
+
+    def plan(
+        self, directory: Path, identity: Mapping[str, Any], learning_rate: float, time_budget: float | None = None
+    ) -> RunPlan:
+        """How the run goes."""
+        size, length = self.recipe.batch_size // self.parts_an_update, self.stages[0][0]
+        return RunPlan(
+            title="pretraining",
+            directory=directory,
+            identity=identity,
+            batch=f"a batch of {size} sequences of {length} tokens",
+            total=self.recipe.steps,
+            time_budget=time_budget,
+            eval_steps=self.recipe.eval_steps,
+            learning_rate=learning_rate,
+            evaluate_first=True,
+        )
+
+    def training(self) -> AbstractContextManager[None]:
+        """The model is trained as it is."""
+        return nullcontext()
 
     def _check_pairs(self) -> None:
         if self.corpus.documents < 2:
