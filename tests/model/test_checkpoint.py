@@ -186,9 +186,8 @@ def test_under_a_new_head_a_pooler_that_was_never_trained_begins_anew(base):
     assert f"loaded {len(read_tensors(base)) - 2} tensors" in report.lines()[0]
     assert any(line.endswith("its bias is exactly zero; it begins anew") for line in report.lines())
     assert not torch.equal(model.encoder.pooler.weight, before)
-    assert (
-        abs(float(model.encoder.pooler.weight.detach().std()) - TINY.initializer_range) < 0.1 * TINY.initializer_range
-    )
+    spread = float(model.encoder.pooler.weight.detach().std())
+    assert abs(spread - TINY.initializer_range) < 0.1 * TINY.initializer_range
     again, _ = load_model(base, "classify", 2, torch.Generator().manual_seed(0))
     assert torch.equal(model.encoder.pooler.weight, again.encoder.pooler.weight)
     model, report = load_model(with_head(base, 2), "classify", 2, torch.Generator().manual_seed(0))

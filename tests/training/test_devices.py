@@ -104,7 +104,7 @@ def test_so_does_pretraining(base, tmp_path, monkeypatch):
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("".join(f"A sentence of {number} words. It is short.\n\n" * 3 for number in range(60)))
     monkeypatch.setattr("bothways.training.pretrain.Pretraining._losses", full)
-    message = r"for a batch of 4 sequences of 16 tokens \(batch size 8 in 2 parts\); lower --batch-size"
+    message = r"for a batch of 4 sequences of 16 tokens; lower --batch-size"
     options = {"batch_size": 8, "gradient_accumulation_steps": 2, "max_length": "16", "steps": 2}
     with pytest.raises(BothwaysError, match=message):
         pretrain([corpus], base=base, out=tmp_path / "out", **options)

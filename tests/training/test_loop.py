@@ -15,6 +15,7 @@ from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError
 from bothways.inference.predictor import load
 from bothways.jobs.finetune import finetune
 from bothways.model.checkpoint import load_model
+from bothways.model.families import FAMILIES
 from bothways.model.heads import TaskModel
 from bothways.progress import Reporter
 from bothways.tasks import Classify
@@ -158,10 +159,11 @@ def test_early_stopping_is_remembered_when_resumed(base, tmp_path):
     assert all(torch.equal(value, stopped[name]) for name, value in weights(again).items())
 
 
-@pytest.mark.parametrize("family", ["roberta", "albert", "distilbert", "electra"])
+@pytest.mark.parametrize("family", ["roberta", "albert", "distilbert", "electra", "mpnet"])
 def test_every_family_trains_in_bf16_and_resumes_to_the_same_bits(tmp_path, family):
     changes = {"family": family, "embedding_size": 16 if family in ("albert", "electra") else None}
-    config = TINY.replace(**changes, type_vocab_size=0 if family == "distilbert" else 2, max_position_embeddings=34)
+    segments = 2 if FAMILIES[family].segments else 0
+    config = TINY.replace(**changes, type_vocab_size=segments, max_position_embeddings=34)
     base = write_base(tmp_path / "base", config)
     recipe = replace(RECIPE, eval_steps=5)
     whole, job = setup(base, tmp_path / "whole", recipe)

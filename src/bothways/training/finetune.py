@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from bothways.batch import Batch, make_batch
 from bothways.model.dropout import Dropout
-from bothways.model.forward import Precision, enough_memory, forward
+from bothways.model.forward import Precision, forward
 from bothways.model.heads import LOSSES, SOFT_LOSSES, TaskModel
 from bothways.text.tokenizer import Encoded
-from bothways.training.devices import LOWER, SINGLE_PROCESS, Devices
+from bothways.training.devices import SINGLE_PROCESS, Devices
 from bothways.training.embedding_rows import UsedRows
 from bothways.training.loop import EVALUATIONS, Part, RunPlan
 from bothways.training.recipe import Recipe
@@ -87,10 +87,12 @@ class FineTuning:
         chosen = recipe.hyperparameters(
             hidden_size=self.model.config.hidden_size, loss=job.loss, windows=len(job.windows)
         )
+        longest = max(len(window.ids) for window in job.windows)
         return RunPlan(
             title="fine-tuning",
             directory=job.directory,
             identity=job.identity,
+            batch=f"a batch of {recipe.batch_size} windows of up to {longest} tokens",
             total=max(1, round(chosen.epochs * self.steps_an_epoch)),
             time_budget=job.time_budget,
             eval_steps=recipe.eval_steps or (self.steps_an_epoch if chosen.epochs <= EVALUATIONS else 0),
@@ -106,13 +108,10 @@ class FineTuning:
     def training(self) -> Iterator[None]:
         """Within, the model has the embeddings of the tokens that occur, and standardized targets; after, as before."""
         head = self.model.get_submodule("head.output") if self.scale is not None else None
-        longest = max(len(window.ids) for window in self.job.windows)
-        what = f"a batch of {self.recipe.batch_size} windows of up to {longest} tokens"
         try:
             if self.scale is not None and head is not None and not self.job.head_is_new:
                 self.scale.unfold(head)
-            with enough_memory(what, LOWER):
-                yield
+            yield
             if self.scale is not None and head is not None:
                 self.scale.fold(head)
         finally:

@@ -86,6 +86,7 @@ class RunPlan:
     title: str
     directory: Path
     identity: Mapping[str, Any]
+    batch: str  # what is computed at once, in words
     total: int  # steps, if there is no time budget
     time_budget: float | None  # seconds
     eval_steps: int  # steps; 0: `EVALUATIONS` times in the run
