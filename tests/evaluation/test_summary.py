@@ -103,3 +103,19 @@ def test_versions_are_of_what_is_installed(monkeypatch):
 
     monkeypatch.setattr(summary, "PACKAGES", ("numpy", "no-such-package"))
     assert set(versions()) == {"python", "numpy"}
+
+
+def test_the_report_names_the_command_and_the_files_by_hash():
+    hashes = {"task": "classify", "train_sha256": "a" * 64, "dev_sha256": "b" * 64, "sha256": "c" * 64}
+    facts = dict(facts_of(FACTS | hashes | {"recipe": {"epochs": 5.0, "freeze_encoder": True, "truncation": False}}))
+    command = facts["Command"].split()
+    assert command[:7] == ["bothways", "finetune", "classify", "train.csv", "--dev", "dev.csv", "--base"]
+    assert {"--epochs", "5.0", "--freeze-encoder"} <= set(command)
+    assert facts["SHA-256"] == f"train {'a' * 12}, dev {'b' * 12}, weights {'c' * 12}"
+    assert "Command" not in dict(facts_of(FACTS)), "no file, no command"
+
+
+def test_texts_can_be_left_out_of_the_report():
+    made = comparison(Classify(("good", "bad")), labels=("bad", "good"))
+    assert report_of("t", made, EXAMPLES, []).mistakes
+    assert report_of("t", made, EXAMPLES, [], texts=False).mistakes == []

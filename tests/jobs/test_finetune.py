@@ -51,8 +51,8 @@ def test_fields_of_recipe_and_columns_are_keywords(base, tmp_path):
     )
     recipe = json.loads((tmp_path / "out" / "run.json").read_text())["recipe"]
     assert (recipe["epochs"], recipe["batch_size"]) == (1, 4)
-    with pytest.raises(OptionError, match="no option 'lr'; did you mean 'learning_rate'"):
-        bothways.finetune("classify", rows, base=base, out=tmp_path / "other", lr=1e-4)
+    with pytest.raises(OptionError, match="no option 'num_train_epochs'; did you mean 'epochs'"):
+        bothways.finetune("classify", rows, base=base, out=tmp_path / "other", num_train_epochs=3)
     assert not (tmp_path / "other").exists()
 
 

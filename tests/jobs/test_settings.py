@@ -11,12 +11,13 @@ from bothways.training.recipe import Recipe
 def test_keywords_change_the_fields_of_their_records():
     recipe, columns = options_from({"epochs": 5, "text_column": "body"}, Recipe(learning_rate=1e-3), Columns())
     assert (recipe.epochs, recipe.learning_rate, columns.text_column) == (5, 1e-3, "body")
+    (recipe,) = options_from({"lr": 1e-4}, Recipe())
+    assert recipe.learning_rate == 1e-4
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"lr": 1e-4}, "there is no option 'lr'; did you mean 'learning_rate'"),
         ({"num_train_epochs": 2}, "did you mean 'epochs'"),
         ({"epoch": 2}, "did you mean 'epochs'"),
         ({"overwritten": True}, "did you mean 'overwrite'"),

@@ -16,6 +16,7 @@ from bothways.cli.parts import (
     Model,
     Offline,
     Precision,
+    ReportTexts,
     Seed,
     Task,
     Template,
@@ -122,6 +123,7 @@ def compare_command(
         str | None, typer.Option(help="Model that the others are compared with. Default: the first row.")
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Also write an HTML report.")] = None,
+    report_texts: ReportTexts = True,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -134,6 +136,7 @@ def compare_command(
         train,
         columns=columns,
         report=report,
+        report_texts=report_texts,
         seed=seed,
         reporter=Reporter(),
         **only_given(against=against),

@@ -63,6 +63,7 @@ Out = Annotated[
     Path, typer.Option(help="Output directory; must be new or empty unless --resume or --overwrite is given.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run from its last checkpoint.")]
+ReportTexts = Annotated[bool, typer.Option(help="Show the most confident errors with their texts in the HTML report.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in OUT.")]
 
 OutputFormat = Literal["jsonl", "csv", "tsv", "parquet", "html", "text", "json", "squad"]

@@ -7,7 +7,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from bothways.cli.parts import Json, Out, Overwrite, Resume, annotate, print_json, print_line, print_tables
+from bothways.cli.parts import (
+    Json,
+    Out,
+    Overwrite,
+    ReportTexts,
+    Resume,
+    annotate,
+    print_json,
+    print_line,
+    print_tables,
+)
 from bothways.data.tables import Columns
 from bothways.options import with_options
 from bothways.progress import Reporter
@@ -46,6 +56,7 @@ def finetune_command(
     export: Annotated[
         bool, typer.Option(help="Also export an int8 ONNX model if its dev score holds (else fp32).")
     ] = True,
+    report_texts: ReportTexts = True,
     as_json: Json = False,
 ) -> None:
     """Fine-tune a pretrained model on labeled texts and compare it with a TF-IDF baseline."""
@@ -65,6 +76,7 @@ def finetune_command(
         overwrite=overwrite,
         tensorboard=tensorboard,
         export=export,
+        report_texts=report_texts,
         reporter=reporter,
     )
     if not run.first:  # the first process tells

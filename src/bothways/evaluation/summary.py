@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
@@ -15,7 +16,9 @@ from bothways.hardware import cores, model_name
 from bothways.model.catalogue import CATALOGUE
 from bothways.progress import clock
 from bothways.render.report import Lengths, Mistake, Report, ReportRow, titled
+from bothways.training.recipe import Recipe
 
+HASHES = {"train": "train_sha256", "dev": "dev_sha256", "base": "base_sha256", "weights": "sha256"}
 MAX_MISTAKES = 20  # in a report
 PIPELINE_TAGS = {"classify": "text-classification", "tokens": "token-classification", "spans": "question-answering"}
 PACKAGES = ("torch", "onnxruntime", "onnx", "openvino", "tokenizers", "numpy", "scikit-learn")
@@ -30,13 +33,14 @@ def report_of(
     losses: Sequence[tuple[int, float]] = (),
     dev: Sequence[tuple[int, float]] = (),
     lengths: Lengths | None = None,
+    texts: bool = True,
 ) -> Report:
-    """A report about the last row of a comparison."""
+    """A report about the last row of a comparison. Without `texts` it shows no example."""
     task, model = comparison.task, comparison.rows[-1]
     wrong = [
         (example, prediction)
         for example, prediction in zip(examples, model.predictions, strict=True)
-        if task.loss != "regression" and example.reference is not None and prediction.error is None
+        if texts and task.loss != "regression" and example.reference is not None and prediction.error is None
         if not task.is_correct(prediction, example.reference)
     ]
     wrong = sorted(wrong, key=lambda pair: -pair[1].summary()[1])[:MAX_MISTAKES]  # a picture may hold thousands of bars
@@ -81,6 +85,7 @@ def facts_of(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """What a report says of how the model was made."""
     recipe = ", ".join(f"{name} {value}" for name, value in facts["recipe"].items() if value is not None)
     packages = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    hashes = ", ".join(f"{name} {facts[key][:12]}" for name, key in HASHES.items() if facts.get(key))
     return [
         ("Base model", _base(facts)),
         ("Training texts", f"{facts['n_train']:,} ({facts['train']})"),
@@ -92,9 +97,29 @@ def facts_of(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("Training speed", f"{facts['tokens_per_second']:,.0f} tokens/s, {facts['precision']}"),
         ("ONNX model", facts["onnx_model"]),
+        *([("Command", command_of(facts))] if facts.get("train_sha256") else []),
+        *([("SHA-256", hashes)] if hashes else []),
         ("Machine", facts["machine"]),
         ("Packages", packages),
     ]
+
+
+def command_of(facts: dict[str, Any]) -> str:
+    """The command that makes such a model, with the options that differ from the defaults; files by their names.
+
+    >>> command_of({"task": "tag", "train": "train.txt", "dev": "", "base": "minilm-l6", "recipe": {"seed": 1}})
+    'bothways finetune tag train.txt --base minilm-l6 --seed 1'
+    """
+    words = ["bothways", "finetune", facts["task"], facts["train"]]
+    words += ["--dev", facts["dev"]] if facts.get("dev_sha256") else []
+    words += ["--base", _base(facts)]
+    words += ["--time-budget", f"{facts['time_budget']:g}"] if facts.get("time_budget") else []
+    defaults = Recipe().as_json()
+    for name, value in facts["recipe"].items():
+        if name in defaults and value != defaults[name]:
+            option = f"--{name.replace('_', '-')}"
+            words += [option] if value is True else [f"--no-{option[2:]}"] if value is False else [option, str(value)]
+    return shlex.join(words)
 
 
 def _base(facts: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ def compare(
     against: str | None = None,
     columns: Columns | None = None,
     report: str | Path | None = None,
+    report_texts: bool = True,
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Comparison:
@@ -33,7 +34,7 @@ def compare(
     fitted on it, is the first row.
 
     Each model is compared with the first row, or against the one called `against`: a model, or "baseline". `report` is
-    where to write it as HTML, with the last model's confusions and mistakes.
+    where to write it as HTML, with the last model's confusions and, with `report_texts`, its most confident errors.
     """
     directories = [find_model(model) for model in ([models] if isinstance(models, str | Path) else models)]
     if not directories:
@@ -52,5 +53,7 @@ def compare(
     comparison = replace(comparison, notes=(*comparison.notes, *notes))
     if report is not None:
         facts = [("Test examples", f"{len(examples):,} ({named(test)})"), ("Machine", machine())]
-        write_report(Path(report), report_of(f"Comparison: {task.name}", comparison, examples, facts))
+        write_report(
+            Path(report), report_of(f"Comparison: {task.name}", comparison, examples, facts, texts=report_texts)
+        )
     return comparison

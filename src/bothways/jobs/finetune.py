@@ -84,6 +84,7 @@ def finetune(
     overwrite: bool = False,
     tensorboard: bool = False,
     export: bool = True,
+    report_texts: bool = True,
     reporter: Reporter | None = None,
     **options: Any,
 ) -> FineTuningRun:
@@ -93,12 +94,24 @@ def finetune(
     replace those of `recipe` and `columns`. Without `dev`, a tenth of `train` is set aside for it, by label.
     `time_budget` is in seconds (or "5m") and replaces `epochs`. The directory `out` then holds the model, its
     evaluation and a report, and with `export` an int8 ONNX model that runs without PyTorch, if its
-    accuracy on dev holds; else one in fp32. With `overwrite`, a model in `out` stays until the new one is complete.
+    accuracy on dev holds; else one in fp32. Without `report_texts` the report shows no dev text. With `overwrite`, a
+    model in `out` stays until the new one is complete.
 
     Raises `DataError` for the texts, `OptionError` for the options, or if another run is writing to `out`,
     `InterruptedRunError` after Ctrl-C or SIGTERM.
     """
-    also = ("train", "dev", "out", "base", "time_budget", "resume", "overwrite", "tensorboard", "export", "reporter")
+    also: tuple[str, ...] = (
+        "train",
+        "dev",
+        "out",
+        "base",
+        "time_budget",
+        "resume",
+        "overwrite",
+        "tensorboard",
+        "export",
+    )
+    also = (*also, "report_texts", "reporter")
     recipe, columns = options_from(options, recipe or Recipe(), columns or Columns(), also=also)
     assert isinstance(recipe, Recipe)
     assert isinstance(columns, Columns)
@@ -137,6 +150,7 @@ def finetune(
     encoded = made.encode(kept, tokenizer)
     windows = [window for window in encoded if window.target is not None and len(window.head_positions)]
     facts: dict[str, Any] = {
+        "task": task,
         "base": name_of(base),
         "base_revision": revision_of(base_directory),
         "base_sha256": hash_of(base_directory / WEIGHTS),
@@ -263,9 +277,11 @@ def finetune(
                         losses=[(line["step"], line["loss"]) for line in state.history if "loss" in line],
                         dev=[(line["step"], line["dev"][made.headline]) for line in state.history if "dev" in line],
                         lengths=_lengths(made, kept, encoded, tokenizer),
+                        texts=report_texts,
                     )
                     write_report(out / REPORT, page)
-                    reporter.say(f"{REPORT} shows dev texts; leave it out if you publish the model")
+                    if page.mistakes:
+                        reporter.say(f"{REPORT} shows dev texts (--no-report-texts leaves them out)")
         (out / CHECKPOINT).unlink(missing_ok=True)
     answers = predictor.predict_examples(dev_examples) if comparison is None else comparison.rows[-1].predictions
     nothing = collapsed(made, answers, references)

@@ -22,9 +22,9 @@ from bothways.evaluation.summary import machine, versions
 from bothways.training.recipe import parse_seconds
 
 PACKAGES = ("onnxruntime", "onnx", "openvino", "safetensors")
+SHORT_NAMES = {"lr": "learning_rate"}  # as on the command line
 # Names of the same options in `transformers` and elsewhere.
 OTHER_NAMES = {
-    "lr": "learning_rate",
     "num_train_epochs": "epochs",
     "per_device_train_batch_size": "batch_size",
     "max_seq_length": "max_length",
@@ -38,12 +38,13 @@ OTHER_NAMES = {
 
 
 def options_from(given: Mapping[str, Any], *records: Any, also: Collection[str] = ()) -> tuple[Any, ...]:
-    """The records, with the fields that `given` names changed.
+    """The records, with the fields that `given` names changed; `lr` is short for `learning_rate`.
 
     Raises `OptionError` for a name that none of them has (`also` names other arguments, for the hint) and for a value
     of another type.
     """
     known = [item.name for record in records for item in fields(record)]
+    given = {SHORT_NAMES.get(name, name): value for name, value in given.items()}
     for name in given:
         if name not in known:
             near = OTHER_NAMES.get(name) or next((one for one in known if one.startswith(f"{name}_")), None)
