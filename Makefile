@@ -45,6 +45,7 @@ format: $(VENV)/dev-installed
 
 # The documentation as a site that can be read without a network, in dist/docs.
 docs: $(VENV)/docs-installed
+	$(BIN)/python -m doctest docs/hooks.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 # Runs the examples and makes their notebooks, pages and pictures.

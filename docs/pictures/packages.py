@@ -18,18 +18,18 @@ BASE = "errors · storage · progress · options · hardware"
 PLACES = {  # column and row of each package
     "cli": (2, 0),
     "jobs": (2, 1),
-    "pipelines": (0, 2),
-    "training": (1, 2),
     "evaluation": (3, 2),
-    "inference": (1, 3),
-    "render": (3, 3),
-    "model": (0, 4),
-    "tasks": (2, 4),
-    "batch": (0, 5),
-    "metrics": (2, 5),
-    "data": (2, 6),
-    "text": (1, 7),
-    BASE: (1, 8),
+    "training": (1, 3),
+    "pipelines": (0, 3),
+    "inference": (1, 4),
+    "render": (3, 4),
+    "model": (0, 5),
+    "tasks": (2, 5),
+    "batch": (0, 6),
+    "metrics": (2, 6),
+    "data": (2, 7),
+    "text": (1, 8),
+    BASE: (1, 9),
 }
 ROLES = {
     "cli": "commands",
@@ -84,7 +84,7 @@ def arrows() -> list[tuple[str, str]]:
 def drawing() -> str:
     """The picture, as SVG."""
     corners = {name: (20 + column * COLUMN, 20 + row * ROW) for name, (column, row) in PLACES.items()}
-    width, height = 40 + 3 * COLUMN + WIDTH, 40 + 8 * ROW + HEIGHT
+    width, height = 40 + 3 * COLUMN + WIDTH, 40 + 9 * ROW + HEIGHT
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="system-ui, sans-serif" font-size="15" text-anchor="middle" role="img">',
