@@ -209,9 +209,9 @@ def run_bothways(options: argparse.Namespace, precision: str) -> dict[str, float
 def measure(options: argparse.Namespace) -> dict[str, float]:
     """One contestant, in this process."""
     if options.contestant == "transformers default":
-        return run_transformers(options, tune_on=False)
+        return run_transformers(options, tuned=False)
     if options.contestant == "transformers tuned":
-        return run_transformers(options, tune_on=True)
+        return run_transformers(options, tuned=True)
     return run_bothways(options, "fp32" if options.contestant.endswith("fp32") else "bf16")
 
 

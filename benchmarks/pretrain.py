@@ -163,7 +163,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     out = Path(options.base).with_name(options.contestant.replace(" ", "-"))
     out.mkdir()
     if options.contestant.startswith("transformers"):
-        answer = run_transformers(options, out, tune_on=options.contestant.endswith("tuned"))
+        answer = run_transformers(options, out, tuned=options.contestant.endswith("tuned"))
     else:
         answer = run_bothways(options, out, "fp32" if options.contestant.endswith("fp32") else "bf16")
     return answer

@@ -116,9 +116,7 @@ def test_the_windows_of_a_pair_are_weighted_by_the_text_that_slides(pair):
 def test_a_number_that_is_none_is_an_error_of_its_text(kind, bad):
     task = Classify(labels=("a", "b"), kind=kind)
     example = task.example("x")
-    answer = task.decode(
-        example, [np.array([0.0, bad])], task.encode([example], TOKENIZER), TOKENIZER
-    )
+    answer = task.decode(example, [np.array([0.0, bad])], task.encode([example], TOKENIZER), TOKENIZER)
     if kind == "multi" and bad == np.inf:
         assert answer.error is None  # an infinite logit is a probability of 1
         return
@@ -147,9 +145,7 @@ def test_scores_are_a_small_mapping_in_the_order_of_the_labels():
 def test_a_number_has_no_label():
     task = Classify(labels=("score",), kind="regression")
     example = task.example("x")
-    answer = task.decode(
-        example, [np.array([3.25])], task.encode([example], TOKENIZER), TOKENIZER
-    )
+    answer = task.decode(example, [np.array([3.25])], task.encode([example], TOKENIZER), TOKENIZER)
     assert answer.as_json(all_scores=True) == {"score": 3.25, "windows": 1, "truncated": 0}
     assert answer.summary() == ("3.25", 3.25)
     assert task.failure("x").as_json() == {"score": None, "error": "x", "windows": 0, "truncated": 0}

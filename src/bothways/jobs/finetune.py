@@ -136,6 +136,7 @@ def finetune(
     made, head_fits = continued(replace(made, **changes), base_directory)  # type: ignore[type-var]
     encoded = made.encode(kept, tokenizer)
     windows = [window for window in encoded if window.target is not None and len(window.head_positions)]
+    chosen = recipe.hyperparameters(hidden_size=config.hidden_size, loss=made.loss, windows=len(windows))
     facts: dict[str, Any] = {
         "base": name_of(base),
         "base_revision": revision_of(base_directory),
@@ -147,7 +148,7 @@ def finetune(
         "dev_sha256": hash_of(dev),
         "n_train": len(kept),
         "n_dev": len(dev_examples),
-        "recipe": recipe.as_json(),
+        "recipe": recipe.as_json() | asdict(chosen),
         "columns": asdict(columns),
         "time_budget": time_budget,
     }
@@ -185,9 +186,10 @@ def finetune(
                 reporter.note(f"{unknown}; the vocabulary of {name_of(base)} may be of another language")
             if max_length < wanted:
                 reporter.note(f"{base} has a maximum length of {max_length} tokens, so windows are no longer than that")
+            reporter.say(recipe.describe(chosen, len(windows)))
             if time_budget is not None:
                 reporter.say(
-                    f"training for {time_budget:g} s; the time budget replaces epochs ({recipe.epochs:g}), and the "
+                    f"training for {time_budget:g} s; the time budget replaces epochs ({chosen.epochs:g}), and the "
                     "export and the comparison come after it"
                 )
             for line in report.lines():
