@@ -18,8 +18,8 @@ from bothways import __version__
 from bothways.data.examples import Example
 from bothways.data.split import set_aside, shared
 from bothways.data.tables import Columns, Source
-from bothways.errors import BothwaysError, MissingDependencyError, OptionError
-from bothways.evaluation.accuracy_check import export_checked
+from bothways.errors import MissingDependencyError, OptionError
+from bothways.evaluation.accuracy_check import export_accepted
 from bothways.evaluation.compare import Comparison, compare_on
 from bothways.evaluation.summary import card_of, facts_of, report_of
 from bothways.evaluation.verdicts import FEW_STEPS, collapsed
@@ -36,7 +36,16 @@ from bothways.jobs.directory import (
     terminable,
     work_directory,
 )
-from bothways.jobs.settings import budget, circumstances, hash_of, name_of, options_from, revision_of, run_id
+from bothways.jobs.settings import (
+    ancestors_of,
+    budget,
+    circumstances,
+    hash_of,
+    name_of,
+    options_from,
+    revision_of,
+    run_id,
+)
 from bothways.jobs.sources import unknown_words
 from bothways.model.catalogue import find_model
 from bothways.model.config import WEIGHTS, EncoderConfig
@@ -141,6 +150,7 @@ def finetune(
         "base": name_of(base),
         "base_revision": revision_of(base_directory),
         "base_sha256": hash_of(base_directory / WEIGHTS),
+        "base_ancestors": ancestors_of(base_directory),
         "bothways": __version__,
         "train": name_of(train),
         "train_sha256": hash_of(train),
@@ -245,7 +255,7 @@ def finetune(
             model_directory.write()
             if export:
                 with guarded(f"the ONNX model could not be written; the model is in {out}", reporter):
-                    facts["onnx_model"] = _export_onnx(model_directory, dev_examples, reporter)
+                    facts["onnx_model"] = export_accepted(model_directory, dev_examples, reporter)
                 model_directory.write()
             write_text(work / RUN, json.dumps(facts, indent=2) + "\n")
             publish(work, out, reporter)
@@ -279,18 +289,6 @@ def finetune(
     if (comparison is None or not comparison.verdicts) and state.step < FEW_STEPS and time_budget is None:
         reporter.note(f"the model was trained for {state.step} steps only; more epochs usually help")
     return FineTuningRun(out, comparison, time.monotonic() - began, state.history)
-
-
-def _export_onnx(model_directory: ModelDirectory, dev: Sequence[Example], reporter: Reporter) -> str:
-    """Write the int8 ONNX model, or if its accuracy does not hold one in fp32; what came of it in a few words."""
-    onnx_model = export_checked(model_directory, "int8", dev, reporter).models["int8"]
-    if onnx_model.rejected is None:
-        return f"int8, {onnx_model.measured()}"
-    try:
-        export_checked(model_directory, "fp32", (), reporter)
-    except BothwaysError as error:
-        return f"none; int8 was rejected: {onnx_model.rejected}; {error}"
-    return f"fp32; int8 was rejected: {onnx_model.rejected}"
 
 
 def _check_extras() -> None:
