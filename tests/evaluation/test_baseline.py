@@ -11,7 +11,7 @@ import pytest
 from bothways.data.examples import Example
 from bothways.errors import BothwaysError, DataError, MissingDependencyError
 from bothways.evaluation.baseline import STRENGTHS, fit_baseline
-from bothways.evaluation.features import MAX_EMBEDDED, Embeddings, Tfidf, sample
+from bothways.evaluation.features import MAX_CHARACTERS, MAX_EMBEDDED, Embeddings, Tfidf, sample
 from tests.tiny import write_base
 
 GOOD = ["a lovely film", "lovely and warm", "what a warm story", "a warm , lovely cast"]
@@ -339,13 +339,15 @@ def test_the_threshold_of_several_labels_is_chosen_on_held_out_parts():
     assert all((one.scores["spam"] >= fitted.threshold) == ("spam" in one.labels) for one in found)
 
 
-def test_at_most_twenty_thousand_texts_are_embedded():
+def test_at_most_twenty_thousand_texts_are_embedded_and_fewer_long_ones():
     few = examples(good=GOOD, bad=BAD)
     assert sample(few, 0) == few
     one = [Example((str(number),)) for number in range(MAX_EMBEDDED + 5)]
     assert len(sample(one, 0)) == len({example.texts for example in sample(one, 0)}) == MAX_EMBEDDED
     assert sample(one, 0) != sample(one, 1)
     assert len(sample([Example((str(number), "x")) for number in range(MAX_EMBEDDED)], 0)) == MAX_EMBEDDED // 2
+    long = [Example(("x" * (2000 if number % 2 else 1024),)) for number in range(MAX_EMBEDDED)]  # 256 tokens are read
+    assert len(sample(long, 0)) == MAX_CHARACTERS // 1024
 
 
 def test_a_base_that_cannot_be_run_is_refused(tmp_path):

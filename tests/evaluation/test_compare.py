@@ -388,7 +388,7 @@ def test_the_base_of_a_model_is_found_by_its_facts_and_its_hash(tmp_path, monkey
         with pytest.raises(ModelNotFoundError, match=message):
             base_of(facts)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelNotFoundError, match=r"has no model.safetensors"):
+    with pytest.raises(ModelNotFoundError, match=r"has no model\.safetensors"):
         base_of({"base": "empty"})
 
 

@@ -374,7 +374,7 @@ def test_each_kind_memorizes_a_dozen_texts_and_predicts_them_from_disk(base, tmp
         rows = [{"premise": "it was", "hypothesis": row["text"], "label": row["label"]} for row in rows]
     recipe = Recipe(epochs=40, batch_size=6, learning_rate=3e-3, dropout=0.0, precision="fp32", eval_steps=40)
     run = finetune(task, rows, rows, out=tmp_path / "run", base=base, recipe=recipe)
-    metric = run.comparison.rows[1].scores.metrics[run.comparison.task.headline].value
+    metric = run.comparison.rows[-1].scores.metrics[run.comparison.task.headline].value
     assert metric > (0.8 if kind == "regression" else 0.95)
 
     model = load(tmp_path / "run", precision="fp32")

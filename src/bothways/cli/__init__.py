@@ -30,6 +30,7 @@ COMMANDS = {
     "info": "models",
     "vocab": "training",
     "pretrain": "training",
+    "average": "training",
     "export": "models",
     "tune": "models",
     "models": "models",

@@ -108,6 +108,41 @@ def finetune_command(
     reporter.say(f"model: {out}   report: {out / REPORT}")
 
 
+@with_options(annotate, Columns)
+def average_command(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Directories of models fine-tuned from one base.", metavar="RUN...")
+    ],
+    columns: Columns,
+    out: Annotated[Path, typer.Option(help="Output directory; must be new or empty unless --overwrite is given.")],
+    dev: Annotated[
+        Path | None,
+        typer.Option(help="Validation file: to compare the models, to set the threshold, to check int8 accuracy."),
+    ] = None,
+    overwrite: Overwrite = False,
+    export: Annotated[
+        bool, typer.Option(help="Also export an int8 ONNX model if its dev score holds (without --dev: fp32).")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Average the weights of fine-tuned models of the same base, task and labels (model soup)."""
+    from bothways.jobs.average import average
+
+    reporter = Reporter()
+    made = average(runs, out=out, dev=dev, columns=columns, overwrite=overwrite, export=export, reporter=reporter)
+    comparison = made.comparison
+    if as_json:
+        print_json((comparison.as_json() if comparison else {}) | {"directory": str(out)})
+        return
+    if comparison is not None:
+        from bothways.evaluation.tables import comparison_tables
+
+        print_tables(lambda width: comparison_tables(comparison, width))
+        for verdict in comparison.verdicts:
+            print_line(verdict)
+    reporter.say(f"model: {out}")
+
+
 def vocab_command(
     corpus: Corpus,
     out: Out,

@@ -28,8 +28,10 @@ MAX_FEATURES, FEWEST_FEATURES = 1_000_000, 20_000
 WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 CHARACTERS = {"analyzer": "char", "ngram_range": (1, 3), "lowercase": True}
 MAX_WITHOUT_WORDS = 0.2  # of the texts (only emoji, only punctuation); of more, characters are read
-MAX_EMBEDDED = 20_000  # training texts (of pairs: both count) that are embedded
+MAX_EMBEDDED = 20_000  # training texts that are embedded (of pairs, both count)
+MAX_CHARACTERS = 4_000_000  # of these texts; about a million tokens, a minute or two on two cores
 MAX_LENGTH = 256  # tokens of a text that are embedded
+CHARACTERS_A_TOKEN = 4  # about
 SMALLEST_SCALE = 1e-6  # of a column of the embeddings; one that varies less is constant
 
 
@@ -170,11 +172,15 @@ class Embeddings:
 
 
 def sample(examples: Sequence[Example], seed: int) -> list[Example]:
-    """The examples that an embedding baseline is fitted on: all, or as many at random as have `MAX_EMBEDDED` texts."""
-    most = MAX_EMBEDDED // max(1, len(examples[0].texts))
-    if len(examples) <= most:
-        return list(examples)
-    return [examples[place] for place in np.sort(np.random.default_rng(seed).permutation(len(examples))[:most])]
+    """The examples that an embedding baseline is fitted on: all, or as many at random as can be embedded in time.
+
+    That is `MAX_EMBEDDED` texts, or `MAX_CHARACTERS` of what is read of them.
+    """
+    order = np.random.default_rng(seed).permutation(len(examples))
+    read = [sum(min(len(text), CHARACTERS_A_TOKEN * MAX_LENGTH) for text in examples[place].texts) for place in order]
+    most = max(1, int(np.searchsorted(np.cumsum(read), MAX_CHARACTERS, side="right")))
+    drawn = order[: min(most, MAX_EMBEDDED // len(examples[0].texts))]
+    return [examples[place] for place in np.sort(drawn)]
 
 
 def _texts(examples: Sequence[Example], texts_each: int) -> list[str]:

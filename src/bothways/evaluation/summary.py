@@ -176,14 +176,21 @@ def card_of(comparison: Comparison, facts: dict[str, Any]) -> str:
             "\n\n".join(_plain(line) for line in (*comparison.verdicts, *comparison.notes)),
             "",
             "## How it was made",
-            f"{facts['n_train']:,} training texts, {facts['steps']} steps, {clock(facts['training_seconds'])}.",
+            _training_of(facts),
             f"Machine: {facts['machine']}.",
             f"ONNX model: {_plain(facts['onnx_model'])}.",
             "",
-            *(f"- {name}: {value}" for name, value in facts["recipe"].items()),
+            *(f"- {name}: {value}" for name, value in facts.get("recipe", {}).items()),
             "",
         ]
     )
+
+
+def _training_of(facts: dict[str, Any]) -> str:
+    if "averaged" in facts:
+        names = ", ".join(_plain(one["name"]) for one in facts["averaged"])
+        return f"The mean of the weights of {len(facts['averaged'])} models: {names}. The recipe is that of the last."
+    return f"{facts['n_train']:,} training texts, {facts['steps']} steps, {clock(facts['training_seconds'])}."
 
 
 def _plain(text: str) -> str:

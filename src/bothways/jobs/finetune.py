@@ -18,8 +18,8 @@ from bothways import __version__
 from bothways.data.examples import Example
 from bothways.data.split import set_aside, shared
 from bothways.data.tables import Columns, Source
-from bothways.errors import BothwaysError, MissingDependencyError, OptionError
-from bothways.evaluation.accuracy_check import export_checked
+from bothways.errors import MissingDependencyError, OptionError
+from bothways.evaluation.accuracy_check import export_accepted
 from bothways.evaluation.compare import Comparison, compare_on
 from bothways.evaluation.summary import card_of, facts_of, report_of
 from bothways.evaluation.verdicts import FEW_STEPS, collapsed
@@ -37,7 +37,16 @@ from bothways.jobs.directory import (
     terminable,
     work_directory,
 )
-from bothways.jobs.settings import budget, circumstances, hash_of, name_of, options_from, revision_of, run_id
+from bothways.jobs.settings import (
+    ancestors_of,
+    budget,
+    circumstances,
+    hash_of,
+    name_of,
+    options_from,
+    revision_of,
+    run_id,
+)
 from bothways.jobs.sources import unknown_words
 from bothways.jobs.teachers import find_teacher, read_unlabelled, write_logits
 from bothways.model.catalogue import find_model
@@ -158,11 +167,13 @@ def finetune(
         for window in encoded
         if len(window.head_positions) and (window.target is not None or window.example >= len(kept))
     ]
+    chosen = recipe.hyperparameters(hidden_size=config.hidden_size, loss=made.loss, windows=len(windows))
     facts: dict[str, Any] = {
         "task": task,
         "base": name_of(base),
         "base_revision": revision_of(base_directory),
         "base_sha256": hash_of(base_directory / WEIGHTS),
+        "base_ancestors": ancestors_of(base_directory),
         "bothways": __version__,
         "train": name_of(train),
         "train_sha256": hash_of(train),
@@ -170,7 +181,7 @@ def finetune(
         "dev_sha256": hash_of(dev),
         "n_train": len(kept),
         "n_dev": len(dev_examples),
-        "recipe": recipe.as_json(),
+        "recipe": recipe.as_json() | asdict(chosen),
         "columns": asdict(columns),
         "time_budget": time_budget,
     }
@@ -214,9 +225,10 @@ def finetune(
                 reporter.note(f"{unknown}; the vocabulary of {name_of(base)} may be of another language")
             if max_length < wanted:
                 reporter.note(f"{base} has a maximum length of {max_length} tokens, so windows are no longer than that")
+            reporter.say(recipe.describe(chosen, len(windows)))
             if time_budget is not None:
                 reporter.say(
-                    f"training for {time_budget:g} s; the time budget replaces epochs ({recipe.epochs:g}), and the "
+                    f"training for {time_budget:g} s; the time budget replaces epochs ({chosen.epochs:g}), and the "
                     "export and the comparison come after it"
                 )
             for line in report.lines():
@@ -286,7 +298,7 @@ def finetune(
             model_directory.write()
             if export:
                 with guarded(f"the ONNX model could not be written; the model is in {out}", reporter):
-                    facts["onnx_model"] = _export_onnx(model_directory, dev_examples, reporter)
+                    facts["onnx_model"] = export_accepted(model_directory, dev_examples, reporter)
                 model_directory.write()
             write_text(work / RUN, json.dumps(facts, indent=2) + "\n")
             publish(work, out, reporter)
@@ -323,18 +335,6 @@ def finetune(
     if (comparison is None or not comparison.verdicts) and state.step < FEW_STEPS and time_budget is None:
         reporter.note(f"the model was trained for {state.step} steps only; more epochs usually help")
     return FineTuningRun(out, comparison, time.monotonic() - began, state.history)
-
-
-def _export_onnx(model_directory: ModelDirectory, dev: Sequence[Example], reporter: Reporter) -> str:
-    """Write the int8 ONNX model, or if its accuracy does not hold one in fp32; what came of it in a few words."""
-    onnx_model = export_checked(model_directory, "int8", dev, reporter).models["int8"]
-    if onnx_model.rejected is None:
-        return f"int8, {onnx_model.measured()}"
-    try:
-        export_checked(model_directory, "fp32", (), reporter)
-    except BothwaysError as error:
-        return f"none; int8 was rejected: {onnx_model.rejected}; {error}"
-    return f"fp32; int8 was rejected: {onnx_model.rejected}"
 
 
 def _check_teacher(teacher: object, unlabelled: object, recipe: Recipe) -> None:

@@ -99,12 +99,28 @@ class Recipe(TrainingOptions):
         if self.stride is not None and self.max_length is not None and self.stride > self.max_length // 2:
             raise OptionError(f"stride is {self.stride}, expected at most half of max_length, {self.max_length}")
 
+    def updates_per_epoch(self, windows: int) -> int:
+        """The updates in which so many windows are seen once."""
+        return -(-windows // (self.batch_size * self.gradient_accumulation_steps))
+
     def hyperparameters(self, *, hidden_size: int, loss: str, windows: int) -> Hyperparameters:
         """The values that were given, else the defaults for a model of this size, a task's loss and so many windows."""
-        updates = -(-windows // (self.batch_size * self.gradient_accumulation_steps))
-        default = default_hyperparameters(hidden_size, loss, updates, freeze_encoder=self.freeze_encoder)
-        given = {item.name: getattr(self, item.name) for item in fields(default)}
-        return replace(default, **{name: value for name, value in given.items() if value is not None})
+        default = default_hyperparameters(
+            hidden_size, loss, self.updates_per_epoch(windows), freeze_encoder=self.freeze_encoder
+        )
+        return replace(default, **{name: getattr(self, name) for name in self._given()})
+
+    def describe(self, chosen: Hyperparameters, windows: int) -> str:
+        """The hyperparameters in a few words, and which of them were chosen by default."""
+        updates = self.updates_per_epoch(windows)
+        words = [f"learning rate {chosen.learning_rate:g}", f"{chosen.epochs:g} epochs of {updates:,} updates"]
+        words += [f"layer decay {chosen.layer_decay:g}"] if chosen.layer_decay < 1 else []
+        words += [f"patience {chosen.patience}"] if chosen.patience else []
+        defaults = [name.replace("_", " ") for name in ("learning_rate", "epochs") if name not in self._given()]
+        return ", ".join(words) + (f" ({' and '.join(defaults)} by default)" if defaults else "")
+
+    def _given(self) -> list[str]:
+        return [item.name for item in fields(Hyperparameters) if getattr(self, item.name) is not None]
 
 
 @dataclass(frozen=True, slots=True)
