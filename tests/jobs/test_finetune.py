@@ -1,5 +1,6 @@
 """Fine-tuning as a whole: keywords, overwriting, stopping, what fails late, what is noticed, what is written down."""
 
+import importlib.util
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ import torch
 from safetensors import safe_open
 
 import bothways
-from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError, OptionError
+from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError, MissingDependencyError, OptionError
 from bothways.jobs import finetune as job
 from bothways.jobs.directory import NEXT, claimed
 from bothways.jobs.finetune import finetune
@@ -381,3 +382,10 @@ def test_a_repeated_run_has_the_same_id_and_the_same_file_and_another_run_anothe
     assert weights_of(tmp_path / "one") == weights_of(tmp_path / "two")
     ids = [json.loads((tmp_path / name / "run.json").read_text())["run"] for name in ("one", "two", "three")]
     assert ids[0] == ids[1] != ids[2]
+
+
+def test_tensorboard_that_is_not_installed_is_told_before_the_texts_are_read(tmp_path, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "tensorboard" else found(name))
+    with pytest.raises(MissingDependencyError, match=r"pip install 'bothways\[tensorboard\]'"):
+        finetune("classify", tmp_path / "none.csv", out=tmp_path / "out", tensorboard=True)

@@ -127,7 +127,7 @@ def finetune(
     assert isinstance(recipe, Recipe)
     assert isinstance(columns, Columns)
     reporter, out = reporter or Reporter(), Path(out)
-    _check_extras()
+    _check_extras(tensorboard=tensorboard)
     task = task_name(task)
     if task not in TRAINED:
         raise OptionError(f"task {task!r} is not one of {', '.join(TRAINED)}")
@@ -347,8 +347,12 @@ def _check_teacher(teacher: object, unlabelled: object, recipe: Recipe) -> None:
         raise OptionError(f"{name} is for training with a teacher: name one (--teacher DIR), or leave {name} out")
 
 
-def _check_extras() -> None:
-    """Raise `MissingDependencyError` now for what would be missing at the end of a run."""
+def _check_extras(*, tensorboard: bool) -> None:
+    """Raise `MissingDependencyError` now for what would be missing later in a run."""
+    if tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise MissingDependencyError(
+            "TensorBoard files need tensorboard, which is not installed: pip install 'bothways[tensorboard]'"
+        )
     for name in ("torch", "onnx", "sklearn", "matplotlib", "jinja2"):
         if importlib.util.find_spec(name) is None:
             raise MissingDependencyError(
