@@ -386,6 +386,6 @@ def test_a_repeated_run_has_the_same_id_and_the_same_file_and_another_run_anothe
 
 def test_tensorboard_that_is_not_installed_is_told_before_the_texts_are_read(tmp_path, monkeypatch):
     found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "tensorboard" else found(name))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorboard" else found(name))
     with pytest.raises(MissingDependencyError, match=r"pip install 'bothways\[tensorboard\]'"):
         finetune("classify", tmp_path / "none.csv", out=tmp_path / "out", tensorboard=True)
