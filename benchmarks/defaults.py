@@ -35,8 +35,9 @@ from bothways.progress import Reporter
 from bothways.tasks import TRAINED
 from bothways.text.tokenizer import Tokenizer
 from bothways.training.devices import joined
-from bothways.training.finetune import FineTuningJob, fit
+from bothways.training.finetune import FineTuning, FineTuningJob
 from bothways.training.recipe import Recipe
+from bothways.training.train import train as train_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,8 @@ def train_one(
             best_precision(devices.device),
             pooler_is_new=any(part.startswith("encoder.pooler.") for part in report.new),
         )
-        state = fit(model, job, Reporter(quiet=True), devices=devices)
+        work = FineTuning(model, job, devices)
+        state = train_model(work, work.plan(), Reporter(quiet=True))
     scores = [line["dev"][task.headline] for line in state.history if "dev" in line]
     seconds = round(time.process_time() - began, 1)
     return {"score": state.best, "updates": state.step, "cpu_seconds": seconds, "dev_scores": scores}

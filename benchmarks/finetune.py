@@ -1,6 +1,7 @@
 """Fine-tuning against `transformers`: the same texts, model, recipe and seed, one after the other in one run.
 
     python benchmarks/finetune.py TRAIN DEV [--task classify] [--shape minilm-l6] [--texts 3000] [--dev-texts 872]
+        [--device cuda] [--batch-size 32]
 
 Four contestants, each in a separate process: transformers' Trainer as it comes (fp32, random batches), the
 same tuned as an expert would (bf16 autocast, batches grouped by length, fused AdamW), ours, and ours in fp32.
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 CONTESTANTS = ("transformers default", "transformers tuned", "bothways", "bothways fp32")
-BATCH, SEED = 32, 0
+SEED = 0
 IGNORE = -100
 
 
@@ -142,15 +143,15 @@ def run_transformers(options: argparse.Namespace, *, tuned: bool) -> dict[str, f
         arguments = TrainingArguments(
             output_dir=out,
             num_train_epochs=options.epochs,
-            per_device_train_batch_size=BATCH,
+            per_device_train_batch_size=options.batch_size,
             learning_rate=options.lr,
             weight_decay=0.01,
             warmup_steps=0.1,
             seed=SEED,
             save_strategy="no",
-            use_cpu=True,
+            use_cpu=options.device == "cpu",
             disable_tqdm=True,
-            dataloader_pin_memory=False,
+            dataloader_pin_memory=options.device != "cpu",
             **extra,
         )
         tagging = options.task == "tag"
@@ -178,6 +179,7 @@ def run_bothways(options: argparse.Namespace, precision: str) -> dict[str, float
     from bothways.progress import Reporter
     from bothways.tasks import TRAINED
     from bothways.text.tokenizer import Tokenizer
+    from bothways.training.devices import joined
     from bothways.training.finetune import FineTuning, FineTuningJob
     from bothways.training.recipe import Recipe
     from bothways.training.train import train as train_model
@@ -189,8 +191,10 @@ def run_bothways(options: argparse.Namespace, precision: str) -> dict[str, float
     tokenizer = Tokenizer.from_directory(Path(options.base))
     windows = [one for one in task.encode(train, tokenizer) if one.target is not None and len(one.head_positions)]
     model, _ = load_model(Path(options.base), task.head, task.outputs, torch.Generator().manual_seed(SEED))
-    recipe = Recipe(epochs=options.epochs, batch_size=BATCH, learning_rate=options.lr, seed=SEED, eval_steps=10**9)
-    with tempfile.TemporaryDirectory() as out:
+    recipe = Recipe(
+        epochs=options.epochs, batch_size=options.batch_size, learning_rate=options.lr, seed=SEED, eval_steps=10**9
+    )
+    with tempfile.TemporaryDirectory() as out, joined(options.device) as devices:
         ended: list[float] = []
 
         def judge() -> dict[str, float]:  # asked once, after the last step; dev texts are predicted below, untimed
@@ -201,7 +205,7 @@ def run_bothways(options: argparse.Namespace, precision: str) -> dict[str, float
             windows, task.loss, judge, "nothing", recipe, Path(out), {"benchmark": "finetune"}, precision
         )
         began = time.perf_counter()
-        work = FineTuning(model, job)
+        work = FineTuning(model, job, devices)
         state = train_model(work, work.plan(), Reporter(quiet=True))
         seconds = ended[0] - began
     set_precision(model.encoder, precision)
@@ -230,6 +234,8 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=3000)
     parser.add_argument("--dev-texts", type=int, default=872)
     parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--only", action="append", choices=CONTESTANTS)
     parser.add_argument("--contestant", help=argparse.SUPPRESS)
     parser.add_argument("--base", help=argparse.SUPPRESS)
@@ -240,8 +246,10 @@ def main() -> None:
     import torch
     import transformers
 
-    print(f"torch {torch.__version__}, transformers {transformers.__version__}, {os.cpu_count()} cores, ", end="")
-    print(f"load before the start {os.getloadavg()[0]:.2f}; {options.texts} texts, {options.epochs} epoch(s)\n")
+    where = torch.cuda.get_device_name() if options.device == "cuda" else f"{os.cpu_count()} cores"
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}, {where}, ", end="")
+    print(f"load before the start {os.getloadavg()[0]:.2f}; {options.texts} texts, ", end="")
+    print(f"batches of {options.batch_size}, {options.epochs} epoch(s)\n")
     for shape in options.shape or ["minilm-l6"]:
         with tempfile.TemporaryDirectory() as folder:
             base = base_directory(shape, Path(folder))
@@ -251,6 +259,7 @@ def main() -> None:
                 command += ["--texts", str(options.texts), "--dev-texts", str(options.dev_texts)]
                 command += ["--task", options.task, "--lr", str(options.lr)]
                 command += ["--epochs", str(options.epochs), "--contestant", contestant]
+                command += ["--batch-size", str(options.batch_size), "--device", options.device]
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
                 if done.returncode:
                     sys.exit(f"{contestant} failed:\n{done.stderr[-2000:]}")

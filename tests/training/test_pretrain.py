@@ -104,9 +104,7 @@ def test_transformers_loads_it_with_every_weight_and_gives_the_same_losses(go, t
     made = [ours.encode("Document1 the river", "green house"), ours.encode("a", "night story of old")]
     batch = make_batch([replace(one, head_positions=np.array([0, 2, 3])) for one in made])
     firsts = np.tile([True, False, False], 2)
-    guess, answer = model(
-        *packed_inputs(batch, TINY.num_attention_heads, torch.device("cpu")), torch.from_numpy(firsts)
-    )
+    guess, answer = model(*packed_inputs(batch, model.encoder), torch.from_numpy(firsts))
     targets = torch.tensor([made[member].ids[place] for member in batch.members for place in (2, 3)]).long()
     loss, _ = model.masked_losses(guess, targets, torch.float32)
     loss = loss / 4 + torch.nn.functional.cross_entropy(answer, follows[torch.from_numpy(batch.members)])

@@ -16,7 +16,7 @@ from bothways.hardware import Device, multiplies_bf16
 from bothways.model.dropout import NO_DROPOUT, Dropout
 from bothways.model.encoder import Encoder, Layer
 from bothways.model.heads import TaskModel
-from bothways.model.layout import Packed
+from bothways.model.layout import Packed, Varlen, has_flash_attention, on_device
 
 Precision = Literal["bf16", "fp32"]
 
@@ -65,17 +65,17 @@ def set_precision(encoder: Encoder, precision: Precision) -> None:
 
 def forward(model: TaskModel, batch: Batch, dropout: Dropout = NO_DROPOUT) -> torch.Tensor:
     """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order, fp32."""
-    device = model.encoder.embeddings.word.weight.device
-    return model(*packed_inputs(batch, model.config.num_attention_heads, device), dropout)
+    return model(*packed_inputs(batch, model.encoder), dropout)
 
 
 def packed_inputs(
-    batch: Batch, heads: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Packed, torch.Tensor]:
+    batch: Batch, encoder: Encoder
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Packed | Varlen, torch.Tensor]:
     """A batch as a model takes it: (N,) ids, segment ids and positions, where they lie, (K,) places that are read."""
-    layout = Packed.from_lengths(batch.lengths, heads, device)
-    ids, type_ids, positions = (
-        torch.from_numpy(np.pad(part, (0, layout.filler))).to(device)
-        for part in (batch.ids, batch.type_ids, batch.positions)
-    )
-    return ids, type_ids, positions, layout, torch.from_numpy(batch.head_positions).to(device)
+    device, heads = encoder.embeddings.word.weight.device, encoder.config.num_attention_heads
+    half = next(encoder.layers.parameters()).dtype == torch.bfloat16
+    flash = half and encoder.relative is None and has_flash_attention(device)
+    layout = (Varlen if flash else Packed).from_lengths(batch.lengths, heads, device)
+    tokens = np.pad(np.stack([batch.ids, batch.type_ids, batch.positions]), ((0, 0), (0, layout.filler)))
+    ids, type_ids, positions = on_device(tokens, device).unbind()
+    return ids, type_ids, positions, layout, on_device(batch.head_positions, device)

@@ -18,6 +18,8 @@ from bothways.model.dropout import NO_DROPOUT, Dropout
 from bothways.model.encoder import ACTIVATE, Encoder
 from bothways.model.layout import Layout
 
+NOTHING = -1e30  # a logit whose share is 0; unlike those of -inf, its differences are numbers
+
 
 class ClassifyHead(nn.Module):
     """(K, C) first tokens or their pooled form -> (K, L) logits, in fp32."""
@@ -143,14 +145,23 @@ def tokens_loss(logits: Tensor, targets: Tensor, counts: Tensor, class_weights: 
 
 def spans_loss(logits: Tensor, targets: Tensor, counts: Tensor, class_weights: Tensor | None) -> Tensor:
     """(K, 2) logits, (2B,) start and end among the tokens read of each window -> (B,) mean of both cross-entropies."""
-    parts = [part.t() for part in torch.split(logits, counts.tolist())]  # (2, K_b) each
-    losses = [F.cross_entropy(part, target) for part, target in zip(parts, targets.view(-1, 2), strict=True)]
-    return torch.stack(losses)
+    shares = F.log_softmax(_by_window(logits, counts), -1)  # (B, 2, K_max)
+    return -shares.gather(-1, targets.view(-1, 2, 1)).mean((1, 2))
+
+
+def _by_window(logits: Tensor, counts: Tensor) -> Tensor:
+    """(K, L) logits, (B,) tokens read of each window -> (B, L, K_max), with `NOTHING` in empty places."""
+    ends = counts.cumsum(0)
+    owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=len(logits))
+    column = torch.arange(len(logits), device=counts.device) - (ends - counts)[owner]
+    table = logits.new_full((len(counts), logits.shape[1], int(counts.max())), NOTHING)
+    table[owner, :, column] = logits
+    return table
 
 
 def _window_means(losses: Tensor, counts: Tensor) -> Tensor:
     """(K,) losses of the tokens read -> (B,) their means in each window."""
-    owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+    owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=len(losses))
     return losses.new_zeros(len(counts)).index_add_(0, owner, losses) / counts.clamp(min=1)
 
 
@@ -195,8 +206,7 @@ def soft_tokens_loss(logits: Tensor, teacher: Tensor, counts: Tensor, temperatur
 
 def soft_spans_loss(logits: Tensor, teacher: Tensor, counts: Tensor, temperature: float) -> Tensor:
     """(K, 2) logits of both -> (B,) divergences over the tokens of each window, mean of start and end."""
-    parts = zip(torch.split(logits, counts.tolist()), torch.split(teacher, counts.tolist()), strict=True)
-    return torch.stack([divergence(own.t(), theirs.t(), temperature).mean() for own, theirs in parts])
+    return divergence(_by_window(logits, counts), _by_window(teacher, counts), temperature).mean(-1)
 
 
 SOFT_LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {

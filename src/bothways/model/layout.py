@@ -5,7 +5,7 @@ B sequences, T their longest length, N tokens in all, C hidden width, H heads, D
 Only attention mixes the tokens of a sequence; every other layer works on each token alone. So the tokens of
 a batch can lie in one row (N, C) with no padding, and attention alone asks the layout to bring them into
 rectangles, one for each group of sequences of similar length. A padded batch is a layout of one rectangle
-that is there already. Both end in the same `attend`.
+that is there already. Both end in the same `attend`. On a GPU, a kernel reads sequences where they lie (`Varlen`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from bothways.model.dropout import Dropout
 TOKENS_MULTIPLE = 16  # bf16 products of an odd number of rows are up to a fifth slower
 RECTANGLE_COST = 400_000  # scores that take as long as the calls of one more rectangle
 MAX_SCORES = 4_000_000  # per rectangle, 16 MB: they stay in cache, and memory is used again
+MAX_SCORES_GPU = 1 << 28  # there, calls cost more than memory
 
 
 def attend(
@@ -134,10 +135,10 @@ class Packed:
     def from_lengths(cls, lengths: np.ndarray, heads: int, device: torch.device | None = None) -> Packed:
         """(B,) lengths, longest first -> where each token goes, on the device of the model."""
         rectangles: list[Rectangle] = []
-        start = 0
-        for group in np.split(lengths, group_edges(lengths, heads)):
+        start, gpu = 0, device is not None and device.type != "cpu"
+        for group in np.split(lengths, group_edges(lengths, heads, MAX_SCORES_GPU if gpu else MAX_SCORES)):
             made = _rectangle(group, start, heads)
-            rectangles.append(made if device is None or device.type == "cpu" else made.to(device))
+            rectangles.append(made.to(device) if device is not None and gpu else made)
             start = made.stop
         return cls(heads, tuple(rectangles), -start % TOKENS_MULTIPLE)
 
@@ -163,19 +164,70 @@ class Packed:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def group_edges(lengths: np.ndarray, heads: int) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class Varlen:
+    """All tokens of a batch in one row on a GPU, (N, ...), in bf16; flash attention (Dao 2023) finds the sequences."""
+
+    heads: int
+    edges: Tensor  # (B + 1,) int32: where each sequence begins and the last ends; the filler is a sequence too
+    longest: int
+    filler: int
+
+    @classmethod
+    def from_lengths(cls, lengths: np.ndarray, heads: int, device: torch.device) -> Varlen:
+        """(B,) lengths, longest first -> where each sequence is, on the device of the model."""
+        tokens = int(lengths.sum())
+        filler = -tokens % TOKENS_MULTIPLE
+        ends = np.cumsum(np.append(lengths, filler) if filler else lengths)
+        edges = on_device(np.append(0, ends).astype(np.int32), device)
+        return cls(heads, edges, max(int(lengths[0]), filler), filler)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """There are no rectangles."""
+        return ()
+
+    def attention(self, qkv: Tensor, dropout: Dropout, rate: float, relative: Sequence[Tensor] = ()) -> Tensor:
+        """(N, 3C) -> (N, C)."""
+        assert not relative  # the kernel adds none
+        query, key, value = qkv.view(len(qkv), 3, self.heads, -1).unbind(1)  # (N, H, D)
+        dropped = dropout.rate_on_gpu(qkv.device, rate)
+        mixed = torch.ops.aten._flash_attention_forward(
+            query, key, value, self.edges, self.edges, self.longest, self.longest, dropped, False, False
+        )[0]
+        return mixed.reshape(len(qkv), -1)
+
+
+def has_flash_attention(device: torch.device) -> bool:
+    """Whether this PyTorch has flash attention for packed sequences, and the device can run it."""
+    if (
+        device.type != "cuda"
+        or torch.version.hip is not None
+        or not hasattr(torch.ops.aten, "_flash_attention_forward")
+    ):
+        return False
+    return torch.backends.cuda.is_flash_attention_available() and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def on_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """An array as a tensor on the device; a GPU copies it while the processor goes on."""
+    tensor = torch.from_numpy(array)
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
+def group_edges(lengths: np.ndarray, heads: int, max_scores: int = MAX_SCORES) -> list[int]:
     """Where a batch, longest first, is cut into groups of its own rectangle each.
 
     A group ends where the next sequence is less than half as long as its first, if the scores that this
     saves, (first² - next·first) a token of the rest, are worth the calls of another rectangle; and where it
-    has `MAX_SCORES`.
+    has `max_scores`.
     """
     edges: list[int] = []
     first, behind = int(lengths[0]), np.cumsum(lengths[::-1])[::-1]  # tokens from here on
     tokens = 0  # in the group so far
     for place, length in enumerate(lengths):
         shorter = 2 * length <= first and behind[place] * (first - length) * heads > RECTANGLE_COST
-        if shorter or (tokens and (tokens + length) * first * heads > MAX_SCORES):
+        if shorter or (tokens and (tokens + length) * first * heads > max_scores):
             edges.append(place)
             first, tokens = int(length), 0
         tokens += int(length)

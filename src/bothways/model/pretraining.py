@@ -63,14 +63,14 @@ class PretrainModel(nn.Module):
             return guess, None
         return guess, self.next(self.encoder.pool(rows[firsts]), self.encoder, dropout)
 
-    def masked_losses(self, guess: Tensor, targets: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
+    def masked_losses(self, guess: Tensor, targets: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """(K, E), (K,) masked tokens -> the sum of their cross-entropies, and how many were guessed right.
 
         `dtype` is that of the products with the table.
         """
         table = self.encoder.embeddings.word.weight
         loss, right = _TiedCrossEntropy.apply(guess, table, self.head.bias, targets, dtype)  # type: ignore[no-untyped-call]
-        return loss, int(right)
+        return loss, right
 
 
 class _TiedCrossEntropy(torch.autograd.Function):

@@ -21,6 +21,7 @@ from bothways.batch import Batch, make_batch
 from bothways.model.dropout import Dropout
 from bothways.model.forward import Precision, forward
 from bothways.model.heads import LOSSES, SOFT_LOSSES, TaskModel
+from bothways.model.layout import on_device
 from bothways.text.tokenizer import Encoded
 from bothways.training.devices import SINGLE_PROCESS, Devices
 from bothways.training.embedding_rows import UsedRows
@@ -71,7 +72,8 @@ class FineTuning:
                 model.encoder.pooler.requires_grad_(True)
         model.to(devices.device)
         self.used = UsedRows(model.encoder.embeddings.word, job.windows)
-        self.order: np.ndarray | None = None  # of the windows in this epoch
+        self.order: tuple[int, np.ndarray] | None = None  # of the windows in an epoch
+        self.ahead: tuple[int, list[tuple[Batch, np.ndarray]]] = (-1, [])  # the batches of a step to come
         self.weights = window_weights(job.windows, job.loss)
         self.labeled = np.array([window.target is not None for window in job.windows])
         known = [window for window in job.windows if window.target is not None]
@@ -123,26 +125,32 @@ class FineTuning:
 
     def parts(self, step: int, share: float) -> Iterator[Part]:
         """The batches of one update: of each the windows that are this device's."""
-        recipe, windows, size = self.job.recipe, self.job.windows, self.job.recipe.batch_size
-        epoch, place = divmod(step, self.steps_an_epoch)
-        if place == 0 or self.order is None:
-            self.order = np.random.default_rng((recipe.seed, epoch)).permutation(len(windows))
-        chosen = self.order[place * size * recipe.gradient_accumulation_steps :][
-            : size * recipe.gradient_accumulation_steps
-        ]
-        whole = float(self.weights[chosen].sum())
-        for micro, start in enumerate(range(0, len(chosen), size)):
-            members = chosen[start : start + size][self.devices.rank :: self.devices.size]
-            if not len(members):
-                continue
-            batch = make_batch([windows[member] for member in members])
-            batch = replace(batch, ids=self.used.ids(batch.ids))
-            seed = (
-                (recipe.seed, step, micro) if self.devices.size == 1 else (recipe.seed, step, micro, self.devices.rank)
-            )
+        recipe, devices = self.job.recipe, self.devices
+        whole = float(self.weights[self.chosen(step)].sum())
+        for micro, (batch, members) in enumerate(self.ahead[1] if self.ahead[0] == step else self.batches(step)):
+            seed = (recipe.seed, step, micro) if devices.size == 1 else (recipe.seed, step, micro, devices.rank)
             rng = np.random.Generator(np.random.SFC64(seed))
-            loss = self.losses(batch, members[batch.members], Dropout(rng)).sum() / whole
-            yield loss, {"loss": float(loss.detach()), "tokens": len(batch.ids)}
+            loss = self.losses(batch, members, Dropout(rng)).sum() / whole
+            yield loss, {"loss": loss.detach(), "tokens": len(batch.ids)}
+        if devices.device.type != "cpu":  # which is busy with what it was told to compute
+            self.ahead = step + 1, list(self.batches(step + 1))
+
+    def chosen(self, step: int) -> np.ndarray:
+        """The windows of one update."""
+        epoch, place = divmod(step, self.steps_an_epoch)
+        if self.order is None or self.order[0] != epoch:
+            self.order = epoch, np.random.default_rng((self.recipe.seed, epoch)).permutation(len(self.job.windows))
+        size = self.recipe.batch_size * self.recipe.gradient_accumulation_steps
+        return self.order[1][place * size : (place + 1) * size]
+
+    def batches(self, step: int) -> Iterator[tuple[Batch, np.ndarray]]:
+        """The batches of one update, of each the windows that are this device's, and which these are."""
+        chosen, size = self.chosen(step), self.recipe.batch_size
+        for start in range(0, len(chosen), size):
+            members = chosen[start : start + size][self.devices.rank :: self.devices.size]
+            if len(members):
+                batch = make_batch([self.job.windows[member] for member in members])
+                yield replace(batch, ids=self.used.ids(batch.ids)), members[batch.members]
 
     def losses(self, batch: Batch, members: np.ndarray, dropout: Dropout) -> Tensor:
         """(B,) losses of a batch, each window weighed so that every text counts once."""
@@ -150,7 +158,7 @@ class FineTuning:
         if self.scale is not None:
             targets = self.scale.standardized(targets)
         logits = forward(self.model, batch, dropout)
-        given = (torch.from_numpy(part).to(logits.device) for part in (targets, batch.counts, self.weights[members]))
+        given = (on_device(part, logits.device) for part in (targets, batch.counts, self.weights[members]))
         reference, counts, weights = given
         balance = None if self.class_weights is None else self.class_weights.to(logits.device)
         hard = LOSSES[self.job.loss](logits, reference, counts, balance)
@@ -158,7 +166,7 @@ class FineTuning:
             return hard * weights
         soft = SOFT_LOSSES[self.job.loss](logits, self.teacher(members, logits), counts, self.job.teacher.temperature)
         share = np.where(self.labeled[members], self.job.teacher.soft_weight, 1.0).astype(np.float32)
-        return torch.lerp(hard, soft, torch.from_numpy(share).to(logits.device)) * weights
+        return torch.lerp(hard, soft, on_device(share, logits.device)) * weights
 
     def target(self, window: Encoded) -> Any:
         """The target of a window, or something of its form."""
@@ -169,7 +177,7 @@ class FineTuning:
         assert self.job.teacher is not None
         rows = self.job.teacher.of_windows(members)
         rows = rows if self.scale is None else self.scale.standardized(rows).astype(np.float32)
-        return torch.from_numpy(rows).to(logits.device)
+        return on_device(rows, logits.device)
 
     def figures(self, sums: dict[str, float], steps: int) -> dict[str, float]:
         """The mean loss of these steps."""

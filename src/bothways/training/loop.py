@@ -36,8 +36,11 @@ LOG_LINES = 200  # about, lines of loss in a run
 EVALUATIONS = 10
 METRICS = "metrics.jsonl"
 
-Part = tuple[Tensor, dict[str, float]]
-"""A loss to be derived, and figures that are added up over parts, devices and steps: "loss", "tokens" and others."""
+Part = tuple[Tensor, dict[str, float | Tensor]]
+"""A loss to be derived, and figures that are added up over parts, devices and steps: "loss", "tokens" and others.
+
+Figures that the device computes are tensors, so that nothing waits for them before the step is done.
+"""
 
 
 class Work(Protocol):
@@ -220,20 +223,20 @@ class _Run:
         self, share: float, lr: float, seconds: Callable[[], float], stop: Callable[[], bool]
     ) -> tuple[dict[str, float], float]:
         """One update; returns the sums of the parts' figures over all devices, and the gradient's norm."""
-        sums = {"loss": 0.0, "tokens": 0.0}
-        parts = 0
-        for loss, figures in self.work.parts(self.state.step, share):
-            if parts:
+        figures: list[dict[str, float | Tensor]] = [{"loss": 0.0, "tokens": 0.0}]
+        for loss, found in self.work.parts(self.state.step, share):
+            if len(figures) > 1:
                 self.optimizer.collect()
             loss.backward()  # type: ignore[no-untyped-call]
-            sums = _added(sums, figures)
-            parts += 1
-        if parts > 1:
+            figures.append(found)
+        if len(figures) > 2:
             self.optimizer.collect()
         self.optimizer.add_up(self.devices)
-        clock_of_first = seconds() if self.devices.rank == 0 else 0.0
-        sums = self.devices.total(sums | {"seconds": clock_of_first, "stop": float(stop())})
-        norm = self.optimizer.step(lr, max_norm=self.work.recipe.max_grad_norm)
+        norm = float(self.optimizer.step(lr, max_norm=self.work.recipe.max_grad_norm))
+        sums = {"seconds": seconds() if self.devices.rank == 0 else 0.0, "stop": float(stop())}
+        for part in figures:
+            sums = _added(sums, {name: float(value) for name, value in part.items()})
+        sums = self.devices.total(sums)
         if not (math.isfinite(sums["loss"]) and math.isfinite(norm)):
             at = f"at step {self.state.step + 1}"
             raise BothwaysError(

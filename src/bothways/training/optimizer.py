@@ -1,8 +1,9 @@
 """AdamW with fp32 master weights for parameters that are kept in bf16.
 
 The large matrices live in bf16 in the model, because their products run four times faster there; the numbers
-that are learned are the fp32 masters here. Matrix by matrix, gradient, moments and master pass through the
-cache once: cast, clip, update (PyTorch's fused kernel) and round back.
+that are learned are the fp32 masters here. On a CPU, matrix by matrix, gradient, moments and master pass through the
+cache once: cast, clip, update (PyTorch's fused kernel) and round back. On a GPU all matrices are updated in a few
+calls, and nothing waits for the norm.
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ class MasterAdamW:
         device = next(iter(self.master.values())).device
         self.steps = {name: torch.zeros((), device=device) for name in learned}
         self.sums: dict[str, Tensor] = {}  # gradients of several batches, added up in fp32
+        self.device = device
         largest = max(master.numel() for master in self.master.values())
-        self._scratch = torch.empty(largest, device=device)  # one fp32 gradient at a time
+        self._scratch = torch.empty(largest if device.type == "cpu" else 0)  # one fp32 gradient at a time
 
     @torch.no_grad()
     def collect(self) -> None:
@@ -68,7 +70,7 @@ class MasterAdamW:
             return
         self.collect()
         sizes = [master.numel() for master in self.master.values()]
-        flat = torch.zeros(sum(sizes), device=self._scratch.device)
+        flat = torch.zeros(sum(sizes), device=self.device)
         parts = dict(zip(self.master, torch.split(flat, sizes), strict=True))
         for name, grad in self.sums.items():
             parts[name].copy_(grad.view(-1))
@@ -76,49 +78,68 @@ class MasterAdamW:
         self.sums = {name: part.view_as(self.master[name]) for name, part in parts.items()}
 
     @torch.no_grad()
-    def step(self, lr: float, *, max_norm: float) -> float:
+    def step(self, lr: float, *, max_norm: float) -> Tensor:
         """Clip the gradients to `max_norm` together, update at `lr`, drop the gradients; returns their norm.
 
-        A norm that is not a number is returned before anything is changed.
+        With a norm that is not a number, nothing is changed.
         """
-        grads = {name: self.sums.pop(name, self.parameters[name].grad) for name in self.master}
-        norms = [torch.linalg.vector_norm(grad).float() for grad in grads.values() if grad is not None]
-        norm = torch.linalg.vector_norm(torch.stack(norms))
+        given = {name: self.sums.pop(name, self.parameters[name].grad) for name in self.master}
+        grads = {name: grad for name, grad in given.items() if grad is not None}
+        if self.device.type != "cpu":
+            return self._step_together(grads, lr, max_norm)
+        norm = torch.linalg.vector_norm(
+            torch.stack([torch.linalg.vector_norm(grad).float() for grad in grads.values()])
+        )
         if not torch.isfinite(norm):
-            return float(norm)
+            return norm
         clip = float(torch.clamp(max_norm / (norm + 1e-6), max=1.0))
         for group in self.groups:
             for name in group.names:
-                grad = grads[name]
-                if grad is None:
+                if name not in grads:
                     continue
+                grad = grads[name]
                 scaled = self._scratch[: grad.numel()].view(grad.shape).copy_(grad)
                 if clip < 1.0:
                     scaled.mul_(clip)
-                self._update(name, scaled, lr * group.lr_factor, group.weight_decay)
+                self._update([name], [scaled], group, lr)
                 self.parameters[name].grad = None
-        return float(norm)
+        return norm
 
-    def _update(self, name: str, grad: Tensor, lr: float, weight_decay: float) -> None:
-        master, parameter = self.master[name], self.parameters[name]
+    def _step_together(self, grads: dict[str, Tensor], lr: float, max_norm: float) -> Tensor:
+        """The same with few calls; whether the norm is a number is known to the GPU alone."""
+        full = {name: grad.float() for name, grad in grads.items()}
+        norm = nn.utils.get_total_norm(full.values(), foreach=True)
+        above = torch.clamp((norm + 1e-6) / max_norm, min=1.0)  # the gradients are divided by it
+        unusable = (~torch.isfinite(norm)).float()
+        for group in self.groups:
+            names = [name for name in group.names if name in full]
+            self._update(names, [full[name] for name in names], group, lr, grad_scale=above, found_inf=unusable)
+        for name in grads:
+            self.parameters[name].grad = None
+        return norm
+
+    def _update(self, names: Sequence[str], grads: list[Tensor], group: Group, lr: float, **checks: Tensor) -> None:
+        masters = [self.master[name] for name in names]
         adamw(
-            [master],
-            [grad],
-            [self.first[name]],
-            [self.second[name]],
+            masters,
+            grads,
+            [self.first[name] for name in names],
+            [self.second[name] for name in names],
             [],
-            [self.steps[name]],
+            [self.steps[name] for name in names],
             fused=True,
             amsgrad=False,
             beta1=self.betas[0],
             beta2=self.betas[1],
-            lr=lr,
-            weight_decay=weight_decay,
+            lr=lr * group.lr_factor,
+            weight_decay=group.weight_decay,
             eps=self.eps,
             maximize=False,
+            **checks,  # type: ignore[arg-type]
         )
-        if parameter.dtype != master.dtype:
-            parameter.copy_(master)
+        for name, master in zip(names, masters, strict=True):
+            if self.parameters[name].dtype != master.dtype:
+                self.parameters[name].copy_(master)
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor needed to go on from here, by a name that says what it is."""

@@ -23,6 +23,7 @@ from bothways.batch import Batch, make_batch
 from bothways.errors import CheckpointError, DataError, OptionError
 from bothways.model.dropout import NO_DROPOUT, Dropout
 from bothways.model.forward import Precision, packed_inputs
+from bothways.model.layout import on_device
 from bothways.model.pretraining import PretrainModel
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training.corpus import Corpus
@@ -134,7 +135,7 @@ class Pretraining:
             loss = losses[0] / max(hidden, 1.0)
             if recipe.nsp:
                 loss = loss + losses[1] / len(chosen)
-            yield loss, figures | {"loss": float(loss.detach()), "tokens": float(len(batch.ids))}
+            yield loss, figures | {"loss": loss.detach(), "tokens": float(len(batch.ids))}
 
     def figures(self, sums: dict[str, float], steps: int) -> dict[str, float]:
         """Losses, accuracies and perplexity, means over tokens and pairs."""
@@ -160,7 +161,7 @@ class Pretraining:
                 some = self._held_out[at : at + EVALUATED_AT_ONCE]
                 made = [self._masked(window, _rng(place, MASKS)) for place, window in enumerate(some, start=at)]
                 _, figures = self._losses(*self._batch(made), NO_DROPOUT)
-                sums = {name: sums.get(name, 0.0) + value for name, value in figures.items()}
+                sums = {name: sums.get(name, 0.0) + float(value) for name, value in figures.items()}
         evaluated = self.figures(sums | {"loss": 0.0}, 1)
         del evaluated["loss"]
         if self.recipe.nsp and not any(window.target for window in self._held_out):  # all of one document: no test
@@ -231,26 +232,29 @@ class Pretraining:
 
     def _losses(
         self, batch: Batch, targets: np.ndarray, labels: np.ndarray, dropout: Dropout
-    ) -> tuple[tuple[Tensor, Tensor], dict[str, float]]:
+    ) -> tuple[tuple[Tensor, Tensor], dict[str, float | Tensor]]:
         """The sums of both losses, and what is counted."""
         firsts = np.zeros(len(batch.head_positions), bool)
         device = self.devices.device
         if self.recipe.nsp:
             firsts[np.cumsum(batch.counts) - batch.counts] = True
-        inputs = packed_inputs(batch, self.model.config.num_attention_heads, device)
-        guess, follows = self.model(*inputs, torch.from_numpy(firsts).to(device), dropout)
-        reference = torch.from_numpy(targets.astype(np.int64)).to(device)
+        guess, follows = self.model(*packed_inputs(batch, self.model.encoder), on_device(firsts, device), dropout)
+        reference = on_device(targets.astype(np.int64), device)
         mlm, right = self.model.masked_losses(
             guess, reference, torch.bfloat16 if self.precision == "bf16" else torch.float32
         )
-        figures = {"mlm_loss": float(mlm.detach()), "mlm_right": float(right), "masked": float(len(targets))}
+        figures: dict[str, float | Tensor] = {
+            "mlm_loss": mlm.detach(),
+            "mlm_right": right,
+            "masked": float(len(targets)),
+        }
         if follows is None:
             return (mlm, mlm.new_zeros(())), figures
-        answers = torch.from_numpy(labels).to(device)
+        answers = on_device(labels, device)
         nsp = F.cross_entropy(follows, answers, reduction="sum")
         figures |= {
-            "nsp_loss": float(nsp.detach()),
-            "nsp_right": float((follows.argmax(1) == answers).sum()),
+            "nsp_loss": nsp.detach(),
+            "nsp_right": (follows.argmax(1) == answers).sum(),
             "pairs": float(len(labels)),
         }
         return (mlm, nsp), figures

@@ -23,7 +23,12 @@ def train(work: Work, plan: RunPlan, reporter: Reporter, *, resume: bool = False
     Raises `InterruptedRunError` after Ctrl-C or SIGTERM, with everything saved.
     """
     model = work.model
-    with work.training(), dropout_rate(model, work.recipe.dropout), enough_memory(plan.batch, LOWER):
+    with (
+        work.training(),
+        dropout_rate(model, work.recipe.dropout),
+        enough_memory(plan.batch, LOWER),
+        gpu_settings(work.devices.device),
+    ):
         optimizer = MasterAdamW(model, parameter_groups(model, plan.layer_decay, work.recipe.weight_decay))
         weights = {name: value.detach() for name, value in model.named_parameters() if not value.requires_grad}
         set_precision(model.encoder, work.precision)  # after the masters and the frozen took the weights as they are
@@ -34,6 +39,21 @@ def train(work: Work, plan: RunPlan, reporter: Reporter, *, resume: bool = False
             for name, parameter in model.named_parameters():
                 parameter.copy_(weights[name])
     return state
+
+
+@contextmanager
+def gpu_settings(device: torch.device) -> Iterator[None]:
+    """Within, a GPU multiplies fp32 as TF32; afterwards that and the state of its generator are as before."""
+    if device.type == "cpu":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        with torch.random.fork_rng(devices=[device]):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @contextmanager

@@ -51,9 +51,13 @@ class Engine(Protocol):
     Windows of `unbatched_from` tokens and more are best run one by one.
     """
 
-    max_tokens: int
     unbatched_from: int
     workers: int
+
+    @property
+    def max_tokens(self) -> int:
+        """The budget of a batch."""
+        ...
 
     @property
     def parameters(self) -> int:

@@ -23,13 +23,17 @@ from bothways.progress import Reporter
 class TorchEngine:
     """Runs a PyTorch model on packed batches, one at a time with all its threads; the reference for the others."""
 
-    max_tokens = 2048  # a batch: enough to keep the products large, little enough to stay in cache
     unbatched_from = NEVER
     workers = 1
 
     def __init__(self, model: TaskModel, weights: Path | None = None) -> None:
         self.model, self.weights = model, weights
         _first_process()
+
+    @property
+    def max_tokens(self) -> int:
+        """Of a batch: enough to keep the products large, on a CPU little enough to stay in cache."""
+        return 2048 if self.model.encoder.embeddings.word.weight.device.type == "cpu" else 1 << 15
 
     @property
     def parameters(self) -> int:
