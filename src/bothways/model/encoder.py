@@ -2,7 +2,8 @@
 
 B sequences, T their longest length, N tokens in all, C hidden width, H heads, I inner width, E embedding
 width. Tokens lie either padded (B, T) or packed (N,): the code is the same, the layout knows (layout.py).
-Weights of the large matrices may be bf16, everything else is fp32; hidden states follow the matrices.
+Weights of the large matrices may be bf16, everything else is fp32 (on a GPU, which mixes no types, the norms of
+the layers are as the matrices); hidden states follow the matrices.
 """
 
 from __future__ import annotations
@@ -26,21 +27,6 @@ ACTIVATE: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class Norm(nn.LayerNorm):
-    """Layer norm (Ba et al. 2016) with fp32 weights, also of bf16 inputs: (…, C) -> (…, C) of the input's type.
-
-    The CPU computes mixed types; the CUDA kernel refuses them and gets weights of the input's type. Its mean and
-    variance are fp32 either way.
-    """
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        weight: Tensor = self.weight
-        bias: Tensor = self.bias
-        if hidden.dtype != weight.dtype and hidden.device.type != "cpu":
-            weight, bias = weight.to(hidden.dtype), bias.to(hidden.dtype)
-        return F.layer_norm(hidden, self.normalized_shape, weight, bias, self.eps)
-
-
 class Embeddings(nn.Module):
     """Token + position + segment, normalized: (…) ids -> (…, C) hidden."""
 
@@ -51,7 +37,7 @@ class Embeddings(nn.Module):
         self.word = nn.Embedding(config.vocab_size, E)
         self.position = nn.Embedding(config.max_position_embeddings, E)
         self.segment = nn.Embedding(config.type_vocab_size, E) if config.type_vocab_size else None
-        self.norm = Norm(E, eps=config.layer_norm_eps)
+        self.norm = nn.LayerNorm(E, eps=config.layer_norm_eps)
         self.project = nn.Linear(E, config.hidden_size) if config.projects else None
 
     def forward(self, ids: Tensor, type_ids: Tensor, positions: Tensor, dropout: Dropout) -> Tensor:
@@ -83,10 +69,10 @@ class Layer(nn.Module):
         self.config = config
         self.qkv = nn.Linear(C, 3 * C)  # query, key and value in one product
         self.attention_output = nn.Linear(C, C)
-        self.attention_norm = Norm(C, eps=config.layer_norm_eps)
+        self.attention_norm = nn.LayerNorm(C, eps=config.layer_norm_eps)
         self.inner = nn.Linear(C, I)
         self.outer = nn.Linear(I, C)
-        self.norm = Norm(C, eps=config.layer_norm_eps)
+        self.norm = nn.LayerNorm(C, eps=config.layer_norm_eps)
 
     def forward(
         self,

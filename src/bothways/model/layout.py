@@ -116,7 +116,7 @@ class Rectangle:
     def to(self, device: torch.device) -> Rectangle:
         """The same on another device."""
         moved: dict[str, Any] = {
-            item.name: value.to(device)
+            item.name: value.pin_memory().to(device, non_blocking=True)
             for item in fields(self)
             if isinstance(value := getattr(self, item.name), Tensor)
         }

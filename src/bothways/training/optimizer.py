@@ -107,7 +107,8 @@ class MasterAdamW:
 
     def _step_together(self, grads: dict[str, Tensor], lr: float, max_norm: float) -> Tensor:
         """The same with few calls; whether the norm is a number is known to the GPU alone."""
-        full = {name: grad.float() for name, grad in grads.items()}
+        full = {name: torch.empty_like(self.master[name]) for name in grads}
+        torch._foreach_copy_([*full.values()], [*grads.values()])
         norm = nn.utils.get_total_norm(full.values(), foreach=True)
         above = torch.clamp((norm + 1e-6) / max_norm, min=1.0)  # the gradients are divided by it
         unusable = (~torch.isfinite(norm)).float()
@@ -137,9 +138,9 @@ class MasterAdamW:
             maximize=False,
             **checks,  # type: ignore[arg-type]
         )
-        for name, master in zip(names, masters, strict=True):
-            if self.parameters[name].dtype != master.dtype:
-                self.parameters[name].copy_(master)
+        lower = [name for name in names if self.parameters[name].dtype != self.master[name].dtype]
+        if lower:
+            torch._foreach_copy_([self.parameters[name] for name in lower], [self.master[name] for name in lower])
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor needed to go on from here, by a name that says what it is."""

@@ -126,6 +126,6 @@ def open_torch_engine(
     # What was left over or not understood; what was loaded goes without saying, and a trained head knows its pooler.
     for line in replace(report, untrained_pooler=False).lines()[1:]:
         reporter.note(line)
-    set_precision(model.encoder, precision or best_precision(place))
     model.to(place)
+    set_precision(model.encoder, precision or best_precision(place))
     return TorchEngine(model, directory / WEIGHTS)
