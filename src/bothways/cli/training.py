@@ -7,17 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from bothways.cli.parts import (
-    Json,
-    Out,
-    Overwrite,
-    ReportTexts,
-    Resume,
-    annotate,
-    print_json,
-    print_line,
-    print_tables,
-)
+from bothways.cli.parts import Json, Out, Overwrite, ReportTexts, Resume, annotate, print_json, print_line, print_tables
 from bothways.data.tables import Columns
 from bothways.options import with_options
 from bothways.progress import Reporter
@@ -130,8 +120,7 @@ def pretrain_command(
         str | None, typer.Option(help="Model size: tiny, mini (default), small, medium, base, large, or a config.json.")
     ] = None,
     base: Annotated[
-        str | None,
-        typer.Option(help="Continue pretraining this model: a directory, or a name from `bothways models`."),
+        str | None, typer.Option(help="Continue pretraining this model: a directory, or a name from `bothways models`.")
     ] = None,
     shards: Annotated[
         Path | None, typer.Option(help="Directory for the tokenized corpus (reused by later runs).")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import time
 from collections.abc import Sequence
@@ -14,29 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from bothways import __version__
 from bothways.data.examples import Example
 from bothways.data.split import set_aside, shared
 from bothways.data.tables import Columns, Source
-from bothways.errors import BothwaysError, MissingDependencyError, OptionError
+from bothways.errors import BothwaysError, OptionError
 from bothways.evaluation.accuracy_check import export_checked
 from bothways.evaluation.compare import Comparison, compare_on
 from bothways.evaluation.summary import card_of, facts_of, report_of
 from bothways.evaluation.verdicts import FEW_STEPS, collapsed
-from bothways.inference.model_directory import CHECKPOINT, RUN, ModelDirectory, continued
+from bothways.inference.model_directory import CHECKPOINT, ModelDirectory, continued
 from bothways.inference.predictor import Predictor
-from bothways.jobs.directory import (
-    check_run_directory,
-    claimed,
-    clear_run_directory,
-    guarded,
-    publish,
-    refuse_if_in_use,
-    resumable,
-    terminable,
-    work_directory,
-)
-from bothways.jobs.settings import budget, circumstances, hash_of, name_of, options_from, revision_of, run_id
+from bothways.jobs.directory import check_run_directory, guarded, publish, refuse_if_in_use, resumable
+from bothways.jobs.frame import facts_of_base, require, training_frame
+from bothways.jobs.settings import budget, hash_of, name_of, options_from
 from bothways.jobs.sources import unknown_words
 from bothways.model.catalogue import find_model
 from bothways.model.config import WEIGHTS, EncoderConfig
@@ -48,6 +37,11 @@ from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training.recipe import Recipe
 
 DEV_SHARE = 0.1
+# Arguments of `finetune` that are not fields of a record, for the hint after a misspelled one.
+ARGUMENTS = (
+    *("train", "dev", "out", "base", "time_budget", "resume", "overwrite", "tensorboard", "export"),
+    *("report_texts", "reporter"),
+)
 EVALUATION, REPORT = "evaluation.json", "report.html"
 
 
@@ -100,7 +94,6 @@ def finetune(
     Raises `DataError` for the texts, `OptionError` for the options, or if another run is writing to `out`,
     `InterruptedRunError` after Ctrl-C or SIGTERM.
     """
-    also: tuple[str, ...] = (
         "train",
         "dev",
         "out",
@@ -110,13 +103,14 @@ def finetune(
         "overwrite",
         "tensorboard",
         "export",
-    )
-    also = (*also, "report_texts", "reporter")
-    recipe, columns = options_from(options, recipe or Recipe(), columns or Columns(), also=also)
+        "report_texts",
+        "reporter",
+    ]
+    recipe, columns = options_from(options, recipe or Recipe(), columns or Columns(), also=ARGUMENTS)
     assert isinstance(recipe, Recipe)
     assert isinstance(columns, Columns)
     reporter, out = reporter or Reporter(), Path(out)
-    _check_extras()
+    require("fine-tuning", "torch", "onnx", "sklearn", "matplotlib", "jinja2")
     task = task_name(task)
     if task not in TRAINED:
         raise OptionError(f"task {task!r} is not one of {', '.join(TRAINED)}")
@@ -137,8 +131,7 @@ def finetune(
         dev_examples, dev_name = TRAINED[task].read(dev, columns_of_dev), name_of(dev)
     made.check(dev_examples)
     base_directory = find_model(base)
-    if base_directory.resolve() == out.resolve():
-        raise OptionError(f"{out} is both the base and the output; choose another output directory")
+    facts: dict[str, Any] = {"task": task} | facts_of_base(base, base_directory, out)
     config, _, _ = EncoderConfig.read(base_directory)
     tokenizer = Tokenizer.from_directory(base_directory)
     config.check_vocabulary(tokenizer.vocab_size, base_directory)
@@ -149,12 +142,7 @@ def finetune(
     made, head_fits = continued(replace(made, **changes), base_directory)  # type: ignore[type-var]
     encoded = made.encode(kept, tokenizer)
     windows = [window for window in encoded if window.target is not None and len(window.head_positions)]
-    facts: dict[str, Any] = {
-        "task": task,
-        "base": name_of(base),
-        "base_revision": revision_of(base_directory),
-        "base_sha256": hash_of(base_directory / WEIGHTS),
-        "bothways": __version__,
+    facts |= {
         "train": name_of(train),
         "train_sha256": hash_of(train),
         "dev": dev_name,
@@ -170,26 +158,17 @@ def finetune(
     import torch
 
     from bothways.inference.engines.torch import TorchEngine
-    from bothways.model.checkpoint import load_model, model_tensors, write_safetensors
-    from bothways.model.forward import best_precision
-    from bothways.training.devices import joined
+    from bothways.model.checkpoint import load_model
     from bothways.training.finetune import FineTuning, FineTuningJob
     from bothways.training.train import train as train_model
 
     generator = torch.Generator().manual_seed(recipe.seed)
     model, report = load_model(base_directory, made.head, made.outputs, generator, new_head=not head_fits)
     with ExitStack() as held:
-        held.enter_context(terminable())
-        with joined() as devices:
-            first = devices.rank == 0
-            reporter = reporter if first else Reporter(quiet=True)
-            if first:
-                held.enter_context(claimed(out))
-                check_run_directory(out, resume=resume, overwrite=overwrite)  # another run may have ended meanwhile
-            work = devices.told(work_directory(out, resume=resume))
-            if first and not resume:  # nothing is written before the base is known to be whole
-                clear_run_directory(out, work)
-                write_text(work / RUN, json.dumps(facts, indent=2) + "\n")
+        with training_frame(held, out, reporter, resume=resume, overwrite=overwrite) as frame:
+            reporter, work = frame.reporter, frame.work
+            if frame.first and not resume:  # nothing is written before the base is known to be whole
+                frame.begin(facts)
             reporter.say(
                 f"{len(kept):,} training texts in {len(windows):,} windows, {len(dev_examples):,} dev texts "
                 f"({dev_name}); {made.describe()}"
@@ -215,9 +194,8 @@ def finetune(
                 scores = made.score(predictions, references, rng=np.random.default_rng(recipe.seed), resamples=10)
                 return {name: interval.value for name, interval in scores.metrics.items()}
 
-            precision = best_precision(devices.device) if recipe.precision == "auto" else recipe.precision
-            precision = devices.told(precision)
-            facts |= {"precision": precision, "processes": devices.size}
+            precision = frame.precision(recipe)
+            facts |= {"precision": precision, "processes": frame.devices.size}
             identity = _identity(facts, made, windows, dev_examples, base_directory)
             job = FineTuningJob(
                 windows,
@@ -233,35 +211,29 @@ def finetune(
                 head_is_new=any(name.startswith("head.") for name in report.new),
                 pooler_is_new=any(name.startswith("encoder.pooler.") for name in report.new),
             )
-            tuning = FineTuning(model, job, devices)
+            tuning = FineTuning(model, job, frame.devices)
             state = train_model(tuning, tuning.plan(), reporter, resume=resume)
-        if not first:
+        if not frame.first:
             return FineTuningRun(out, None, time.monotonic() - began, state.history, first=False)
         with resumable(out):
             made = (
                 made.tune_on(predictor.predict_examples(dev_examples, reporter), references) if made.tunable else made
             )
-            tensors = model_tensors(model)
-            facts["run"] = run_id(identity | {"task": made.as_json()}, tensors)
-            write_safetensors(work / WEIGHTS, tensors, {"format": "pt", "run": facts["run"]})
+            facts |= frame.save_weights(model, state, identity | {"task": made.as_json()})
             facts |= {
                 "trained_parameters": sum(part.numel() for part in model.parameters() if part.requires_grad),
-                "steps": state.step,
                 "best_step": state.best_step,
-                "training_seconds": round(state.seconds, 1),
-                "tokens_per_second": round(state.tokens / max(state.seconds, 1e-9), 1),
                 "onnx_model": "none",
-                **circumstances(),
             }
             ModelDirectory(work, model.config, made, tokenizer).write()
-            facts |= {"sha256": hash_of(work / WEIGHTS), "tokenizer_sha256": hash_of(work / "tokenizer.json")}
+            facts["tokenizer_sha256"] = hash_of(work / "tokenizer.json")
             model_directory = ModelDirectory(work, model.config, made, tokenizer, facts)
             model_directory.write()
             if export:
                 with guarded(f"the ONNX model could not be written; the model is in {out}", reporter):
                     facts["onnx_model"] = _export_onnx(model_directory, dev_examples, reporter)
                 model_directory.write()
-            write_text(work / RUN, json.dumps(facts, indent=2) + "\n")
+            frame.record(facts)
             publish(work, out, reporter)
             comparison: Comparison | None = None
             with guarded(f"the comparison could not be made; the model is in {out}", reporter):
@@ -305,15 +277,6 @@ def _export_onnx(model_directory: ModelDirectory, dev: Sequence[Example], report
     except BothwaysError as error:
         return f"none; int8 was rejected: {onnx_model.rejected}; {error}"
     return f"fp32; int8 was rejected: {onnx_model.rejected}"
-
-
-def _check_extras() -> None:
-    """Raise `MissingDependencyError` now for what would be missing at the end of a run."""
-    for name in ("torch", "onnx", "sklearn", "matplotlib", "jinja2"):
-        if importlib.util.find_spec(name) is None:
-            raise MissingDependencyError(
-                f"fine-tuning needs {name}, which is not installed: pip install 'bothways[train]'"
-            )
 
 
 def _identity(
