@@ -94,18 +94,6 @@ def finetune(
     Raises `DataError` for the texts, `OptionError` for the options, or if another run is writing to `out`,
     `InterruptedRunError` after Ctrl-C or SIGTERM.
     """
-        "train",
-        "dev",
-        "out",
-        "base",
-        "time_budget",
-        "resume",
-        "overwrite",
-        "tensorboard",
-        "export",
-        "report_texts",
-        "reporter",
-    ]
     recipe, columns = options_from(options, recipe or Recipe(), columns or Columns(), also=ARGUMENTS)
     assert isinstance(recipe, Recipe)
     assert isinstance(columns, Columns)
