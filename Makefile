@@ -45,6 +45,7 @@ format: $(VENV)/dev-installed
 
 # The documentation as a site that can be read without a network, in dist/docs.
 docs: $(VENV)/docs-installed
+	$(BIN)/python -m doctest docs/hooks.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 # Runs the examples and makes their notebooks, pages and pictures.
@@ -65,7 +66,7 @@ $(VENV)/models-installed: $(VENV)/train-installed $(shell find models -type f -n
 	touch $@
 
 $(VENV)/dev-installed: $(VENV)/train-installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,serve,dev]'
 	touch $@
 
 $(VENV)/docs-installed: $(VENV)/train-installed

@@ -8,8 +8,8 @@ python "$here/ner_data.py" "$data" "$student" "$work"
 options="--batch-size 32 --max-length 192 --freeze-embeddings"
 bothways finetune tag "$work/first.conll" --dev "$work/dev.conll" --base "$student" --out "$work/first" \
   --lr 1.5e-4 --epochs 3 $options
-python "$here/average.py" "$student" "$work/first" "$work/between"
+bothways average "$student" "$work/first" --out "$work/between" --no-export
 bothways finetune tag "$work/second.conll" --dev "$work/dev.conll" --base "$work/between" --out "$work/second" \
   --lr 4e-5 --epochs 1 $options
-python "$here/average.py" "$student" "$work/second" "$work/model"
+bothways average "$student" "$work/second" --out "$work/model" --no-export
 python "$here/pack.py" "$work/model" ner "$work/dev.conll" --settings '{"scheme": "BIO", "max_length": 256, "stride": 64}'

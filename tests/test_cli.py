@@ -103,6 +103,45 @@ def test_an_unknown_label_in_dev_lists_the_known(tmp_path, base, capsys):
     assert "dev.csv:2: label 'neutral' is not one of the 2 known: bad, good" in line
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--teacher", "MODEL", "--base", "MODEL"], "is the student itself"),
+        (["--teacher", "BASE2"], "does not answer the task classify"),
+        (["--unlabelled", "TRAIN"], "unlabelled is for training with a teacher"),
+        (["--teacher", "MODEL", "--soft-weight", "2"], "soft_weight is 2.0, expected"),
+    ],
+)
+def test_a_teacher_that_is_none_is_refused(tmp_path, base, model, capsys, options, message):
+    train = write(tmp_path / "train.csv", TWELVE)
+    (tmp_path / "base2").mkdir()
+    for file in base.iterdir():
+        shutil.copy(file, tmp_path / "base2")
+    with (tmp_path / "base2" / "model.safetensors").open("r+b") as file:  # of other weights
+        file.seek(-4, 2)
+        file.write(b"\0\0\0\0")
+    places = {"MODEL": model, "BASE2": tmp_path / "base2", "TRAIN": train}
+    arguments = finetune(tmp_path, base, train, *(places.get(one, one) for one in options))
+    assert message in refused(capsys, arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_teacher_and_texts_without_labels(tmp_path, base, model, capsys):
+    train, more = write(tmp_path / "train.csv", TWELVE), write(tmp_path / "more.txt", "a fine film\na sad film\n")
+    arguments = finetune(tmp_path, base, train, "--dev", train, "--teacher", model, "--unlabelled", more, "--json")
+    assert cli.run([*map(str, arguments), "--temperature", "3"]) == 0
+    recipe = json.loads((tmp_path / "out" / "run.json").read_text())["recipe"]
+    assert (recipe["temperature"], recipe["unlabelled"]) == (3.0, "more.txt")
+
+
+def test_a_gpu_that_is_not_there_is_refused(tmp_path, base, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    train = write(tmp_path / "train.csv", TWELVE)
+    line = refused(capsys, finetune(tmp_path, base, train, "--device", "cuda"))
+    assert "PyTorch finds no GPU here" in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_directory_with_another_run_is_kept(tmp_path, base, model, capsys):
     train = write(tmp_path / "train.csv", TWELVE)
     before = sorted(path.name for path in model.iterdir())

@@ -151,6 +151,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "examples").symlink_to(REPOSITORY / "examples")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "src"))
     for name, value in {"HF_HUB_OFFLINE": "1", "COLUMNS": "80", "TERM": "dumb", "PYTHONUNBUFFERED": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("FORCE_COLOR", raising=False)

@@ -28,12 +28,16 @@ ORDER = (
     "evaluation",
     "pipelines",
     "jobs",
+    "serving",
     "cli",
     "__main__",
 )
 TORCH_ROOMS = ("model", "training")
 TORCH_FILES = {"inference/engines/torch.py"}
-TORCH_FREE = {"model/config.py", "model/families.py", "model/names.py", "model/catalogue.py", "training/recipe.py"}
+TORCH_FREE = {
+    *("model/config.py", "model/families.py", "model/names.py", "model/relative.py", "model/catalogue.py"),
+    *("training/recipe.py", "training/teacher.py"),
+}
 
 
 def modules() -> list[Path]:

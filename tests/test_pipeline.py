@@ -815,9 +815,31 @@ def test_what_changes_no_answer_is_accepted_with_one_note(models, option, caplog
 
 
 @pytest.mark.parametrize("device", [0, "0", "cuda", "cuda:1", "mps", torch.device("cuda"), np.int64(0)])
-def test_a_gpu_is_accepted_with_a_note(models, device, caplog):
+def test_a_gpu_that_is_not_there_is_accepted_with_a_note(models, device, caplog, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     pipeline("ner", models["tag"], device=device)
-    assert "compute on the processor" in notes(caplog)[0]
+    assert re.search("no effect: (PyTorch finds no GPU here|bothways computes on the CPU, or on the)", caplog.text)
+
+
+@pytest.mark.parametrize(
+    ("device", "engine", "expected"),
+    [(0, None, "cuda"), ("cuda", "torch", "cuda"), (-1, None, "cpu"), ("auto", None, None), (0, "onnxruntime", None)],
+)
+def test_a_gpu_that_is_there_runs_the_model(models, device, engine, expected, caplog, monkeypatch):
+    asked = []
+
+    def loading(*given, **options):
+        asked.append(options["device"])
+        return load(*given, **options | {"device": None, "engine": None})
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    with monkeypatch.context() as patched:
+        patched.setattr("bothways.pipelines.load", loading)
+        patched.setattr("bothways.model.forward.device_of", lambda _: torch.device("cpu"))
+        patched.setattr("bothways.inference.engines.torch.device_of", lambda _: torch.device("cpu"))
+        pipeline("ner", models["tag"], device=device, engine=engine)
+    assert asked == [expected]
+    assert ("an ONNX model runs, on the CPU" in caplog.text) == (engine == "onnxruntime")
 
 
 @pytest.mark.parametrize("device", [None, -1, "cpu", "cpu:0", torch.device("cpu")])

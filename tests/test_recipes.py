@@ -17,6 +17,7 @@ transformers = pytest.importorskip("transformers", reason="a tiny MPNet is made 
 import bothways
 from bothways.batch import make_batch
 from bothways.inference.engines.torch import TorchEngine
+from bothways.model.checkpoint import read_tensors
 from bothways.text.tokenizer import Tokenizer
 from tests.tiny import TINY, write_base
 
@@ -208,7 +209,7 @@ def test_a_student_of_a_teacher_is_a_model_directory(train, data, base, mpnet, t
     train.main(student)
     assert bothways.load(out)([text])[0].error is None
     words = "embeddings.word_embeddings.weight"
-    assert torch.equal(train.read_tensors(base)[words].half(), train.read_tensors(out)[f"bert.{words}"])
+    assert torch.equal(read_tensors(base)[words].half(), read_tensors(out)[f"bert.{words}"])
     figures = [json.loads((folder / "figures.json").read_text()) for folder in (teacher, out)]
     assert figures[0].keys() == figures[1].keys()
     assert 0 <= figures[1]["mean"] <= 1
@@ -305,4 +306,4 @@ def test_a_distilled_student_is_a_model_directory(distill, train, arrays, base, 
     distill.main([job, str(arrays), str(mpnet), str(base), str(out), *options])
     assert bothways.load(out)([text])[0].error is None
     words = "embeddings.word_embeddings.weight"
-    assert torch.equal(train.read_tensors(base)[words].half(), train.read_tensors(out)[f"bert.{words}"])
+    assert torch.equal(read_tensors(base)[words].half(), read_tensors(out)[f"bert.{words}"])

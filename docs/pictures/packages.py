@@ -17,23 +17,25 @@ from tests.test_imports import ORDER, imported, modules, room  # noqa: E402
 BASE = "errors · storage · progress · options · hardware"
 PLACES = {  # column and row of each package
     "cli": (2, 0),
-    "jobs": (2, 1),
-    "pipelines": (0, 2),
-    "training": (1, 2),
-    "evaluation": (3, 2),
-    "inference": (1, 3),
-    "render": (3, 3),
-    "model": (0, 4),
-    "tasks": (2, 4),
-    "batch": (0, 5),
-    "metrics": (2, 5),
-    "data": (2, 6),
-    "text": (1, 7),
-    BASE: (1, 8),
+    "serving": (0, 1),
+    "jobs": (2, 2),
+    "evaluation": (3, 3),
+    "training": (1, 4),
+    "pipelines": (0, 4),
+    "inference": (1, 5),
+    "render": (3, 5),
+    "model": (0, 6),
+    "tasks": (2, 6),
+    "batch": (0, 7),
+    "metrics": (2, 7),
+    "data": (2, 8),
+    "text": (1, 9),
+    BASE: (1, 10),
 }
 ROLES = {
     "cli": "commands",
     "jobs": "one use case a file",
+    "serving": "HTTP service, page",
     "pipelines": "calls of transformers 4",
     "training": "loop, recipes",
     "evaluation": "baseline, comparison",
@@ -84,7 +86,7 @@ def arrows() -> list[tuple[str, str]]:
 def drawing() -> str:
     """The picture, as SVG."""
     corners = {name: (20 + column * COLUMN, 20 + row * ROW) for name, (column, row) in PLACES.items()}
-    width, height = 40 + 3 * COLUMN + WIDTH, 40 + 8 * ROW + HEIGHT
+    width, height = 40 + 3 * COLUMN + WIDTH, 40 + 9 * ROW + HEIGHT
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="system-ui, sans-serif" font-size="15" text-anchor="middle" role="img">',

@@ -305,10 +305,9 @@ def logits_of(network: Network, rows: Rows, dropout: Dropout = NO_DROPOUT) -> Te
     B, place = len(rows), torch.arange(T, device=DEVICE)
     inside = place < rows.lengths[:, None]
     types = ((place >= rows.second[:, None]) & inside).long()
-    tokens, bias = rows.ids[:, :T].long(), padding_bias(rows.lengths, T)
-    if network.ids is not None and network.bias is not None:
-        tokens, bias = network.ids[tokens], bias + network.bias[:, :T, :T]
-    layout = Fused(B, network.model.config.num_attention_heads, bias.to(PRODUCTS))
+    tokens = rows.ids[:, :T].long()
+    tokens = tokens if network.ids is None else network.ids[tokens]
+    layout = Fused(B, network.model.config.num_attention_heads, padding_bias(rows.lengths, T).to(PRODUCTS))
     spans = rows.targets.ndim == 2
     head_positions = torch.arange(B * T, device=DEVICE) if spans else torch.arange(B, device=DEVICE) * T
     with autocast():

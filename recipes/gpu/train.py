@@ -25,6 +25,7 @@ form, which was tried on a CPU with `--tiny` and was not run again on a GPU. Wha
 - bothways reads, tokenizes and evaluates, so that random choices, window edges, the words that are tagged, and the
   pairs of sentences of the corpus are not identical; long reviews of the dev set are read whole;
 - time budgets became the numbers of steps and epochs that the run reached in them;
+- the classifier of a teacher is MPNet's own (then: a pooler as BERT's, without dropout before it);
 - teachers start from the fp32 weights (then: int8, for the upload).
 """
 
@@ -49,13 +50,11 @@ from bothways.batch import NEVER, Batch, budgeted, make_batch
 from bothways.inference.model_directory import ModelDirectory
 from bothways.inference.predictor import Predictor
 from bothways.model.catalogue import find_model
-from bothways.model.checkpoint import load_for_pretraining, load_model, model_tensors, read_tensors, write_safetensors
-from bothways.model.config import WEIGHTS, EncoderConfig
+from bothways.model.checkpoint import load_for_pretraining, load_model, model_tensors, write_safetensors
+from bothways.model.config import WEIGHTS
 from bothways.model.dropout import NO_DROPOUT, Dropout
-from bothways.model.encoder import initialize
 from bothways.model.heads import TaskModel
 from bothways.model.layout import padding_bias
-from bothways.model.names import tensor_names
 from bothways.model.pretraining import PretrainModel
 from bothways.storage import write_text
 from bothways.text.tokenizer import Tokenizer
@@ -122,27 +121,33 @@ class Fused:
 
     rows: int
     heads: int
-    bias: Tensor  # (B, 1 or H, 1 or T, T), added to the scores; of the type of products
+    bias: Tensor  # (B, 1, 1, T), added to the scores; of the type of products
 
-    def attention(self, qkv: Tensor, dropout: Dropout, rate: float) -> Tensor:
-        """(B·T, 3C) -> (B·T, C)."""
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """T."""
+        return (self.bias.shape[-1],)
+
+    def attention(self, qkv: Tensor, dropout: Dropout, rate: float, relative: Sequence[Tensor] = ()) -> Tensor:
+        """(B·T, 3C) -> (B·T, C); `relative` (H, T, T) is added to the scores too."""
         split = qkv.view(self.rows, -1, 3, self.heads, qkv.shape[-1] // 3 // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4)  # (B, H, T, C / H) each
         rate = rate if isinstance(dropout, DeviceDropout) else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, self.bias, rate)
+        bias = self.bias + relative[0].to(self.bias.dtype) if relative else self.bias
+        mixed = F.scaled_dot_product_attention(query, key, value, bias, rate)
         return mixed.transpose(1, 2).reshape(len(qkv), -1)
 
 
 class Network:
     """A model that reads batches. As an engine of `Predictor` it is evaluated as a trained model is served.
 
-    MPNet (Song et al. 2020) has other ids for BERT's tokens, (V,), and an attention bias for each distance, (H, P, P).
+    `ids` (V,) are those that MPNet (Song et al. 2020) has for BERT's tokens.
     """
 
     max_tokens, unbatched_from, workers = 65_536 if DEVICE.type == "cuda" else 2048, NEVER, 1
 
-    def __init__(self, model: TaskModel, ids: Tensor | None = None, bias: Tensor | None = None) -> None:
-        self.model, self.ids, self.bias = model.to(DEVICE), ids, bias
+    def __init__(self, model: TaskModel, ids: Tensor | None = None) -> None:
+        self.model, self.ids = model.to(DEVICE), ids
 
     def __call__(self, batch: Batch, dropout: Dropout = NO_DROPOUT) -> Tensor:
         """A packed batch -> (K, L) logits of the tokens it reads, fp32."""
@@ -152,10 +157,8 @@ class Network:
         ids[mask], type_ids[mask] = batch.ids, batch.type_ids
         reads = np.repeat(np.arange(B), batch.counts) * T + batch.positions[batch.head_positions]
         tokens, types, lengths, places = map(on_device, (ids.ravel(), type_ids.ravel(), batch.lengths, reads))
-        bias = padding_bias(lengths, T)  # (B, 1, 1, T)
-        if self.ids is not None and self.bias is not None:
-            tokens, bias = self.ids[tokens], bias + self.bias[:, :T, :T]
-        layout = Fused(B, self.model.config.num_attention_heads, bias.to(PRODUCTS))
+        tokens = tokens if self.ids is None else self.ids[tokens]
+        layout = Fused(B, self.model.config.num_attention_heads, padding_bias(lengths, T).to(PRODUCTS))
         with autocast():
             positions = torch.arange(T, device=DEVICE).repeat(B)
             return self.model(tokens, types, positions, layout, places, dropout).float()
@@ -182,44 +185,13 @@ def autocast() -> torch.autocast:
 
 
 def load_mpnet(directory: Path, head: str, outputs: int) -> Network:
-    """MPNet with a new pooler and head, as a BERT without segments that has other ids and a bias of attention."""
-    raw = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    length = raw["max_position_embeddings"] - 2  # the first two rows are not used
-    config, _ = EncoderConfig.from_json(
-        raw | {"model_type": "bert", "type_vocab_size": 0, "max_position_embeddings": length}
-    )
-    saved = read_tensors(directory)
-    saved["embeddings.position_embeddings.weight"] = saved["embeddings.position_embeddings.weight"][2:]
-    for theirs, berts in {
-        **{f"attn.{part[0]}.": f"self.{part}." for part in ("query", "key", "value")},
-        **{"attn.o.": "output.dense.", "attention.LayerNorm.": "attention.output.LayerNorm."},
-    }.items():
-        saved = {name.replace(theirs, berts): tensor for name, tensor in saved.items()}
-    model = TaskModel(config, head, outputs)
-    initialize(model, config, torch.Generator().manual_seed(SEED))
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.startswith(("encoder.embeddings.", "encoder.layers.")):
-                parameter.copy_(torch.cat([saved[one] for one in tensor_names(config, name)]))
+    """MPNet with a new head, which reads windows of BERT's tokens."""
+    model, _ = load_model(directory, head, outputs, torch.Generator().manual_seed(SEED), new_head=True)
     # Its vocabulary is <s>, <pad>, </s>, <unk>, then BERT's, then <mask>.
-    ids = torch.arange(config.vocab_size - 5) + 4
-    ids[[0, 100, 101, 102, 103]] = torch.tensor([1, 3, 0, 2, config.vocab_size - 1])  # [PAD] [UNK] [CLS] [SEP] [MASK]
-    table = saved["encoder.relative_attention_bias.weight"]  # (buckets, H)
-    bias = table[distance_buckets(length, len(table))].permute(2, 0, 1).contiguous()
-    return Network(model, ids.to(DEVICE), bias.to(DEVICE))
-
-
-def distance_buckets(length: int, buckets: int) -> Tensor:
-    """(P, P) the bucket of the distance of each query from each key (Raffel et al. 2020).
-
-    One half of the buckets is for keys before the query, one for keys after it. In each, the first half is for one
-    distance each (of 32 buckets: 0 to 7), the others are for ranges, which grow up to a distance of 128.
-    """
-    place = torch.arange(length)
-    distance = (place[:, None] - place).abs()
-    half, exact = buckets // 2, buckets // 4
-    ranges = exact + (torch.log(distance.clamp(min=1) / exact) / math.log(128 / exact) * (half - exact)).long()
-    return half * (place > place[:, None]) + torch.where(distance < exact, distance, ranges.clamp(max=half - 1))
+    last = model.config.vocab_size - 1
+    ids = torch.arange(last - 4) + 4
+    ids[[0, 100, 101, 102, 103]] = torch.tensor([1, 3, 0, 2, last])  # [PAD] [UNK] [CLS] [SEP] [MASK]
+    return Network(model, ids.to(DEVICE))
 
 
 # Teachers and students.

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from bothways.errors import BothwaysError, CheckpointError, DataError, OptionError
     from bothways.inference.plan import Plan
     from bothways.inference.predictor import Predictor, load
+    from bothways.jobs.average import average as average
     from bothways.jobs.compare import compare as compare
     from bothways.jobs.evaluate import evaluate
     from bothways.jobs.export import export
@@ -31,6 +32,7 @@ __all__ = [  # written out for type checkers; a test holds it against _PLACES
     "Predictor",
     "PretrainRecipe",
     "Recipe",
+    "average",
     "compare",
     "evaluate",
     "export",
@@ -51,6 +53,7 @@ _PLACES = {  # each public name, its module and its name there
     "Predictor": ("bothways.inference.predictor", "Predictor"),
     "PretrainRecipe": ("bothways.training.recipe", "PretrainRecipe"),
     "Recipe": ("bothways.training.recipe", "Recipe"),
+    "average": ("bothways.jobs.average", "average"),
     "compare": ("bothways.jobs.compare", "compare"),
     "evaluate": ("bothways.jobs.evaluate", "evaluate"),
     "export": ("bothways.jobs.export", "export"),

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Literal
+
+Device = Literal["auto", "cpu", "cuda"]  # where PyTorch computes; auto: on a GPU if it finds one
 
 _INFO = Path("/proc/cpuinfo")
 _GROUPS = Path("/proc/self/cgroup")

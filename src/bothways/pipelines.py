@@ -5,6 +5,7 @@ docs/pipelines.md lists each argument: what it does, whether it is accepted with
 
 from __future__ import annotations
 
+import importlib.util
 import operator
 import os
 import re
@@ -12,6 +13,7 @@ import reprlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,9 +21,11 @@ import numpy as np
 
 from bothways.data.examples import CandidateLabels, Example
 from bothways.errors import DataError, ModelNotFoundError, OptionError
-from bothways.inference.engines.engine import Device, Name, Precision
+from bothways.hardware import Device
+from bothways.inference.engines.engine import Name, Precision
 from bothways.inference.model_directory import SETTINGS
 from bothways.inference.predictor import Predictor, load
+from bothways.model.config import WEIGHTS
 from bothways.progress import Reporter
 from bothways.tasks.task import Prediction, Task
 from bothways.tasks.zero_shot import label_problem
@@ -47,6 +51,14 @@ Options = Mapping[str, Any]
 Settings = Callable[[Options, Task], dict[str, Any]]  # options, the task as it was loaded -> settings to change
 Shape = Callable[[Any, Any, Options], Any]  # a prediction, its input, the options -> a result
 Mode = Literal["one", "list", "stream"]  # how inputs came: an error of one raises, with its place in a list
+
+
+class Call(NamedTuple):
+    """A call that is not computed yet: `results` makes its results of the predictor's predictions for the examples."""
+
+    predictor: Predictor
+    examples: list[Example]
+    results: Callable[[Sequence[Any]], list[Any]]
 
 
 class PipelineSpec(NamedTuple):
@@ -112,6 +124,41 @@ class Pipeline:
         found = list(results)
         alone = several and len(found) == 1 and self.name in ("question-answering", "fill-mask")
         return found[0] if alone else found  # as in transformers
+
+    def prepare(self, inputs: Sequence[Any], **options: Any) -> Call:
+        """A call on a list of inputs, to be computed by whoever batches the calls of many (a server).
+
+        As in a stream, an input of the wrong type becomes an example with an `error`. Raises `OptionError` as a call
+        does.
+        """
+        known, notes = _clean(self.name, options)
+        self.note(notes)
+        given = self.options | known
+        predictor = self._predictor(given) if known.keys() - {"candidate_labels"} else self._usual
+        if self.name == "zero-shot-classification":
+            inputs = list(_with_labels(inputs, given.get("candidate_labels"), "list"))
+        if self.name == "sentence-similarity":
+            groups = [_sentences(one) for one in inputs]
+            spans = list(pairwise(accumulate(map(len, groups), initial=0)))
+            return Call(
+                predictor,
+                [Example((text,)) for group in groups for text in group],
+                lambda found: [_cosines(found[start:end]) for start, end in spans],
+            )
+        examples = []
+        for one in inputs:
+            try:
+                examples.append(self._example(predictor.task, one, given))
+            except (DataError, OptionError) as error:
+                examples.append(Example(("",) * len(predictor.task.texts), error=str(error)))
+        return Call(
+            predictor,
+            examples,
+            lambda found: [
+                _like(self.kind.shape(prediction, one, given), prediction)
+                for prediction, one in zip(found, inputs, strict=True)
+            ],
+        )
 
     def note(self, notes: Mapping[str, str]) -> None:
         """Report notes, each once."""
@@ -250,8 +297,8 @@ def pipeline(
 
     `model` is a directory or a name as in `load`, or a `Predictor`; without it, an included model answers (package
     bothways-models). Without `task`, the model tells what it does.
-    `engine` and `precision` are as in `load`. `device` "cpu" or -1 keeps PyTorch from a GPU; one of a GPU, like other
-    arguments that change no answer, is accepted with a note.
+    `engine` and `precision` are as in `load`. `device` "cpu" or -1 keeps PyTorch from a GPU. A GPU (0, "cuda") runs the
+    model in PyTorch if there is one; else, like other arguments that change no answer, it is accepted with a note.
 
     >>> pipeline("translation")
     Traceback (most recent call last):
@@ -269,7 +316,8 @@ def pipeline(
         )
     if task is None and model is not None:
         if not isinstance(model, Predictor):
-            model = load(model, engine=engine, precision=precision, reporter=reporter)
+            place, _ = _place_of(model, device, engine)
+            model = load(model, engine=engine, precision=precision, device=place, reporter=reporter)
         task = next(
             (name for name, kind in PIPELINES.items() if model.task.name in (kind.task, *_ALSO.get(name, ()))), ""
         )
@@ -289,8 +337,9 @@ def pipeline(
         )  # a classifier tells texts from pairs itself
         settings = {"pooling": known.get("pooling", "none")} if name == "feature-extraction" else {}
         settings |= {"pooling": known["pooling"]} if name == "sentence-similarity" and "pooling" in known else {}
-        cpu: Device | None = "cpu" if device is not None and not _device(device) else None
-        model = load(model, task=own, engine=engine, precision=precision, device=cpu, reporter=reporter, **settings)
+        place, why = _place_of(model, device, engine)
+        notes |= {"device": f"device={device!r} has no effect: {why}"} if why else {}
+        model = load(model, task=own, engine=engine, precision=precision, device=place, reporter=reporter, **settings)
     made = Pipeline(name, model, known, reporter)
     made.note(notes)
     return made
@@ -327,14 +376,39 @@ def _clean(name: str, options: Options, model: Any = None) -> tuple[dict[str, An
     return found, notes
 
 
+def _place_of(model: str | os.PathLike[str], device: Any, engine: Name | None) -> tuple[Device | None, str]:
+    """The device to load a model on, and why a GPU that is there has no effect."""
+    from bothways.model.catalogue import find_model
+
+    if device is None or _device(device):
+        return None, ""
+    place = _place(device)
+    if place == "cuda" and (engine not in (None, "torch") or not (find_model(Path(model)) / WEIGHTS).is_file()):
+        return None, "an ONNX model runs, on the CPU"
+    return place, ""
+
+
+def _place(device: Any) -> Device | None:
+    """What a device of transformers is called here."""
+    written = str(device)
+    return "cpu" if written == "-1" or written.startswith("cpu") else None if written == "auto" else "cuda"
+
+
 def _device(device: Any) -> str:
-    """Why a device has no effect, "" for the CPU; raises `OptionError` for what is not a device."""
+    """Why a device has no effect, "" if it has; raises `OptionError` for what is not a device."""
     written = str(device)
     if isinstance(device, bool) or not re.fullmatch(r"-1|\d+|auto|(cpu|cuda|mps|xpu|npu|hpu|xla)(:\d+)?", written):
         raise OptionError(f"device is {device!r}, expected 'cpu' or -1, or a GPU such as 0 or 'cuda:0'")
-    if written == "-1" or written.startswith("cpu"):
+    if _place(device) != "cuda":
         return ""
-    return "ONNX Runtime and OpenVINO compute on the processor; engine='torch' takes a GPU itself if there is one"
+    if not re.fullmatch(r"(cuda:)?0|cuda", written):
+        return "bothways computes on the CPU, or on the first CUDA GPU (device 0)"
+    if importlib.util.find_spec("torch") is not None:
+        from bothways.inference.engines.torch import has_gpu
+
+        if has_gpu():
+            return ""
+    return "PyTorch finds no GPU here"
 
 
 def _python(value: Any) -> Any:
@@ -606,6 +680,11 @@ def _embed_shape(prediction: Any, given: Any, options: Options) -> Any:
 
 def _similarity(predictor: Predictor, given: Any) -> Any:
     """{"source_sentence", "sentences"} -> the cosine of each sentence's vector with the source's, None for no text."""
+    return _cosines(predictor(_sentences(given)))
+
+
+def _sentences(given: Any) -> list[str]:
+    """{"source_sentence", "sentences"} -> the texts, the source first."""
     sentences = _python(given.get("sentences")) if isinstance(given, Mapping) else None
     if isinstance(sentences, str) or not isinstance(sentences, Iterable) or "source_sentence" not in given:
         raise OptionError('expected {"source_sentence": ..., "sentences": [...]}')
@@ -613,7 +692,12 @@ def _similarity(predictor: Predictor, given: Any) -> Any:
     wrong = next((text for text in texts if not isinstance(text, str)), "")
     if not isinstance(wrong, str):
         raise DataError(f"found {reprlib.repr(wrong)}, expected a text for the task embed")
-    source, *others = predictor(texts)
+    return texts
+
+
+def _cosines(predictions: Sequence[Any]) -> Any:
+    """Predictions for a source and some sentences -> the cosine of each sentence's vector with the source's."""
+    source, *others = predictions
     errors = [one.error or source.error for one in others]
     cosines = [
         float(one.vector @ source.vector) if error is None else None for one, error in zip(others, errors, strict=True)

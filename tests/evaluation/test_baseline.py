@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from bothways.data.examples import Example
-from bothways.errors import DataError, MissingDependencyError
-from bothways.evaluation.baseline import fit_baseline
+from bothways.errors import BothwaysError, DataError, MissingDependencyError
+from bothways.evaluation.baseline import STRENGTHS, fit_baseline
+from bothways.evaluation.features import MAX_CHARACTERS, MAX_EMBEDDED, Embeddings, Tfidf, sample
+from tests.tiny import write_base
 
 GOOD = ["a lovely film", "lovely and warm", "what a warm story", "a warm , lovely cast"]
 BAD = ["a dull film", "dull and cold", "what a cold story", "a cold , dull cast"]
@@ -45,8 +47,8 @@ def test_two_labels_score_as_in_scikit_learn():
     from sklearn.pipeline import make_pipeline
 
     data = examples(good=GOOD, bad=BAD)
-    vectoriser = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+")
-    pipeline = make_pipeline(vectoriser, LogisticRegression(C=30.0, solver="liblinear"))
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+")
+    pipeline = make_pipeline(vectorizer, LogisticRegression(C=30.0, solver="liblinear"))
     pipeline.fit(GOOD + BAD, ["good"] * 4 + ["bad"] * 4)
     expected = pipeline.predict_proba(["a lovely story", "nothing known"])
     fitted = fit_baseline(data, kind="single", labels=("bad", "good"), seed=0)
@@ -89,12 +91,12 @@ def test_two_texts_that_share_words_are_told_from_two_that_do_not():
     baseline = fit_baseline(pairs(*same, *apart), kind="single", labels=("same", "apart"), seed=0)
     found = baseline.predict([Example(("yak owl ant", "yak owl ant")), Example(("ant yak", "bee owl"))])
     assert [prediction.label for prediction in found] == ["same", "apart"]
-    assert baseline.weights.shape == (1, 4 * len(baseline.vectoriser.vocabulary_) + 1)
+    assert baseline.weights.shape == (1, 4 * len(baseline.features.vectorizer.vocabulary_) + 1)
 
 
 def test_the_size_counts_every_number_and_the_vocabulary():
     baseline = fit_baseline(examples(good=["aa bb"], bad=["cc"]), kind="single", labels=("good", "bad"), seed=0)
-    assert sorted(baseline.vectoriser.vocabulary_) == ["aa", "aa bb", "bb", "cc"]
+    assert sorted(baseline.features.vectorizer.vocabulary_) == ["aa", "aa bb", "bb", "cc"]
     assert baseline.parameters == 4 + 1 + 4
     assert baseline.size_bytes == 4 * 4 + 4 + 4 * 8 + len("aaaa bbbbcc")
 
@@ -154,7 +156,7 @@ def test_balanced_gives_a_rare_label_more_weight_as_in_scikit_learn():
     )
     assert balanced.scores["bad"] > plain.scores["bad"]
     fitted = fit_baseline(data, kind="single", labels=("good", "bad"), seed=0, balanced=True)
-    features = fitted.vectoriser.transform([example.texts[0] for example in data])
+    features = fitted.features.vectorizer.transform([example.texts[0] for example in data])
     reference = LogisticRegression(C=30.0, solver="liblinear", class_weight="balanced").fit(
         features, [x.reference == "bad" for x in data]
     )
@@ -176,7 +178,7 @@ def test_balanced_gives_a_rare_label_more_weight_as_in_scikit_learn():
 )
 def test_texts_without_words_or_spaces_are_read_by_characters(good, bad):
     fitted = fit_baseline(examples(good=good, bad=bad), kind="single", labels=("bad", "good"), seed=0)
-    assert fitted.vectoriser.analyzer == "char"
+    assert fitted.features.vectorizer.analyzer == "char"
     new = [Example((good[0][:-1] + good[-1],)), Example((bad[0][:-1] + bad[-1],))]
     assert [prediction.label for prediction in fitted.predict(new)] == ["good", "bad"]
 
@@ -207,7 +209,7 @@ def test_ten_thousand_labels_take_bounded_time_and_memory(kind):
 
 
 def test_the_features_of_many_labels_are_as_many_as_their_weights_may_be(monkeypatch):
-    monkeypatch.setattr("bothways.evaluation.baseline.MAX_WEIGHTS", 60_000)
+    monkeypatch.setattr("bothways.evaluation.features.MAX_WEIGHTS", 60_000)
     words = np.random.default_rng(0).integers(10**6, size=(300, 100))
     data = [Example((" ".join(map(str, row)),), f"label {number % 3}") for number, row in enumerate(words)]
     fitted = fit_baseline(data, kind="single", labels=[f"label {k}" for k in range(3)], seed=0)
@@ -237,3 +239,117 @@ def test_sst2_is_as_good_as_this_recipe_gets(shared_data):
     predictions = fit_baseline(read("train.tsv"), kind="single", labels=("0", "1"), seed=0).predict(dev)
     right = [prediction.label == example.reference for prediction, example in zip(predictions, dev, strict=True)]
     assert np.mean(right) > 0.81
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return write_base(tmp_path_factory.mktemp("base"))
+
+
+def many(rng, labels, n=90, words=8):
+    """Examples whose label is told by one word among others, wrong in a tenth of them."""
+    texts = [" ".join(f"w{word}" for word in row) for row in rng.integers(200, size=(n, words))]
+    own = [labels[number % len(labels)] for number in range(n)]
+    shown = [label if rng.random() > 0.1 else labels[0] for label in own]
+    return [Example((f"{text} {word}",), label) for text, word, label in zip(texts, shown, own, strict=True)]
+
+
+@pytest.mark.parametrize("labels", [("bad", "good"), ("bad", "good", "odd")])
+def test_embeddings_score_as_logistic_regression_does_in_scikit_learn(base, labels):
+    from sklearn.linear_model import LogisticRegression
+
+    data = examples(good=GOOD, bad=BAD, **({"odd": ODD} if "odd" in labels else {}))
+    fitted = fit_baseline(data, kind="single", labels=labels, seed=0, base=base)
+    assert isinstance(fitted.features, Embeddings)
+    matrix = fitted.features.transform(data)
+    np.testing.assert_allclose(matrix.mean(axis=0), 0, atol=1e-4)
+    reference = LogisticRegression(C=STRENGTHS[Embeddings, "classes", 1][0], max_iter=1000)
+    reference.fit(matrix, [example.reference for example in data])
+    new = [Example(("a lovely story",)), Example(("nothing known",))]
+    found = [[one.scores[label] for label in labels] for one in fitted.predict(new)]
+    np.testing.assert_allclose(found, reference.predict_proba(fitted.features.transform(new)), atol=1e-3)
+    assert fitted.parameters > fitted.features.predictor.engine.parameters
+    assert fitted.size_bytes > 4 * fitted.parameters * 0.9
+    assert "PyTorch" in fitted.features.engine
+
+
+def test_embeddings_learn_one_label_several_labels_and_numbers(base):
+    rng = np.random.default_rng(0)
+    data = many(rng, ("bad", "good", "odd"), words=1)
+    single = fit_baseline(data, kind="single", labels=("bad", "good", "odd", "never"), seed=0, base=base)
+    found = single.predict(data)
+    assert np.mean([one.label == example.reference for one, example in zip(found, data, strict=True)]) > 0.8
+    assert max(one.scores["never"] for one in found) < 0.02
+    sets = [Example(one.texts, (one.reference,)) for one in data]
+    several = fit_baseline(sets, kind="multi", labels=("bad", "good", "odd"), seed=0, base=base)
+    assert np.mean([one.labels == x.reference for one, x in zip(several.predict(sets), sets, strict=True)]) > 0.7
+    numbers = [Example(one.texts, 5.0 if one.reference == "good" else 1.0) for one in data]
+    ridge = fit_baseline(numbers, kind="regression", labels=("score",), seed=0, base=base)
+    scores = np.array([one.score for one in ridge.predict(numbers)])
+    assert np.corrcoef(scores, [one.reference for one in numbers])[0, 1] > 0.7
+
+
+def test_two_texts_are_embedded_each_and_with_their_difference_and_product(base):
+    rows = [(f"w{number}", f"w{number + number % 2}", "same" if number % 2 == 0 else "other") for number in range(60)]
+    fitted = fit_baseline(pairs(*rows), kind="single", labels=("other", "same"), seed=0, base=base)
+    assert fitted.weights.shape == (1, 4 * 32)
+    found = fitted.predict(pairs(*rows))
+    assert np.mean([one.label == row[2] for one, row in zip(found, rows, strict=True)]) > 0.9
+    u, v = (fitted.features.transform(pairs(*part)) * fitted.features.scale + fitted.features.center
+            for part in (rows[:1], [(rows[0][1], rows[0][0], "same")]))  # fmt: skip
+    np.testing.assert_allclose(u[:, :32], v[:, 32:64], atol=1e-5)
+    np.testing.assert_allclose(u[:, 64:], v[:, 64:], atol=1e-5)
+    with pytest.raises(DataError, match="found 1 text"):
+        fitted.predict([Example(("a",))])
+
+
+def test_an_empty_text_has_an_embedding_of_zeros(base):
+    data = [*examples(good=GOOD, bad=BAD), Example(("",), "good")]
+    fitted = fit_baseline(data, kind="single", labels=("bad", "good"), seed=0, base=base)
+    last = fitted.features.transform(data)[-1]
+    np.testing.assert_allclose(last * fitted.features.scale + fitted.features.center, 0, atol=1e-5)
+
+
+def test_the_strength_is_chosen_by_cross_validation_where_there_are_enough_examples():
+    def strength(wrong, n):
+        rng = np.random.default_rng(0)
+        rows = [" ".join(f"w{word}" for word in row) for row in rng.integers(4000, size=(n, 25))]
+        told = ["good" if number % 2 else "bad" for number in range(n)]
+        other = {"good": "bad", "bad": "good"}
+        data = [
+            Example((f"{text} {label}",), other[label] if rng.random() < wrong else label)
+            for text, label in zip(rows, told, strict=True)
+        ]
+        return fit_baseline(data, kind="single", labels=("bad", "good"), seed=0).strength
+
+    usual, tried = STRENGTHS[Tfidf, "classes", 1]
+    assert strength(wrong=0.35, n=900) <= usual
+    assert strength(wrong=0.0, n=900) == max(tried)
+    assert strength(wrong=0.0, n=49) == usual
+
+
+def test_the_threshold_of_several_labels_is_chosen_on_held_out_parts():
+    rng = np.random.default_rng(0)
+    rare = [Example((f"w{number % 7} {'spam' if number % 9 == 0 else 'ham'}",),
+                    ("spam",) if number % 9 == 0 and rng.random() < 0.7 else ()) for number in range(200)]  # fmt: skip
+    fitted = fit_baseline(rare, kind="multi", labels=("spam", "never"), seed=0)
+    assert 0 < fitted.threshold < 1
+    found = fitted.predict([Example(("w1 spam",)), Example(("w1 ham",))])
+    assert [one.labels for one in found] == [("spam",), ()]
+    assert all((one.scores["spam"] >= fitted.threshold) == ("spam" in one.labels) for one in found)
+
+
+def test_at_most_twenty_thousand_texts_are_embedded_and_fewer_long_ones():
+    few = examples(good=GOOD, bad=BAD)
+    assert sample(few, 0) == few
+    one = [Example((str(number),)) for number in range(MAX_EMBEDDED + 5)]
+    assert len(sample(one, 0)) == len({example.texts for example in sample(one, 0)}) == MAX_EMBEDDED
+    assert sample(one, 0) != sample(one, 1)
+    assert len(sample([Example((str(number), "x")) for number in range(MAX_EMBEDDED)], 0)) == MAX_EMBEDDED // 2
+    long = [Example(("x" * (2000 if number % 2 else 1024),)) for number in range(MAX_EMBEDDED)]  # 256 tokens are read
+    assert len(sample(long, 0)) == MAX_CHARACTERS // 1024
+
+
+def test_a_base_that_cannot_be_run_is_refused(tmp_path):
+    with pytest.raises(BothwaysError, match="not a directory here"):
+        fit_baseline(examples(good=GOOD, bad=BAD), kind="single", labels=("bad", "good"), seed=0, base=tmp_path / "x")

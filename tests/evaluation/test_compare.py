@@ -1,12 +1,14 @@
 """Verdicts hold what they say: differences are of the same examples, and one who learned nothing is not better."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
 from bothways.data.examples import Example
-from bothways.errors import DataError, OptionError
+from bothways.errors import BothwaysError, DataError, ModelNotFoundError, OptionError
 from bothways.evaluation import compare as module
-from bothways.evaluation.compare import BASELINE, compare_on, short_names
+from bothways.evaluation.compare import BASELINE, LEFT_OUT, MAX_LABELS, base_of, compare_on, short_names
 from bothways.evaluation.verdicts import Contender, cautions, caveat, collapsed, verdict
 from bothways.inference.model_directory import ModelDirectory
 from bothways.metrics import mcnemar
@@ -15,6 +17,7 @@ from bothways.tasks import Answer, Classify, Pairs, Tag
 from bothways.tasks.answer import AnswerPrediction, ReferenceAnswer
 from bothways.tasks.classify import LabelPrediction
 from bothways.tasks.tag import TagPrediction
+from tests.tiny import write_base
 
 TWO = Classify(("bad", "good"))
 SEVERAL = Classify(("bad", "good", "odd"), "multi")
@@ -251,7 +254,11 @@ def models(tmp_path, monkeypatch):
 
     def in_process(request, test):
         requests.append(request)
-        name = BASELINE if "baseline" in request else request["model"].rsplit("/", 1)[-1]
+        settings = request.get("baseline")
+        name = EMBEDDINGS if settings and "base" in settings else BASELINE
+        name = name if settings else request["model"].rsplit("/", 1)[-1]
+        if name not in answers:
+            raise BothwaysError(f"{name} cannot be run")
         costs = {"texts_per_second": 10.0, "parameters": 5, "disk": 6, "memory": 7, "engine": f"engine of {name}"}
         return costs | {"predictions": answers[name]}
 
@@ -260,6 +267,7 @@ def models(tmp_path, monkeypatch):
     return answers, requests, facts
 
 
+EMBEDDINGS = "base embeddings + linear model"
 EXAMPLES = [Example((str(number),), reference) for number, reference in enumerate(REFERENCES)]
 
 
@@ -308,6 +316,80 @@ def test_the_baseline_weighs_labels_as_the_model_did(models, tmp_path):
     facts["recipe"] = {"class_weights": "balanced"}
     compare_on(EXAMPLES, [tmp_path / "a"], EXAMPLES)
     assert [request["baseline"]["balanced"] for request in requests if "baseline" in request] == [False, True]
+
+
+@pytest.mark.parametrize(("wrong", "best"), [(range(100), BASELINE), (range(20), EMBEDDINGS)])
+def test_models_are_held_against_the_best_baseline(models, tmp_path, wrong, best):
+    answers, requests, _ = models
+    answers |= {"a": labeled(REFERENCES), BASELINE: labeled(wrong_at(REFERENCES, range(50), "odd"))}
+    answers[EMBEDDINGS] = labeled(wrong_at(REFERENCES, wrong, "odd"))
+    comparison = compare_on(EXAMPLES, [tmp_path / "a"], EXAMPLES, base=tmp_path / "base", dev=True)
+    assert [row.title for row in comparison.rows] == [BASELINE, EMBEDDINGS, "a"]
+    assert comparison.against.title == best
+    assert [text.split(":")[0] for text in comparison.verdicts] == [f"a is better than {best} on the dev set"]
+    assert [row.title for row in comparison.rows if row.p is None] == [best]
+    assert "those of the baselines are not" in comparison.notes[0]
+    assert requests[1]["baseline"]["base"] == tmp_path / "base"
+    assert requests[1]["baseline"]["train"] == EXAMPLES
+    assert compare_on(EXAMPLES, [tmp_path / "a"], EXAMPLES, base=tmp_path / "base", against="baseline").against_row == [
+        BASELINE,
+        EMBEDDINGS,
+    ].index(best)
+    against_model = compare_on(EXAMPLES, [tmp_path / "a"], EXAMPLES, base=tmp_path / "base", against="a")
+    assert [text.split(" is ")[0] for text in against_model.verdicts] == [BASELINE, EMBEDDINGS]
+
+
+def test_embeddings_that_cannot_be_computed_are_left_out_with_a_note(models, tmp_path):
+    answers, requests, facts = models
+    answers["a"] = labeled(REFERENCES)
+    comparison = compare_on(EXAMPLES, [tmp_path / "a"], EXAMPLES, base=tmp_path / "base")
+    assert [row.title for row in comparison.rows] == [BASELINE, "a"]
+    assert f"{LEFT_OUT}: {EMBEDDINGS} cannot be run." in comparison.notes
+    del requests[:]
+    facts["base"] = "gone"
+    comparison = compare_on(EXAMPLES, [tmp_path / "a"], EXAMPLES)
+    assert any(note.startswith(f"{LEFT_OUT}: no model 'gone': not a directory here") for note in comparison.notes)
+    assert len(requests) == 2
+    del answers["a"]
+    with pytest.raises(BothwaysError, match="a cannot be run"):
+        compare_on(EXAMPLES, [tmp_path / "a"], EXAMPLES)
+
+
+def test_embeddings_are_left_out_where_there_are_too_many_labels(models, tmp_path, monkeypatch):
+    answers, requests, _ = models
+    answers["a"] = labeled(REFERENCES)
+    monkeypatch.setattr(module, "MAX_LABELS", 1)
+    comparison = compare_on(EXAMPLES, [tmp_path / "a"], EXAMPLES, base=tmp_path / "base")
+    assert f"{LEFT_OUT}: it is for at most 1 labels." in comparison.notes
+    assert len(requests) == 2
+    assert MAX_LABELS > 200
+
+
+def test_a_note_tells_that_embeddings_are_of_a_part_of_the_training_texts(models, tmp_path, monkeypatch):
+    answers, requests, _ = models
+    answers |= {"a": labeled(REFERENCES), EMBEDDINGS: labeled(REFERENCES)}
+    monkeypatch.setattr("bothways.evaluation.features.MAX_EMBEDDED", 50)
+    comparison = compare_on(EXAMPLES, [tmp_path / "a"], EXAMPLES, base=tmp_path / "base")
+    assert f"{EMBEDDINGS} is fitted on 50 of the 200 training examples, drawn at random." in comparison.notes
+    assert [len(request["baseline"]["train"]) for request in requests if "baseline" in request] == [200, 50]
+
+
+def test_the_base_of_a_model_is_found_by_its_facts_and_its_hash(tmp_path, monkeypatch):
+    base = write_base(tmp_path / "base")
+    with (base / "model.safetensors").open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    monkeypatch.chdir(tmp_path)
+    assert base_of({"base": "base", "base_sha256": digest}).resolve() == base
+    for facts, message in (
+        ({}, "does not name its base"),
+        ({"base": "base", "base_sha256": "0" * 64}, "not those that the model was fine-tuned from"),
+        ({"base": "hf:nobody/nothing", "base_revision": "1" * 40}, f"'hf:nobody/nothing@{'1' * 40}' not found"),
+    ):
+        with pytest.raises(ModelNotFoundError, match=message):
+            base_of(facts)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelNotFoundError, match=r"has no model\.safetensors"):
+        base_of({"base": "empty"})
 
 
 def test_notes_are_told_and_a_reference_that_learned_nothing_is_named(models, tmp_path, caplog):

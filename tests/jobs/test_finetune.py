@@ -1,9 +1,11 @@
 """Fine-tuning as a whole: keywords, overwriting, stopping, what fails late, what is noticed, what is written down."""
 
+import importlib.util
 import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,13 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 
 import bothways
-from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError, OptionError
+from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError, MissingDependencyError, OptionError
 from bothways.jobs import finetune as job
 from bothways.jobs.directory import NEXT, claimed
 from bothways.jobs.finetune import finetune
+from bothways.model.checkpoint import read_safetensors, write_safetensors
 from tests.tiny import ROWS, write_base, write_csv
 
 FAST = {"epochs": 1, "batch_size": 4, "max_length": 16, "stride": 4, "precision": "fp32", "export": False}
@@ -54,6 +58,23 @@ def test_fields_of_recipe_and_columns_are_keywords(base, tmp_path):
     with pytest.raises(OptionError, match="no option 'num_train_epochs'; did you mean 'epochs'"):
         bothways.finetune("classify", rows, base=base, out=tmp_path / "other", num_train_epochs=3)
     assert not (tmp_path / "other").exists()
+
+
+def test_a_pooler_that_was_never_trained_begins_anew_and_learns_with_a_frozen_encoder(base, tmp_path, caplog):
+    shutil.copytree(base, tmp_path / "base")
+    tensors, metadata = read_safetensors(base / "model.safetensors")
+    zero = {"pooler.dense.bias": torch.zeros_like(tensors["pooler.dense.bias"])}
+    write_safetensors(tmp_path / "base" / "model.safetensors", tensors | zero, metadata)
+    caplog.set_level(logging.INFO, "bothways")
+    out = tmp_path / "out"
+    finetune("classify", ROWS, ROWS, base=tmp_path / "base", out=out, **FAST | {"freeze_encoder": True})
+    assert any("the pooler in the file was never trained" in text for text in caplog.messages)
+    assert json.loads((out / "run.json").read_text())["trained_parameters"] == 32 * 33 + 2 * 33
+    after = read_safetensors(out / "model.safetensors")[0]
+    assert not torch.equal(after["bert.pooler.dense.weight"], tensors["pooler.dense.weight"])
+    assert after["bert.pooler.dense.bias"].any()
+    words = "embeddings.word_embeddings.weight"
+    assert torch.equal(after[f"bert.{words}"], tensors[words])
 
 
 @pytest.mark.parametrize(
@@ -361,3 +382,10 @@ def test_a_repeated_run_has_the_same_id_and_the_same_file_and_another_run_anothe
     assert weights_of(tmp_path / "one") == weights_of(tmp_path / "two")
     ids = [json.loads((tmp_path / name / "run.json").read_text())["run"] for name in ("one", "two", "three")]
     assert ids[0] == ids[1] != ids[2]
+
+
+def test_tensorboard_that_is_not_installed_is_told_before_the_texts_are_read(tmp_path, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorboard" else found(name))
+    with pytest.raises(MissingDependencyError, match=r"pip install 'bothways\[tensorboard\]'"):
+        finetune("classify", tmp_path / "none.csv", out=tmp_path / "out", tensorboard=True)

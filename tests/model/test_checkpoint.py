@@ -177,6 +177,24 @@ def test_a_pooler_that_was_never_trained_is_recognized(base):
     assert not loaded(base, "hidden").untrained_pooler
 
 
+def test_under_a_new_head_a_pooler_that_was_never_trained_begins_anew(base):
+    rewrite(base, untrained_pooler)
+    before = read_tensors(base)["pooler.dense.weight"]
+    model, report = load_model(base, "classify", 2, torch.Generator().manual_seed(0))
+    assert report.new == ("head.output.weight", "head.output.bias", "encoder.pooler.weight", "encoder.pooler.bias")
+    assert report.left_over == ()
+    assert f"loaded {len(read_tensors(base)) - 2} tensors" in report.lines()[0]
+    assert any(line.endswith("its bias is exactly zero; it begins anew") for line in report.lines())
+    assert not torch.equal(model.encoder.pooler.weight, before)
+    spread = float(model.encoder.pooler.weight.detach().std())
+    assert abs(spread - TINY.initializer_range) < 0.1 * TINY.initializer_range
+    again, _ = load_model(base, "classify", 2, torch.Generator().manual_seed(0))
+    assert torch.equal(model.encoder.pooler.weight, again.encoder.pooler.weight)
+    model, report = load_model(with_head(base, 2), "classify", 2, torch.Generator().manual_seed(0))
+    assert report.new == ()
+    assert torch.equal(model.encoder.pooler.weight, before), "a head that was trained over it reads it as it is"
+
+
 def test_an_untrained_pooler_gives_no_vectors(base):
     assert load(base, task="embed", pooling="pooler")(["a"])[0].vector.shape == (32,)
     with pytest.raises(CheckpointError, match=r"the pooler was never trained .*choose the pooling mean or cls"):

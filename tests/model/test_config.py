@@ -58,6 +58,7 @@ def test_distilbert_may_be_written_with_berts_names(tmp_path):
         ("BertModel", "bert"),
         ("DistilBertForMaskedLM", "distilbert"),
         ("RobertaForTokenClassification", "roberta"),
+        ("MPNetForMaskedLM", "mpnet"),
         ("XLMRobertaModel", "xlm-roberta"),
         ("AlbertForPreTraining", "albert"),
         ("ElectraForPreTraining", "electra"),
@@ -83,6 +84,13 @@ def test_robertas_positions_begin_behind_the_pad_id(pad, offset, tmp_path):
     assert config.position_offset == offset
     assert config.max_length == 16 - offset
     assert read(tmp_path, SMALL | {"pad_token_id": pad}).position_offset == 0
+
+
+@pytest.mark.parametrize("pad", [0, 1, 3])
+def test_mpnets_positions_begin_at_two_whatever_the_pad_id(pad, tmp_path):
+    config = read(tmp_path, SMALL | {"model_type": "mpnet", "pad_token_id": pad})
+    assert (config.position_offset, config.max_length, config.type_vocab_size) == (2, 14, 0)
+    assert config.to_json()["relative_attention_num_buckets"] == 32
 
 
 def test_a_missing_pad_id_is_the_familys(tmp_path):
@@ -125,6 +133,7 @@ def test_numbers_that_are_no_numbers_are_named(key, value, tmp_path):
         ({"model_type": "albert", "num_hidden_groups": 3}, "num_hidden_groups is 3, expected at most num_hid"),
         ({"model_type": "roberta", "pad_token_id": 20}, "max_position_embeddings 16 leaves no room for text"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
+        ({"model_type": "mpnet", "relative_attention_num_buckets": 64}, "relative_attention_num_buckets is 64, .*32"),
         (
             {"hidden_size": 65536, "num_hidden_layers": 1000, "intermediate_size": 10**6},
             "found sizes of [0-9,]+ parameters, expected at most 20,000,000,000",

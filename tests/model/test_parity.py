@@ -30,6 +30,7 @@ CONFIGS: dict[str, transformers.PreTrainedConfig] = {
     ),
     "roberta": transformers.RobertaConfig(**TINY, **QUIET, max_position_embeddings=42, type_vocab_size=1),
     "xlm-roberta": transformers.XLMRobertaConfig(**TINY, **QUIET, max_position_embeddings=42, type_vocab_size=1),
+    "mpnet": transformers.MPNetConfig(**TINY, **QUIET, max_position_embeddings=42),
     "albert": transformers.AlbertConfig(**TINY, **QUIET, embedding_size=16, max_position_embeddings=40),
     "electra": transformers.ElectraConfig(**TINY, **QUIET, embedding_size=16, max_position_embeddings=40),
 }

@@ -21,7 +21,7 @@ from bothways.text.backend import library_errors
 from bothways.text.spiece import read_spiece
 from bothways.text.tokenizer import PACKAGED, Encoded, Tokenizer
 
-NAMES = ("bert-base-uncased", "bert-base-cased", "roberta-base", "albert-base-v2")
+NAMES = ("bert-base-uncased", "bert-base-cased", "roberta-base", "albert-base-v2", "mpnet-base")
 EXCERPT = Path(__file__).parent / "questions-excerpt.jsonl"
 HARD = (
     "",
@@ -61,7 +61,7 @@ def packaged(name: str) -> Tokenizer:
 @cache
 def theirs(name: str) -> Any:
     """The tokenizer of transformers from the same files, with the mask and the scores as published."""
-    from transformers import AlbertTokenizer, BertTokenizer, RobertaTokenizer
+    from transformers import AlbertTokenizer, BertTokenizer, MPNetTokenizer, RobertaTokenizer
 
     if name == "albert-base-v2":
         model = read_spiece(PACKAGED / name / "spiece.model")
@@ -71,6 +71,8 @@ def theirs(name: str) -> Any:
     if name == "roberta-base":
         mask = AddedToken("<mask>", lstrip=True, special=True, normalized=False)
         return RobertaTokenizer.from_pretrained(PACKAGED / name, mask_token=mask)
+    if name == "mpnet-base":
+        return MPNetTokenizer.from_pretrained(PACKAGED / name)
     return BertTokenizer.from_pretrained(PACKAGED / name, do_lower_case=name.endswith("uncased"))
 
 
@@ -121,6 +123,7 @@ def test_every_reference_question_is_tokenized_as_bert_does(shared_data: Path) -
         ("bert-base-cased", 28_996, (0, 100, 101, 102, 103)),
         ("roberta-base", 50_265, (1, 3, 0, 2, 50_264)),
         ("albert-base-v2", 30_000, (0, 1, 2, 3, 4)),
+        ("mpnet-base", 30_527, (1, 104, 0, 2, 30_526)),
     ],
 )
 def test_special_tokens_are_found_in_the_vocabulary(name: str, size: int, specials: tuple[int, ...]) -> None:
@@ -142,6 +145,17 @@ def test_roberta_lays_two_separators_and_takes_the_space_before_a_mask() -> None
     masked = roberta.encode("Hello <mask>")
     assert roberta.convert_ids_to_tokens(masked.ids) == ["<s>", "Hello", "<mask>", "</s>"]
     assert masked.offsets.tolist() == [[0, 0], [0, 5], [6, 12], [0, 0]]
+
+
+def test_mpnet_has_berts_tokens_under_other_ids_in_robertas_layout() -> None:
+    mpnet, bert = packaged("mpnet-base"), packaged("bert-base-uncased")
+    pair = mpnet.encode("Hello <mask>", "again")
+    tokens = ["<s>", "hello", "<mask>", "</s>", "</s>", "again", "</s>"]
+    assert mpnet.convert_ids_to_tokens(pair.ids) == tokens
+    assert not pair.type_ids.any()
+    assert pair.offsets[2].tolist() == [6, 12]
+    ours, other = (one.encode("naïve re-tokenized").ids[1:-1] for one in (mpnet, bert))
+    assert ours.tolist() == (other + 4).tolist()
 
 
 def test_albert_keeps_a_comma_from_the_number_before_it() -> None:
@@ -209,6 +223,7 @@ def test_what_is_saved_loads_here_and_in_transformers(name: str, tmp_path: Path)
         "bert-base-cased": ("BertTokenizer", {"vocab.txt"}),
         "roberta-base": ("RobertaTokenizer", {"vocab.json", "merges.txt"}),
         "albert-base-v2": ("AlbertTokenizer", set()),
+        "mpnet-base": ("MPNetTokenizer", {"vocab.txt"}),
     }[name]
     config = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
     assert config["tokenizer_class"] == expected[0]

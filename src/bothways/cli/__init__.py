@@ -30,10 +30,12 @@ COMMANDS = {
     "info": "models",
     "vocab": "training",
     "pretrain": "training",
+    "average": "training",
     "export": "models",
     "tune": "models",
     "models": "models",
     "tokenize": "models",
+    "serve": "serving",
 }
 _MESSAGES = "Messages"
 # Options of every command.

@@ -56,6 +56,9 @@ Threads = Annotated[int | None, typer.Option(help="CPU threads. Default: all tha
 Device = Annotated[
     Literal["auto", "cpu", "cuda"] | None, typer.Option(help="cuda runs PyTorch on the GPU. Default: auto.")
 ]
+TrainingDevice = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train. auto: a GPU if PyTorch finds one, else the CPU.")
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
 Model = Annotated[str, typer.Argument(help="Model directory, or a name listed by `bothways models`.", metavar="MODEL")]
 Out = Annotated[
@@ -67,7 +70,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in
 
 OutputFormat = Literal["jsonl", "csv", "tsv", "parquet", "html", "text", "json", "squad"]
 
-_PANELS = {"Columns": "Data", "Recipe": "Training", "PretrainRecipe": "Training"}
+_PANELS = {"Columns": "Data", "Recipe": "Training", "PretrainRecipe": "Training", "Limits": "Limits"}
 _FLAGS = {"format": "input-format"}  # fields whose option has another name
 _SHORT = {"learning_rate": ("--lr",)}
 

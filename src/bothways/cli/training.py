@@ -7,7 +7,18 @@ from typing import Annotated, Literal
 
 import typer
 
-from bothways.cli.parts import Json, Out, Overwrite, ReportTexts, Resume, annotate, print_json, print_line, print_tables
+from bothways.cli.parts import (
+    Json,
+    Out,
+    Overwrite,
+    ReportTexts,
+    Resume,
+    TrainingDevice,
+    annotate,
+    print_json,
+    print_line,
+    print_tables,
+)
 from bothways.data.tables import Columns
 from bothways.options import with_options
 from bothways.progress import Reporter
@@ -37,6 +48,15 @@ def finetune_command(
             help="Base model: a name from `bothways models`, a directory, or hf:OWNER/NAME on the Hugging Face hub."
         ),
     ] = "minilm-l6",
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Also learn from this model, fine-tuned for the same task: a directory, or a model's name."),
+    ] = None,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(help="File of texts without labels, which are learned from the teacher alone."),
+    ] = None,
+    device: TrainingDevice = "auto",
     time_budget: Annotated[
         str | None, typer.Option(help="Stop training after this time (90s, 5m, 1.5h) instead of after --epochs.")
     ] = None,
@@ -61,6 +81,9 @@ def finetune_command(
         base=base,
         recipe=recipe,
         columns=columns,
+        teacher=teacher,
+        unlabelled=unlabelled,
+        device=device,
         time_budget=time_budget,
         resume=resume,
         overwrite=overwrite,
@@ -83,6 +106,41 @@ def finetune_command(
     comparison = run.comparison
     print_tables(lambda width: comparison_tables(comparison, width))
     reporter.say(f"model: {out}   report: {out / REPORT}")
+
+
+@with_options(annotate, Columns)
+def average_command(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Directories of models fine-tuned from one base.", metavar="RUN...")
+    ],
+    columns: Columns,
+    out: Annotated[Path, typer.Option(help="Output directory; must be new or empty unless --overwrite is given.")],
+    dev: Annotated[
+        Path | None,
+        typer.Option(help="Validation file: to compare the models, to set the threshold, to check int8 accuracy."),
+    ] = None,
+    overwrite: Overwrite = False,
+    export: Annotated[
+        bool, typer.Option(help="Also export an int8 ONNX model if its dev score holds (without --dev: fp32).")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Average the weights of fine-tuned models of the same base, task and labels (model soup)."""
+    from bothways.jobs.average import average
+
+    reporter = Reporter()
+    made = average(runs, out=out, dev=dev, columns=columns, overwrite=overwrite, export=export, reporter=reporter)
+    comparison = made.comparison
+    if as_json:
+        print_json((comparison.as_json() if comparison else {}) | {"directory": str(out)})
+        return
+    if comparison is not None:
+        from bothways.evaluation.tables import comparison_tables
+
+        print_tables(lambda width: comparison_tables(comparison, width))
+        for verdict in comparison.verdicts:
+            print_line(verdict)
+    reporter.say(f"model: {out}")
 
 
 def vocab_command(
@@ -120,11 +178,13 @@ def pretrain_command(
         str | None, typer.Option(help="Model size: tiny, mini (default), small, medium, base, large, or a config.json.")
     ] = None,
     base: Annotated[
-        str | None, typer.Option(help="Continue pretraining this model: a directory, or a name from `bothways models`.")
+        str | None,
+        typer.Option(help="Continue pretraining this model: a directory, or a name from `bothways models`."),
     ] = None,
     shards: Annotated[
         Path | None, typer.Option(help="Directory for the tokenized corpus (reused by later runs).")
     ] = None,
+    device: TrainingDevice = "auto",
     time_budget: Annotated[
         str | None, typer.Option(help="Stop training after this time (90s, 5m, 1.5h) instead of after --steps.")
     ] = None,
@@ -144,6 +204,7 @@ def pretrain_command(
         base=base,
         shards=shards,
         recipe=recipe,
+        device=device,
         time_budget=time_budget,
         resume=resume,
         overwrite=overwrite,

@@ -19,7 +19,7 @@ _COLUMNS = (
     ("question", ("question", "query"), "question (--text-column)"),
     ("passage", ("context", "passage", "paragraph", "document", "text"), "passage (--pair-column)"),
 )
-_ANSWERS = ("answers", "answer", "answer_text")
+ANSWER_COLUMNS = ("answers", "answer", "answer_text")
 
 
 class ReferenceAnswer(NamedTuple):
@@ -113,7 +113,7 @@ def _listed(row: Row, columns: Columns) -> list[tuple[str, int | None]]:
     name = find_column(
         list(row.values),
         wanted=columns.label_column,
-        usual=_ANSWERS,
+        usual=ANSWER_COLUMNS,
         purpose="answers (--label-column)",
         where=row.where,
     )

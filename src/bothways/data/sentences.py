@@ -33,7 +33,7 @@ _SENTENCES = ("sentence #", "sentence_id", "sentence id", "sentence_idx", "sente
 _WORDS = ("words", "tokens", "word", "token")
 _TEXTS = ("text", "sentence", "content")
 _TAGS = ("tags", "ner_tags", "tag", "ner_tag", "ner", "labels", "label")
-_SPANS = ("spans", "entities", "label", "labels", *_TAGS)
+SPAN_COLUMNS = ("spans", "entities", "label", "labels", *_TAGS)
 
 
 _ONE_WORD = "write a column 'sentence_id', a file of words and tags (.conll), or lists in JSON lines"
@@ -222,7 +222,7 @@ def _sentence(row: Row, group: Sequence[Row], columns: Columns) -> tuple[Example
     if group:
         tags: Any = [_cell(one, columns.label_column, _TAGS)[1] for one in group]
     else:
-        tags = _cell(row, columns.label_column, _SPANS if example.details is None else _TAGS)[1]
+        tags = _cell(row, columns.label_column, SPAN_COLUMNS if example.details is None else _TAGS)[1]
         tags = re.split(" +", tags.strip(" ")) if isinstance(tags, str) and example.details is not None else tags
     if example.details is None:
         if not isinstance(tags, list):

@@ -10,7 +10,7 @@ import numpy as np
 
 from bothways.batch import Batch, budgeted, make_batch
 from bothways.data.examples import Example
-from bothways.errors import DataError
+from bothways.errors import BothwaysError, DataError
 from bothways.hardware import cores
 from bothways.inference.choice import open_engine
 from bothways.inference.engines.engine import MAX_TOKENS
@@ -74,6 +74,24 @@ def export_checked(
     tell = reporter.say if onnx_model.rejected is None else reporter.note
     tell(f"{precision} ONNX model {state} ({onnx_model.measured()})")
     return export
+
+
+def export_accepted(model_directory: ModelDirectory, examples: Sequence[Example], reporter: Reporter) -> str:
+    """Export the int8 model, or in fp32 if its accuracy does not hold or there are no examples to check it on.
+
+    Returns what came of it in a few words.
+    """
+    rejected = "it needs labeled texts to be checked on"
+    if examples:
+        onnx_model = export_checked(model_directory, "int8", examples, reporter).models["int8"]
+        if onnx_model.rejected is None:
+            return f"int8, {onnx_model.measured()}"
+        rejected = onnx_model.rejected
+    try:
+        export_checked(model_directory, "fp32", (), reporter)
+    except BothwaysError as error:
+        return f"none; int8 was rejected: {rejected}; {error}"
+    return f"fp32; int8 was rejected: {rejected}" if examples else f"fp32; no int8: {rejected}"
 
 
 def check_accuracy(

@@ -1,10 +1,14 @@
-"""The baseline: TF-IDF and a linear model, fitted in seconds; a BERT that does not beat it is not worth running."""
+"""Baselines: a linear model on TF-IDF, or on sentence embeddings of the base; each is fitted in seconds.
+
+A fine-tuned model that is not better than they are is not worth running. N examples, F features, L labels, D decisions:
+one for a number and for two labels, else L.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,55 +16,60 @@ from numpy.typing import NDArray
 
 from bothways.data.examples import Example, labels_of
 from bothways.errors import DataError, MissingDependencyError
-from bothways.tasks.classify import Classify, Kind, LabelPrediction, probabilities
+from bothways.evaluation.features import FEWEST_FEATURES, MAX_WEIGHTS, Embeddings, Features, Tfidf
+from bothways.tasks.classify import THRESHOLD, Classify, Kind, LabelPrediction, best_threshold, probabilities
 
-# Chosen on held-out parts of training files: Banking77, TREC, IMDB, GoEmotions; for pairs NLI and STS-B, where
-# single words did better than word pairs and a stronger penalty was needed.
-NGRAM_RANGE = {1: (1, 2), 2: (1, 1)}  # texts an example -> shortest and longest phrase, in words
-INVERSE_PENALTY = {1: 30.0, 2: 0.3}  # texts an example -> scikit-learn's C
-RIDGE_PENALTY = 3.0
-MANY_EXAMPLES = 20_000
-THRESHOLD = 0.5
-MAX_WEIGHTS = 50_000_000  # 200 MB
-MAX_FEATURES, FEWEST_FEATURES = 1_000_000, 20_000
+# scikit-learn's C (of ridge regression, 1 / alpha) of TF-IDF and of embeddings: what few examples get, then what is
+# tried by cross-validation. Phrases of one text need a weaker penalty than the four parts of two texts.
+STRENGTHS: dict[tuple[type, str, int], tuple[float, tuple[float, ...]]] = {
+    (Tfidf, "classes", 1): (30.0, (1.0, 10.0, 30.0, 100.0, 300.0)),
+    (Tfidf, "classes", 2): (0.3, (0.03, 0.1, 0.3, 1.0, 3.0)),
+    (Tfidf, "numbers", 1): (0.3, (0.03, 0.1, 0.3, 1.0, 3.0)),
+    (Tfidf, "numbers", 2): (0.3, (0.03, 0.1, 0.3, 1.0, 3.0)),
+    (Embeddings, "classes", 1): (0.1, (0.001, 0.01, 0.1, 1.0)),
+    (Embeddings, "classes", 2): (0.01, (0.0001, 0.001, 0.01, 0.1)),
+    (Embeddings, "numbers", 1): (0.01, (0.0001, 0.001, 0.01, 0.1)),
+    (Embeddings, "numbers", 2): (0.001, (0.00001, 0.0001, 0.001, 0.01)),
+}
+FOLDS = 3
+FEW_EXAMPLES = 50  # of fewer, a cross-validation is chance
+MAX_TRIED, MAX_TRIED_DECISIONS = 4000, 100_000  # examples in the cross-validation, and examples times decisions
 MAX_WORK = 200_000_000  # labels times words in the texts; of more, labels are means: minutes of logistic regression
 SHARPNESS = 20.0  # by which the cosine to a label's mean is multiplied
 MAX_SCORES = 1000  # labels; of more, a prediction holds the scores of the best ones
 BEST_SCORES = 20
 CELLS_AT_ONCE = 5_000_000
-# Thai, Lao, Burmese, Khmer, Chinese, Japanese: written without spaces, so characters take the place of words.
-WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
-CHARACTERS = {"analyzer": "char", "ngram_range": (1, 3), "lowercase": True}
-MAX_WITHOUT_WORDS = 0.2  # of the texts (only emoji, only punctuation); of more, characters are read
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """A fitted TF-IDF vectorizer and D linear decisions over F features: weights (D, F), bias (D,).
+    """Features of texts and a linear model on them: weights (D, F), bias (D,).
 
-    `means` says that a row of the weights (sparse, then) is the mean of a label's texts.
+    `softmax`: the decisions compete, as in multinomial logistic regression; else each is about one label against the
+    rest. `means`: a row of the weights (sparse, then) is the mean of a label's texts. `strength` is scikit-learn's C.
     """
 
+    features: Features
     kind: Kind
     labels: tuple[str, ...]
-    texts_each: int
-    vectoriser: Any
     weights: Any
     bias: NDArray[np.float32]
+    strength: float = 1.0
+    threshold: float = THRESHOLD
+    softmax: bool = False
     means: bool = False
 
     @property
     def parameters(self) -> int:
-        """How many numbers were learned, the inverse document frequencies included."""
+        """How many numbers were learned, those of the features included."""
         learned = self.weights.nnz if self.means else self.weights.size
-        return int(learned + self.bias.size + self.vectoriser.idf_.size)
+        return int(learned + self.bias.size + self.features.parameters)
 
     @property
     def size_bytes(self) -> int:
-        """What the arrays and the vocabulary's UTF-8 text take, in bytes; no file is written."""
-        words = sum(len(word.encode()) for word in self.vectoriser.vocabulary_)
+        """What the arrays and the features take, in bytes."""
         learned = 2 * self.weights.data.nbytes if self.means else self.weights.nbytes  # a place for each number
-        return int(learned + self.bias.nbytes + self.vectoriser.idf_.nbytes + words)
+        return int(learned + self.bias.nbytes + self.features.size_bytes)
 
     def predict(self, examples: Sequence[Example]) -> list[LabelPrediction]:
         """Answer with the records that an encoder gives: label, score, scores and, for multi-label, labels.
@@ -69,26 +78,20 @@ class Baseline:
         """
         if not examples:
             return []
-        features = _features(self.vectoriser.transform(_texts(examples, self.texts_each)), len(examples))
+        matrix = self.features.transform(examples)
         at_once = max(1, CELLS_AT_ONCE // max(1, len(self.labels)))
         return [
             self._prediction(row)
             for start in range(0, len(examples), at_once)
-            for row in self._probabilities(features[start : start + at_once])
+            for row in self.probabilities(matrix[start : start + at_once])
         ]
 
-    def _probabilities(self, features: Any) -> NDArray[np.float64]:
-        """(N, F) features -> (N, L) probabilities (one against the rest, normalized as in scikit-learn), or numbers."""
+    def probabilities(self, matrix: Any) -> NDArray[np.float64]:
+        """(N, F) features -> (N, L) probabilities, as scikit-learn's `predict_proba` gives them, or numbers."""
         if self.means:
-            decisions = SHARPNESS * np.asarray((features @ self.weights.T).todense(), dtype=np.float64)
+            decisions = SHARPNESS * np.asarray((matrix @ self.weights.T).todense(), dtype=np.float64)
             return probabilities(decisions - SHARPNESS / 2 if self.kind == "multi" else decisions, self.kind)
-        decisions = features @ self.weights.T + self.bias  # (N, D)
-        if self.kind == "regression":
-            return probabilities(decisions, self.kind)
-        each = probabilities(decisions, "multi")
-        if self.kind == "single" and len(self.labels) == 2:  # the one decision speaks for the second label
-            return np.concatenate([1 - each, each], axis=1)
-        return each if self.kind == "multi" else each / np.maximum(each.sum(axis=1, keepdims=True), 1e-300)
+        return _probabilities(matrix @ self.weights.T + self.bias, self.kind, softmax=self.softmax)
 
     def _prediction(self, values: NDArray[np.float64]) -> LabelPrediction:
         best = int(values.argmax())
@@ -96,25 +99,32 @@ class Baseline:
         if len(values) > MAX_SCORES:
             places = np.argsort(-values, kind="stable")[:BEST_SCORES].tolist()
         scores = {self.labels[place]: float(values[place]) for place in places}
-        chosen = tuple(self.labels[place] for place in np.flatnonzero(values >= THRESHOLD))
+        chosen = tuple(self.labels[place] for place in np.flatnonzero(values >= self.threshold))
         return LabelPrediction(self.labels[best], float(values[best]), scores, chosen if self.kind == "multi" else None)
 
 
 def fit_baseline(
-    examples: Sequence[Example], *, kind: Kind, labels: Sequence[str], seed: int, balanced: bool = False
+    examples: Sequence[Example],
+    *,
+    kind: Kind,
+    labels: Sequence[str],
+    seed: int,
+    balanced: bool = False,
+    base: Path | None = None,
 ) -> Baseline:
-    """Fit TF-IDF with logistic regression, each label against the rest, or with ridge regression.
+    """Fit logistic regression, or ridge regression for numbers, to TF-IDF or, with `base`, to embeddings of that model.
 
-    One text: words and word pairs. Two texts: the words of both, u and v, as [u, v, |u - v|, u * v] (Conneau et
-    al., 2017) and their cosine. Texts in scripts without spaces, and texts without words, are read by characters. A
-    label that no example has, or every example, gets its smoothed frequency and no weights. With thousands of labels,
-    each is the mean of its texts instead (Rocchio), compared by the cosine: time and memory are those of the texts.
-    `balanced` gives rare labels more weight, as scikit-learn's "balanced" does. `labels` is as in `Classify`. Raises
-    DataError for references that are missing or not in `labels` and without examples, MissingDependencyError without
-    scikit-learn.
+    C is chosen by cross-validation (log loss, squared error) on at most `MAX_TRIED` examples, and with it the threshold
+    of several labels. Of
+    TF-IDF each label is against the rest; of embeddings a single label is one of all (multinomial). A label that no
+    example has, or every example, gets its smoothed frequency and no weights. With thousands of labels, each is the
+    mean of its texts instead (Rocchio), compared by the cosine: time and memory are those of the texts. `balanced`
+    gives rare labels more weight, as scikit-learn's "balanced" does. `labels` is as in `Classify`. Raises DataError
+    for references that are missing or not in `labels` and without examples, MissingDependencyError without
+    scikit-learn, BothwaysError if `base` cannot be run.
     """
     try:
-        from sklearn.linear_model import LogisticRegression, Ridge
+        import sklearn.linear_model  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(
             "the baseline needs scikit-learn, which is not installed: pip install 'bothways[train]'"
@@ -122,96 +132,148 @@ def fit_baseline(
     if not examples:
         raise DataError("found no examples to fit the baseline to; expected the training texts")
     Classify(tuple(labels), kind).check(examples)
-    texts_each = len(examples[0].texts)
     decisions = 1 if kind == "regression" or (kind == "single" and len(labels) == 2) else len(labels)
-    vectoriser, features = _vectors(examples, texts_each, decisions)
-    made = (kind, tuple(labels), texts_each, vectoriser)
-    if kind == "regression":
-        numbers = np.array([example.reference for example in examples], dtype=np.float64)
-        ridge = Ridge(alpha=RIDGE_PENALTY, random_state=seed).fit(features, numbers)
-        return Baseline(*made, np.array([ridge.coef_], np.float32), np.array([ridge.intercept_], np.float32))
-    members = _members(examples, labels)
-    if decisions * features.nnz > MAX_WORK or MAX_WEIGHTS // decisions < FEWEST_FEATURES:
-        return Baseline(*made, _means(features, members), np.zeros(len(labels), np.float32), means=True)
-    weights, bias = np.zeros((decisions, features.shape[1]), np.float32), np.zeros(decisions, np.float32)
-    for row, own in enumerate(members[-decisions:]):
-        has_it = np.zeros(len(examples), dtype=bool)
-        has_it[own] = True
-        if has_it.all() or not has_it.any():
-            bias[row] = np.log((has_it.sum() + 0.5) / ((~has_it).sum() + 0.5))
-            continue
-        # Each label against the rest by liblinear: 77 labels in a quarter of the time of softmax by lbfgs.
-        model = LogisticRegression(
-            C=INVERSE_PENALTY[texts_each],
-            solver="liblinear",
+    features: Features
+    features, matrix = Tfidf.fit(examples, decisions) if base is None else Embeddings.fit(examples, base)
+    targets = _targets(examples, kind, labels)
+    if base is None and _is_large(matrix, decisions):
+        means = _means(matrix, targets)
+        return Baseline(features, kind, tuple(labels), means, np.zeros(len(labels), np.float32), means=True)
+    softmax = base is not None and decisions > 1 and kind == "single"
+    fitting = _Fitting(kind, decisions, seed, balanced, softmax)
+    usual, tried = STRENGTHS[type(features), "numbers" if kind == "regression" else "classes", len(examples[0].texts)]
+    strength, threshold = fitting.chosen(matrix, targets, usual, tried)
+    weights, bias = fitting.fit(matrix, targets, strength)
+    return Baseline(features, kind, tuple(labels), weights, bias, strength, threshold, softmax)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitting:
+    """How the linear model is fitted to (N, F) features and targets, (N,) numbers or (N, L) of 0 and 1, sparse."""
+
+    kind: Kind
+    decisions: int
+    seed: int
+    balanced: bool
+    softmax: bool
+
+    def chosen(self, matrix: Any, targets: Any, usual: float, tried: Sequence[float]) -> tuple[float, float]:
+        """The C of those tried with the smallest loss on held-out folds, and the threshold that suits it."""
+        n = min(matrix.shape[0], MAX_TRIED, MAX_TRIED_DECISIONS // self.decisions)
+        if n < FEW_EXAMPLES:
+            return usual, THRESHOLD
+        rows = np.random.default_rng(self.seed).permutation(matrix.shape[0])[:n]
+        matrix, targets = matrix[rows], targets[rows]
+        if hasattr(matrix, "getnnz"):  # columns of words that do not occur take time and nothing else
+            matrix = matrix[:, np.flatnonzero(matrix.getnnz(axis=0))]
+        found = {strength: self._held_out(matrix, targets, strength) for strength in tried}
+        best = min(tried, key=lambda strength: _loss(found[strength], targets, self.kind))
+        if self.kind != "multi":
+            return best, THRESHOLD
+        right = targets.toarray() > 0
+        return best, best_threshold(found[best].ravel(), right.ravel(), int(targets.nnz), THRESHOLD)
+
+    def _held_out(self, matrix: Any, targets: Any, strength: float) -> NDArray[np.float64]:
+        """(N, L) probabilities, or (N, 1) numbers, each row by a model that was fitted without its fold."""
+        parts, folds = [], np.arange(matrix.shape[0]) % FOLDS
+        for fold in range(FOLDS):
+            weights, bias = self.fit(matrix[folds != fold], targets[folds != fold], strength)
+            decisions = matrix[folds == fold] @ weights.T + bias
+            parts.append(_probabilities(decisions, self.kind, softmax=self.softmax))
+        found = np.zeros((len(folds), parts[0].shape[1]))
+        for fold, part in enumerate(parts):
+            found[folds == fold] = part
+        return found
+
+    def fit(self, matrix: Any, targets: Any, strength: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(D, F) weights and (D,) bias."""
+        from sklearn.linear_model import Ridge
+
+        if self.kind == "regression":
+            ridge = Ridge(alpha=1 / strength, random_state=self.seed).fit(matrix, targets)
+            return np.array([ridge.coef_], np.float32), np.array([ridge.intercept_], np.float32)
+        weights, bias = np.zeros((self.decisions, matrix.shape[1]), np.float32), np.zeros(self.decisions, np.float32)
+        if self.softmax:
+            return self._multinomial(matrix, targets.indices, strength, weights, bias)
+        targets = targets.tocsc()
+        first = targets.shape[1] - self.decisions  # of two labels the one decision is about the second
+        for row in range(self.decisions):
+            has_it = targets[:, first + row].toarray().ravel() > 0
+            if has_it.all() or not has_it.any():
+                bias[row] = np.log((has_it.sum() + 0.5) / ((~has_it).sum() + 0.5))
+                continue
+            model = self._logistic(matrix, strength).fit(matrix, has_it)
+            weights[row], bias[row] = model.coef_[0], model.intercept_[0]
+        return weights, bias
+
+    def _multinomial(
+        self, matrix: Any, classes: Any, strength: float, weights: NDArray[np.float32], bias: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        bias[:] = -np.log(2 * len(classes) + 1)  # of labels that no example has
+        seen = np.unique(classes)
+        bias[seen] = 0.0
+        if len(seen) > 1:
+            model = self._logistic(matrix, strength).fit(matrix, classes)
+            own = seen[-len(model.coef_) :]  # of two labels, the second has the weights
+            weights[own], bias[own] = model.coef_, model.intercept_
+        return weights, bias
+
+    def _logistic(self, matrix: Any, strength: float) -> Any:
+        """liblinear for sparse features, in a quarter of the time of lbfgs; lbfgs for embeddings, in a tenth."""
+        from sklearn.linear_model import LogisticRegression
+
+        return LogisticRegression(
+            C=strength,
+            solver="liblinear" if hasattr(matrix, "nnz") else "lbfgs",
             max_iter=1000,
-            random_state=seed,
-            class_weight="balanced" if balanced else None,
-        ).fit(features, has_it)
-        weights[row], bias[row] = model.coef_[0], model.intercept_[0]
-    return Baseline(*made, weights, bias)
+            random_state=self.seed,
+            class_weight="balanced" if self.balanced else None,
+        )
 
 
-def _vectors(examples: Sequence[Example], texts_each: int, decisions: int) -> tuple[Any, Any]:
-    """A fitted vectorizer, and the features of the examples; no more of them than there may be weights for."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    texts = _texts(examples, texts_each)
-    # In many examples a phrase seen once costs memory and, measured on IMDB, helps nothing.
-    rare = 2 if len(examples) >= MANY_EXAMPLES else 1
-    most = MAX_FEATURES
-    if MAX_WEIGHTS // decisions >= FEWEST_FEATURES:  # of more labels there is no matrix, as they are means
-        most = min(most, MAX_WEIGHTS // decisions // (1 if texts_each == 1 else 4))
-    reading: dict[str, Any] = {"ngram_range": NGRAM_RANGE[texts_each], "token_pattern": r"\w+"}
-    letters, unspaced = sum(map(len, texts)), sum(len(WITHOUT_SPACES.findall(text)) for text in texts)
-    wordless = sum(re.search(r"\w", text) is None for text in texts)
-    if unspaced > 0.3 * letters or wordless > MAX_WITHOUT_WORDS * len(texts):
-        reading = CHARACTERS
-    for least in sorted({rare, 1}, reverse=True):
-        vectoriser = TfidfVectorizer(sublinear_tf=True, min_df=least, max_features=most, **reading)
-        try:
-            vectors = vectoriser.fit_transform(texts)
-        except ValueError:  # no phrase occurs as often
-            continue
-        return vectoriser, _features(vectors, len(examples))
-    raise DataError(f"found no words in {len(examples)} examples; texts with words are needed")
+def _probabilities(decisions: NDArray[Any], kind: Kind, *, softmax: bool) -> NDArray[np.float64]:
+    """(N, D) decisions -> (N, L): of one label against the rest, normalized as in scikit-learn."""
+    if kind == "regression" or softmax:
+        return probabilities(decisions, kind)
+    each = probabilities(decisions, "multi")
+    if kind == "multi":
+        return each
+    if each.shape[1] == 1:  # the one decision speaks for the second label
+        return np.concatenate([1 - each, each], axis=1)
+    normalized: NDArray[np.float64] = each / np.maximum(each.sum(axis=1, keepdims=True), 1e-300)
+    return normalized
 
 
-def _members(examples: Sequence[Example], labels: Sequence[str]) -> list[list[int]]:
-    """The examples of each label."""
-    members: dict[str, list[int]] = {label: [] for label in labels}
-    for number, example in enumerate(examples):
-        for label in labels_of(example.reference):
-            members[label].append(number)
-    return [members[label] for label in labels]
+def _loss(found: NDArray[np.float64], targets: Any, kind: Kind) -> float:
+    """The mean squared error of numbers, the mean log loss of probabilities."""
+    if kind == "regression":
+        return float(np.square(found[:, 0] - targets).mean())
+    found = np.clip(found, 1e-12, 1 - 1e-12)
+    if kind == "single":
+        return -float(np.log(found[np.arange(len(found)), targets.indices]).mean())
+    return -float(np.log(np.where(targets.toarray() > 0, found, 1 - found)).mean())
 
 
-def _means(features: Any, members: Sequence[Sequence[int]]) -> Any:
-    """The sum of the vectors of each label's examples, scaled to length 1: a sparse (L, F) matrix."""
+def _targets(examples: Sequence[Example], kind: Kind, labels: Sequence[str]) -> Any:
+    """(N,) numbers, or a sparse (N, L) matrix with 1 for each label of an example."""
     from scipy.sparse import csr_matrix
+
+    if kind == "regression":
+        return np.array([example.reference for example in examples], dtype=np.float64)
+    places = {label: place for place, label in enumerate(labels)}
+    own = [sorted({places[label] for label in labels_of(example.reference)}) for example in examples]
+    ends = np.cumsum([0, *map(len, own)])
+    columns = np.array([place for each in own for place in each], dtype=np.int64)
+    return csr_matrix((np.ones(len(columns), np.float32), columns, ends), shape=(len(examples), len(labels)))
+
+
+def _is_large(matrix: Any, decisions: int) -> bool:
+    """Whether there are too many labels to fit a decision for each."""
+    return decisions > 1 and (decisions * matrix.nnz > MAX_WORK or MAX_WEIGHTS // decisions < FEWEST_FEATURES)
+
+
+def _means(matrix: Any, targets: Any) -> Any:
+    """The sum of the vectors of each label's examples, scaled to length 1: a sparse (L, F) matrix."""
     from sklearn.preprocessing import normalize
 
-    ends = np.cumsum([0, *map(len, members)])
-    places = np.concatenate([np.asarray(own, dtype=np.int64) for own in members])
-    belongs = csr_matrix((np.ones(len(places), np.float32), places, ends), shape=(len(members), features.shape[0]))
-    return normalize((belongs @ features).astype(np.float32))
-
-
-def _texts(examples: Sequence[Example], texts_each: int) -> list[str]:
-    """All first texts, then all second ones."""
-    for example in examples:
-        if len(example.texts) != texts_each:
-            raise DataError(f"{example.where}: found {len(example.texts)} text(s); {texts_each} expected, as elsewhere")
-    return [example.texts[place] for place in range(texts_each) for example in examples]
-
-
-def _features(vectors: Any, n: int) -> Any:
-    """Sparse (N, V) or (2N, V) vectors, second texts below the first -> (N, V) or (N, 4V + 1) features."""
-    from scipy.sparse import csr_matrix, hstack
-
-    if vectors.shape[0] == n:
-        return vectors
-    first, second = vectors[:n], vectors[n:]
-    product = first.multiply(second)
-    cosine = csr_matrix(product.sum(axis=1).reshape(-1, 1))
-    return hstack([first, second, abs(first - second), product, cosine], format="csr")
+    return normalize((targets.T.tocsr() @ matrix).astype(np.float32))

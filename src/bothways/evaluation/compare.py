@@ -1,11 +1,12 @@
-"""Models side by side on the same texts, classifiers with the TF-IDF baseline: quality, speed, size, memory.
+"""Models side by side on the same texts, classifiers with two baselines: quality, speed, size, memory.
 
 Each one is measured in a separate process, so that its memory and its speed are its own too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,22 +14,27 @@ from typing import Any
 import numpy as np
 
 from bothways.data.examples import Example
-from bothways.errors import OptionError
+from bothways.errors import BothwaysError, ModelNotFoundError, OptionError
+from bothways.evaluation.features import sample
 from bothways.evaluation.measure import in_process
 from bothways.evaluation.verdicts import Contender, cautions, caveat, collapsed, verdict
 from bothways.inference.model_directory import ModelDirectory
 from bothways.inference.onnx.record import EXPORT, FOLDER
 from bothways.metrics import mcnemar
+from bothways.model.catalogue import HUB, find_model
+from bothways.model.config import WEIGHTS
 from bothways.progress import Reporter
 from bothways.tasks import Trainable, as_trainable
 
 BASELINE = "TF-IDF + linear model"
+LEFT_OUT = "The baseline on embeddings of the base is left out"
+MAX_LABELS = 1000  # of more, a linear model on embeddings takes minutes
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All rows, the row that the others are compared with, for each of these whether it is better, in a sentence, and
-    what a reader should know of the figures.
+    """All rows, baselines first; the row that the models are compared with; for each of these whether it is better, in
+    a sentence; and what a reader should know of the figures.
     """
 
     task: Trainable
@@ -70,16 +76,18 @@ def compare_on(
     directories: Sequence[Path],
     train: Sequence[Example] = (),
     *,
+    base: Path | None = None,
     against: str | None = None,
     dev: bool = False,
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Comparison:
     """Measure the models in `directories` on `test`, and if there is `train` and they give classes or numbers, first of
-    all the baseline, fitted on it.
+    all the baselines, fitted on it: a linear model on TF-IDF, and one on embeddings of `base`.
 
-    Each is compared with the first row, or against the one called `against`: "baseline", a directory or its last part;
-    without it, also against the first model. `dev` says that `test` also chose their checkpoints.
+    Each model is compared with the best baseline (without baselines, with the first model), or against the one called
+    `against`: "baseline", a directory or its last part; without it, also against the first model. Without `base` it is
+    that of the first model, if it is on this machine. `dev` says that `test` also chose their checkpoints.
 
     Raises `OptionError` if the models do not answer the same question, or there is nothing to compare a model with.
     """
@@ -99,39 +107,45 @@ def compare_on(
         raise OptionError("one model needs a baseline, fitted on the texts that it was trained on: give --train FILE")
     task.check(test)
     references = [example.reference for example in test if example.reference is not None]
-    names = [*([BASELINE] if fits and train else []), *map(str, directories)]
-    titles = [*([BASELINE] if fits and train else []), *short_names(directories)]
-    against_row = _row_of(against, names, titles)
-    requests: list[dict[str, Any]] = [{"model": name} for name in names]
+    baselines, notes = dict[str, dict[str, Any]](), list[str]()
     if fits and train:
         task.check(train)
-        weights = model_directories[0].facts.get("recipe", {}).get("class_weights", "none")
-        settings = {"train": train, "kind": task.loss, "labels": task.labels, "seed": seed}
-        requests[0] = {"baseline": settings | {"balanced": weights == "balanced"}}
+        baselines, notes = _baselines(task, train, model_directories[0].facts, base, seed)
+    names, titles = [*baselines, *map(str, directories)], [*baselines, *short_names(directories)]
+    _row_of(against, names, titles, 0)  # before minutes are spent
     measured = []
-    for title, request in zip(titles, requests, strict=True):
+    for name, title in zip(list(names), list(titles), strict=True):
         reporter.say(f"measuring {title}")
-        measured.append(in_process(request, test))
+        try:
+            measured.append(in_process(baselines.get(name, {"model": name}), test))
+        except BothwaysError as error:
+            if "base" not in baselines.get(name, {}).get("baseline", {}):
+                raise
+            notes.append(f"{LEFT_OUT}: {error}.")
+            names.remove(name)
+            titles.remove(title)
     right = [
         [task.is_correct(one, reference) for one, reference in zip(each["predictions"], references, strict=True)]
         for each in measured
     ]
-    facts = [
-        *([{}] if len(names) > len(model_directories) else []),
-        *(model_directory.facts for model_directory in model_directories),
-    ]
+    first_model = len(names) - len(directories)
+    facts = [*([{}] * first_model), *(model_directory.facts for model_directory in model_directories)]
+    scores = [task.score(each["predictions"], references, rng=np.random.default_rng(seed)) for each in measured]
+    best = max(
+        range(first_model or 1), key=lambda place: np.nan_to_num(scores[place].metrics[task.headline].value, nan=-1.0)
+    )
+    against_row = _row_of(against, names, titles, best)
     rows = []
     for place, (name, title, found) in enumerate(zip(names, titles, measured, strict=True)):
         predictions = tuple(found.pop("predictions"))
-        scores = task.score(predictions, references, rng=np.random.default_rng(seed))
         p = (
             mcnemar(right[place], right[against_row])
             if task.loss in ("single", "spans") and place != against_row
             else None
         )
-        rows.append(Contender(name, title, scores, predictions, p, **found, facts=facts[place]))
-    pairs = [(against_row, place) for place in range(len(rows)) if place != against_row]
-    first_model = len(names) - len(directories)
+        rows.append(Contender(name, title, scores[place], predictions, p, **found, facts=facts[place]))
+    compared = range(0 if against_row >= first_model else first_model, len(rows))
+    pairs = [(against_row, place) for place in compared if place != against_row]
     if against is None and first_model:
         pairs += [(first_model, place) for place in range(first_model + 1, len(rows))]
     verdicts = []
@@ -140,7 +154,7 @@ def compare_on(
         if first != against_row and row.p is not None:
             row = replace(row, p=mcnemar(right[second], right[first]))
         verdicts.append(verdict(task, rows[first], row, references, seed, dev=dev))
-    notes = cautions(task, rows[-1].predictions, references)
+    notes = [*cautions(task, rows[-1].predictions, references), *notes]
     nothing = collapsed(task, rows[against_row].predictions, references)
     notes += [f"{rows[against_row].title} {nothing}."] if nothing else []
     if dev:
@@ -148,6 +162,50 @@ def compare_on(
     for note in notes:
         reporter.note(note)
     return Comparison(task, tuple(rows), tuple(verdicts), against_row, tuple(notes))
+
+
+def _baselines(
+    task: Trainable, train: Sequence[Example], facts: Mapping[str, Any], base: Path | None, seed: int
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """What is to be measured of each baseline, by its name, and what to know of them."""
+    balanced = facts.get("recipe", {}).get("class_weights", "none") == "balanced"
+    settings = {"kind": task.loss, "labels": task.labels, "seed": seed, "balanced": balanced}
+    found = {BASELINE: {"baseline": settings | {"train": train}}}
+    if len(task.labels) > MAX_LABELS:
+        return found, [f"{LEFT_OUT}: it is for at most {MAX_LABELS:,} labels."]
+    try:
+        base = base or base_of(facts)
+    except BothwaysError as error:
+        return found, [f"{LEFT_OUT}: {error}."]
+    drawn = sample(train, seed)
+    name = f"{_name_of_base(facts, base)} embeddings + linear model"
+    few = f"{name} is fitted on {len(drawn):,} of the {len(train):,} training examples, drawn at random."
+    notes = [few] if len(drawn) < len(train) else []
+    return found | {name: {"baseline": settings | {"train": drawn, "base": base}}}, notes
+
+
+def base_of(facts: Mapping[str, Any]) -> Path:
+    """The base of a fine-tuned model, by the facts of its directory, if its files are on this machine.
+
+    Raises `ModelNotFoundError` if they are not.
+    """
+    name, revision = facts.get("base"), facts.get("base_revision")
+    if not name:
+        raise ModelNotFoundError("the model's directory does not name its base")
+    if name.startswith(HUB) and revision and "@" not in name:
+        name = f"{name}@{revision}"
+    directory = find_model(name, offline=True)
+    weights = directory / WEIGHTS
+    if not weights.is_file():
+        raise ModelNotFoundError(f"{directory} has no {WEIGHTS}")
+    with weights.open("rb") as file:
+        if facts.get("base_sha256") != hashlib.file_digest(file, "sha256").hexdigest():
+            raise ModelNotFoundError(f"the weights in {directory} are not those that the model was fine-tuned from")
+    return directory
+
+
+def _name_of_base(facts: Mapping[str, Any], base: Path) -> str:
+    return str(facts.get("base") or base.name).removeprefix(HUB)
 
 
 def short_names(directories: Sequence[Path]) -> list[str]:
@@ -164,11 +222,10 @@ def short_names(directories: Sequence[Path]) -> list[str]:
     return tails
 
 
-def _row_of(against: str | None, names: Sequence[str], titles: Sequence[str]) -> int:
-    if against is None:
-        return 0
-    if against == "baseline" and names[0] == BASELINE:
-        return 0
+def _row_of(against: str | None, names: Sequence[str], titles: Sequence[str], best: int) -> int:
+    """The row that the others are compared with; `best` is that of the best baseline, or of the first model."""
+    if against is None or (against == "baseline" and names[0] == BASELINE):
+        return best
     found = [place for place, pair in enumerate(zip(names, titles, strict=True)) if against in pair]
     found = found or [place for place, name in enumerate(names) if Path(name).resolve() == Path(against).resolve()]
     if not found:

@@ -50,7 +50,7 @@ def measure(what: dict[str, Any]) -> dict[str, Any]:
 
         settings = what["baseline"]
         model = fit_baseline(settings.pop("train"), **settings)
-        parameters, disk, predict, engine = model.parameters, model.size_bytes, model.predict, "scikit-learn"
+        parameters, disk, predict, engine = model.parameters, model.size_bytes, model.predict, model.features.engine
     else:
         from bothways.inference.predictor import load
 

@@ -153,11 +153,9 @@ def card_of(comparison: Comparison, facts: dict[str, Any]) -> str:
     tags = ModelCardData(
         library_name="bothways", base_model=hub, pipeline_tag=PIPELINE_TAGS[task.head], tags=["bothways", task.name]
     )
-    table = [f"| | {_plain(rows[0].title)} | {_plain(model.title)} |", "|---|---|---|"]
-    if len(rows) == 1:
-        table = [f"| | {_plain(model.title)} |", "|---|---|"]
+    table = ["| | " + " | ".join(_plain(row.title) for row in rows) + " |", "|---" * (len(rows) + 1) + "|"]
     for name in model.metrics:
-        cells = [row.metrics.get(name) for row in ((rows[0], model) if len(rows) > 1 else (model,))]
+        cells = [row.metrics.get(name) for row in rows]
         shown = [f"{x.value:.3f} ({x.low:.3f} to {x.high:.3f})" if x else "" for x in cells]
         table.append(f"| {titled(name)} | {' | '.join(shown)} |")
     return "\n".join(
@@ -178,14 +176,21 @@ def card_of(comparison: Comparison, facts: dict[str, Any]) -> str:
             "\n\n".join(_plain(line) for line in (*comparison.verdicts, *comparison.notes)),
             "",
             "## How it was made",
-            f"{facts['n_train']:,} training texts, {facts['steps']} steps, {clock(facts['training_seconds'])}.",
+            _training_of(facts),
             f"Machine: {facts['machine']}.",
             f"ONNX model: {_plain(facts['onnx_model'])}.",
             "",
-            *(f"- {name}: {value}" for name, value in facts["recipe"].items()),
+            *(f"- {name}: {value}" for name, value in facts.get("recipe", {}).items()),
             "",
         ]
     )
+
+
+def _training_of(facts: dict[str, Any]) -> str:
+    if "averaged" in facts:
+        names = ", ".join(_plain(one["name"]) for one in facts["averaged"])
+        return f"The mean of the weights of {len(facts['averaged'])} models: {names}. The recipe is that of the last."
+    return f"{facts['n_train']:,} training texts, {facts['steps']} steps, {clock(facts['training_seconds'])}."
 
 
 def _plain(text: str) -> str:

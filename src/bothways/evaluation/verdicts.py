@@ -174,7 +174,13 @@ def caveat(task: Trainable, rows: Sequence[Contender], *, exported: bool) -> str
     listed = " and ".join([", ".join(chosen[:-1]), chosen[-1]] if len(chosen) > 1 else chosen)
     return (
         f"The dev set also chose {listed} of {rows[-1].title}, so its figures are slightly too good"
-        + (f" (those of {rows[0].title} are not)" if len(rows) > 1 else "")
+        + (
+            ""
+            if len(rows) == 1
+            else " (those of the baselines are not)"
+            if len(rows) > 2
+            else f" (those of {rows[0].title} are not)"
+        )
         + "; measure it on a test set."
     )
 

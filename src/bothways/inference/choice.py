@@ -7,8 +7,15 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from bothways.errors import CheckpointError, MissingDependencyError, OptionError
-from bothways.hardware import cores, multiplies_bf16, multiplies_bytes, processor
-from bothways.inference.engines.engine import ABLE, MAX_TOKENS, TORCH_TOKENS, Device, Engine, Name, Precision
+from bothways.hardware import Device, cores, multiplies_bf16, multiplies_bytes, processor
+from bothways.inference.engines.engine import (
+    ABLE,
+    MAX_TOKENS,
+    TORCH_TOKENS,
+    Engine,
+    Name,
+    Precision,
+)
 from bothways.inference.engines.onnxruntime import OnnxRuntimeEngine
 from bothways.inference.engines.openvino import OpenVinoEngine, why_no_openvino
 from bothways.inference.model_directory import ModelDirectory

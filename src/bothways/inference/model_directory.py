@@ -23,6 +23,7 @@ from bothways.text.tokenizer import Tokenizer
 SETTINGS = "bothways.json"
 RUN = "run.json"  # what a run was started with
 CHECKPOINT = "resume.safetensors"  # there only while a run is not finished
+TEACHER = "teacher.npy"  # the logits of its teacher, as long
 EVENTS = ".bothways"  # how the names of the TensorBoard files of a run end
 FORMAT = 2
 _TOKENIZER = (  # what a tokenizer is read from

@@ -15,8 +15,9 @@ import numpy as np
 from bothways.batch import budgeted, make_batch
 from bothways.data.examples import Example
 from bothways.errors import CheckpointError, DataError, OptionError
+from bothways.hardware import Device
 from bothways.inference.choice import open_engine
-from bothways.inference.engines.engine import Device, Engine, Name, Precision
+from bothways.inference.engines.engine import Engine, Name, Precision
 from bothways.inference.model_directory import ModelDirectory
 from bothways.inference.plan import Plan
 from bothways.inference.workers import Direct, Job, Reader, Workers

@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, Timeout
 
 from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError, OptionError
-from bothways.inference.model_directory import CHECKPOINT, EVENTS, RUN, SETTINGS
+from bothways.inference.model_directory import CHECKPOINT, EVENTS, RUN, SETTINGS, TEACHER
 from bothways.inference.onnx.record import EXPORT, FILES, FOLDER, ExportRecord
 from bothways.inference.plan import TUNED
 from bothways.model.config import WEIGHTS
@@ -26,7 +26,8 @@ LOCK, NEXT = ".lock", ".new"
 CONFIG = "config.json"
 _OF_A_RUN = (
     CONFIG,  # first: without it a directory is not a model, so half of one is never read
-    *(SETTINGS, WEIGHTS, RUN, CHECKPOINT, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *(SETTINGS, WEIGHTS, RUN, CHECKPOINT, TEACHER),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "README.md", "evaluation.json", "metrics.jsonl", "report.html"),
     "curves.png",
 )

@@ -16,17 +16,30 @@ import numpy as np
 from bothways.data.examples import Example
 from bothways.data.split import set_aside, shared
 from bothways.data.tables import Columns, Source
-from bothways.errors import BothwaysError, OptionError
-from bothways.evaluation.accuracy_check import export_checked
+from bothways.errors import OptionError
+from bothways.evaluation.accuracy_check import export_accepted
 from bothways.evaluation.compare import Comparison, compare_on
 from bothways.evaluation.summary import card_of, facts_of, report_of
 from bothways.evaluation.verdicts import FEW_STEPS, collapsed
-from bothways.inference.model_directory import CHECKPOINT, ModelDirectory, continued
+from bothways.hardware import Device
+from bothways.inference.model_directory import CHECKPOINT, TEACHER, ModelDirectory, continued
 from bothways.inference.predictor import Predictor
-from bothways.jobs.directory import check_run_directory, guarded, publish, refuse_if_in_use, resumable
+from bothways.jobs.directory import (
+    check_run_directory,
+    guarded,
+    publish,
+    refuse_if_in_use,
+    resumable,
+)
 from bothways.jobs.frame import facts_of_base, require, training_frame
-from bothways.jobs.settings import budget, hash_of, name_of, options_from
+from bothways.jobs.settings import (
+    budget,
+    hash_of,
+    name_of,
+    options_from,
+)
 from bothways.jobs.sources import unknown_words
+from bothways.jobs.teachers import find_teacher, read_unlabelled, write_logits
 from bothways.model.catalogue import find_model
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.progress import Reporter
@@ -35,13 +48,10 @@ from bothways.storage import write_text
 from bothways.tasks import TRAINED, Trainable, task_name
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training.recipe import Recipe
+from bothways.training.teacher import TeacherLogits
 
 DEV_SHARE = 0.1
-# Arguments of `finetune` that are not fields of a record, for the hint after a misspelled one.
-ARGUMENTS = (
-    *("train", "dev", "out", "base", "time_budget", "resume", "overwrite", "tensorboard", "export"),
-    *("report_texts", "reporter"),
-)
+OF_TEACHERS = ("temperature", "soft_weight")  # fields of the recipe
 EVALUATION, REPORT = "evaluation.json", "report.html"
 
 
@@ -73,6 +83,9 @@ def finetune(
     base: str | Path = "minilm-l6",
     recipe: Recipe | None = None,
     columns: Columns | None = None,
+    teacher: str | Path | None = None,
+    unlabelled: Source | None = None,
+    device: Device = "auto",
     time_budget: float | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -82,29 +95,39 @@ def finetune(
     reporter: Reporter | None = None,
     **options: Any,
 ) -> FineTuningRun:
-    """Fit `base` to labeled texts, keep the weights that are best on dev, and compare them with the baseline.
+    """Fit `base` to labeled texts, keep the weights that are best on dev, and compare them with the baselines.
 
     Fields of `Recipe` and `Columns` can be given as they are: `finetune(..., epochs=3, text_column="body")`; they
     replace those of `recipe` and `columns`. Without `dev`, a tenth of `train` is set aside for it, by label.
+    `device` is where the model is trained: "auto" is a GPU if PyTorch finds one.
     `time_budget` is in seconds (or "5m") and replaces `epochs`. The directory `out` then holds the model, its
     evaluation and a report, and with `export` an int8 ONNX model that runs without PyTorch, if its
     accuracy on dev holds; else one in fp32. Without `report_texts` the report shows no dev text. With `overwrite`, a
     model in `out` stays until the new one is complete.
 
+    With `teacher`, a model that was fine-tuned for the same task with the same labels, the loss is `soft_weight` times
+    the divergence from its probabilities, and the rest that of the labels (Hinton et al. 2015). The texts of
+    `unlabelled` are learned from the teacher alone.
+
     Raises `DataError` for the texts, `OptionError` for the options, or if another run is writing to `out`,
     `InterruptedRunError` after Ctrl-C or SIGTERM.
     """
-    recipe, columns = options_from(options, recipe or Recipe(), columns or Columns(), also=ARGUMENTS)
+    files, choices = ("train", "dev", "out", "base", "teacher", "unlabelled"), ("resume", "overwrite", "tensorboard")
+    also = (*files, *choices, "device", "time_budget", "export", "report_texts", "reporter")
+    recipe, columns = options_from(options, recipe or Recipe(), columns or Columns(), also=also)
     assert isinstance(recipe, Recipe)
     assert isinstance(columns, Columns)
     reporter, out = reporter or Reporter(), Path(out)
     require("fine-tuning", "torch", "onnx", "sklearn", "matplotlib", "jinja2")
+    if tensorboard:
+        require("--tensorboard", "tensorboard", extra="tensorboard")
     task = task_name(task)
     if task not in TRAINED:
         raise OptionError(f"task {task!r} is not one of {', '.join(TRAINED)}")
     if not isinstance(export, bool):
         raise OptionError(f"export is {export!r}, expected True or False")
     time_budget = budget(time_budget)
+    _check_teacher(teacher, unlabelled, recipe)
     refuse_if_in_use(out)
     check_run_directory(out, resume=resume, overwrite=overwrite)
     began = time.monotonic()
@@ -118,6 +141,7 @@ def finetune(
         columns_of_dev = replace(columns, kind=columns.kind or getattr(made, "kind", None))  # as train has been read
         dev_examples, dev_name = TRAINED[task].read(dev, columns_of_dev), name_of(dev)
     made.check(dev_examples)
+    more, notes = ([], []) if unlabelled is None else read_unlabelled(unlabelled, made, columns)
     base_directory = find_model(base)
     facts: dict[str, Any] = {"task": task} | facts_of_base(base, base_directory, out)
     config, _, _ = EncoderConfig.read(base_directory)
@@ -128,8 +152,14 @@ def finetune(
     stride = max_length * made.window[1] // made.window[0] if recipe.stride is None else recipe.stride
     changes: dict[str, Any] = {"max_length": max_length, "stride": stride, "truncation": recipe.truncation}
     made, head_fits = continued(replace(made, **changes), base_directory)  # type: ignore[type-var]
-    encoded = made.encode(kept, tokenizer)
-    windows = [window for window in encoded if window.target is not None and len(window.head_positions)]
+    taught = None if teacher is None else find_teacher(teacher, made, base=base_directory, out=out)
+    encoded = made.encode([*kept, *more], tokenizer)
+    windows = [
+        window
+        for window in encoded
+        if len(window.head_positions) and (window.target is not None or window.example >= len(kept))
+    ]
+    chosen = recipe.hyperparameters(hidden_size=config.hidden_size, loss=made.loss, windows=len(windows))
     facts |= {
         "train": name_of(train),
         "train_sha256": hash_of(train),
@@ -137,10 +167,15 @@ def finetune(
         "dev_sha256": hash_of(dev),
         "n_train": len(kept),
         "n_dev": len(dev_examples),
-        "recipe": recipe.as_json(),
+        "recipe": recipe.as_json() | asdict(chosen),
         "columns": asdict(columns),
         "time_budget": time_budget,
     }
+    if taught is None:
+        facts["recipe"] = {name: value for name, value in facts["recipe"].items() if name not in OF_TEACHERS}
+    else:
+        facts["recipe"] |= {"teacher": taught.name, "unlabelled": None if unlabelled is None else name_of(unlabelled)}
+        facts |= {"teacher_sha256": taught.sha256, "unlabelled_sha256": hash_of(unlabelled), "n_unlabelled": len(more)}
 
     # PyTorch is imported here, so that what is wrong with the texts is said before those seconds are spent.
     import torch
@@ -153,23 +188,24 @@ def finetune(
     generator = torch.Generator().manual_seed(recipe.seed)
     model, report = load_model(base_directory, made.head, made.outputs, generator, new_head=not head_fits)
     with ExitStack() as held:
-        with training_frame(held, out, reporter, resume=resume, overwrite=overwrite) as frame:
-            reporter, work = frame.reporter, frame.work
+        with training_frame(held, out, reporter, device=device, resume=resume, overwrite=overwrite) as frame:
+            devices, reporter, work = frame.devices, frame.reporter, frame.work
             if frame.first and not resume:  # nothing is written before the base is known to be whole
                 frame.begin(facts)
+            texts = f"{len(kept):,} training texts" + (f" and {len(more):,} without labels" if more else "")
             reporter.say(
-                f"{len(kept):,} training texts in {len(windows):,} windows, {len(dev_examples):,} dev texts "
-                f"({dev_name}); {made.describe()}"
+                f"{texts} in {len(windows):,} windows, {len(dev_examples):,} dev texts ({dev_name}); {made.describe()}"
             )
-            for line in (*made.training_notes(kept), *shared(kept, dev_examples)):
+            for line in (*made.training_notes(kept), *notes, *shared([*kept, *more], dev_examples)):
                 reporter.note(line)
             if unknown := unknown_words(tokenizer, kept):
                 reporter.note(f"{unknown}; the vocabulary of {name_of(base)} may be of another language")
             if max_length < wanted:
                 reporter.note(f"{base} has a maximum length of {max_length} tokens, so windows are no longer than that")
+            reporter.say(recipe.describe(chosen, len(windows)))
             if time_budget is not None:
                 reporter.say(
-                    f"training for {time_budget:g} s; the time budget replaces epochs ({recipe.epochs:g}), and the "
+                    f"training for {time_budget:g} s; the time budget replaces epochs ({chosen.epochs:g}), and the "
                     "export and the comparison come after it"
                 )
             for line in report.lines():
@@ -183,8 +219,20 @@ def finetune(
                 return {name: interval.value for name, interval in scores.metrics.items()}
 
             precision = frame.precision(recipe)
-            facts |= {"precision": precision, "processes": frame.devices.size}
+            facts |= {"precision": precision, "processes": devices.size, "device": devices.device.type}
             identity = _identity(facts, made, windows, dev_examples, base_directory)
+            soft: TeacherLogits | None = None
+            if taught is not None:
+                logits = work / TEACHER
+                if frame.first and not (resume and logits.is_file()):
+                    examples = [*kept, *more]
+                    place: Device = "cuda" if devices.device.type == "cuda" and taught.has_weights else "cpu"
+                    write_logits(logits, taught, made, tokenizer, examples, windows, reporter=reporter, device=place)
+                devices.wait()
+                soft = TeacherLogits.read(
+                    logits, windows, temperature=recipe.temperature, soft_weight=recipe.soft_weight
+                )
+                identity |= {"teacher": taught.sha256, "logits of the teacher": hash_of(logits)}
             job = FineTuningJob(
                 windows,
                 made.loss,
@@ -198,8 +246,9 @@ def finetune(
                 tensorboard,
                 head_is_new=any(name.startswith("head.") for name in report.new),
                 pooler_is_new=any(name.startswith("encoder.pooler.") for name in report.new),
+                teacher=soft,
             )
-            tuning = FineTuning(model, job, frame.devices)
+            tuning = FineTuning(model, job, devices)
             state = train_model(tuning, tuning.plan(), reporter, resume=resume)
         if not frame.first:
             return FineTuningRun(out, None, time.monotonic() - began, state.history, first=False)
@@ -219,13 +268,15 @@ def finetune(
             model_directory.write()
             if export:
                 with guarded(f"the ONNX model could not be written; the model is in {out}", reporter):
-                    facts["onnx_model"] = _export_onnx(model_directory, dev_examples, reporter)
+                    facts["onnx_model"] = export_accepted(model_directory, dev_examples, reporter)
                 model_directory.write()
             frame.record(facts)
             publish(work, out, reporter)
             comparison: Comparison | None = None
             with guarded(f"the comparison could not be made; the model is in {out}", reporter):
-                comparison = compare_on(dev_examples, [out], kept, dev=True, seed=recipe.seed, reporter=reporter)
+                comparison = compare_on(
+                    dev_examples, [out], kept, base=base_directory, dev=True, seed=recipe.seed, reporter=reporter
+                )
                 write_text(out / EVALUATION, json.dumps(comparison.as_json(), indent=2) + "\n")
             if comparison is not None:
                 with guarded(f"the model card could not be written; the model is in {out}", reporter):
@@ -238,13 +289,14 @@ def finetune(
                         facts_of(facts),
                         losses=[(line["step"], line["loss"]) for line in state.history if "loss" in line],
                         dev=[(line["step"], line["dev"][made.headline]) for line in state.history if "dev" in line],
-                        lengths=_lengths(made, kept, encoded, tokenizer),
+                        lengths=_lengths(made, [*kept, *more], encoded, tokenizer),
                         texts=report_texts,
                     )
                     write_report(out / REPORT, page)
                     if page.mistakes:
                         reporter.say(f"{REPORT} shows dev texts (--no-report-texts leaves them out)")
-        (out / CHECKPOINT).unlink(missing_ok=True)
+        for name in (CHECKPOINT, TEACHER):
+            (out / name).unlink(missing_ok=True)
     answers = predictor.predict_examples(dev_examples) if comparison is None else comparison.rows[-1].predictions
     nothing = collapsed(made, answers, references)
     alone = (f"the model {nothing} on the dev set",) if nothing else ()
@@ -255,16 +307,14 @@ def finetune(
     return FineTuningRun(out, comparison, time.monotonic() - began, state.history)
 
 
-def _export_onnx(model_directory: ModelDirectory, dev: Sequence[Example], reporter: Reporter) -> str:
-    """Write the int8 ONNX model, or if its accuracy does not hold one in fp32; what came of it in a few words."""
-    onnx_model = export_checked(model_directory, "int8", dev, reporter).models["int8"]
-    if onnx_model.rejected is None:
-        return f"int8, {onnx_model.measured()}"
-    try:
-        export_checked(model_directory, "fp32", (), reporter)
-    except BothwaysError as error:
-        return f"none; int8 was rejected: {onnx_model.rejected}; {error}"
-    return f"fp32; int8 was rejected: {onnx_model.rejected}"
+def _check_teacher(teacher: object, unlabelled: object, recipe: Recipe) -> None:
+    """Raise `OptionError` for options of a teacher without one."""
+    if teacher is not None:
+        return
+    usual = Recipe()
+    given = [name for name in OF_TEACHERS if getattr(recipe, name) != getattr(usual, name)]
+    for name in [*(["unlabelled"] if unlabelled is not None else []), *given]:
+        raise OptionError(f"{name} is for training with a teacher: name one (--teacher DIR), or leave {name} out")
 
 
 def _identity(
@@ -273,7 +323,8 @@ def _identity(
     """Everything that the trained weights depend on, by name; large things as hashes."""
     train, evaluated = hashlib.sha256(), hashlib.sha256()
     for window in windows:
-        for part in (window.ids, window.type_ids, window.head_positions, np.asarray(window.target)):
+        target = () if window.target is None else (np.asarray(window.target),)
+        for part in (window.ids, window.type_ids, window.head_positions, *target):
             train.update(part.tobytes())
     for example in dev:
         evaluated.update(repr((example.texts, example.reference)).encode())

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from bothways import __version__
 from bothways.errors import MissingDependencyError, OptionError
+from bothways.hardware import Device
 from bothways.inference.model_directory import RUN
 from bothways.jobs.directory import check_run_directory, claimed, clear_run_directory, terminable, work_directory
-from bothways.jobs.settings import circumstances, hash_of, name_of, revision_of, run_id
+from bothways.jobs.settings import ancestors_of, circumstances, hash_of, name_of, revision_of, run_id
 from bothways.model.config import WEIGHTS
 from bothways.progress import Reporter
 from bothways.storage import write_text
@@ -78,13 +79,20 @@ class Frame:
 
 @contextmanager
 def training_frame(
-    held: ExitStack, out: Path, reporter: Reporter, *, resume: bool, overwrite: bool, besides: tuple[str, ...] = ()
+    held: ExitStack,
+    out: Path,
+    reporter: Reporter,
+    *,
+    device: Device,
+    resume: bool,
+    overwrite: bool,
+    besides: tuple[str, ...] = (),
 ) -> Iterator[Frame]:
     """Within, the processes that torchrun started are joined. Until `held` is closed, no other run writes to `out`."""
     from bothways.training.devices import joined
 
     held.enter_context(terminable())
-    with joined() as devices:
+    with joined(device) as devices:
         if devices.rank == 0:
             held.enter_context(claimed(out))
             check_run_directory(out, resume=resume, overwrite=overwrite, besides=besides)
@@ -92,11 +100,13 @@ def training_frame(
         yield Frame(out, work, devices, reporter if devices.rank == 0 else Reporter(quiet=True))
 
 
-def require(what: str, *packages: str) -> None:
+def require(what: str, *packages: str, extra: str = "train") -> None:
     """Raise `MissingDependencyError` now for a package that would be missing at the end of a run."""
     for name in packages:
         if importlib.util.find_spec(name) is None:
-            raise MissingDependencyError(f"{what} needs {name}, which is not installed: pip install 'bothways[train]'")
+            raise MissingDependencyError(
+                f"{what} needs {name}, which is not installed: pip install 'bothways[{extra}]'"
+            )
 
 
 def facts_of_base(base: str | Path | None, directory: Path | None, out: Path) -> dict[str, Any]:
@@ -107,5 +117,6 @@ def facts_of_base(base: str | Path | None, directory: Path | None, out: Path) ->
         "base": None if base is None else name_of(base),
         "base_revision": None if directory is None else revision_of(directory),
         "base_sha256": None if directory is None else hash_of(directory / WEIGHTS),
+        "base_ancestors": [] if directory is None else ancestors_of(directory),
         "bothways": __version__,
     }

@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bothways.errors import CheckpointError, OptionError
+from bothways.hardware import Device
 from bothways.inference.model_directory import CHECKPOINT, RUN
-from bothways.jobs.directory import guarded, publish
+from bothways.jobs.directory import (
+    guarded,
+    publish,
+)
 from bothways.jobs.frame import facts_of_base, require, training_frame
 from bothways.jobs.settings import budget, hash_of, name_of, options_from
 from bothways.model.catalogue import CATALOGUE, find_model
@@ -66,6 +70,7 @@ def pretrain(
     base: str | Path | None = None,
     shards: str | Path | None = None,
     recipe: PretrainRecipe | None = None,
+    device: Device = "auto",
     time_budget: float | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -78,13 +83,14 @@ def pretrain(
     config.json ("mini" without it); of `base` both are its own. The corpus is tokenized once, into `shards`
     (without it a folder of `out`), and used again where it is there. Under torchrun all processes train one model.
     Fields of `PretrainRecipe` can be given as they are: `pretrain(..., steps=1000)`; they replace those of `recipe`.
+    `device` is where the model is trained: "auto" is a GPU if PyTorch finds one.
     `time_budget` is in seconds (or "5m") and replaces `steps`. With `overwrite`, a model in `out` stays until the new
     one is complete.
 
     Raises `DataError` for the corpus, `OptionError` for the options, or if another run is writing to `out`,
     `CheckpointError` for parts of different models, `InterruptedRunError` after Ctrl-C or SIGTERM.
     """
-    also = ("out", "vocab", "size", "base", "shards", "time_budget", "resume", "overwrite", "reporter")
+    also = ("out", "vocab", "size", "base", "shards", "device", "time_budget", "resume", "overwrite", "reporter")
     (recipe,) = options_from(options, recipe or PretrainRecipe(), also=also)
     assert isinstance(recipe, PretrainRecipe)
     reporter, out = reporter or Reporter(), Path(out)
@@ -117,7 +123,9 @@ def pretrain(
     began = time.monotonic()
     with (
         ExitStack() as held,
-        training_frame(held, out, reporter, resume=resume, overwrite=overwrite, besides=(SHARDS,)) as frame,
+        training_frame(
+            held, out, reporter, device=device, resume=resume, overwrite=overwrite, besides=(SHARDS,)
+        ) as frame,
     ):
         devices, first, folder, reporter = frame.devices, frame.first, frame.work, frame.reporter
         generator = torch.Generator().manual_seed(recipe.seed)
@@ -145,6 +153,7 @@ def pretrain(
             "begun_with": [line.replace(str(directory), name_of(base)) for line in lines],
             "precision": precision,
             "processes": devices.size,
+            "device": devices.device.type,
         }
         if first and not resume:  # nothing is written before all is known to be right
             frame.begin(facts)

@@ -19,6 +19,8 @@ import numpy as np
 
 from bothways.errors import OptionError
 from bothways.evaluation.summary import machine, versions
+from bothways.inference.model_directory import SETTINGS
+from bothways.text.modelfiles import read_json
 from bothways.training.recipe import parse_seconds
 
 PACKAGES = ("onnxruntime", "onnx", "openvino", "safetensors")
@@ -117,6 +119,15 @@ def run_id(identity: Mapping[str, Any], tensors: Mapping[str, Any]) -> str:
 def revision_of(directory: Path) -> str | None:
     """The revision of a model in the cache of the Hugging Face hub, by the name of its folder."""
     return directory.name if directory.parent.name == "snapshots" else None
+
+
+def ancestors_of(directory: Path) -> list[str]:
+    """The SHA-256 of the weights that a model was fine-tuned from, then of those that these were, and so on."""
+    if not (directory / SETTINGS).is_file():
+        return []
+    facts = read_json(directory / SETTINGS).get("facts")
+    facts = facts if isinstance(facts, dict) else {}
+    return [one for one in (facts.get("base_sha256"), *(facts.get("base_ancestors") or ())) if one]
 
 
 def circumstances() -> dict[str, Any]:

@@ -42,7 +42,7 @@ class BaseModel:
     """A published model: its shape, its hub name if it has one, and what is known of its files.
 
     `packages` are importable packages that carry the weights, as "module/folder"; `vocabulary` names the
-    packaged vocabulary that is the model's own.
+    packaged vocabulary that is the model's own; `install` says how to get the model without the hub.
     """
 
     config: EncoderConfig
@@ -92,6 +92,20 @@ CATALOGUE: dict[str, BaseModel] = {
         _BERT.replace(family="distilbert", num_hidden_layers=6, type_vocab_size=0, classifier_dropout=0.2),
         hub="distilbert/distilbert-base-uncased",
         vocabulary="bert-base-uncased",
+    ),
+    "mpnet-base": BaseModel(
+        _BERT.replace(
+            family="mpnet",
+            vocab_size=30527,
+            max_position_embeddings=514,
+            type_vocab_size=0,
+            layer_norm_eps=1e-5,
+            pad_token_id=1,
+        ),
+        hub="sentence-transformers/all-mpnet-base-v2",
+        vocabulary="mpnet-base",
+        install="recipes/gpu/mpnet.sh DIR in a clone makes it of packages from PyPI; give DIR then",
+        sha256="78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
     ),
     "roberta-base": BaseModel(_ROBERTA, hub="FacebookAI/roberta-base", vocabulary="roberta-base"),
     "albert-base-v2": BaseModel(
@@ -174,7 +188,8 @@ def find_model(name: str | Path, *, offline: bool = False, reporter: Reporter | 
         found, reason = _announced(known.hub, "", offline, reporter)
         if found is not None:
             return _verified(found, asked, known)
-        tried.append(f"hub {known.hub}: {reason}")
+        other = f" ({known.install})" if known.install and not known.packages else ""
+        tried.append(f"hub {known.hub}: {reason}{other}")
     raise ModelNotFoundError(f"model {asked!r} not found; tried: " + "; ".join(tried))
 
 

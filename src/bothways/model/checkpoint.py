@@ -55,7 +55,8 @@ class LoadReport:
         if self.new:
             lines.append(f"new, to be trained: {', '.join(_modules(self.new))}")
         if self.untrained_pooler:
-            lines.append("the pooler in the file was never trained: its bias is exactly zero")
+            anew = "; it begins anew" if "encoder.pooler.bias" in self.new else ""
+            lines.append(f"the pooler in the file was never trained: its bias is exactly zero{anew}")
         if self.left_over:
             lines.append(f"in the file but not used: {', '.join(_modules(self.left_over))}")
         if self.unknown_keys:
@@ -165,6 +166,8 @@ def fill_model(
     path = directory / WEIGHTS
     saved = _without_prefix(read_tensors(directory), config.rules.prefix, path)
     initialize(model, config, generator)
+    pooler = model.encoder.pooler
+    fresh = {} if pooler is None else {name: value.clone() for name, value in pooler.state_dict().items()}
     used: set[str] = set()
     new: list[str] = []
     misfits: list[str] = []
@@ -196,11 +199,14 @@ def fill_model(
     if head == "masked":
         used |= _tied(saved, model, directory)
     left_over = sorted(name for name in set(saved) - used if not name.endswith(_BUFFERS))
-    pooler = model.encoder.pooler
-    untrained = pooler is not None and "encoder.pooler.bias" not in new and not pooler.bias.any()
-    return LoadReport(
-        directory, len(used), tuple(new), tuple(left_over), tuple(unknown), tuple(misfits), bool(untrained)
-    )
+    untrained, loaded = False, len(used)
+    if pooler is not None and "encoder.pooler.bias" not in new and not pooler.bias.any():
+        untrained = True
+        if any(name.startswith(HEADS) for name in new):  # a head that was trained over it reads it as it is
+            pooler.load_state_dict(fresh)
+            new += [f"encoder.pooler.{name}" for name in fresh]
+            loaded -= len(fresh)
+    return LoadReport(directory, loaded, tuple(new), tuple(left_over), tuple(unknown), tuple(misfits), untrained)
 
 
 def _check_size(config: EncoderConfig, directory: Path) -> None:

@@ -35,7 +35,8 @@ _HARMLESS = frozenset({
     "language", "layer_norm_epsilon", "mask_token_id", "model_type", "net_structure_type", "num_hidden_groups",
     "num_labels", "num_memory_blocks", "output_attentions", "output_hidden_states", "output_past", "pooler_fc_size",
     "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type",
-    "position_embedding_type", "problem_type", "qa_dropout", "return_dict", "sep_token_id", "sinusoidal_pos_embds",
+    "position_embedding_type", "problem_type", "qa_dropout", "relative_attention_num_buckets", "return_dict",
+    "sep_token_id", "sinusoidal_pos_embds",
     "summary_activation", "summary_last_dropout", "summary_type", "summary_use_proj", "tie_weights_",
     "tie_word_embeddings", "torch_dtype", "torchscript", "transformers_version", "type_sequence_label_size",
     "use_bfloat16", "use_cache",
@@ -66,6 +67,7 @@ _MUST_BE: dict[str, tuple[Any, ...]] = {
     "is_decoder": (False,),
     "add_cross_attention": (False,),
     "inner_group_num": (1,),
+    "relative_attention_num_buckets": (32,),  # transformers computes 32, whatever the config says
     "sinusoidal_pos_embds": (False, True),  # the sinusoids are stored in the checkpoint like any other weight
 }
 
@@ -148,7 +150,7 @@ class EncoderConfig:
     @property
     def position_offset(self) -> int:
         """The row of the position table that the first token gets: RoBERTa counts on from `pad_token_id`."""
-        return self.pad_token_id + 1 if self.rules.position_offset else 0
+        return self.pad_token_id + 1 if self.rules.counts_from_pad else self.rules.position_offset
 
     @property
     def max_length(self) -> int:
@@ -190,6 +192,7 @@ class EncoderConfig:
             pooler = rules.classify_from_pooler if labels else rules.pooler
         total = (self.vocab_size + self.max_position_embeddings + self.type_vocab_size + 2) * E
         total += (E + 1) * C if self.projects else 0
+        total += rules.relative_buckets * self.num_attention_heads
         total += self.distinct_layers * (4 * C * (C + 1) + (C + 1) * I + (I + 1) * C + 4 * C)
         total += C * (C + 1) if pooler else 0
         if labels:
@@ -259,6 +262,8 @@ class EncoderConfig:
             unused.add("type_vocab_size")
         theirs = self.rules.config_keys
         raw = {theirs.get(name, name): value for name, value in written.items() if name not in unused}
+        if self.rules.relative_buckets:
+            raw["relative_attention_num_buckets"] = self.rules.relative_buckets
         return (
             {"model_type": self.family}
             | raw

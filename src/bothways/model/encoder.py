@@ -7,7 +7,7 @@ Weights of the large matrices may be bf16, everything else is fp32; hidden state
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bothways.model.config import EncoderConfig
 from bothways.model.dropout import NO_DROPOUT, Dropout
 from bothways.model.layout import Layout, Padded, padding_bias
+from bothways.model.relative import distance_buckets
 
 ACTIVATE: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -61,6 +62,18 @@ class Embeddings(nn.Module):
         return hidden if self.project is None else self.project(hidden.to(self.project.weight.dtype))
 
 
+def relative_biases(table: nn.Embedding, widths: Sequence[int]) -> list[Tensor]:
+    """What attention adds to scores for the distance of a key from its query, of a table with a row for each range.
+
+    Widths T, widest first -> (H, T, T) for each, queries by keys.
+    """
+    T = widths[0]
+    buckets = torch.from_numpy(distance_buckets(T, table.num_embeddings)).to(table.weight.device)
+    by_distance = table(buckets).t()  # (H, 2T - 1), from the key T - 1 before the query on
+    widest = by_distance.unfold(1, T, 1).flip(1)  # (H, T, T): the row of query i begins with the distance -i
+    return [widest[:, :width, :width] for width in widths]
+
+
 class Layer(nn.Module):
     """Self-attention, then a feed-forward net, each added to what came in and normalized: (…, C) -> (…, C)."""
 
@@ -75,11 +88,18 @@ class Layer(nn.Module):
         self.outer = nn.Linear(I, C)
         self.norm = Norm(C, eps=config.layer_norm_eps)
 
-    def forward(self, hidden: Tensor, layout: Layout, dropout: Dropout, keep: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        hidden: Tensor,
+        layout: Layout,
+        dropout: Dropout,
+        keep: Tensor | None = None,
+        relative: Sequence[Tensor] = (),
+    ) -> Tensor:
         config, rules = self.config, self.config.rules
         after_attention = config.hidden_dropout_prob if rules.dropout_after_attention else 0.0
         after_feedforward = config.hidden_dropout_prob if rules.dropout_after_feedforward else 0.0
-        mixed = layout.attention(self.qkv(hidden), dropout, config.attention_probs_dropout_prob)
+        mixed = layout.attention(self.qkv(hidden), dropout, config.attention_probs_dropout_prob, relative)
         if keep is not None:  # nothing after attention mixes tokens, so those that are not read can go
             hidden, mixed = hidden.index_select(0, keep), mixed.index_select(0, keep)
         hidden = self.attention_norm(dropout.add(hidden, self.attention_output(mixed), after_attention))
@@ -94,6 +114,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
+        buckets, heads = config.rules.relative_buckets, config.num_attention_heads
+        self.relative = nn.Embedding(buckets, heads) if buckets else None  # shared by all layers
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.distinct_layers))
         self.pooler = nn.Linear(config.hidden_size, config.hidden_size) if pooler else None
 
@@ -112,10 +134,11 @@ class Encoder(nn.Module):
         """
         hidden = self.embeddings(ids, type_ids, positions, dropout)
         hidden = hidden.to(next(self.layers.parameters()).dtype)
+        relative = () if self.relative is None else relative_biases(self.relative, layout.widths)
         for number in range(self.config.num_hidden_layers):
             layer = self.layers[number * len(self.layers) // self.config.num_hidden_layers]
             last = number == self.config.num_hidden_layers - 1
-            hidden = layer(hidden, layout, dropout, keep if last else None)
+            hidden = layer(hidden, layout, dropout, keep if last else None, relative)
         return hidden
 
     def padded(self, ids: Tensor, attention_mask: Tensor, type_ids: Tensor, dropout: Dropout = NO_DROPOUT) -> Tensor:

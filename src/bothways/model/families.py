@@ -26,7 +26,9 @@ class Family:
     heads: dict[str, Names]
     config_keys: dict[str, str] = field(default_factory=dict)
     defaults: dict[str, int | float | str] = field(default_factory=dict)
-    position_offset: int = 0  # of the published models; it counts from pad_token_id (`EncoderConfig.position_offset`)
+    position_offset: int = 0  # of the published models
+    counts_from_pad: bool = False  # the first position is pad_token_id + 1, whatever that is
+    relative_buckets: int = 0  # ranges of distances with a bias of attention each, shared by all layers; 0: none
     pooler: bool = True  # the published base model carries one
     classify_from_pooler: bool = True  # else the head has its own dense layer
     head_activation: str = "tanh"
@@ -83,6 +85,23 @@ _DISTILBERT_NAMES: Names = {
     "layers.{i}.inner": "transformer.layer.{i}.ffn.lin1",
     "layers.{i}.outer": "transformer.layer.{i}.ffn.lin2",
     "layers.{i}.norm": "transformer.layer.{i}.output_layer_norm",
+}
+_MPNET_NAMES: Names = {
+    "embeddings.word": "embeddings.word_embeddings",
+    "embeddings.position": "embeddings.position_embeddings",
+    "embeddings.norm": "embeddings.LayerNorm",
+    "relative": "encoder.relative_attention_bias",
+    "layers.{i}.qkv": (
+        "encoder.layer.{i}.attention.attn.q",
+        "encoder.layer.{i}.attention.attn.k",
+        "encoder.layer.{i}.attention.attn.v",
+    ),
+    "layers.{i}.attention_output": "encoder.layer.{i}.attention.attn.o",
+    "layers.{i}.attention_norm": "encoder.layer.{i}.attention.LayerNorm",
+    "layers.{i}.inner": "encoder.layer.{i}.intermediate.dense",
+    "layers.{i}.outer": "encoder.layer.{i}.output.dense",
+    "layers.{i}.norm": "encoder.layer.{i}.output.LayerNorm",
+    "pooler": "pooler.dense",
 }
 _ALBERT_LAYER = "encoder.albert_layer_groups.{i}.albert_layers.0"
 _ALBERT_NAMES: Names = {
@@ -165,9 +184,23 @@ FAMILIES: dict[str, Family] = {
         heads=_heads(_ROBERTA_HEAD, ("lm_head.dense", "lm_head.layer_norm", "lm_head")),
         defaults={"vocab_size": 50265, "pad_token_id": 1},
         position_offset=2,
+        counts_from_pad=True,
         classify_from_pooler=False,
         masked_activation="gelu",
         dropout_before_head_dense=True,
+    ),
+    "mpnet": Family(
+        class_stem="MPNet",
+        prefix="mpnet.",
+        names=_MPNET_NAMES,
+        heads=_heads(_ROBERTA_HEAD, ("lm_head.dense", "lm_head.layer_norm", "lm_head")),
+        defaults={"vocab_size": 30527, "pad_token_id": 1},
+        position_offset=2,
+        relative_buckets=32,
+        classify_from_pooler=False,
+        masked_activation="gelu",
+        dropout_before_head_dense=True,
+        segments=False,
     ),
     "albert": Family(
         class_stem="Albert",

@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import nn
 
 from bothways.batch import Batch
-from bothways.hardware import multiplies_bf16
+from bothways.errors import BothwaysError, OptionError
+from bothways.hardware import Device, multiplies_bf16
 from bothways.model.dropout import NO_DROPOUT, Dropout
 from bothways.model.encoder import Encoder, Layer
 from bothways.model.heads import TaskModel
 from bothways.model.layout import Packed
 
 Precision = Literal["bf16", "fp32"]
+
+
+def device_of(name: str) -> torch.device:
+    """Where PyTorch trains and predicts: "auto" is a GPU if it finds one, "cuda" a GPU, "cpu" never one.
+
+    Raises `OptionError` for a GPU that is not there, and for another name.
+    """
+    if name not in get_args(Device):
+        raise OptionError(f"device is {name!r}, expected one of {', '.join(get_args(Device))}")
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        built = " (it was built without CUDA)" if torch.version.cuda is None and torch.version.hip is None else ""
+        raise OptionError(f"device is 'cuda', and PyTorch finds no GPU here{built}; leave it out, or say 'cpu'")
+    return torch.device("cuda" if there and name != "cpu" else "cpu")
+
+
+@contextmanager
+def enough_memory(what: str, advice: str) -> Iterator[None]:
+    """Within, a GPU that has no memory left for `what` is an error that says what to lower."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise BothwaysError(f"the GPU has too little memory for {what}; {advice}") from error
 
 
 def best_precision(device: torch.device | None = None) -> Precision:

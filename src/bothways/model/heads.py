@@ -138,9 +138,7 @@ def regression_loss(logits: Tensor, targets: Tensor, counts: Tensor, class_weigh
 
 def tokens_loss(logits: Tensor, targets: Tensor, counts: Tensor, class_weights: Tensor | None) -> Tensor:
     """(K, L) logits, (K,) class numbers -> (B,) cross-entropies, mean over the tokens read of each window."""
-    losses = F.cross_entropy(logits, targets, weight=class_weights, reduction="none")
-    owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
-    return losses.new_zeros(len(counts)).index_add_(0, owner, losses) / counts.clamp(min=1)
+    return _window_means(F.cross_entropy(logits, targets, weight=class_weights, reduction="none"), counts)
 
 
 def spans_loss(logits: Tensor, targets: Tensor, counts: Tensor, class_weights: Tensor | None) -> Tensor:
@@ -150,10 +148,61 @@ def spans_loss(logits: Tensor, targets: Tensor, counts: Tensor, class_weights: T
     return torch.stack(losses)
 
 
+def _window_means(losses: Tensor, counts: Tensor) -> Tensor:
+    """(K,) losses of the tokens read -> (B,) their means in each window."""
+    owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+    return losses.new_zeros(len(counts)).index_add_(0, owner, losses) / counts.clamp(min=1)
+
+
 LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]] = {
     "single": single_loss,
     "multi": multi_loss,
     "regression": regression_loss,
     "tokens": tokens_loss,
     "spans": spans_loss,
+}
+
+
+def divergence(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """(…, L) logits of both -> (…) how far the softmax of `logits` is from the teacher's (Kullback-Leibler).
+
+    Both are softened by the temperature; its square keeps the gradients as large as without (Hinton et al. 2015, 2).
+    """
+    own, theirs = (F.log_softmax(each / temperature, -1) for each in (logits, teacher))
+    return (theirs.exp() * (theirs - own)).sum(-1) * temperature**2
+
+
+def soft_single_loss(logits: Tensor, teacher: Tensor, counts: Tensor, temperature: float) -> Tensor:
+    """(B, L) logits of both -> (B,) divergences."""
+    return divergence(logits, teacher, temperature)
+
+
+def soft_multi_loss(logits: Tensor, teacher: Tensor, counts: Tensor, temperature: float) -> Tensor:
+    """(B, L) logits of both -> (B,) divergences of each label, which is there or not; mean over labels."""
+    own, theirs = (torch.stack([each, torch.zeros_like(each)], -1) for each in (logits, teacher))  # (B, L, 2)
+    return divergence(own, theirs, temperature).mean(-1)
+
+
+def soft_regression_loss(logits: Tensor, teacher: Tensor, counts: Tensor, temperature: float) -> Tensor:
+    """(B, 1) values of both -> (B,) squared differences; numbers have no temperature."""
+    return torch.square(logits - teacher)[:, 0]
+
+
+def soft_tokens_loss(logits: Tensor, teacher: Tensor, counts: Tensor, temperature: float) -> Tensor:
+    """(K, L) logits of both -> (B,) divergences, mean over the tokens read of each window."""
+    return _window_means(divergence(logits, teacher, temperature), counts)
+
+
+def soft_spans_loss(logits: Tensor, teacher: Tensor, counts: Tensor, temperature: float) -> Tensor:
+    """(K, 2) logits of both -> (B,) divergences over the tokens of each window, mean of start and end."""
+    parts = zip(torch.split(logits, counts.tolist()), torch.split(teacher, counts.tolist()), strict=True)
+    return torch.stack([divergence(own.t(), theirs.t(), temperature).mean() for own, theirs in parts])
+
+
+SOFT_LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
+    "single": soft_single_loss,
+    "multi": soft_multi_loss,
+    "regression": soft_regression_loss,
+    "tokens": soft_tokens_loss,
+    "spans": soft_spans_loss,
 }

@@ -10,6 +10,7 @@ that is there already. Both end in the same `attend`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
@@ -24,16 +25,26 @@ RECTANGLE_COST = 400_000  # scores that take as long as the calls of one more re
 MAX_SCORES = 4_000_000  # per rectangle, 16 MB: they stay in cache, and memory is used again
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: Dropout, rate: float) -> Tensor:
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    dropout: Dropout,
+    rate: float,
+    relative: Tensor | None = None,
+) -> Tensor:
     """Scaled dot-product attention (Vaswani et al. 2017, 3.2.1), (..., T, D) each -> (..., T, D).
 
-    `bias` is added to the scores: 0 where a key is real, -inf where it is padding. The softmax is computed
-    in fp32 whatever the inputs are; plain products are faster here than the fused kernel, whose backward in
-    bf16 is slow on a CPU (docs/performance.md).
+    `bias` is added to the scores: 0 where a key is real, -inf where it is padding; so is `relative` (H, T, T). The
+    softmax is computed in fp32 whatever the inputs are; plain products are faster here than the fused kernel, whose
+    backward in bf16 is slow on a CPU (docs/performance.md).
     """
     scale = query.shape[-1] ** -0.5
     scores = (query @ key.transpose(-1, -2)).float()  # (..., T, T)
     scores = scores * scale if bias is None else torch.add(bias, scores, alpha=scale)
+    if relative is not None:
+        scores = scores.add_(relative)
     shares = dropout(scores.softmax(-1), rate)
     return shares.to(value.dtype) @ value
 
@@ -47,8 +58,16 @@ def padding_bias(lengths: Tensor, width: int) -> Tensor:
 class Layout(Protocol):
     """Brings (…, 3C) queries, keys and values into rectangles and their attention back to (…, C)."""
 
-    def attention(self, qkv: Tensor, dropout: Dropout, rate: float) -> Tensor:
-        """Self-attention within each sequence."""
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The width T of each rectangle, widest first."""
+        ...
+
+    def attention(self, qkv: Tensor, dropout: Dropout, rate: float, relative: Sequence[Tensor] = ()) -> Tensor:
+        """Self-attention within each sequence; `relative` are biases by distance, (H, T, T) for each rectangle.
+
+        A sequence lies in consecutive columns, so the distance of two columns is that of their tokens.
+        """
         ...
 
 
@@ -57,13 +76,19 @@ class Padded:
     """A batch as it is usually laid out, (B, T, ...), with padding after the shorter sequences."""
 
     heads: int
-    bias: Tensor | None  # (B, 1, 1, T)
+    bias: Tensor  # (B, 1, 1, T)
 
-    def attention(self, qkv: Tensor, dropout: Dropout, rate: float) -> Tensor:
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """T."""
+        return (self.bias.shape[-1],)
+
+    def attention(self, qkv: Tensor, dropout: Dropout, rate: float, relative: Sequence[Tensor] = ()) -> Tensor:
         """(B, T, 3C) -> (B, T, C)."""
         B, T, _ = qkv.shape
         split = qkv.view(B, T, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (3, B, H, T, D)
-        mixed = attend(split[0], split[1], split[2], self.bias, dropout, rate)  # (B, H, T, D)
+        own = relative[0] if relative else None
+        mixed = attend(split[0], split[1], split[2], self.bias, dropout, rate, own)  # (B, H, T, D)
         return mixed.transpose(1, 2).flatten(2)
 
 
@@ -116,15 +141,21 @@ class Packed:
             start = made.stop
         return cls(heads, tuple(rectangles), -start % TOKENS_MULTIPLE)
 
-    def attention(self, qkv: Tensor, dropout: Dropout, rate: float) -> Tensor:
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Those of the rectangles."""
+        return tuple(part.width for part in self.rectangles)
+
+    def attention(self, qkv: Tensor, dropout: Dropout, rate: float, relative: Sequence[Tensor] = ()) -> Tensor:
         """(N, 3C) -> (N, C)."""
         D = qkv.shape[-1] // 3 // self.heads
         parts = []
-        for part in self.rectangles:
+        for number, part in enumerate(self.rectangles):
             pieces = qkv[part.start : part.stop].reshape(-1, D)  # (N'·3·H, D)
             split = _Move.apply(pieces, part.spread, part.gather, None)  # type: ignore[no-untyped-call]
             query, key, value = split.view(3, part.rows, self.heads, part.width, D)
-            mixed = attend(query, key, value, part.bias, dropout, rate).reshape(-1, D)  # (R·H·T, D)
+            own = relative[number] if relative else None
+            mixed = attend(query, key, value, part.bias, dropout, rate, own).reshape(-1, D)  # (R·H·T, D)
             back = _Move.apply(mixed, part.lift, part.settle, part.real)  # type: ignore[no-untyped-call]
             parts.append(back.view(part.stop - part.start, self.heads * D))
         if self.filler:

@@ -102,7 +102,7 @@ class Answer(Trainable):
     loss = "spans"
     headline = "f1"
     window = (384, 128)
-    together = 1
+    split_by = 1
     handle_impossible_answer: bool = False
     threshold: float = 0.0
     max_answer_len: int = 30

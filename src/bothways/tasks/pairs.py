@@ -17,7 +17,7 @@ class Pairs(Classify):
     """The classification of two texts, or a number for them."""
 
     name = "pairs"
-    together = 0  # one premise with several hypotheses stays on one side
+    split_by = 0  # one premise with several hypotheses stays on one side
     texts = (
         ("premise", "sentence1", "text1", "question1", "text_a", "question"),
         ("hypothesis", "sentence2", "text2", "question2", "text_b", "sentence", "answer"),

@@ -287,9 +287,11 @@ def wordpiece(
 ) -> tokenizers.Tokenizer:
     """BERT's rules around a vocabulary; where the config lacks `do_lower_case`, the tokens tell the case.
 
-    `added`: the special tokens may be among these too.
+    `added`: the special tokens may be among these too. A mask that is called `<mask>` takes the space before it
+    (MPNet).
     """
-    unk, _ = special_tokens_of(config, {**added, **vocabulary}.get, where)["unk"]
+    specials = special_tokens_of(config, {**added, **vocabulary}.get, where)
+    unk, _ = specials["unk"]
     if unk not in vocabulary:
         raise CheckpointError(f"{where}: the vocabulary lacks the unknown token {unk}")
     cased = any(token != token.lower() for token in vocabulary if not re.fullmatch(r"\[.+\]", token))
@@ -302,6 +304,8 @@ def wordpiece(
     )
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece(prefix="##")
+    if "mask" in specials and specials["mask"][0] == "<mask>" and "<mask>" in vocabulary:
+        backend.add_special_tokens([AddedToken("<mask>", lstrip=True, special=True)])
     return backend
 
 
@@ -356,16 +360,19 @@ def template(cls: tuple[str, int], sep: tuple[str, int]) -> processors.TemplateP
     )
 
 
-def transformers_class(backend: tokenizers.Tokenizer, like_bert: bool) -> tuple[str, dict[str, Any]]:
+def transformers_class(
+    backend: tokenizers.Tokenizer, like_bert: bool, like_roberta: bool
+) -> tuple[str, dict[str, Any]]:
     """The class of `transformers` that rebuilds this very tokenizer, and the options that it needs.
 
-    `like_bert`: special tokens and types are laid out as `[CLS] A [SEP] B [SEP]`, 0 and 1.
+    `like_bert`: special tokens and types are laid out as `[CLS] A [SEP] B [SEP]`, 0 and 1; `like_roberta`: as
+    `<s> A </s></s> B </s>`, all 0.
     """
     rules = json.loads(backend.to_str())
     normalizer, splitter = rules["normalizer"] or {}, rules["pre_tokenizer"] or {}
     kind = (rules["model"]["type"], normalizer.get("type"), splitter.get("type"))
-    if kind == ("WordPiece", "BertNormalizer", "BertPreTokenizer") and like_bert:
-        return "BertTokenizer", {
+    if kind == ("WordPiece", "BertNormalizer", "BertPreTokenizer") and (like_bert or like_roberta):
+        return "BertTokenizer" if like_bert else "MPNetTokenizer", {
             "do_lower_case": normalizer["lowercase"],
             "strip_accents": normalizer["strip_accents"],
             "tokenize_chinese_chars": normalizer["handle_chinese_chars"],

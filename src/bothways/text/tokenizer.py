@@ -39,6 +39,7 @@ PACKAGED: Final = Path(__file__).parent / "vocabularies"
 TEXTS_PER_CALL: Final = 2048  # bounds the memory that the library's own records take
 NO_LIMIT: Final = 2**40
 BERT_PAIR: Final = [(-1, 0), (0, 0), (-1, 0), (1, 1), (-1, 1)]  # [CLS] A [SEP] B [SEP]: text, type id
+ROBERTA_PAIR: Final = [(-1, 0), (0, 0), (-1, 0), (-1, 0), (1, 0), (-1, 0)]  # <s> A </s></s> B </s>
 LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 ORDINARY, WHITESPACE, EXTENDING, DROPPED = range(4)
 FIRST: Final = np.zeros(1, np.int64)
@@ -165,8 +166,8 @@ class Tokenizer:
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        like_bert = [(slot.text, slot.type_id) for slot in self._layouts[2]] == BERT_PAIR
-        family, options = transformers_class(self.backend, like_bert)
+        pair = [(slot.text, slot.type_id) for slot in self._layouts[2]]
+        family, options = transformers_class(self.backend, pair == BERT_PAIR, pair == ROBERTA_PAIR)
         config = {"tokenizer_class": family} | self.config | options
         config |= {f"{role}_token": token for role, (token, _) in self.specials.items()}
         if self.mask_id is not None and self.backend.get_added_tokens_decoder()[self.mask_id].lstrip:
@@ -179,7 +180,7 @@ class Tokenizer:
                 for id, token in sorted(added.items())
             }
         with tempfile.TemporaryDirectory(dir=directory) as scratch:
-            if family in ("BertTokenizer", "RobertaTokenizer"):
+            if family in ("BertTokenizer", "RobertaTokenizer", "MPNetTokenizer"):
                 self.backend.model.save(scratch)
             text = json.dumps(config, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
             Path(scratch, "tokenizer_config.json").write_text(text, encoding="utf-8")

@@ -16,11 +16,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from bothways.errors import BothwaysError
+from bothways.errors import BothwaysError, OptionError
+from bothways.model.forward import device_of
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=7)  # the others wait while the first tokenizes a corpus or evaluates
 CPU = torch.device("cpu")
+LOWER = (  # what is said of a GPU with too little memory
+    "lower --batch-size (raise --gradient-accumulation-steps as much, and updates stay as they are), or --max-length"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +77,20 @@ def _peers() -> Iterator[None]:
 
 
 @contextmanager
-def joined() -> Iterator[Devices]:
-    """The processes that torchrun started, joined while the block runs; without it this one alone."""
-    here = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else CPU
+def joined(device: str = "auto") -> Iterator[Devices]:
+    """The processes that torchrun started, joined while the block runs; without it this one alone.
+
+    On GPUs each process has its own. Raises `OptionError` for a GPU that is not there, or fewer than processes.
+    """
+    here = device_of(device)
+    if here.type == "cuda":
+        processes, there = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+        if processes > there:
+            raise OptionError(
+                f"torchrun started {processes} processes here, and there are {there} GPU(s), one for each process: "
+                f"--nproc-per-node {there}, or train on the CPU with --device cpu"
+            )
+        here = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:  # set by torchrun: its way to say who is who
         yield Devices(device=here)
         return

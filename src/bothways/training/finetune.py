@@ -20,12 +20,13 @@ from torch import Tensor, nn
 from bothways.batch import Batch, make_batch
 from bothways.model.dropout import Dropout
 from bothways.model.forward import Precision, forward
-from bothways.model.heads import LOSSES, TaskModel
+from bothways.model.heads import LOSSES, SOFT_LOSSES, TaskModel
 from bothways.text.tokenizer import Encoded
 from bothways.training.devices import SINGLE_PROCESS, Devices
 from bothways.training.embedding_rows import UsedRows
-from bothways.training.loop import Part, RunPlan
+from bothways.training.loop import EVALUATIONS, Part, RunPlan
 from bothways.training.recipe import Recipe
+from bothways.training.teacher import TeacherLogits, placeholder
 
 MAX_WEIGHT = 100.0  # of a rare label of a multi-label model: the one text that has it is not to decide everything
 
@@ -37,7 +38,7 @@ class FineTuningJob:
     `loss` is a name in `LOSSES`. `evaluate` gives the dev metrics of the model as it is; `metric` names the one
     that decides. `identity` holds what the weights depend on, so that no other run's checkpoint is resumed.
     `head_is_new` is false if the head was trained before, on the targets' own scale; a new pooler learns with a frozen
-    encoder too.
+    encoder too. Windows without a target are trained on the logits of the `teacher` alone.
     """
 
     windows: Sequence[Encoded]
@@ -52,6 +53,7 @@ class FineTuningJob:
     tensorboard: bool = False
     head_is_new: bool = True
     pooler_is_new: bool = False
+    teacher: TeacherLogits | None = None
 
 
 class FineTuning:
@@ -71,27 +73,34 @@ class FineTuning:
         self.used = UsedRows(model.encoder.embeddings.word, job.windows)
         self.order: np.ndarray | None = None  # of the windows in this epoch
         self.weights = window_weights(job.windows, job.loss)
+        self.labeled = np.array([window.target is not None for window in job.windows])
+        known = [window for window in job.windows if window.target is not None]
         balanced = job.recipe.class_weights == "balanced"
-        outputs = int(model.get_parameter("head.output.bias").numel())
-        self.class_weights = class_weights(job.windows, job.loss, outputs) if balanced else None
+        self.outputs = int(model.get_parameter("head.output.bias").numel())
+        self.class_weights = class_weights(known, job.loss, self.outputs) if balanced else None
         self.steps_an_epoch = -(-len(job.windows) // (job.recipe.batch_size * job.recipe.gradient_accumulation_steps))
-        self.scale = Scale.of(job.windows, self.weights) if job.loss == "regression" else None
+        self.scale = Scale.of(known, self.weights[self.labeled]) if job.loss == "regression" else None
 
     def plan(self) -> RunPlan:
         """How the run goes."""
         job, recipe = self.job, self.recipe
+        chosen = recipe.hyperparameters(
+            hidden_size=self.model.config.hidden_size, loss=job.loss, windows=len(job.windows)
+        )
+        longest = max(len(window.ids) for window in job.windows)
         return RunPlan(
             title="fine-tuning",
             directory=job.directory,
             identity=job.identity,
-            total=max(1, round(recipe.epochs * self.steps_an_epoch)),
+            batch=f"a batch of {recipe.batch_size} windows of up to {longest} tokens",
+            total=max(1, round(chosen.epochs * self.steps_an_epoch)),
             time_budget=job.time_budget,
-            eval_steps=recipe.eval_steps or self.steps_an_epoch,
-            learning_rate=recipe.peak_learning_rate(self.model.config),
-            layer_decay=recipe.layer_decay,
+            eval_steps=recipe.eval_steps or (self.steps_an_epoch if chosen.epochs <= EVALUATIONS else 0),
+            learning_rate=chosen.learning_rate,
+            layer_decay=chosen.layer_decay,
             metric=job.metric,
             tie_metric="macro_f1" if job.loss == "single" else None,
-            patience=recipe.patience,
+            patience=chosen.patience,
             tensorboard=job.tensorboard,
         )
 
@@ -137,14 +146,30 @@ class FineTuning:
 
     def losses(self, batch: Batch, members: np.ndarray, dropout: Dropout) -> Tensor:
         """(B,) losses of a batch, each window weighed so that every text counts once."""
-        targets = np.concatenate([np.atleast_1d(self.job.windows[member].target) for member in members])
+        targets = np.concatenate([np.atleast_1d(self.target(self.job.windows[member])) for member in members])
         if self.scale is not None:
             targets = self.scale.standardized(targets)
         logits = forward(self.model, batch, dropout)
         given = (torch.from_numpy(part).to(logits.device) for part in (targets, batch.counts, self.weights[members]))
         reference, counts, weights = given
         balance = None if self.class_weights is None else self.class_weights.to(logits.device)
-        return LOSSES[self.job.loss](logits, reference, counts, balance) * weights
+        hard = LOSSES[self.job.loss](logits, reference, counts, balance)
+        if self.job.teacher is None:
+            return hard * weights
+        soft = SOFT_LOSSES[self.job.loss](logits, self.teacher(members, logits), counts, self.job.teacher.temperature)
+        share = np.where(self.labeled[members], self.job.teacher.soft_weight, 1.0).astype(np.float32)
+        return torch.lerp(hard, soft, torch.from_numpy(share).to(logits.device)) * weights
+
+    def target(self, window: Encoded) -> Any:
+        """The target of a window, or something of its form."""
+        return placeholder(window, self.job.loss, self.outputs) if window.target is None else window.target
+
+    def teacher(self, members: np.ndarray, logits: Tensor) -> Tensor:
+        """The teacher's logits for some windows, numbers on the scale that is trained on."""
+        assert self.job.teacher is not None
+        rows = self.job.teacher.of_windows(members)
+        rows = rows if self.scale is None else self.scale.standardized(rows).astype(np.float32)
+        return torch.from_numpy(rows).to(logits.device)
 
     def figures(self, sums: dict[str, float], steps: int) -> dict[str, float]:
         """The mean loss of these steps."""

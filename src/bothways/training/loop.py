@@ -86,6 +86,7 @@ class RunPlan:
     title: str
     directory: Path
     identity: Mapping[str, Any]
+    batch: str  # what is computed at once, in words
     total: int  # steps, if there is no time budget
     time_budget: float | None  # seconds
     eval_steps: int  # steps; 0: `EVALUATIONS` times in the run
@@ -292,7 +293,7 @@ class _Run:
         tensors = dict(self.optimizer.tensors())
         tensors |= {f"best/{name}": tensor for name, tensor in self.best_weights.items()}
         metadata = {"identity": json.dumps(dict(self.plan.identity)), "state": json.dumps(asdict(self.state))}
-        metadata["machine"] = json.dumps(_machine())
+        metadata["machine"] = json.dumps(_machine(self.devices))
         write_safetensors(self.plan.directory / CHECKPOINT, tensors, metadata)
 
     def load(self) -> None:
@@ -314,7 +315,7 @@ class _Run:
                 f"{path}: belongs to a run with other data, base or settings ({'; '.join(other)}); "
                 "repeat the first command exactly, or choose another output directory"
             )
-        other = _differences(machine, _machine())
+        other = _differences(machine, _machine(self.devices))
         if other:
             self.reporter.note(f"resumed on another system, so the last bits can differ: {'; '.join(other)}")
         self.work.state = self.state.work
@@ -328,9 +329,14 @@ class _Run:
         self.reporter.say(f"resumed at step {self.state.step}")
 
 
-def _machine() -> dict[str, Any]:
+def _machine(devices: Devices) -> dict[str, Any]:
     """What the last bits of a result depend on besides the run's identity."""
-    return {"processor": model_name(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    return {
+        "processor": model_name(),
+        "device": devices.device.type,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -147,6 +147,8 @@ def parameter_groups(model: nn.Module, layer_decay: float, weight_decay: float) 
         below = 0
         if name.startswith("encoder.embeddings."):
             below = depth + 1
+        elif name.startswith("encoder.relative."):
+            below = depth  # as the lowest layer, which is the first to read it
         elif name.startswith("encoder.layers."):
             below = depth - int(name.split(".")[2])
         plain = name.endswith(".bias") or "norm" in name

@@ -77,10 +77,12 @@ class Pretraining:
         self, directory: Path, identity: Mapping[str, Any], learning_rate: float, time_budget: float | None = None
     ) -> RunPlan:
         """How the run goes."""
+        size, length = self.recipe.batch_size // self.parts_an_update, self.stages[0][0]
         return RunPlan(
             title="pretraining",
             directory=directory,
             identity=identity,
+            batch=f"a batch of {size} sequences of {length} tokens",
             total=self.recipe.steps,
             time_budget=time_budget,
             eval_steps=self.recipe.eval_steps,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
 from bothways.errors import OptionError
@@ -35,7 +36,7 @@ class TrainingOptions:
     max_grad_norm: float = option(1.0, "Gradients are clipped to this norm.")
     dropout: float | None = option(None, "Dropout rate. Default: that of the base model (0.1 for BERT).")
     gradient_accumulation_steps: int = option(1, "Number of batches whose gradients are added up for one update.")
-    eval_steps: int = option(0, "Updates between two evaluations. 0: after each epoch.")
+    eval_steps: int = option(0, "Updates between two evaluations. 0: after each epoch, at most ten times in a run.")
     precision: Literal["auto", "bf16", "fp32"] = option(
         "auto", "Precision of the matrix products. auto: bf16 if the hardware supports it, else fp32."
     )
@@ -59,14 +60,20 @@ class Recipe(TrainingOptions):
         "patience": (0, 1e9),
         "max_length": (4, 1e6),
         "stride": (0, 1e6),
+        "temperature": (0.1, 100.0),
+        "soft_weight": (0.0, 1.0),
     }
-    epochs: float = option(3.0, "Number of training epochs.")
+    epochs: float | None = option(
+        None, "Number of training epochs. Default: 3; of a small training file as many as make 600 updates, at most 30."
+    )
     learning_rate: float | None = option(
         None,
-        "Peak learning rate. Default: 5e-5, 3e-5 or 2e-5 by hidden size (< 768, < 1024, larger); 1e-3 with "
-        "--freeze-encoder.",
+        "Peak learning rate. Default: by hidden size and task, 2e-4 for classify with minilm-l6, 3e-5 with a base-size "
+        "model; 1e-3 with --freeze-encoder.",
     )
-    layer_decay: float = option(1.0, "Layer-wise learning-rate decay: factor per layer, from top to bottom. 1: off.")
+    layer_decay: float | None = option(
+        None, "Layer-wise learning-rate decay: factor per layer, from top to bottom. 1 (default): off."
+    )
     freeze_encoder: bool = option(False, "Train only the head.")
     freeze_embeddings: bool = option(
         False, "Do not train the word embeddings; models of the same base can then share them."
@@ -74,7 +81,7 @@ class Recipe(TrainingOptions):
     class_weights: Literal["none", "balanced"] = option(
         "none", "balanced: weight classes by their inverse frequency, as in scikit-learn."
     )
-    patience: int = option(0, "Early stopping: evaluations without an improvement. 0: off.")
+    patience: int | None = option(None, "Early stopping: evaluations without an improvement. 0 (default): off.")
     max_length: int | None = option(
         None, "Window length in tokens; longer texts are read in several windows. Default: 256, for answer 384."
     )
@@ -82,21 +89,80 @@ class Recipe(TrainingOptions):
         None, "Number of overlapping tokens of two windows. Default: a quarter of the window, for answer a third."
     )
     truncation: bool = option(False, "Read only the first window of a long text.")
+    temperature: float = option(2.0, "--teacher: the logits of both models are divided by this.")
+    soft_weight: float = option(
+        0.5, "--teacher: its share of the loss of a labeled text; the rest is that of the label."
+    )
 
     def __post_init__(self) -> None:
         TrainingOptions.__post_init__(self)
         if self.stride is not None and self.max_length is not None and self.stride > self.max_length // 2:
             raise OptionError(f"stride is {self.stride}, expected at most half of max_length, {self.max_length}")
 
-    def peak_learning_rate(self, config: EncoderConfig) -> float:
-        """The given peak learning rate, else the default for the model's hidden size."""
-        if self.learning_rate is not None:
-            return self.learning_rate
-        if self.freeze_encoder:
-            return 1e-3
-        if config.hidden_size >= 1024:
-            return 2e-5
-        return 3e-5 if config.hidden_size >= 768 else 5e-5
+    def updates_per_epoch(self, windows: int) -> int:
+        """The updates in which so many windows are seen once."""
+        return -(-windows // (self.batch_size * self.gradient_accumulation_steps))
+
+    def hyperparameters(self, *, hidden_size: int, loss: str, windows: int) -> Hyperparameters:
+        """The values that were given, else the defaults for a model of this size, a task's loss and so many windows."""
+        default = default_hyperparameters(
+            hidden_size, loss, self.updates_per_epoch(windows), freeze_encoder=self.freeze_encoder
+        )
+        return replace(default, **{name: getattr(self, name) for name in self._given()})
+
+    def describe(self, chosen: Hyperparameters, windows: int) -> str:
+        """The hyperparameters in a few words, and which of them were chosen by default."""
+        updates = self.updates_per_epoch(windows)
+        words = [f"learning rate {chosen.learning_rate:g}", f"{chosen.epochs:g} epochs of {updates:,} updates"]
+        words += [f"layer decay {chosen.layer_decay:g}"] if chosen.layer_decay < 1 else []
+        words += [f"patience {chosen.patience}"] if chosen.patience else []
+        defaults = [name.replace("_", " ") for name in ("learning_rate", "epochs") if name not in self._given()]
+        return ", ".join(words) + (f" ({' and '.join(defaults)} by default)" if defaults else "")
+
+    def _given(self) -> list[str]:
+        return [item.name for item in fields(Hyperparameters) if getattr(self, item.name) is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters:
+    """What of a recipe has a default that depends on the model and the data."""
+
+    learning_rate: float  # the peak
+    epochs: float
+    layer_decay: float = 1.0
+    patience: int = 0
+
+
+FEW_UPDATES = 600  # a run of fewer learns less than the examples hold
+EPOCHS, MAX_EPOCHS = 3.0, 30.0
+# Peak learning rates by the loss of the task: of a hidden size up to 512, below 1024, and larger. Those of the first
+# column were measured (benchmarks/defaults.py), the others are the usual ones of the published models.
+LEARNING_RATES = {
+    "single": (2e-4, 3e-5, 2e-5),
+    "multi": (2e-4, 3e-5, 2e-5),
+    "regression": (2e-4, 3e-5, 2e-5),
+    "tokens": (4e-4, 5e-5, 3e-5),
+    "spans": (3e-4, 5e-5, 3e-5),
+}
+HEAD_LEARNING_RATE = 1e-3  # if nothing but the head is trained
+
+
+def default_hyperparameters(
+    hidden_size: int, loss: str, updates: int, *, freeze_encoder: bool = False
+) -> Hyperparameters:
+    """The defaults for a model of a hidden size, the loss of a task, and a training file of `updates` an epoch.
+
+    >>> default_hyperparameters(384, "single", 10)
+    Hyperparameters(learning_rate=0.0002, epochs=30.0, layer_decay=1.0, patience=0)
+    >>> default_hyperparameters(768, "tokens", 1000).epochs
+    3.0
+    """
+    size = 0 if hidden_size <= 512 else 1 if hidden_size < 1024 else 2
+    epochs = math.ceil(FEW_UPDATES / max(1, updates))
+    return Hyperparameters(
+        learning_rate=HEAD_LEARNING_RATE if freeze_encoder else LEARNING_RATES[loss][size],
+        epochs=min(MAX_EPOCHS, max(EPOCHS, float(epochs))),
+    )
 
 
 @dataclass(frozen=True, slots=True)

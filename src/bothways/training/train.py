@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from bothways.model.config import EncoderConfig
-from bothways.model.forward import set_precision
+from bothways.model.forward import enough_memory, set_precision
 from bothways.model.heads import LinearHead
 from bothways.progress import Reporter
+from bothways.training.devices import LOWER
 from bothways.training.loop import RunPlan, State, Work, run
 from bothways.training.optimizer import MasterAdamW, parameter_groups
 
@@ -22,7 +23,7 @@ def train(work: Work, plan: RunPlan, reporter: Reporter, *, resume: bool = False
     Raises `InterruptedRunError` after Ctrl-C or SIGTERM, with everything saved.
     """
     model = work.model
-    with work.training(), dropout_rate(model, work.recipe.dropout):
+    with work.training(), dropout_rate(model, work.recipe.dropout), enough_memory(plan.batch, LOWER):
         optimizer = MasterAdamW(model, parameter_groups(model, plan.layer_decay, work.recipe.weight_decay))
         weights = {name: value.detach() for name, value in model.named_parameters() if not value.requires_grad}
         set_precision(model.encoder, work.precision)  # after the masters and the frozen took the weights as they are

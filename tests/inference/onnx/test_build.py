@@ -146,6 +146,22 @@ def test_both_ways_of_attention_give_the_same():
     assert not np.array_equal(kernel, plain), "both took one way"
 
 
+def test_relative_positions_take_one_way_of_attention():
+    """ONNX Runtime's kernel is not given biases by distance: windows with padding and without answer alike."""
+    model = model_of("mpnet", "hidden", max_position_embeddings=2 * SHORT + 2)
+    weights = {name: value.detach().numpy() for name, value in model.state_dict().items()}
+    session = onnxruntime.InferenceSession(
+        build(model.config, "hidden", weights, "int8").SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    ids = np.random.default_rng(0).integers(5, 97, (2, SHORT + 8))
+    given = {"input_ids": ids, "token_type_ids": np.zeros_like(ids), "head_positions": np.arange(len(ids[0]))}
+    alone = session.run(None, given | {"attention_mask": np.ones_like(ids)})[0]
+    wide = {name: np.pad(given[name], ((0, 0), (0, 9))) for name in ("input_ids", "token_type_ids")}
+    mask = np.pad(np.ones_like(ids), ((0, 0), (0, 9)))
+    padded = session.run(None, given | wide | {"attention_mask": mask})[0]
+    np.testing.assert_allclose(alone, padded, atol=1e-5)
+
+
 # Reads a folder of graphs and inputs, writes what OpenVINO computes; alone in its process, as it has died in some.
 OPENVINO = """
 import sys

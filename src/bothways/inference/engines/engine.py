@@ -27,9 +27,6 @@ Name = Literal["onnxruntime", "openvino", "torch"]
 Precision = Literal["int8", "int8-static", "bf16", "fp32"]
 
 
-Device = Literal["auto", "cpu", "cuda"]
-
-
 MAX_TOKENS = 384  # in a batch: what a core computes on then stays in its cache
 
 
@@ -70,6 +67,10 @@ class Engine(Protocol):
 
     def describe(self) -> str:
         """The engine, its precision and its threads, in a few words."""
+        ...
+
+    def open(self) -> None:
+        """Open now what is otherwise opened with the first batches: a session for each worker."""
         ...
 
     def run(self, batch: Batch) -> np.ndarray:

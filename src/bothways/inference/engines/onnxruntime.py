@@ -62,6 +62,10 @@ class OnnxRuntimeEngine:
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._about}>"
 
+    def open(self) -> None:
+        """Open the sessions of all workers now."""
+        self._sessions.open()
+
     def run(self, batch: Batch) -> np.ndarray:
         """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order."""
         sessions, place = self._sessions, None

@@ -78,6 +78,10 @@ class OpenVinoEngine:
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._about}>"
 
+    def open(self) -> None:
+        """Make the requests of all workers now."""
+        self._requests.open()
+
     def run(self, batch: Batch) -> np.ndarray:
         """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order."""
         _check_process()

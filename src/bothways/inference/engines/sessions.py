@@ -41,6 +41,11 @@ class Sessions:
             raise
         return place
 
+    def open(self) -> None:
+        """Open all sessions now, not when they are first taken."""
+        for number in range(len(self._made)):
+            self._fill(number)
+
     def give(self, place: int) -> None:
         """Let others have a place."""
         with self._changed:

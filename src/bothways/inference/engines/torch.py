@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from bothways.batch import NEVER, Batch
-from bothways.errors import BothwaysError, CheckpointError, OptionError
+from bothways.errors import BothwaysError, CheckpointError
 from bothways.hardware import cores
 from bothways.model.checkpoint import load_model
 from bothways.model.config import WEIGHTS
-from bothways.model.forward import Precision, best_precision, forward, set_precision
+from bothways.model.forward import Precision, best_precision, device_of, enough_memory, forward, set_precision
 from bothways.model.heads import TaskModel
 from bothways.progress import Reporter
 
@@ -46,10 +46,14 @@ class TorchEngine:
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.describe()}>"
 
+    def open(self) -> None:
+        """Nothing is opened later."""
+
     def run(self, batch: Batch) -> np.ndarray:
         """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order."""
         _heed_fork(self.model.encoder.embeddings.word.weight.device)
-        with torch.inference_mode():
+        what = f"a batch of {len(batch.lengths)} windows of up to {batch.lengths[0]} tokens"
+        with torch.inference_mode(), enough_memory(what, "lower max_length, or predict on the CPU (device 'cpu')"):
             return forward(self.model, batch).cpu().numpy()
 
 
@@ -74,6 +78,11 @@ def _heed_fork(device: torch.device) -> None:
         torch.set_num_threads(1)
 
 
+def has_gpu() -> bool:
+    """Whether PyTorch finds a GPU."""
+    return torch.cuda.is_available()
+
+
 def open_torch_engine(
     directory: Path,
     head: str,
@@ -91,9 +100,7 @@ def open_torch_engine(
 
     Raises `OptionError` for a GPU that is not there.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise OptionError("device is 'cuda', and PyTorch finds no GPU here; leave it out, or say 'cpu'")
-    place = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    place = device_of(device)
     if threads is not None or torch.get_num_threads() > cores():
         torch.set_num_threads(threads or cores())
     _heed_fork(place)

@@ -18,7 +18,7 @@ Between the layers hidden states are (N, C) in int8, whose scales belong to rows
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -28,6 +28,7 @@ from onnx import TensorProto, helper, numpy_helper
 from bothways.inference.onnx.record import OnnxPrecision
 from bothways.model.config import EncoderConfig
 from bothways.model.families import READ_ONCE
+from bothways.model.relative import distance_buckets
 
 Weights = Mapping[str, np.ndarray]
 Ranges = Mapping[str, tuple[float, float]]  # the least and the largest number that each linear layer is given
@@ -45,6 +46,17 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "relu": ("Relu", {}),
     "tanh": ("Tanh", {}),
 }
+
+
+class Mask(NamedTuple):
+    """What is added to the scores of attention: 0 and `FAR` on `padding`, (B, 1, 1, T); with relative positions in
+    `scores`, (B, H or 1, T or 1, T). `plainly`: whether a batch has padding or is short, so that `attend` is to be
+    preferred to `fused`; "" means always.
+    """
+
+    padding: str
+    scores: str
+    plainly: str
 
 
 def build(
@@ -122,7 +134,7 @@ class _Builder:
                 mixed = self.attention(hidden, layer, mask)
             elif self.once:
                 rows = self.read(hidden)
-                hidden, mixed = rows, self.attention_once(rows, hidden, layer, mask[0])
+                hidden, mixed = rows, self.attention_once(rows, hidden, layer, mask.padding)
             else:
                 hidden, mixed = self.read(hidden), self.read(self.attention(hidden, layer, mask))
             mixed = self.attention_output(mixed, layer)
@@ -162,30 +174,49 @@ class _Builder:
         rows, scales = quantized(self.weights[WORDS])
         return self.constant(rows, f"{WORDS}.rows"), self.constant(scales, f"{WORDS}.scales")
 
-    def mask(self) -> tuple[str, str]:
-        """What is added to the scores of each key, 0 and `FAR` on padding, (B, 1, 1, T); and for int8 whether a
-        batch has padding or is short, so that `attend` is to be preferred to `fused`."""
+    def mask(self) -> Mask:
         real = self.add("Cast", "attention_mask", to=TensorProto.FLOAT)
         bias = self.add("Mul", self.add("Sub", self.constant(np.float32(1)), real), self.constant(np.float32(FAR)))
         bias = self.add("Unsqueeze", bias, self.constant([1, 2]))
+        if self.config.rules.relative_buckets:
+            queries = self.add("Unsqueeze", self.columns(), self.constant([1]))  # (T, 1)
+            return Mask(bias, self.add("Add", bias, self.relative(queries)), "")
         if self.precision != "int8":
-            return bias, ""
+            return Mask(bias, bias, "")
         padding = self.add("Less", self.add("ReduceMin", real, keepdims=0), self.constant(np.float32(1)))
         length = self.add("Squeeze", self.add("Shape", "input_ids", start=1, end=2))
-        return bias, self.add("Or", padding, self.add("Less", length, self.constant(np.int64(SHORT))))
+        return Mask(bias, bias, self.add("Or", padding, self.add("Less", length, self.constant(np.int64(SHORT)))))
 
-    def attention(self, hidden: str, layer: str, mask: tuple[str, str]) -> str:
+    def attention(self, hidden: str, layer: str, mask: Mask) -> str:
         """Each token mixed with those of its window (Vaswani et al. 2017, 3.2)."""
-        given, (bias, plainly) = self.given(hidden, f"{layer}.qkv"), mask
+        given = self.given(hidden, f"{layer}.qkv")
         parts = self.projected(given, layer, range(3))
-        if self.precision != "int8":
-            return self.attend(parts, bias)
-        attend = self.branch(lambda: self.attend(parts, bias))
-        return self.add("If", plainly, then_branch=attend, else_branch=self.branch(lambda: self.fused(parts)))
+        if not mask.plainly:
+            return self.attend(parts, mask.scores)
+        attend = self.branch(lambda: self.attend(parts, mask.scores))
+        return self.add("If", mask.plainly, then_branch=attend, else_branch=self.branch(lambda: self.fused(parts)))
+
+    def columns(self) -> str:
+        """(T,) places in a window: 0, 1, ..."""
+        length = self.add("Squeeze", self.add("Shape", "input_ids", start=1, end=2))
+        return self.add("Range", self.constant(np.int64(0)), length, self.constant(np.int64(1)))
+
+    def relative(self, queries: str) -> str:
+        """(…, 1) places of queries -> (H, …, T), what attention adds for the distance of each key."""
+        longest = self.config.max_length
+        buckets = distance_buckets(longest, self.config.rules.relative_buckets)
+        table = self.weights["encoder.relative.weight"].T[:, buckets]  # (H, 2·longest - 1)
+        distances = self.add("Add", self.add("Sub", self.columns(), queries), self.constant(np.int64(longest - 1)))
+        return self.add("Gather", self.constant(table, "encoder.relative.by_distance"), distances, axis=1)
 
     def attention_once(self, rows: str, hidden: str, layer: str, bias: str) -> str:
         """(B, C), one token of each window, and all of them -> (B, C): attention of those tokens alone."""
         name = f"{layer}.qkv"
+        if self.config.rules.relative_buckets:
+            length = self.add("Shape", "input_ids", start=1, end=2)
+            queries = self.add("Unsqueeze", self.add("Mod", "head_positions", length), self.constant([1]))  # (B, 1)
+            relative = self.add("Transpose", self.relative(queries), perm=[1, 0, 2])  # (B, H, T)
+            bias = self.add("Add", bias, self.add("Unsqueeze", relative, self.constant([2])))  # (B, H, 1, T)
         (query,) = self.projected(self.given(rows, name), layer, range(1))
         both = self.projected(self.given(hidden, name), layer, range(1, 3))
         return self.attend([query, *both], bias, once=True)

@@ -1,0 +1,1 @@
+"""HTTP service: a batcher that serves many clients at once, the routes, and the page (extra `serve`)."""

@@ -1,0 +1,417 @@
+"""Batches of the texts of many requests: length-sorted, under the engine's token budget, computed as they come.
+
+A free thread takes what waits, without a pause to gather more: while the engine is busy, the queue fills by itself.
+
+submit -> fair queue -> encode (tokenize) -> pool of windows -> select a batch -> engine -> reduce -> decode -> done
+
+The functions are those of the predictor, so an answer is the one that the predictor gives.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bothways.batch import make_batch
+from bothways.data.examples import Example
+from bothways.errors import BothwaysError
+from bothways.inference.engines.engine import Engine
+from bothways.inference.predictor import SMALL
+from bothways.serving.queue import FairQueue
+from bothways.tasks import Task
+from bothways.tasks.task import Prediction
+from bothways.text.tokenizer import Encoded, Tokenizer
+
+LOGGER = logging.getLogger("bothways.serving")
+CHARACTERS = 4  # of a token, about: how much text is tokenized ahead of the engine
+AHEAD = 2  # batches for each worker that are tokenized before they are needed, so that lengths can be sorted
+DEFECT = "internal error: this text could not be computed"
+HALF_LIFE = 10.0  # seconds, of the measured speed
+LONGEST_WAIT = 60  # seconds, of what a client is told to wait
+
+
+class QueueFullError(Exception):
+    """There is no room for a request; `retry_after` is when there may be, in seconds."""
+
+    def __init__(self, waiting: int, retry_after: int) -> None:
+        super().__init__(f"{waiting:,} texts are waiting; try again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+class ClosedError(Exception):
+    """The batcher takes no further requests."""
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One example of a request on its way; `parts` are what the task keeps of each window."""
+
+    work: Work
+    place: int
+    example: Example
+    windows: list[Encoded] = field(default_factory=list)
+    parts: list[Any] = field(default_factory=list)
+    left: int = 0
+
+
+class Ready(NamedTuple):
+    """A window that can be computed."""
+
+    item: Item
+    number: int
+    length: int
+
+
+class Work:
+    """The examples of one request; `on_done` is called on a thread of the batcher when all have predictions.
+
+    `defects` are the places of predictions that are missing because of an error of ours.
+    """
+
+    def __init__(self, client: Hashable, task: Task, examples: Sequence[Example], on_done: Callable[[], None]) -> None:
+        self.client, self.task, self.on_done = client, task, on_done
+        self.predictions: list[Prediction | None] = [None] * len(examples)
+        self.defects: set[int] = set()
+        self.tokens = 0
+        self.over = False  # done or cancelled
+        self.waiting: deque[Item] = deque()
+        for place, example in enumerate(examples):
+            problem = example.error or task.problem(example)
+            if problem is None:
+                self.waiting.append(Item(self, place, example))
+            else:
+                self.predictions[place] = task.failure(problem)
+        self.left = len(self.waiting)
+
+    @property
+    def empty(self) -> bool:
+        """Whether all its items are taken."""
+        return self.over or not self.waiting
+
+    def take(self) -> tuple[Item, float]:
+        """The next item and its size in characters."""
+        item = self.waiting.popleft()
+        return item, 1 + self.task.size(item.example)
+
+
+class Rest:
+    """The windows of a long text that are not in the pool yet: they take their turn like other texts."""
+
+    def __init__(self, windows: Sequence[Ready], most: int) -> None:
+        self.windows, self.most = deque(windows), most
+
+    @property
+    def empty(self) -> bool:
+        """Whether all its windows are taken."""
+        return not self.windows or self.windows[0].item.work.over
+
+    def take(self) -> tuple[list[Ready], float]:
+        """The next windows, of about one batch, and their size in characters."""
+        taken = [self.windows.popleft()]
+        tokens = taken[0].length
+        while self.windows and tokens + self.windows[0].length <= self.most:
+            tokens += self.windows[0].length
+            taken.append(self.windows.popleft())
+        return taken, CHARACTERS * tokens
+
+
+class Batcher:
+    """Threads, one for each worker of the engine, that compute what clients submit.
+
+    No more than `room` texts wait, and no client has more than all clients leave free, so that one cannot fill the
+    queue. `on_batch` is told the tokens and the windows of each batch. `slots` is entered while the engine computes: a
+    semaphore that several batchers share bounds how many batches are computed at a time.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        *,
+        room: int = 1024,
+        on_batch: Callable[[int, int], None] | None = None,
+        slots: AbstractContextManager[Any] | None = None,
+    ) -> None:
+        self.engine, self.tokenizer, self.room = engine, tokenizer, room
+        self._on_batch = on_batch or (lambda _tokens, _windows: None)
+        self._slots = slots or nullcontext()
+        self._ahead = AHEAD * engine.workers * engine.max_tokens
+        self._changed = threading.Condition()
+        self._queue = FairQueue()
+        self._pool: list[Ready] = []
+        self._pooled = 0  # tokens in the pool
+        self._encoding = 0  # tokens, about, that threads are making windows of
+        self._idle = 0
+        self._waiting = 0  # texts that were submitted and have no prediction yet
+        self._of_client: dict[Hashable, int] = {}
+        self._speed = _Speed()
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"batcher-{number}", daemon=True)
+            for number in range(engine.workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many texts wait or are computed."""
+        return self._waiting
+
+    def submit(
+        self, task: Task, examples: Sequence[Example], on_done: Callable[[], None], *, client: Hashable = None
+    ) -> Work:
+        """Queue the examples of a request of `client`; `on_done` is called when all are computed.
+
+        If no example can be computed, the work is over at once and `on_done` is not called. Raises `QueueFullError`,
+        and `ClosedError` after `close`.
+        """
+        work = Work(client, task, examples, on_done)
+        if not work.left:
+            work.over = True
+            return work
+        with self._changed:
+            if self._closed:
+                raise ClosedError
+            own = self._of_client.get(client, 0)
+            if own + work.left > self.room - self._waiting:
+                raise QueueFullError(self._waiting, self._retry_after())
+            self._waiting += work.left
+            self._of_client[client] = own + work.left
+            self._queue.push(client, work)
+            self._changed.notify()
+        return work
+
+    def cancel(self, work: Work) -> None:
+        """Forget a request: what of it is not being computed never will be, and `on_done` is not called."""
+        with self._changed:
+            if not work.over:
+                work.over = True
+                work.waiting.clear()
+                self._left(work, work.left)
+                self._changed.notify_all()  # `close` may wait for it
+
+    def close(self) -> None:
+        """Compute what is queued, take nothing more, and end the threads."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _retry_after(self) -> int:
+        """Seconds in which what waits will be computed, by the speed of the last seconds."""
+        return max(1, min(LONGEST_WAIT, math.ceil(self._waiting / max(self._speed.now(), 1.0))))
+
+    def _left(self, work: Work, texts: int) -> None:
+        """Some texts of a request do not wait any more. Needs the lock."""
+        self._waiting -= texts
+        self._of_client[work.client] -= texts
+        if not self._of_client[work.client]:
+            del self._of_client[work.client]
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                portion, about = self._portion()
+                while not portion and not self._pool:
+                    if self._closed and not self._encoding and not self._waiting:
+                        self._changed.notify_all()
+                        return
+                    self._idle += 1
+                    self._changed.wait()
+                    self._idle -= 1
+                    portion, about = self._portion()
+                self._encoding += about
+            if portion:
+                windows = self._encoded(portion)
+                with self._changed:
+                    self._encoding -= about
+                    self._add(windows)
+            with self._changed:
+                group = self._select()
+                if self._pool and self._idle:
+                    self._changed.notify()
+            if group:
+                self._compute(group)
+
+    def _portion(self) -> tuple[list[Item], int]:
+        """Items to tokenize, as many as the pool has room for, and about how many tokens. Needs the lock."""
+        found: list[Item] = []
+        tokens = 0
+        while self._pooled + self._encoding + tokens < self._ahead:
+            unit = self._queue.pop()
+            if unit is None:
+                break
+            if isinstance(unit, Item):
+                found.append(unit)
+                tokens += 2 + unit.work.task.size(unit.example) // CHARACTERS
+            else:
+                self._pool += unit
+                self._pooled += sum(one.length for one in unit)
+        return found, tokens
+
+    def _encoded(self, items: Sequence[Item]) -> list[Item]:
+        """Items with their windows; those of one task are tokenized together. An item that fails is done."""
+        groups: dict[int, list[Item]] = {}
+        for item in items:
+            groups.setdefault(id(item.work.task), []).append(item)
+        found = []
+        for group in groups.values():
+            try:
+                self._encode(group)
+                found += group
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must not fail the others
+                if len(group) == 1:
+                    self._failed(group[0], error)
+                    continue
+                for item in group:
+                    try:
+                        self._encode([item])
+                        found.append(item)
+                    except Exception as own:  # noqa: BLE001
+                        self._failed(item, own)
+        return found
+
+    def _encode(self, items: Sequence[Item]) -> None:
+        for item in items:
+            item.windows = []
+        for window in items[0].work.task.encode([item.example for item in items], self.tokenizer):
+            items[window.example].windows.append(window)
+        for item in items:
+            item.left, item.parts = len(item.windows), [None] * len(item.windows)
+
+    def _add(self, items: Sequence[Item]) -> None:
+        """Windows of items that were tokenized into the pool; of a long text, the first. Needs the lock."""
+        for item in items:
+            rest = Rest(
+                [Ready(item, number, len(window.ids)) for number, window in enumerate(item.windows)],
+                self.engine.max_tokens,
+            )
+            first, _ = rest.take()
+            self._pool += first
+            self._pooled += sum(one.length for one in first)
+            if not rest.empty:
+                self._queue.push(item.work.client, rest)
+
+    def _select(self) -> list[Ready]:
+        """A batch: the window that waits longest, and those of the nearest length under the budget. Needs the lock.
+
+        If other threads are idle, the batch is no more than a fair share of what is there.
+        """
+        live = [one for one in self._pool if not one.item.work.over]
+        if not live:
+            self._pool, self._pooled = [], 0
+            return []
+        engine, first = self.engine, live[0]
+        tokens = sum(one.length for one in live)
+        budget = min(engine.max_tokens, max(SMALL, math.ceil(tokens / (1 + self._idle))))
+        chosen = [first]
+        if first.length < engine.unbatched_from:
+            longest = first.length
+            others = [one for one in live[1:] if one.length < engine.unbatched_from]
+            for one in sorted(others, key=lambda one: abs(one.length - first.length)):
+                if (len(chosen) + 1) * max(longest, one.length) > budget:
+                    break
+                longest = max(longest, one.length)
+                chosen.append(one)
+        taken = set(map(id, chosen))
+        self._pool = [one for one in live if id(one) not in taken]
+        self._pooled = tokens - sum(one.length for one in chosen)
+        return chosen
+
+    def _compute(self, group: Sequence[Ready]) -> None:
+        """Run a batch; if that fails, each of its windows by itself, so that a bad one fails alone."""
+        windows = [one.item.windows[one.number] for one in group]
+        try:
+            batch = make_batch(windows)
+            with self._slots:
+                logits = self.engine.run(batch)
+            rows = np.split(logits, np.cumsum(batch.counts)[:-1])
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not fail the others
+            if len(group) == 1:
+                self._failed(group[0].item, error)
+                return
+            for one in group:
+                self._compute([one])
+            return
+        self._on_batch(sum(one.length for one in group), len(group))
+        finished = []
+        for member, own in zip(batch.members.tolist(), rows, strict=True):
+            item, number, length = group[member]
+            try:
+                item.parts[number] = item.work.task.reduce(own, windows[member])
+            except Exception as error:  # noqa: BLE001
+                self._failed(item, error)
+                continue
+            with self._changed:
+                item.work.tokens += length
+                item.left -= 1
+                if not item.left:
+                    finished.append(item)
+        for item in finished:
+            if item.work.over:
+                continue
+            try:
+                made = item.work.task.decode(item.example, item.parts, item.windows, self.tokenizer)
+            except Exception as error:  # noqa: BLE001
+                self._failed(item, error)
+                continue
+            self._done(item, made)
+
+    def _failed(self, item: Item, error: Exception) -> None:
+        """An error in one item: what the user can fix is told; what is ours is logged, without texts."""
+        if isinstance(error, BothwaysError):
+            self._done(item, item.work.task.failure(str(error)))
+            return
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        where = "" if place is None else f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}"
+        LOGGER.error("text failed", extra={"fields": {"error": type(error).__name__, "where": where}})
+        self._done(item, item.work.task.failure(DEFECT), defect=True)
+
+    def _done(self, item: Item, prediction: Prediction, *, defect: bool = False) -> None:
+        work = item.work
+        with self._changed:
+            if work.over or work.predictions[item.place] is not None:
+                return
+            work.predictions[item.place] = prediction
+            if defect:
+                work.defects.add(item.place)
+            work.left -= 1
+            self._left(work, 1)
+            self._speed.add(1)
+            work.over = not work.left
+            over = work.over
+        if over:
+            work.on_done()
+
+
+class _Speed:
+    """Texts a second: a mean in which what is `HALF_LIFE` seconds old counts half."""
+
+    def __init__(self) -> None:
+        self._begin = self._then = time.monotonic()
+        self._sum = 0.0
+
+    def add(self, texts: int) -> None:
+        """Some texts are done now."""
+        self._sum, self._then = self._decayed() + texts, time.monotonic()
+
+    def now(self) -> float:
+        """Texts a second."""
+        seen = 1 - 0.5 ** ((time.monotonic() - self._begin) / HALF_LIFE)  # less than 1 soon after the start
+        return self._decayed() * math.log(2) / HALF_LIFE / max(seen, 1e-3)
+
+    def _decayed(self) -> float:
+        return self._sum * 0.5 ** ((time.monotonic() - self._then) / HALF_LIFE)
