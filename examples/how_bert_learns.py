@@ -15,7 +15,7 @@ import torch
 from bothways.batch import make_batch
 from bothways.model.catalogue import find_model
 from bothways.model.checkpoint import load_for_pretraining
-from bothways.model.encoder import initialise
+from bothways.model.encoder import initialize
 from bothways.model.forward import packed_inputs
 from bothways.model.pretraining import PretrainModel
 from bothways.text.tokenizer import Encoded, Tokenizer
@@ -99,7 +99,7 @@ def main(name: str = "bothways-base") -> None:
     tokenizer = Tokenizer.from_directory(directory)
     after, _ = load_for_pretraining(directory, torch.Generator(), pairs=True)
     before = PretrainModel(after.config, pairs=True)
-    initialise(before, after.config, torch.Generator().manual_seed(0))
+    initialize(before, after.config, torch.Generator().manual_seed(0))
 
     window = tokenizer.encode(FIRST, FOLLOWS)
     tokens = tokenizer.convert_ids_to_tokens(window.ids)

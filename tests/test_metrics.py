@@ -69,16 +69,16 @@ def test_single_label_scores_equal_scikit_learn(pairs):
 def test_multi_label_scores_equal_scikit_learn(pairs):
     references, predicted = zip(*pairs, strict=True)
     scores = multi_label(references, predicted, LABELS, rng=generator(), resamples=20)
-    reference, guess = (
+    wanted, guess = (
         np.array([[name in row for name in LABELS] for row in rows]) for rows in (references, predicted)
     )
-    by_class = reference.precision_recall_fscore_support(reference, guess, zero_division=0)
+    by_class = reference.precision_recall_fscore_support(wanted, guess, zero_division=0)
     np.testing.assert_allclose(per_class(scores), np.array(by_class).T)
-    occurring = (reference | guess).any(axis=0)
+    occurring = (wanted | guess).any(axis=0)
     expected = {
-        "accuracy": (reference == guess).all(axis=1).mean(),
+        "accuracy": (wanted == guess).all(axis=1).mean(),
         "macro_f1": by_class[2][occurring].mean() if occurring.any() else 0.0,
-        "micro_f1": reference.f1_score(reference, guess, average="micro", zero_division=0),
+        "micro_f1": reference.f1_score(wanted, guess, average="micro", zero_division=0),
     }
     assert values(scores) == pytest.approx(expected)
 
@@ -503,5 +503,5 @@ def test_nothing_to_score_is_said_plainly(score):
 def test_numbers_that_are_none_and_confidences_out_of_range_are_refused():
     with pytest.raises(DataError, match="not finite"):
         regression([1.0, 2.0], [1.0, float("nan")], rng=generator())
-    with pytest.raises(ValueError, match="no probability"):
+    with pytest.raises(ValueError, match="not a probability"):
         single_label(["a"], ["a"], "a", confidences=[1.5], rng=generator())

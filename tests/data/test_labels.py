@@ -220,7 +220,7 @@ def test_rows_on_which_annotators_did_not_agree_are_left_out_and_counted(caplog)
     rows = [{"sentence1": "a", "sentence2": f"b {n}", "gold_label": label} for n, label in enumerate("x-yx-")]
     found = Pairs.read(rows, Columns())
     assert [(example.reference, example.number) for example in found] == [("x", 1), ("y", 3), ("x", 4)]
-    assert caplog.messages == ["row 2 and others: 2 rows have no reference labels ('-') and are left out"]
+    assert caplog.messages == ["row 2 and others: 2 rows have no label ('-') and are left out"]
     assert references("+", "-", column="gold_label") == references("+", "-") == ["+", "-"]
     assert references("a", "-") == ["a", "-"]
     refused(r"^row 1 and below: every gold_label is '-'", "-", "-", column="gold_label")

@@ -37,7 +37,7 @@ def test_spans_of_every_tool_are_read(span):
     ("spans", "message"),
     [
         ([[0, 7, "PER"], [4, 7, "PER"]], r"the spans 'Ann Lee' \(0:7 PER\) and 'Lee' \(4:7 PER\) overlap"),
-        ([[0, 3, "PER"], [0, 3, "LOC"]], "stride"),
+        ([[0, 3, "PER"], [0, 3, "LOC"]], "overlap"),
         ([[3, 4, "PER"]], "covers only white space"),
         ([[4, 4, "PER"]], "is empty or goes beyond the 17 characters"),
         ([[7, 4, "PER"]], "is empty or goes beyond"),

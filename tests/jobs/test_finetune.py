@@ -80,7 +80,7 @@ def test_a_pooler_that_was_never_trained_begins_anew_and_learns_with_a_frozen_en
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": None}, "epochs is None, expected a value of the type float"),
+        ({"batch_size": None}, "batch_size is None, expected a value of the type int"),
         ({"batch_size": 4.5}, "batch_size is 4.5, expected a value of the type int"),
         ({"learning_rate": "fast"}, "learning_rate is 'fast', expected a value of the type float"),
         ({"freeze_encoder": 1}, "freeze_encoder is 1, expected a value of the type bool"),
@@ -160,7 +160,7 @@ def test_parts_of_a_model_carry_one_run_id(base, tmp_path):
         ("compare_on", BothwaysError("was ended by signal 9"), "the comparison could not be made"),
         ("card_of", OSError(28, "No space left on device"), "the model card could not be written"),
         ("report_of", ValueError("no figures"), "the report could not be written"),
-        ("export_checked", MemoryError(), "the ONNX model could not be written"),
+        ("export_accepted", MemoryError(), "the ONNX model could not be written"),
     ],
 )
 def test_what_fails_after_the_training_does_not_lose_the_run(base, tmp_path, monkeypatch, caplog, broken, error, note):
@@ -171,7 +171,7 @@ def test_what_fails_after_the_training_does_not_lose_the_run(base, tmp_path, mon
 
     monkeypatch.setattr(job, broken, failing)
     run = finetune(
-        "classify", ROWS, ROWS, base=base, out=out, **FAST | {"export": True} if broken == "export_checked" else FAST
+        "classify", ROWS, ROWS, base=base, out=out, **FAST | {"export": True} if broken == "export_accepted" else FAST
     )
     assert note in caplog.text
     assert f"the model is in {out}" in caplog.text

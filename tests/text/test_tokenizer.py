@@ -79,7 +79,7 @@ def theirs(name: str) -> Any:
 def same(one: Encoded, other: Encoded) -> bool:
     return all(
         np.array_equal(getattr(one, field), getattr(other, field))
-        for field in ("ids", "type_ids", "offsets", "words", "texts", "window", "truncated")
+        for field in ("ids", "type_ids", "offsets", "word_ids", "sequence_ids", "window", "truncated")
     )
 
 
@@ -416,7 +416,7 @@ def test_windows_show_every_token_and_agree_with_the_whole(name: str, data: st.D
             theirs_ = np.flatnonzero(whole.sequence_ids == n)
             at = int(np.flatnonzero((whole.offsets[theirs_] == one.offsets[ours[0]]).all(axis=1))[0])
             matching = theirs_[at : at + len(ours)]
-            for field in ("ids", "type_ids", "offsets", "words", "texts"):
+            for field in ("ids", "type_ids", "offsets", "word_ids", "sequence_ids"):
                 assert np.array_equal(getattr(one, field)[ours], getattr(whole, field)[matching])
             if n == sliding:
                 now = set(range(at, at + len(ours)))
@@ -729,7 +729,7 @@ def test_tokens_that_cannot_be_added_are_named(files: dict[str, Any], message: s
         ({"tokenizer_config": {"subword_tokenizer_type": "character"}}, "subword_tokenizer_type is 'character'"),
         ({"tokenizer_config": {"do_basic_tokenize": False}}, "do_basic_tokenize is False.*remove the key"),
         ({"tokenizer_config": {"wordpieces_prefix": "__"}}, "wordpieces_prefix is '__'"),
-        ({"tokenizer_config": {"never_split": ["c++"]}}, "never_split has 'c\\+\\+', which is no token of its own"),
+        ({"tokenizer_config": {"never_split": ["c++"]}}, "never_split has 'c\\+\\+', which is no token here"),
         ({"tokenizer_config": {"split_special_tokens": True}}, "split_special_tokens is True"),
     ],
 )  # fmt: skip
@@ -895,7 +895,7 @@ BPE = b'{"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "a": 4, "b": 5, "ab": 6}'
         ({"vocab_json": BPE, "merges_txt": POINTER}, r"merges.txt: found a git-lfs pointer"),
         ({"vocab_json": BPE}, r"no merges.txt beside vocab.json"),
         ({}, r"no vocabulary here; looked for tokenizer.json, vocab.txt, vocab.json with merges.txt, spiece.model"),
-        ({"vocab_txt": SMALL + b"the\n"}, r"vocab.txt:6: 'the' stands on line 5 already"),
+        ({"vocab_txt": SMALL + b"the\n"}, r"vocab.txt:6: 'the' is on line 5 already"),
         ({"vocab_txt": b"[PAD]\nthe\n"}, r"vocab.txt: the vocabulary lacks .*\[UNK\].*\[CLS\].*\[SEP\]"),
         ({"vocab_txt": SMALL + b"caf\xe9\n"}, r"vocab.txt: not UTF-8 at byte 31"),
         ({"tokenizer_json": b'{"version": "1.0", "mod'}, r"tokenizer.json: unreadable for tokenizers \d"),
