@@ -130,11 +130,15 @@ def matches(shown: list[str], found: list[str]) -> bool:
 
 
 def without_numbers(line: str) -> str:
-    """A line with # for each number and one space for many.
+    """A line with # for each number and one space for many; of JSON, the values of a model trained on the page too.
 
     >>> without_numbers("accuracy   0.778  1,200 texts/s")
     'accuracy # # texts/s'
+    >>> without_numbers('{"label": "fear", "score": 0.4, "labels": ["a", "b"]}')
+    '{"label": "*", "score": #, "labels": [*]}'
     """
+    if line.startswith("{"):
+        line = re.sub(r": \[[^\]]*\]", ": [*]", re.sub(r'": "[^"]*"', '": "*"', line))
     return re.sub(r"\s+|─+", " ", ANY_NUMBER.sub("#", line))
 
 

@@ -95,7 +95,7 @@ def test_the_errors_in_the_movie_reviews_are_those_that_the_text_explains(tmp_pa
 @pytest.mark.slow
 def test_the_errors_in_the_news_are_those_that_the_text_explains(tmp_path):
     needs("ner")
-    wrong = "[[text[a:b], kind] for (a, b), (kind, _) in group.items() if references.get((a, b)) != kind]"
+    wrong = "[[text[a:b], kind] for (a, b), (kind, _) in group.items() if golds.get((a, b)) != kind]"
     simple, first = run("news_entities", tmp_path, f"[{wrong} for group in (found, whole)]")
     parts = [["World", "MISC"], ["Food Programme", "ORG"], ["Cab", "PER"], ["o Espichel", "PER"]]
     types = [["Liverpool", "LOC"], ["Apple", "MISC"]]

@@ -69,9 +69,7 @@ def test_single_label_scores_equal_scikit_learn(pairs):
 def test_multi_label_scores_equal_scikit_learn(pairs):
     references, predicted = zip(*pairs, strict=True)
     scores = multi_label(references, predicted, LABELS, rng=generator(), resamples=20)
-    wanted, guess = (
-        np.array([[name in row for name in LABELS] for row in rows]) for rows in (references, predicted)
-    )
+    wanted, guess = (np.array([[name in row for name in LABELS] for row in rows]) for rows in (references, predicted))
     by_class = reference.precision_recall_fscore_support(wanted, guess, zero_division=0)
     np.testing.assert_allclose(per_class(scores), np.array(by_class).T)
     occurring = (wanted | guess).any(axis=0)

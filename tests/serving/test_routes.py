@@ -179,6 +179,13 @@ def test_health_and_readiness(serve):
     assert client.get("/health").status_code == 200
 
 
+def test_a_thread_that_has_ended_is_no_secret(serve, monkeypatch):
+    client = serve()
+    monkeypatch.setattr(type(client.model.batcher), "alive", False)
+    assert client.get("/health").status_code == 503
+    assert client.get("/ready").status_code == 503
+
+
 def test_metrics_count_requests_texts_and_batches(serve):
     client = serve()
     client.post("/v1/embed", json={"inputs": ["a cat", "cat"]})

@@ -228,7 +228,8 @@ def test_notes_tell_what_is_read_and_found_and_nothing_else_is_printed(
     characters = len(TEXT) - TEXT.count("\n")
     first, last = told.getvalue().splitlines()
     assert first == (
-        f"training a vocabulary of 420 tokens (wordpiece, uncased) from {TEXT.count(chr(10))} lines ({characters} characters)"
+        "training a vocabulary of 420 tokens (wordpiece, uncased) from "
+        f"{TEXT.count(chr(10))} lines ({characters} characters)"
     )
     assert last.startswith(f"{tmp_path / 'out'}: 420 tokens, trained in ")
     assert capfd.readouterr() == ("", "")

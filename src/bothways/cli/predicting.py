@@ -165,7 +165,7 @@ def predict_command(
     made = predictor.task
     if made.name == "zero_shot" and not getattr(made, "labels", ()):
         raise OptionError("zero_shot needs candidate labels: give --candidate-labels 'sport,politics'")
-    if threshold is not None and not getattr(made, "tunes", False):
+    if threshold is not None and not getattr(made, "tunable", False):
         raise OptionError("--threshold is for multi-label models and for answer with questions without an answer")
     if top_k is not None and any(item.name == "top_k" for item in fields(made)):  # type: ignore[arg-type]
         predictor.task = made = made.changed(top_k=top_k)

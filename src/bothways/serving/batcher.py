@@ -167,6 +167,11 @@ class Batcher:
         """How many texts wait or are computed."""
         return self._waiting
 
+    @property
+    def alive(self) -> bool:
+        """Whether all its threads run, as they do until `close`."""
+        return all(thread.is_alive() for thread in self._threads)
+
     def submit(
         self, task: Task, examples: Sequence[Example], on_done: Callable[[], None], *, client: Hashable = None
     ) -> Work:

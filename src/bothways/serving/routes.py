@@ -141,10 +141,16 @@ async def reload(request: Request, name: str) -> Response:
     return json_response((await service.models.reload(name)).facts())
 
 
-@router.get("/health", tags=["Server"], response_model=schemas.Status)
+@router.get(
+    "/health",
+    tags=["Server"],
+    response_model=schemas.Status,
+    responses={503: {"model": schemas.Status, "description": "A thread that computes has ended: restart the server"}},
+)
 async def health(request: Request) -> Response:
-    """Whether the process runs."""
-    return json_response({"status": "ok"})
+    """Whether the process runs and can compute."""
+    is_alive = all(model.batcher.alive for model in of_request(request).models)
+    return json_response({"status": "ok" if is_alive else "restart"}, 200 if is_alive else 503)
 
 
 @router.get(
@@ -155,7 +161,8 @@ async def health(request: Request) -> Response:
 )
 async def ready(request: Request) -> Response:
     """Whether requests are taken: all models are loaded and warm, and the server does not stop."""
-    is_ready = of_request(request).ready
+    service = of_request(request)
+    is_ready = service.ready and all(model.batcher.alive for model in service.models)
     return json_response({"status": "ready" if is_ready else "not ready"}, 200 if is_ready else 503)
 
 
