@@ -722,12 +722,7 @@ _LONG = ("truncation", "max_length", "stride")
 _WINDOW = ("max_length", "stride")
 PIPELINES: dict[str, PipelineSpec] = {
     "text-classification": PipelineSpec(
-        "classify",
-        ("top_k", "function_to_apply", *_LONG),
-        _classify_settings,
-        _classify_shape,
-        _WINDOW,
-        "sentiment",
+        "classify", ("top_k", "function_to_apply", *_LONG), _classify_settings, _classify_shape, _WINDOW, "sentiment"
     ),
     "token-classification": PipelineSpec(
         "tag",

@@ -204,7 +204,7 @@ def test_a_resumed_run_that_differs_is_told_in_what(base, tmp_path, monkeypatch,
     out = tmp_path / "out"
     begin = {"train": ROWS, "dev": ROWS, "base": base} | LEARNS
     with monkeypatch.context() as patched:
-        patched.setattr(job.Trainable, "tunes", True, raising=False)
+        patched.setattr(job.Trainable, "tunable", True, raising=False)
         stop_in_the_first_evaluation(patched)
         with pytest.raises(InterruptedRunError):
             finetune("classify", begin.pop("train"), begin.pop("dev"), out=out, **begin)

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Seed = Annotated[int, typer.Option(help="Random seed of the bootstrap intervals.", min=0)]
 Task = Annotated[
-    str | None,
-    typer.Option(help="Task, if the model supports several: pairs, zero_shot, embed, fill, next_sentence."),
+    str | None, typer.Option(help="Task, if the model supports several: pairs, zero_shot, embed, fill, next_sentence.")
 ]
 Labels = Annotated[
     list[str] | None,

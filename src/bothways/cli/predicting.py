@@ -50,8 +50,7 @@ def predict_command(
     model: Model,
     columns: Columns,
     texts: Annotated[
-        list[str] | None,
-        typer.Argument(help="Texts (for answer, questions), or - for standard input.", metavar="TEXT"),
+        list[str] | None, typer.Argument(help="Texts (for answer, questions), or - for standard input.", metavar="TEXT")
     ] = None,
     pair: Annotated[str | None, typer.Option(help="Second text of a pair; for answer, the passage.")] = None,
     sources: Annotated[
@@ -109,9 +108,7 @@ def predict_command(
     top_k: Annotated[int | None, typer.Option(help="Number of labels or answers to give.", min=1)] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(
-            help="Multi-label: minimum score of a label. answer: margin by which 'no answer' must win.",
-        ),
+        typer.Option(help="Multi-label: minimum score of a label. answer: margin by which 'no answer' must win."),
     ] = None,
     aggregation_strategy: Annotated[
         Literal["none", "simple", "first", "average", "max"] | None,
@@ -280,11 +277,7 @@ def _text_columns(task: AnyTask, columns: Columns) -> tuple[str, ...]:
 
 
 def _examples(
-    task: AnyTask,
-    names: Sequence[str],
-    columns: Columns,
-    keep: Sequence[str],
-    waiting: deque[tuple[Example, str]],
+    task: AnyTask, names: Sequence[str], columns: Columns, keep: Sequence[str], waiting: deque[tuple[Example, str]]
 ) -> Iterator[Example]:
     """The examples of all files, each put into `waiting` with its file until its answer comes."""
     for name in names:

@@ -300,13 +300,7 @@ def load(
     before = ModelDirectory.stamps(found)
     model_directory = ModelDirectory.read(found, task, settings)
     opened = open_engine(
-        model_directory,
-        reporter,
-        engine=engine,
-        precision=precision,
-        plan=plan,
-        threads=threads,
-        device=device,
+        model_directory, reporter, engine=engine, precision=precision, plan=plan, threads=threads, device=device
     )
     if ModelDirectory.stamps(found) != before:
         raise CheckpointError(f"{found}: its files were replaced while it was loaded; load it again")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import time
 from collections.abc import Sequence
@@ -14,38 +13,30 @@ from typing import Any
 
 import numpy as np
 
-from bothways import __version__
 from bothways.data.examples import Example
 from bothways.data.split import set_aside, shared
 from bothways.data.tables import Columns, Source
-from bothways.errors import MissingDependencyError, OptionError
+from bothways.errors import OptionError
 from bothways.evaluation.accuracy_check import export_accepted
 from bothways.evaluation.compare import Comparison, compare_on
 from bothways.evaluation.summary import card_of, facts_of, report_of
 from bothways.evaluation.verdicts import FEW_STEPS, collapsed
 from bothways.hardware import Device
-from bothways.inference.model_directory import CHECKPOINT, RUN, TEACHER, ModelDirectory, continued
+from bothways.inference.model_directory import CHECKPOINT, TEACHER, ModelDirectory, continued
 from bothways.inference.predictor import Predictor
 from bothways.jobs.directory import (
     check_run_directory,
-    claimed,
-    clear_run_directory,
     guarded,
     publish,
     refuse_if_in_use,
     resumable,
-    terminable,
-    work_directory,
 )
+from bothways.jobs.frame import facts_of_base, require, training_frame
 from bothways.jobs.settings import (
-    ancestors_of,
     budget,
-    circumstances,
     hash_of,
     name_of,
     options_from,
-    revision_of,
-    run_id,
 )
 from bothways.jobs.sources import unknown_words
 from bothways.jobs.teachers import find_teacher, read_unlabelled, write_logits
@@ -127,7 +118,9 @@ def finetune(
     assert isinstance(recipe, Recipe)
     assert isinstance(columns, Columns)
     reporter, out = reporter or Reporter(), Path(out)
-    _check_extras(tensorboard=tensorboard)
+    require("fine-tuning", "torch", "onnx", "sklearn", "matplotlib", "jinja2")
+    if tensorboard:
+        require("--tensorboard", "tensorboard", extra="tensorboard")
     task = task_name(task)
     if task not in TRAINED:
         raise OptionError(f"task {task!r} is not one of {', '.join(TRAINED)}")
@@ -150,8 +143,7 @@ def finetune(
     made.check(dev_examples)
     more, notes = ([], []) if unlabelled is None else read_unlabelled(unlabelled, made, columns)
     base_directory = find_model(base)
-    if base_directory.resolve() == out.resolve():
-        raise OptionError(f"{out} is both the base and the output; choose another output directory")
+    facts: dict[str, Any] = {"task": task} | facts_of_base(base, base_directory, out)
     config, _, _ = EncoderConfig.read(base_directory)
     tokenizer = Tokenizer.from_directory(base_directory)
     config.check_vocabulary(tokenizer.vocab_size, base_directory)
@@ -168,13 +160,7 @@ def finetune(
         if len(window.head_positions) and (window.target is not None or window.example >= len(kept))
     ]
     chosen = recipe.hyperparameters(hidden_size=config.hidden_size, loss=made.loss, windows=len(windows))
-    facts: dict[str, Any] = {
-        "task": task,
-        "base": name_of(base),
-        "base_revision": revision_of(base_directory),
-        "base_sha256": hash_of(base_directory / WEIGHTS),
-        "base_ancestors": ancestors_of(base_directory),
-        "bothways": __version__,
+    facts |= {
         "train": name_of(train),
         "train_sha256": hash_of(train),
         "dev": dev_name,
@@ -195,26 +181,17 @@ def finetune(
     import torch
 
     from bothways.inference.engines.torch import TorchEngine
-    from bothways.model.checkpoint import load_model, model_tensors, write_safetensors
-    from bothways.model.forward import best_precision
-    from bothways.training.devices import joined
+    from bothways.model.checkpoint import load_model
     from bothways.training.finetune import FineTuning, FineTuningJob
     from bothways.training.train import train as train_model
 
     generator = torch.Generator().manual_seed(recipe.seed)
     model, report = load_model(base_directory, made.head, made.outputs, generator, new_head=not head_fits)
     with ExitStack() as held:
-        held.enter_context(terminable())
-        with joined(device) as devices:
-            first = devices.rank == 0
-            reporter = reporter if first else Reporter(quiet=True)
-            if first:
-                held.enter_context(claimed(out))
-                check_run_directory(out, resume=resume, overwrite=overwrite)  # another run may have ended meanwhile
-            work = devices.told(work_directory(out, resume=resume))
-            if first and not resume:  # nothing is written before the base is known to be whole
-                clear_run_directory(out, work)
-                write_text(work / RUN, json.dumps(facts, indent=2) + "\n")
+        with training_frame(held, out, reporter, device=device, resume=resume, overwrite=overwrite) as frame:
+            devices, reporter, work = frame.devices, frame.reporter, frame.work
+            if frame.first and not resume:  # nothing is written before the base is known to be whole
+                frame.begin(facts)
             texts = f"{len(kept):,} training texts" + (f" and {len(more):,} without labels" if more else "")
             reporter.say(
                 f"{texts} in {len(windows):,} windows, {len(dev_examples):,} dev texts ({dev_name}); {made.describe()}"
@@ -241,14 +218,13 @@ def finetune(
                 scores = made.score(predictions, references, rng=np.random.default_rng(recipe.seed), resamples=10)
                 return {name: interval.value for name, interval in scores.metrics.items()}
 
-            precision = best_precision(devices.device) if recipe.precision == "auto" else recipe.precision
-            precision = devices.told(precision)
+            precision = frame.precision(recipe)
             facts |= {"precision": precision, "processes": devices.size, "device": devices.device.type}
             identity = _identity(facts, made, windows, dev_examples, base_directory)
             soft: TeacherLogits | None = None
             if taught is not None:
                 logits = work / TEACHER
-                if first and not (resume and logits.is_file()):
+                if frame.first and not (resume and logits.is_file()):
                     examples = [*kept, *more]
                     place: Device = "cuda" if devices.device.type == "cuda" and taught.has_weights else "cpu"
                     write_logits(logits, taught, made, tokenizer, examples, windows, reporter=reporter, device=place)
@@ -274,33 +250,27 @@ def finetune(
             )
             tuning = FineTuning(model, job, devices)
             state = train_model(tuning, tuning.plan(), reporter, resume=resume)
-        if not first:
+        if not frame.first:
             return FineTuningRun(out, None, time.monotonic() - began, state.history, first=False)
         with resumable(out):
             made = (
                 made.tune_on(predictor.predict_examples(dev_examples, reporter), references) if made.tunable else made
             )
-            tensors = model_tensors(model)
-            facts["run"] = run_id(identity | {"task": made.as_json()}, tensors)
-            write_safetensors(work / WEIGHTS, tensors, {"format": "pt", "run": facts["run"]})
+            facts |= frame.save_weights(model, state, identity | {"task": made.as_json()})
             facts |= {
                 "trained_parameters": sum(part.numel() for part in model.parameters() if part.requires_grad),
-                "steps": state.step,
                 "best_step": state.best_step,
-                "training_seconds": round(state.seconds, 1),
-                "tokens_per_second": round(state.tokens / max(state.seconds, 1e-9), 1),
                 "onnx_model": "none",
-                **circumstances(),
             }
             ModelDirectory(work, model.config, made, tokenizer).write()
-            facts |= {"sha256": hash_of(work / WEIGHTS), "tokenizer_sha256": hash_of(work / "tokenizer.json")}
+            facts["tokenizer_sha256"] = hash_of(work / "tokenizer.json")
             model_directory = ModelDirectory(work, model.config, made, tokenizer, facts)
             model_directory.write()
             if export:
                 with guarded(f"the ONNX model could not be written; the model is in {out}", reporter):
                     facts["onnx_model"] = export_accepted(model_directory, dev_examples, reporter)
                 model_directory.write()
-            write_text(work / RUN, json.dumps(facts, indent=2) + "\n")
+            frame.record(facts)
             publish(work, out, reporter)
             comparison: Comparison | None = None
             with guarded(f"the comparison could not be made; the model is in {out}", reporter):
@@ -345,19 +315,6 @@ def _check_teacher(teacher: object, unlabelled: object, recipe: Recipe) -> None:
     given = [name for name in OF_TEACHERS if getattr(recipe, name) != getattr(usual, name)]
     for name in [*(["unlabelled"] if unlabelled is not None else []), *given]:
         raise OptionError(f"{name} is for training with a teacher: name one (--teacher DIR), or leave {name} out")
-
-
-def _check_extras(*, tensorboard: bool) -> None:
-    """Raise `MissingDependencyError` now for what would be missing later in a run."""
-    if tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise MissingDependencyError(
-            "TensorBoard files need tensorboard, which is not installed: pip install 'bothways[tensorboard]'"
-        )
-    for name in ("torch", "onnx", "sklearn", "matplotlib", "jinja2"):
-        if importlib.util.find_spec(name) is None:
-            raise MissingDependencyError(
-                f"fine-tuning needs {name}, which is not installed: pip install 'bothways[train]'"
-            )
 
 
 def _identity(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import time
 from collections.abc import Sequence
@@ -11,20 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bothways import __version__
-from bothways.errors import CheckpointError, MissingDependencyError, OptionError
+from bothways.errors import CheckpointError, OptionError
 from bothways.hardware import Device
 from bothways.inference.model_directory import CHECKPOINT, RUN
 from bothways.jobs.directory import (
-    check_run_directory,
-    claimed,
-    clear_run_directory,
     guarded,
     publish,
-    terminable,
-    work_directory,
 )
-from bothways.jobs.settings import budget, circumstances, hash_of, name_of, options_from, revision_of, run_id
+from bothways.jobs.frame import facts_of_base, require, training_frame
+from bothways.jobs.settings import budget, hash_of, name_of, options_from
 from bothways.model.catalogue import CATALOGUE, find_model
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.progress import Reporter, clock
@@ -100,11 +94,7 @@ def pretrain(
     (recipe,) = options_from(options, recipe or PretrainRecipe(), also=also)
     assert isinstance(recipe, PretrainRecipe)
     reporter, out = reporter or Reporter(), Path(out)
-    for name in ("torch", "matplotlib", "jinja2"):
-        if importlib.util.find_spec(name) is None:
-            raise MissingDependencyError(
-                f"pretraining needs {name}, which is not installed: pip install 'bothways[train]'"
-            )
+    require("pretraining", "torch", "matplotlib", "jinja2")
     if not corpus:
         raise OptionError("no corpus; give at least one file of plain text")
     time_budget = budget(time_budget)
@@ -112,8 +102,7 @@ def pretrain(
     if directory is not None and size is not None:
         raise OptionError(f"--size {size} with --base {base}: a model that exists has its size; leave out one of them")
     size = "mini" if size is None else size
-    if directory is not None and directory.resolve() == out.resolve():
-        raise OptionError(f"{out} is both the base and the output; choose another output directory")
+    facts = facts_of_base(base, directory, out)
     tokenizer = _vocabulary(vocab, directory)
     config = _config(size, tokenizer) if directory is None else EncoderConfig.read(directory)[0]
     config.check_vocabulary(tokenizer.vocab_size, directory or Path(size))
@@ -124,90 +113,70 @@ def pretrain(
     # PyTorch is imported here, so that what is wrong with the options is said before those seconds are spent.
     import torch
 
-    from bothways.model.checkpoint import load_for_pretraining, model_tensors, write_safetensors
+    from bothways.model.checkpoint import load_for_pretraining
     from bothways.model.encoder import initialize
-    from bothways.model.forward import best_precision
     from bothways.model.pretraining import PretrainModel
     from bothways.training.corpus import corpus_identity, open_corpus
-    from bothways.training.devices import joined
     from bothways.training.pretrain import Pretraining as Work
     from bothways.training.train import train
 
     began = time.monotonic()
-    with ExitStack() as held:
-        held.enter_context(terminable())
-        with joined(device) as devices:
-            first = devices.rank == 0
-            reporter = reporter if first else Reporter(quiet=True)
-            generator = torch.Generator().manual_seed(recipe.seed)
-            if first:
-                held.enter_context(claimed(out))
-                check_run_directory(out, resume=resume, overwrite=overwrite, besides=(SHARDS,))
-            folder = devices.told(work_directory(out, resume=resume))
-            if directory is None:
-                model = PretrainModel(config, pairs=recipe.nsp)
-                initialize(model, config, generator)
-                lines = [f"{name_of(size)}, new: {_shape(config)}"]
-            else:
-                model, report = load_for_pretraining(directory, generator, pairs=recipe.nsp)
-                lines = report.lines()
-            identity = corpus_identity(corpus, tokenizer) if first else {}
-            if first:
-                text = open_corpus(corpus, tokenizer, shards or out / SHARDS, reporter, identity=identity)
-            identity = devices.told(identity)
-            if not first:
-                text = open_corpus(corpus, tokenizer, shards or out / SHARDS, identity=identity)
-            precision = best_precision(devices.device) if recipe.precision == "auto" else recipe.precision
-            precision = devices.told(precision)
-            work = Work(model, text, tokenizer, recipe, precision, devices)
-            facts: dict[str, Any] = {
-                "base": None if base is None else name_of(base),
-                "base_revision": None if directory is None else revision_of(directory),
-                "base_sha256": None if directory is None else hash_of(directory / WEIGHTS),
-                "bothways": __version__,
-                "corpus": [Path(path).name for path in corpus],
-                "documents": text.documents,
-                "corpus_tokens": text.tokens,
-                "recipe": recipe.as_json(),
-                "time_budget": time_budget,
-                "begun_with": [line.replace(str(directory), name_of(base)) for line in lines],
-                "precision": precision,
-                "processes": devices.size,
-                "device": devices.device.type,
-            }
-            if first and not resume:  # nothing is written before all is known to be right
-                clear_run_directory(out, folder)
-                write_text(folder / RUN, json.dumps(facts, indent=2) + "\n")
-                tokenizer.save(folder)
-            devices.wait()
-            for line in lines:
-                reporter.say(line)
-            if time_budget is not None:
-                reporter.say(f"training for {time_budget:g} s; the time budget replaces steps ({recipe.steps:,})")
-            reporter.say(f"{text.documents:,} documents, {text.tokens:,} tokens to train on")
-            if not text.held_out():
-                reporter.note("too little text to hold any out, so there is no evaluation on held-out text")
-            parts = _identity(facts, config, text.identity, directory)
-            rate = recipe.peak_learning_rate(config, continued=directory is not None)
-            state = train(work, work.plan(folder, parts, rate, time_budget), reporter, resume=resume)
-            dev: dict[str, float] = next((line["dev"] for line in reversed(state.history) if line.get("dev")), {})
-            if first:
-                tensors = model_tensors(model)
-                facts["run"] = run_id(parts, tensors)
-                write_safetensors(folder / WEIGHTS, tensors, {"format": "pt", "run": facts["run"]})
-                facts |= {
-                    "steps": state.step,
-                    "training_seconds": round(state.seconds, 1),
-                    "tokens": state.tokens,
-                    "tokens_per_second": round(state.tokens / max(state.seconds, 1e-9), 1),
-                    "sha256": hash_of(folder / WEIGHTS),
-                    "tokenizer_sha256": hash_of(folder / "tokenizer.json"),
-                    **circumstances(),
-                }
-                _write(folder, model, facts, dev, state.history, out.name, reporter)
-                publish(folder, out, reporter)
-                (out / CHECKPOINT).unlink(missing_ok=True)
-            devices.wait()
+    with (
+        ExitStack() as held,
+        training_frame(
+            held, out, reporter, device=device, resume=resume, overwrite=overwrite, besides=(SHARDS,)
+        ) as frame,
+    ):
+        devices, first, folder, reporter = frame.devices, frame.first, frame.work, frame.reporter
+        generator = torch.Generator().manual_seed(recipe.seed)
+        if directory is None:
+            model = PretrainModel(config, pairs=recipe.nsp)
+            initialize(model, config, generator)
+            lines = [f"{name_of(size)}, new: {_shape(config)}"]
+        else:
+            model, report = load_for_pretraining(directory, generator, pairs=recipe.nsp)
+            lines = report.lines()
+        identity = corpus_identity(corpus, tokenizer) if first else {}
+        if first:
+            text = open_corpus(corpus, tokenizer, shards or out / SHARDS, reporter, identity=identity)
+        identity = devices.told(identity)
+        if not first:
+            text = open_corpus(corpus, tokenizer, shards or out / SHARDS, identity=identity)
+        precision = frame.precision(recipe)
+        work = Work(model, text, tokenizer, recipe, precision, devices)
+        facts |= {
+            "corpus": [Path(path).name for path in corpus],
+            "documents": text.documents,
+            "corpus_tokens": text.tokens,
+            "recipe": recipe.as_json(),
+            "time_budget": time_budget,
+            "begun_with": [line.replace(str(directory), name_of(base)) for line in lines],
+            "precision": precision,
+            "processes": devices.size,
+            "device": devices.device.type,
+        }
+        if first and not resume:  # nothing is written before all is known to be right
+            frame.begin(facts)
+            tokenizer.save(folder)
+        devices.wait()
+        for line in lines:
+            reporter.say(line)
+        if time_budget is not None:
+            reporter.say(f"training for {time_budget:g} s; the time budget replaces steps ({recipe.steps:,})")
+        reporter.say(f"{text.documents:,} documents, {text.tokens:,} tokens to train on")
+        if not text.held_out():
+            reporter.note("too little text to hold any out, so there is no evaluation on held-out text")
+        parts = _identity(facts, config, text.identity, directory)
+        rate = recipe.peak_learning_rate(config, continued=directory is not None)
+        state = train(work, work.plan(folder, parts, rate, time_budget), reporter, resume=resume)
+        dev: dict[str, float] = next((line["dev"] for line in reversed(state.history) if line.get("dev")), {})
+        if first:
+            facts |= frame.save_weights(model, state, parts)
+            facts |= {"tokens": state.tokens, "tokenizer_sha256": hash_of(folder / "tokenizer.json")}
+            _write(folder, model, facts, dev, state.history, out.name, reporter)
+            publish(folder, out, reporter)
+            (out / CHECKPOINT).unlink(missing_ok=True)
+        devices.wait()
     return PretrainingRun(out, dev, time.monotonic() - began, state.history, first)
 
 

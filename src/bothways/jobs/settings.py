@@ -136,8 +136,4 @@ def circumstances() -> dict[str, Any]:
     for name in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
             installed[name] = metadata.version(name)
-    return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "versions": installed,
-    }
+    return {"created": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(), "versions": installed}

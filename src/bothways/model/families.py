@@ -231,8 +231,7 @@ FAMILIES: dict[str, Family] = {
         prefix="electra.",
         names=_BERT_NAMES | {"embeddings.project": "embeddings_project"},
         heads=_heads(
-            _ROBERTA_HEAD,
-            ("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head"),
+            _ROBERTA_HEAD, ("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head")
         ),
         defaults={"embedding_size": 128, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024},
         masked_activation="gelu",

@@ -217,11 +217,7 @@ class Answer(Trainable):
         return Part(spans, float(starts[0] + ends[0]), _log_sum(starts), _log_sum(ends))
 
     def decode(
-        self,
-        example: Example,
-        parts: Sequence[Part],
-        windows: Sequence[Encoded],
-        tokenizer: Tokenizer,
+        self, example: Example, parts: Sequence[Part], windows: Sequence[Encoded], tokenizer: Tokenizer
     ) -> AnswerPrediction:
         """The windows of one example -> its best answers; windows compare by logits, as in BERT's own code.
 

@@ -274,11 +274,7 @@ class Classify(Trainable):
         return rows[0]
 
     def decode(
-        self,
-        example: Example,
-        parts: Sequence[np.ndarray],
-        windows: Sequence[Encoded],
-        tokenizer: Tokenizer,
+        self, example: Example, parts: Sequence[np.ndarray], windows: Sequence[Encoded], tokenizer: Tokenizer
     ) -> LabelPrediction:
         """(L,) logits of each window of one example -> its prediction.
 

@@ -108,11 +108,7 @@ class Embed(Task):
         return rows if self.pooling == "none" else rows.mean(0)
 
     def decode(
-        self,
-        example: Example,
-        parts: Sequence[np.ndarray],
-        windows: Sequence[Encoded],
-        tokenizer: Tokenizer,
+        self, example: Example, parts: Sequence[np.ndarray], windows: Sequence[Encoded], tokenizer: Tokenizer
     ) -> EmbedPrediction:
         """(C,) of each window of one example -> its vector, by the tokens read; for "none" (K, C) -> (T, C)."""
         if self.pooling == "none":

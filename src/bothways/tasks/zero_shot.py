@@ -112,11 +112,7 @@ class ZeroShot(Classify):
         return [replace(window, example=pairs[window.example][0]) for window in windows]
 
     def decode(
-        self,
-        example: Example,
-        parts: Sequence[np.ndarray],
-        windows: Sequence[Encoded],
-        tokenizer: Tokenizer,
+        self, example: Example, parts: Sequence[np.ndarray], windows: Sequence[Encoded], tokenizer: Tokenizer
     ) -> LabelPrediction:
         """(L,) logits of each window of each pair of one example -> the labels' probabilities.
 

@@ -104,11 +104,7 @@ class Tokenizer:
     """
 
     def __init__(
-        self,
-        backend: tokenizers.Tokenizer,
-        config: Mapping[str, Any] | None = None,
-        *,
-        where: str = "this tokenizer",
+        self, backend: tokenizers.Tokenizer, config: Mapping[str, Any] | None = None, *, where: str = "this tokenizer"
     ) -> None:
         """Wraps (and completes) a tokenizer of the `tokenizers` library; `config` is tokenizer_config.json.
 
@@ -343,6 +339,10 @@ def _mended_offsets(texts: list[str], clean: list[str], count: Index, offsets: I
     892, 1201): a mark after its letter, the first of two quotes. Here a token also takes the uncovered marks
     that follow it and the uncovered ordinary characters before it, and gives up space at its beginning.
     `clean` are the texts as the library saw them.
+
+    text      n a i \u0308 v e     "naive" with a mark after its letter: six characters
+    library   0:3 "nai", 4:6 "ve"   the mark (3) is in no token
+    here      0:4 "nai\u0308", 4:6 "ve"
     """
     codes = _codes(texts)
     kinds = np.zeros(int(codes.max()) + 1, np.uint8)
@@ -408,7 +408,14 @@ def _windows(
     truncation: bool,
     sliding: int | None,
 ) -> list[Encoded]:
-    """The windows of E examples of S texts; `sources` (E, S) says which texts of `cut` they are."""
+    """The windows of E examples of S texts; `sources` (E, S) says which texts of `cut` they are.
+
+    One text of nine tokens with room for five, and a stride of two (a step of three):
+
+    [CLS] a b c d e [SEP]     skipped 0
+    [CLS] d e f g h [SEP]     skipped 3
+    [CLS] e f g h i [SEP]     skipped 4: the last window is shifted back to end with the text
+    """
     count = cut.count[sources]  # (E, S)
     S, L = sources.shape[1], len(layout)
     longer = (count[:, 0] <= count[:, -1]) * (S - 1)

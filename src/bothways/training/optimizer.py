@@ -34,12 +34,7 @@ class MasterAdamW:
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        groups: Sequence[Group],
-        *,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
+        self, model: nn.Module, groups: Sequence[Group], *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
     ) -> None:
         self.parameters = dict(model.named_parameters())
         self.groups, self.betas, self.eps = tuple(groups), betas, eps

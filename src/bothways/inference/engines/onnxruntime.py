@@ -12,11 +12,7 @@ import numpy as np
 from bothways.batch import NEVER, Batch
 from bothways.errors import CheckpointError
 from bothways.hardware import cores
-from bothways.inference.engines.engine import (
-    MAX_TOKENS,
-    UNBATCHED_FROM,
-    onnx_inputs,
-)
+from bothways.inference.engines.engine import MAX_TOKENS, UNBATCHED_FROM, onnx_inputs
 from bothways.inference.engines.sessions import Sessions
 from bothways.inference.onnx.record import ExportRecord, OnnxPrecision, mapped
 
@@ -108,10 +104,7 @@ class OnnxRuntimeEngine:
                 options.add_external_initializers(list(weights), values)
             try:
                 return onnxruntime.InferenceSession(
-                    path,
-                    options,
-                    providers=["CPUExecutionProvider"],
-                    disabled_optimizers=list(SLOWER_FUSED),
+                    path, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(SLOWER_FUSED)
                 )
             except Exception as error:
                 raise CheckpointError(f"{path}: ONNX Runtime cannot read it ({_line(error)})") from error

@@ -60,12 +60,7 @@ class Mask(NamedTuple):
 
 
 def build(
-    config: EncoderConfig,
-    head: str,
-    weights: Weights,
-    precision: OnnxPrecision,
-    *,
-    ranges: Ranges | None = None,
+    config: EncoderConfig, head: str, weights: Weights, precision: OnnxPrecision, *, ranges: Ranges | None = None
 ) -> onnx.ModelProto:
     """The graph of `TaskModel(config, head, ...)` with `weights`, its state by name, as numpy arrays.
 
