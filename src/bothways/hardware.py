@@ -1,4 +1,4 @@
-"""What the processor is called, what it multiplies directly, and how much of it this process may use."""
+"""What the processor is called, what it multiplies directly, how much of it this process may use; its environment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -107,3 +107,16 @@ def multiplies_bytes() -> bool:
 def multiplies_bf16() -> bool:
     """Whether bf16 products are quick here; False where the system does not say."""
     return bool(_QUICK_BF16 & set(_first().get("flags", "").split()))
+
+
+@contextmanager
+def environment(name: str, value: str) -> Iterator[None]:
+    """A variable of this process, and of those that it starts, for libraries that are told in no other way."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before

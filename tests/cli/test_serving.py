@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
@@ -18,7 +17,6 @@ import pytest
 
 from bothways.cli import run
 from bothways.cli import serving as module
-from bothways.errors import OptionError
 from tests.cli.conftest import command, process
 
 pytest.importorskip("fastapi")
@@ -153,23 +151,6 @@ def test_a_port_that_is_taken(capfd, model):
         port = taken.getsockname()[1]
         assert run(["serve", str(model), "--port", str(port)]) == 2
     assert f"port {port} of 127.0.0.1 is taken by another program" in capfd.readouterr().err
-
-
-def test_onnx_runtime_reports_nothing_to_its_maker(monkeypatch):
-    """Its wheels do, unless a variable is set before it starts."""
-    from bothways.serving import server
-
-    seen = []
-
-    def build(settings):
-        seen.append(os.environ.get("ORT_DISABLE_TELEMETRY"))
-        raise OptionError("far enough")
-
-    monkeypatch.setattr(server, "build_app", build)
-    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
-    assert run(["serve", "sentiment", "--port", "0"]) == 2
-    assert seen == ["1"]
-    assert "ORT_DISABLE_TELEMETRY" not in os.environ
 
 
 def test_without_the_extra_one_line_tells_how_to_install_it(capfd, monkeypatch):

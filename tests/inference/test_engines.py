@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import re
 import shutil
 import signal
 import subprocess
@@ -762,3 +764,25 @@ def test_an_interrupted_prediction_ends_at_once_and_keeps_its_answers_apart(mode
     assert process.returncode == 130
     assert said.strip().splitlines()[-1].startswith("interrupted")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.jsonl.partial", "texts.txt"]
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "1"), ("0", "0")])
+def test_onnx_runtime_is_told_to_report_nothing_as_it_is_imported(tmp_path, given, expected):
+    (tmp_path / "onnxruntime.py").write_text("import os\nseen = os.environ['ORT_DISABLE_TELEMETRY']\n")
+    code = (
+        "import os\n"
+        "from bothways.inference.engines.onnxruntime import import_onnxruntime\n"
+        "print(import_onnxruntime().seen, os.environ.get('ORT_DISABLE_TELEMETRY'))\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"PYTHONPATH": str(tmp_path)} | ({} if given is None else {"ORT_DISABLE_TELEMETRY": given})
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [expected, str(given)]
+
+
+def test_nothing_but_one_function_imports_onnx_runtime():
+    root = Path(bothways.__file__).parent
+    found = [
+        path.name for path in root.rglob("*.py") if re.search(r"^\s*(import|from) onnxruntime", path.read_text(), re.M)
+    ]
+    assert found == ["onnxruntime.py"]

@@ -7,12 +7,11 @@ import errno
 import gc
 import ipaddress
 import logging
-import os
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
 from bothways.errors import CheckpointError, OptionError
-from bothways.hardware import cores
+from bothways.hardware import cores, environment
 from bothways.jobs.info import describe_model
 from bothways.progress import Reporter
 from bothways.serving.app import Access, create_app
@@ -192,8 +191,6 @@ def serve(settings: Settings) -> None:
     """
     with ExitStack() as stack:
         stack.enter_context(logging_to_stderr(settings.log_level, as_json=settings.as_json))
-        # The wheels of ONNX Runtime report models and hardware to their maker, unless this is set before they start.
-        stack.enter_context(_environment("ORT_DISABLE_TELEMETRY", "1"))
         listening = stack.enter_context(bound_socket(settings.host, settings.port))
         host, port = listening.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -201,7 +198,7 @@ def serve(settings: Settings) -> None:
         if settings.workers > 1:
             _check(settings, LogReporter())
             shared = stack.enter_context(tempfile.TemporaryDirectory(prefix="bothways-metrics-"))
-            stack.enter_context(_environment("PROMETHEUS_MULTIPROC_DIR", shared))
+            stack.enter_context(environment("PROMETHEUS_MULTIPROC_DIR", shared))
             config = configuration(settings, partial(_worker_app, settings, shared), factory=True)
             LOGGER.info("listening", extra={"fields": fields})
             Multiprocess(config, sockets=[listening]).run()
@@ -267,16 +264,3 @@ def _check(settings: Settings, reporter: Reporter) -> None:
         problems = describe_model(*resolve(spec, settings.loading, reporter))["problems"]
         if problems:
             raise CheckpointError(problems[0])
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """A variable of this process, and of those that it starts, for libraries that are told in no other way."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        os.environ.pop(name)
-        if before is not None:
-            os.environ[name] = before

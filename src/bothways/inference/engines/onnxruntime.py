@@ -5,21 +5,33 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from bothways.batch import NEVER, Batch
 from bothways.errors import CheckpointError
-from bothways.hardware import cores
+from bothways.hardware import cores, environment
 from bothways.inference.engines.engine import MAX_TOKENS, UNBATCHED_FROM, onnx_inputs
 from bothways.inference.engines.sessions import Sessions
 from bothways.inference.onnx.record import ExportRecord, OnnxPrecision, mapped
 
+TELEMETRY_OFF = "ORT_DISABLE_TELEMETRY"
 SLOWER_FUSED = ("SkipLayerNormFusion", "BiasGeluFusion")  # these take up to five times as long as their parts
 
 
 MAX_SESSIONS = 8  # of one model, each with a copy of its weights; further threads share them
+
+
+def import_onnxruntime() -> ModuleType:
+    """ONNX Runtime, told to report nothing: since 1.29 its wheels send models and hardware to their maker.
+
+    Whoever has set the variable, or imported it before, has decided already.
+    """
+    with environment(TELEMETRY_OFF, os.environ.get(TELEMETRY_OFF, "1")):  # read once, as it is imported
+        import onnxruntime
+    return onnxruntime
 
 
 class OnnxRuntimeEngine:
@@ -41,8 +53,7 @@ class OnnxRuntimeEngine:
         max_tokens: int = MAX_TOKENS,
         threads: int | None = None,
     ) -> None:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         self.workers, self.max_tokens = workers, max_tokens
         self.unbatched_from = UNBATCHED_FROM if precision == "int8" else NEVER
         self.parameters, self.weights = export.parameters, path
@@ -90,8 +101,7 @@ class OnnxRuntimeEngine:
         self._sessions = Sessions(self._open, self.workers, MAX_SESSIONS)
 
     def _open(self) -> Any:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self._threads, 1
         options.enable_mem_pattern = False  # it plans for shapes that come again; ours rarely do
