@@ -174,7 +174,9 @@ def main() -> None:
                 train, dev = read(options.data, name, size, seed, options.dev_texts)
                 task = TRAINED[SETS[name].task].learn([*train, *dev])
                 for who, recipe in contestants(len(train), options):
-                    chosen = recipe.hyperparameters(hidden_size=config.hidden_size, loss=task.loss, windows=len(train))
+                    chosen = recipe.hyperparameters(
+                        hidden_size=config.hidden_size, loss=task.loss, outputs=task.outputs, windows=len(train)
+                    )
                     shown = f"{chosen.learning_rate:g}, {chosen.epochs:g} epochs"
                     what = {"set": name, "size": size, "seed": seed, "base": options.base, **asdict(chosen)}
                     key = json.dumps(what | {"dev": len(dev)})

@@ -159,7 +159,9 @@ def finetune(
         for window in encoded
         if len(window.head_positions) and (window.target is not None or window.example >= len(kept))
     ]
-    chosen = recipe.hyperparameters(hidden_size=config.hidden_size, loss=made.loss, windows=len(windows))
+    chosen = recipe.hyperparameters(
+        hidden_size=config.hidden_size, loss=made.loss, outputs=made.outputs, windows=len(windows)
+    )
     facts |= {
         "train": name_of(train),
         "train_sha256": hash_of(train),

@@ -87,7 +87,7 @@ class FineTuning:
         """How the run goes."""
         job, recipe = self.job, self.recipe
         chosen = recipe.hyperparameters(
-            hidden_size=self.model.config.hidden_size, loss=job.loss, windows=len(job.windows)
+            hidden_size=self.model.config.hidden_size, loss=job.loss, outputs=self.outputs, windows=len(job.windows)
         )
         longest = max(len(window.ids) for window in job.windows)
         return RunPlan(

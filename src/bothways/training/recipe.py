@@ -64,12 +64,14 @@ class Recipe(TrainingOptions):
         "soft_weight": (0.0, 1.0),
     }
     epochs: float | None = option(
-        None, "Number of training epochs. Default: 3; of a small training file as many as make 600 updates, at most 30."
+        None,
+        "Number of training epochs. Default: 3; of a small training file as many as make 600 updates, but at most 10, "
+        "or 30 for words, answers and more than 16 labels.",
     )
     learning_rate: float | None = option(
         None,
-        "Peak learning rate. Default: by hidden size and task, 2e-4 for classify with minilm-l6, 3e-5 with a base-size "
-        "model; 1e-3 with --freeze-encoder.",
+        "Peak learning rate. Default: by hidden size, task and number of labels; for classify with minilm-l6 1e-4 (of "
+        "more than 16 labels 4e-4), with a base-size model 3e-5; 1e-3 with --freeze-encoder.",
     )
     layer_decay: float | None = option(
         None, "Layer-wise learning-rate decay: factor per layer, from top to bottom. 1 (default): off."
@@ -103,10 +105,10 @@ class Recipe(TrainingOptions):
         """The updates in which so many windows are seen once."""
         return -(-windows // (self.batch_size * self.gradient_accumulation_steps))
 
-    def hyperparameters(self, *, hidden_size: int, loss: str, windows: int) -> Hyperparameters:
+    def hyperparameters(self, *, hidden_size: int, loss: str, outputs: int, windows: int) -> Hyperparameters:
         """The values that were given, else the defaults for a model of this size, a task's loss and so many windows."""
         default = default_hyperparameters(
-            hidden_size, loss, self.updates_per_epoch(windows), freeze_encoder=self.freeze_encoder
+            hidden_size, loss, outputs, self.updates_per_epoch(windows), freeze_encoder=self.freeze_encoder
         )
         return replace(default, **{name: getattr(self, name) for name in self._given()})
 
@@ -134,34 +136,36 @@ class Hyperparameters:
 
 
 FEW_UPDATES = 600  # a run of fewer learns less than the examples hold
-EPOCHS, MAX_EPOCHS = 3.0, 30.0
-# Peak learning rates by the loss of the task: of a hidden size up to 512, below 1024, and larger. Those of the first
-# column were measured (benchmarks/defaults.py), the others are the usual ones of the published models.
-LEARNING_RATES = {
-    "single": (2e-4, 3e-5, 2e-5),
-    "multi": (2e-4, 3e-5, 2e-5),
-    "regression": (2e-4, 3e-5, 2e-5),
-    "tokens": (4e-4, 5e-5, 3e-5),
-    "spans": (3e-4, 5e-5, 3e-5),
+MANY_LABELS = 16  # a head of more has few examples of each to learn from
+EPOCHS = 3.0
+# By what is predicted: peak learning rates of a hidden size up to 512, below 1024, and larger, and the most epochs.
+# Epochs and first column were measured (benchmarks/defaults.py), the others are usual for the published models.
+DEFAULTS = {
+    "numbers, few labels": ((1e-4, 3e-5, 2e-5), 10.0),
+    "many labels": ((4e-4, 5e-5, 3e-5), 30.0),
+    "tokens": ((2e-4, 5e-5, 3e-5), 30.0),
+    "spans": ((3e-4, 5e-5, 3e-5), 30.0),
 }
 HEAD_LEARNING_RATE = 1e-3  # if nothing but the head is trained
 
 
 def default_hyperparameters(
-    hidden_size: int, loss: str, updates: int, *, freeze_encoder: bool = False
+    hidden_size: int, loss: str, outputs: int, updates: int, *, freeze_encoder: bool = False
 ) -> Hyperparameters:
-    """The defaults for a model of a hidden size, the loss of a task, and a training file of `updates` an epoch.
+    """The defaults for a model of a hidden size and outputs, a task's loss, and a training file of `updates` an epoch.
 
-    >>> default_hyperparameters(384, "single", 10)
-    Hyperparameters(learning_rate=0.0002, epochs=30.0, layer_decay=1.0, patience=0)
-    >>> default_hyperparameters(768, "tokens", 1000).epochs
+    >>> default_hyperparameters(384, "single", 2, 10)
+    Hyperparameters(learning_rate=0.0001, epochs=10.0, layer_decay=1.0, patience=0)
+    >>> default_hyperparameters(768, "tokens", 9, 1000).epochs
     3.0
     """
+    kind = loss if loss in DEFAULTS else "many labels" if outputs > MANY_LABELS else "numbers, few labels"
+    rates, most = DEFAULTS[kind]
     size = 0 if hidden_size <= 512 else 1 if hidden_size < 1024 else 2
     epochs = math.ceil(FEW_UPDATES / max(1, updates))
     return Hyperparameters(
-        learning_rate=HEAD_LEARNING_RATE if freeze_encoder else LEARNING_RATES[loss][size],
-        epochs=min(MAX_EPOCHS, max(EPOCHS, float(epochs))),
+        learning_rate=HEAD_LEARNING_RATE if freeze_encoder else rates[size],
+        epochs=min(most, max(EPOCHS, float(epochs))),
     )
 
 
