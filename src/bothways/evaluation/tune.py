@@ -1,4 +1,4 @@
-"""Which engine, precision, streams and batches are fastest here, measured on the user's own texts."""
+"""Which engine, precision, workers and batch size are fastest here, measured on the user's texts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bothways.progress import Reporter
 
 BUDGETS = (256, 512, 1024)  # besides MAX_TOKENS
 MARGIN, SAVED = 0.05, 0.2  # of the speed, that may be lost to save at least so much of the memory
-FINALISTS = 2  # engines whose streams and batches are varied
+FINALISTS = 2  # engines whose workers and batch sizes are varied
 PASSES = 3
 
 
@@ -60,7 +60,7 @@ def tune_on(
     The winner comes first: the fastest, or one within `MARGIN` of it that saves `SAVED` of its memory; then the
     others, fastest first.
 
-    First every engine and precision, each in a separate process; then the streams and the batches of the fastest
+    First every engine and precision, each in a separate process; then the workers and the batch sizes of the fastest
     two. What falls below the accuracy check, against fp32 on the same examples, never wins.
 
     Raises `OptionError` if nothing runs.

@@ -104,7 +104,7 @@ def _check(
 ) -> None:
     """Raise `OptionError` for options that mean nothing, or contradict each other."""
     if not isinstance(plan, Plan | None):
-        raise OptionError(f"plan is {plan!r}, expected a Plan(engine, precision, streams, max_tokens)")
+        raise OptionError(f"plan is {plan!r}, expected a Plan(engine, precision, workers, max_tokens)")
     known = list(dict.fromkeys(each for able in ABLE.values() for each in able))
     for name, value, able in (
         ("engine", engine if plan is None else plan.engine, list(ABLE)),
