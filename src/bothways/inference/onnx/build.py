@@ -86,7 +86,13 @@ def build_attentions(config: EncoderConfig, weights: Weights) -> onnx.ModelProto
     graph = _Builder(config, weights, "fp32", {}, once=False)
     graph.add("Concat", *graph.attentions(), output="attentions", axis=1)
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["windows", "tokens"]) for name in INPUTS]
-    shape = ["windows", config.num_hidden_layers, config.num_attention_heads, "tokens", "tokens"]
+    shape: list[str | int | None] = [
+        "windows",
+        config.num_hidden_layers,
+        config.num_attention_heads,
+        "tokens",
+        "tokens",
+    ]
     output = helper.make_tensor_value_info("attentions", TensorProto.FLOAT, shape)
     return _model(helper.make_graph(graph.nodes, f"{config.family}-attentions", inputs, [output], graph.initializers))
 
