@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers
 
+from bothways.cli import run
 from bothways.errors import BothwaysError, CheckpointError, MissingDependencyError, OptionError
 from bothways.inference.attentions import find_attentions
 from bothways.inference.model_directory import ModelDirectory
@@ -117,3 +118,17 @@ def test_a_model_that_is_too_large_has_none(base, monkeypatch):
     monkeypatch.setattr("bothways.inference.onnx.export.MAX_BYTES", 1000)
     with pytest.raises(BothwaysError, match="larger than 2 GB in fp32"):
         export(base, task="embed", attentions=True)
+
+
+def test_the_command_line_writes_them_into_a_copy(base, tmp_path, capsys):
+    arguments = ["export", str(base), "--task", "embed", "--attentions", "--out", str(tmp_path / "own")]
+    assert run(arguments) in (0, None)
+    path = tmp_path / "own" / "onnx" / ATTENTIONS
+    assert capsys.readouterr().out == f"{path}: attention probabilities in fp32\n"
+    assert path.is_file()
+    assert not (base / "onnx").exists()
+    run([*arguments[:-2], "--precision", "fp32"])
+    assert [line.split(": ")[1] for line in capsys.readouterr().out.splitlines()] == [
+        "not measured",
+        "attention probabilities in fp32",
+    ]

@@ -1,6 +1,6 @@
 // What a model answered, drawn: bars, marked texts, tokens.
 
-import { characters, el, percent } from "/page/dom.js";
+import { characters, el, field, percent } from "/page/dom.js";
 
 const COLORS = 8;
 
@@ -186,7 +186,7 @@ export function tokens(found, texts) {
     });
     const best = [...row.keys()].sort((one, other) => row[other] - row[one]).slice(0, 3);
     const list = best.map((place) => `${found.tokens[place].token} ${percent(row[place])}`).join(", ");
-    most.textContent = `${found.tokens[chosen].token} attends most to ${list}. Shaded by share; hover or focus a token for its own.`;
+    most.textContent = `${found.tokens[chosen].token} attends most to ${list}. Tokens are shaded by their shares; point at one for its number, or open the table.`;
   };
   attention?.root.addEventListener("change", shade);
   show(null);
@@ -196,10 +196,10 @@ export function tokens(found, texts) {
       {},
       el("td", { class: "number" }, String(place)),
       el("td", {}, el("code", {}, token.token)),
+      attention && cells[place],
       el("td", { class: "number" }, String(token.id)),
       el("td", { class: "number" }, String(token.type_id)),
       el("td", { class: "number" }, token.text === null ? "" : `${token.start} to ${token.end}`),
-      attention && cells[place],
     ),
   );
   return [
@@ -209,7 +209,7 @@ export function tokens(found, texts) {
     attention ? most : null,
     about,
     shown,
-    table("Tokens as a table", ["Place", "Token", "Id", "Type id", "Characters", ...(attention ? ["Attention"] : [])], rows),
+    table("Tokens as a table", ["Place", "Token", ...(attention ? ["Attention"] : []), "Id", "Type id", "Characters"], rows),
   ];
 }
 
@@ -224,7 +224,7 @@ function attentionOf(layers) {
     if (head.value !== "mean") return rows[head.value];
     return rows[0].map((_, other) => rows.reduce((sum, one) => sum + one[other], 0) / rows.length);
   };
-  return { root: el("div", { class: "row" }, field("Layer", layer), field("Head", head)), row };
+  return { root: el("div", { class: "row short" }, field("Layer", layer), field("Head", head)), row };
 }
 
 function table(title, heads, rows) {
