@@ -1,6 +1,7 @@
 """Attention probabilities of every family against `transformers`, and the files that hold their ONNX models."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime
@@ -75,6 +76,14 @@ def test_the_usual_onnx_model_is_written_too_or_stays(base, tmp_path):
     assert describe_model(str(base), "embed")["exports"]["attentions"]["bytes"] > 1000
     export(base, task="embed", precision="int8", calibrate=write_csv(tmp_path / "texts.csv"), max_drop=1.0)
     assert ExportRecord.read(base).attentions == made.attentions
+
+
+def test_attentions_depend_on_the_encoder_alone_so_onnx_models_of_another_head_stay(base):
+    replace(export(base, task="embed", precision="fp32"), head="masked", outputs=7).write()
+    made = export(base, task="embed", attentions=True)
+    assert (made.head, list(made.models)) == ("masked", ["fp32"])
+    assert made.file("fp32").is_file()
+    assert find_attentions(ModelDirectory.read(base, "embed")) is not None
 
 
 def test_attentions_of_other_weights_are_not_shown(base):

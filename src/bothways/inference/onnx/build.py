@@ -176,7 +176,7 @@ class _Builder:
         return self.add_and_norm(hidden, self.linear(inner, f"{layer}.outer"), f"{layer}.norm")
 
     def attentions(self) -> list[str]:
-        """(B, T) ids -> (B, 1, H, T, T) attention probabilities of each layer; the last layer is left after them."""
+        """(B, T) ids -> (B, 1, H, T, T) attention probabilities of each layer; what follows in the last is left out."""
         hidden, mask = self.embeddings(), self.mask()
         *layers, last = self.layers()
         for layer in layers:

@@ -84,7 +84,7 @@ def write_attentions_model(model_directory: ModelDirectory, reporter: Reporter) 
     if sum(value.nbytes for value in weights.values()) > MAX_BYTES:
         raise BothwaysError("this model is larger than 2 GB in fp32, the limit of one ONNX file: no attentions")
     path = model_directory.path / FOLDER / ATTENTIONS
-    export = _record(model_directory, engine, path, reporter)
+    export = _record(model_directory, engine, path, reporter, any_head=True)
     content = build_attentions(model_directory.config, weights).SerializeToString()
     with replacing(path) as temporary:
         temporary.write_bytes(content)
@@ -110,8 +110,12 @@ def _weights(engine: TorchEngine) -> dict[str, np.ndarray]:
     return {name: value.cpu().numpy() for name, value in engine.model.state_dict().items()}
 
 
-def _record(model_directory: ModelDirectory, engine: TorchEngine, path: Path, reporter: Reporter) -> ExportRecord:
+def _record(
+    model_directory: ModelDirectory, engine: TorchEngine, path: Path, reporter: Reporter, *, any_head: bool = False
+) -> ExportRecord:
     """The record to which the ONNX model at `path` is added; those of another head or other weights are removed.
+
+    With `any_head`, for attentions, which depend on the encoder alone, those of another head stay.
 
     Raises `OptionError` if the file there is not one of ours.
     """
@@ -122,9 +126,11 @@ def _record(model_directory: ModelDirectory, engine: TorchEngine, path: Path, re
     export = ExportRecord(model_directory.path, task.head, task.outputs, shape, weighed, engine.parameters)
     if path.exists() and not (model_directory.path / FOLDER / EXPORT).is_file():
         raise OptionError(f"{path} was not written by bothways, so it is not replaced; remove it, or copy the model")
-    if before is not None and replace(before, models={}, attentions=None) == export:
-        return before
     if before is not None:
+        if replace(before, models={}, attentions=None) == export:
+            return before
+        if any_head and before.stale(model_directory.config) is None:
+            return before
         reporter.note(f"the ONNX models of the head {before.head!r} that were there, or of other weights, are removed")
         for other in before.files():
             other.unlink(missing_ok=True)
