@@ -53,6 +53,20 @@ def client(included: Models) -> Iterator[TestClient]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def attentive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A server of a tiny model that was exported with attentions; its weights are random."""
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    from bothways.jobs.export import export
+    from tests.tiny import write_base
+
+    directory = write_base(tmp_path_factory.mktemp("attentive") / "tiny")
+    export(directory, task="embed", precision="fp32", attentions=True)
+    models = Models([open_model(Spec("tiny", str(directory)), Loading(threads=2), Limits()), fake_model()], fake_model)
+    with TestClient(create_app(models, limits=Limits(), access=Access(), metrics=Metrics())) as made:
+        yield made
+
+
 def fake_model(name: str = "fake", limits: Limits | None = None, **settings: Any) -> ServedModel:
     """A model with the fake engine; it embeds."""
     limits, predictor = limits or Limits(), fake_predictor(**settings)

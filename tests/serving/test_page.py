@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
+import numpy as np
 import pytest
 
 from bothways.serving.app import Access
@@ -170,6 +173,92 @@ def test_a_token_shows_its_place_in_the_text(live, open_page):
     opened.locator(".tokens button", has_text="cafe").click()
     expect(opened.locator(".text mark")).to_have_text("café")
     expect(opened.get_by_text("id 7668, type id 0, characters 10 to 14")).to_be_visible()
+
+
+@pytest.fixture(scope="module")
+def live_attentive(attentive) -> Iterator[Live]:
+    with Live(attentive.app) as running:
+        yield running
+
+
+def shares_of(opened) -> list[float]:
+    texts = opened.locator(".tokens .share").evaluate_all("all => all.map(one => one.textContent)")
+    return [float(text.removeprefix("attention ").removesuffix(" %")) / 100 for text in texts]
+
+
+def test_a_token_shades_the_others_by_their_share_of_its_attention(live_attentive, open_page):
+    opened = panel(open_page(live_attentive), "inside")
+    opened.get_by_label("Text", exact=True).fill("a great film")
+    opened.get_by_label("Second text").fill("well acted")
+    run(opened)
+    body = {"model": "tiny", "text": "a great film", "text_pair": "well acted", "attentions": True}
+    answer = httpx.post(f"{live_attentive.url}/v1/tokenize", json=body).json()
+    expected = np.array(answer["attentions"])
+    film = next(place for place, token in enumerate(answer["tokens"]) if token["token"] == "film")
+    tokens = opened.locator(".tokens button")
+    tokens.nth(film).click()
+    np.testing.assert_allclose(shares_of(opened), expected[-1, :, film].mean(0), atol=0.00051)
+    opened.get_by_label("Layer").select_option("1")
+    opened.get_by_label("Head").select_option("3")
+    row = expected[0, 2, film]
+    np.testing.assert_allclose(shares_of(opened), row, atol=0.00051)
+    assert not np.allclose(row, expected[-1, :, film].mean(0), atol=0.001), "all alike: nothing is compared"
+    grounds = tokens.evaluate_all("all => all.map(one => getComputedStyle(one).getPropertyValue('--share'))")
+    np.testing.assert_allclose([float(one.removesuffix("%")) for one in grounds], 100 * row / row.max(), atol=0.01)
+    expect(opened.get_by_text(f"film attends most to {answer['tokens'][int(row.argmax())]['token']} ")).to_be_visible()
+    tokens.first.focus()
+    tokens.first.press("Enter")
+    expect(tokens.first).to_have_attribute("aria-pressed", "true")
+    np.testing.assert_allclose(shares_of(opened), expected[0, 2, 0], atol=0.00051)
+    opened.locator("summary").click()
+    expect(opened.locator("tbody tr").first.locator("td").nth(2)).to_have_text(f"{100 * expected[0, 2, 0, 0]:.1f} %")
+
+
+def test_a_share_is_seen_when_pointed_at_and_always_read_out(live_attentive, open_page):
+    opened = panel(open_page(live_attentive), "inside")
+    run(opened)
+    tokens = opened.locator(".tokens button")
+    tokens.nth(1).click()
+    third = tokens.nth(2)
+    expect(third).to_have_accessible_name(re.compile(r" · \d attention \d+\.\d %$"))
+    shown = "one => getComputedStyle(one.querySelector('.share')).clipPath"
+    assert third.evaluate(shown) == "inset(50%)"
+    third.hover()
+    assert third.evaluate(shown) == "none"
+
+
+def test_a_model_without_attentions_has_one_line_that_says_how_to_get_them(live_attentive, open_page):
+    opened = panel(open_page(live_attentive), "inside")
+    line = opened.get_by_text("bothways export DIR --attentions")
+    expect(opened.get_by_label("Attention, for up to 32 tokens")).to_be_checked()
+    expect(line).to_be_hidden()
+    opened.get_by_label("Model").select_option("fake")
+    expect(line).to_be_visible()
+    run(opened)
+    expect(opened.get_by_label("Layer")).to_have_count(0)
+    opened.get_by_label("Model").select_option("tiny")
+    opened.get_by_role("textbox", name="Text", exact=True).fill("a great film " * 20)
+    opened.get_by_role("button", name="Run").click()
+    expect(opened.get_by_role("alert")).to_contain_text("expected at most 32; send a shorter text")
+    opened.get_by_label("Attention, for up to 32 tokens").uncheck()
+    run(opened)
+    expect(opened.locator(".tokens button")).to_have_count(62)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1280, "dark")])
+def test_axe_finds_nothing_in_attention(live_attentive, open_page, width, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed").Axe()
+    size = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme, "reduced_motion": "reduce"}
+    page = open_page(live_attentive, "/#inside", **size)
+    opened = page.locator("#panel-inside")
+    opened.get_by_label("Text", exact=True).fill(HOSTILE[:30])
+    run(opened)
+    opened.locator(".tokens button").last.click()
+    opened.locator("summary").click()
+    found = axe.run(page)
+    assert found.violations_count == 0, found.generate_report()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "it scrolls sideways"
+    assert page.locator("#main img").count() == 0
 
 
 def test_a_long_text_says_in_how_many_windows_it_was_read(live, open_page):

@@ -23,6 +23,13 @@ CHECKS = [
     negative_data_rejection,
     unsupported_method,
 ]
+SETTINGS = hypothesis.settings(
+    max_examples=40,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+    phases=[hypothesis.Phase.generate],
+)
 
 
 @pytest.fixture(scope="session")
@@ -63,15 +70,25 @@ def test_an_operation_does_as_it_says(api, method, path, mode):
     if mode is GenerationMode.NEGATIVE and (method == "GET" or path.endswith("/reload")):
         pytest.skip("there is nothing to send wrongly")
 
-    @hypothesis.settings(
-        max_examples=40,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(hypothesis.HealthCheck),
-        phases=[hypothesis.Phase.generate],
-    )
+    @SETTINGS
     @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
     def run(case):
         case.call_and_validate(checks=CHECKS)
 
     run()
+
+
+def test_tokenize_gives_attentions_as_it_says(attentive):
+    answered = []
+
+    @SETTINGS
+    @hypothesis.given(
+        case=schemathesis.openapi.from_asgi("/openapi.json", attentive.app)["/v1/tokenize"]["POST"].as_strategy()
+    )
+    def run(case):
+        case.body |= {"model": "tiny", "attentions": True}
+        response = case.call_and_validate(checks=[check for check in CHECKS if check is not negative_data_rejection])
+        answered.append(response.status_code == 200 and response.json()["attentions"] is not None)
+
+    run()
+    assert any(answered)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import bothways
+from bothways.errors import CheckpointError
+from bothways.inference.attentions import AttentionModel, find_attentions
 
 FILM = "a charming and often affecting journey"
 CASES = {
@@ -142,6 +145,51 @@ def test_tokens_of_a_text(client):
     assert [one["text"] for one in body["tokens"]] == [None, 0, 0, None, 1, None]
     assert (body["tokens"][2]["start"], body["tokens"][2]["end"]) == (4, 7)
     assert body["windows"] == 1
+
+
+def test_attentions_of_a_pair(attentive):
+    body = attentive.post("/v1/tokenize", json={"text": "a great film", "text_pair": "dull", "attentions": True}).json()
+    found = np.array(body["attentions"])
+    count = len(body["tokens"])
+    assert found.shape == (2, 4, count, count)
+    np.testing.assert_allclose(found.sum(-1), 1, atol=0.0005 * count)
+    model = next(iter(attentive.app.state.service.models)).predictor
+    encoded = model.tokenizer.encode("a great film", "dull")
+    expected = find_attentions(model.model_directory).run(encoded.ids, encoded.type_ids)
+    np.testing.assert_allclose(found, expected, atol=0.000501)
+    assert len(str(body["attentions"][1][2][3][4])) <= 5
+    assert attentive.post("/v1/tokenize", json={"text": "a great film"}).json()["attentions"] is None
+
+
+def test_attentions_have_a_limit_that_the_models_tell(attentive, monkeypatch):
+    tiny, fake = attentive.get("/v1/models").json()["data"]
+    assert tiny["attentions"] == {"layers": 2, "heads": 4, "max_tokens": 32}  # what the model reads at once
+    assert fake["attentions"] is None
+    fits = {"text": "a " * 30, "attentions": True}
+    assert attentive.post("/v1/tokenize", json=fits).status_code == 200
+    found = attentive.post("/v1/tokenize", json=fits | {"text": "a " * 31})
+    assert found.status_code == 422
+    assert found.json()["error"] == "found 33 tokens for attentions, expected at most 32; send a shorter text"
+    monkeypatch.setattr("bothways.serving.models.MOST_ATTENTIONS", 2 * 4 * 5**2)
+    assert attentive.get("/v1/models/tiny").json()["attentions"]["max_tokens"] == 5
+    assert attentive.post("/v1/tokenize", json=fits).status_code == 422
+
+
+def test_a_model_without_attentions_says_how_to_get_them(attentive):
+    found = attentive.post("/v1/tokenize", json={"model": "fake", "text": "a", "attentions": True})
+    assert found.status_code == 422
+    assert "bothways export DIR --attentions" in found.json()["error"]
+
+
+def test_a_damaged_file_of_attentions_is_not_shown(attentive, monkeypatch):
+    def damaged(*_):
+        raise CheckpointError("/a/path")
+
+    monkeypatch.setattr(AttentionModel, "run", damaged)
+    found = attentive.post("/v1/tokenize", json={"text": "a", "attentions": True})
+    assert found.status_code == 500
+    assert "/a/path" not in found.json()["error"]
+    assert "export it again" in found.json()["error"]
 
 
 def test_a_model_that_is_not_asked_for_is_found_by_its_task(client):

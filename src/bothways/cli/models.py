@@ -19,14 +19,23 @@ def export_command(
     model: Model,
     columns: Columns,
     precision: Annotated[
-        Literal["int8", "int8-static", "fp32"],
-        typer.Option(help="int8 (ONNX Runtime), int8-static (OpenVINO) or fp32."),
-    ] = "int8",
+        Literal["int8", "int8-static", "fp32"] | None,
+        typer.Option(help="int8 (ONNX Runtime), int8-static (OpenVINO) or fp32.", show_default="int8"),
+    ] = None,
     calibrate: Annotated[
         Path | None,
         typer.Option(help="Validation file: used to calibrate and to check int8 accuracy (not the test file)."),
     ] = None,
     max_drop: MaxDrop = 0.005,
+    attentions: Annotated[
+        bool,
+        typer.Option(
+            "--attentions",
+            help="Also write an ONNX model of the attention probabilities, which `bothways serve` shows; without "
+            "--precision and --calibrate only this one.",
+        ),
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="New directory that the model is copied to first.")] = None,
     task: Task = None,
     as_json: Json = False,
 ) -> None:
@@ -41,14 +50,19 @@ def export_command(
         task=task and task_name(task),
         columns=columns,
         max_drop=max_drop,
+        attentions=attentions,
+        out=out,
         reporter=Reporter(),
     )
     if as_json:
         print_json(made.as_json())
         return
-    onnx_model = made.models[precision]
-    found = f"rejected: {onnx_model.rejected}" if onnx_model.rejected else onnx_model.measured()
-    print_line(f"{made.file(precision)}: {found}")
+    if precision is not None or calibrate is not None:
+        onnx_model = made.models[precision or "int8"]
+        found = f"rejected: {onnx_model.rejected}" if onnx_model.rejected else onnx_model.measured()
+        print_line(f"{made.file(precision or 'int8')}: {found}")
+    if attentions:
+        print_line(f"{made.attentions_file()}: attention probabilities in fp32")
 
 
 @with_options(annotate, Columns)

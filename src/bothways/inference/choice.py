@@ -72,7 +72,7 @@ def open_engine(
             device=device or "auto",
             threads=threads,
         )
-        if export is None and wanted == (None, None):  # said when the weights are known to be good
+        if not (export and export.models) and wanted == (None, None):  # said when the weights are known to be good
             reporter.note(
                 f"no ONNX model for {model_directory.task.name} in {model_directory.path}: PyTorch runs it, more slowly"
             )

@@ -17,7 +17,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from bothways.errors import BothwaysError, CheckpointError, InterruptedRunError, OptionError
 from bothways.inference.model_directory import CHECKPOINT, EVENTS, RUN, SETTINGS, TEACHER
-from bothways.inference.onnx.record import EXPORT, FILES, FOLDER, ExportRecord
+from bothways.inference.onnx.record import ATTENTIONS, EXPORT, FILES, FOLDER, ExportRecord
 from bothways.inference.plan import TUNED
 from bothways.model.config import WEIGHTS
 from bothways.progress import Reporter
@@ -201,10 +201,10 @@ def _remove_run(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
     graphs = out / FOLDER
     if (graphs / EXPORT).is_file():
-        names = list(FILES.values())
+        names = [*FILES.values(), ATTENTIONS]
         with suppress(CheckpointError):
             export = ExportRecord.read(out)
-            names = [FILES[onnx_precision] for onnx_precision in export.models] if export is not None else []
+            names = [path.name for path in export.files()] if export is not None else []
         for name in (*names, EXPORT, TUNED):
             (graphs / name).unlink(missing_ok=True)
     for path in (out / "tensorboard").glob(f"*{EVENTS}"):

@@ -11,6 +11,7 @@ from bothways.data.tables import Columns, Source
 from bothways.errors import BothwaysError, OptionError
 from bothways.evaluation.accuracy_check import MAX_DROP, export_checked
 from bothways.inference.model_directory import ModelDirectory
+from bothways.inference.onnx.export import write_attentions_model
 from bothways.inference.onnx.record import FOLDER, ONNX_PRECISIONS, ExportRecord, OnnxPrecision
 from bothways.jobs.sources import columns_for
 from bothways.model.catalogue import find_model
@@ -21,12 +22,13 @@ from bothways.tasks import TRAINED, Trainable
 def export(
     model: str | Path,
     *,
-    precision: OnnxPrecision = "int8",
+    precision: OnnxPrecision | None = None,
     calibrate: Source | None = None,
     task: str | None = None,
     columns: Columns | None = None,
     max_drop: float = MAX_DROP,
     out: str | Path | None = None,
+    attentions: bool = False,
     reporter: Reporter | None = None,
 ) -> ExportRecord:
     """Export the model to ONNX, so that it runs without PyTorch, into `onnx/` of its directory.
@@ -35,23 +37,31 @@ def export(
     the hub, which are not written to. the accuracy of int8 and int8-static is checked on `calibrate`, a file of the
     model's task with labels where it has any, and are not used where the metric falls by more than `max_drop`.
 
+    `precision` is int8 unless it is given. With `attentions`, an ONNX model of the attention probabilities of all
+    layers is written as well (fp32); without `precision` and `calibrate` it is the only one, and the others stay.
+
     Raises `OptionError` for int8 without texts to check its accuracy on, `DataError` for a file that does not suit.
     """
+    only_attentions = attentions and precision is None and calibrate is None
+    precision = precision or "int8"
     if precision not in ONNX_PRECISIONS:
         raise OptionError(f"precision {precision!r} is not one of {', '.join(ONNX_PRECISIONS)}")
-    if precision != "fp32" and calibrate is None:
+    if precision != "fp32" and calibrate is None and not only_attentions:
         raise OptionError(
             f"{precision} rounds the weights, so its accuracy is checked first: give --calibrate FILE, labeled texts "
             "like those that it will read (dev data, never test data)"
         )
-    model_directory = exportable(model, task, out)
+    model_directory, reporter = exportable(model, task, out), reporter or Reporter(quiet=True)
+    if only_attentions:
+        return write_attentions_model(model_directory, reporter)
     examples: Sequence[Example] = ()
     if calibrate is not None:
         labeled = isinstance(model_directory.task, Trainable) and model_directory.task.name in TRAINED
         examples = model_directory.task.read(calibrate, columns_for(model_directory, columns), labeled=labeled)
         if isinstance(model_directory.task, Trainable) and labeled:
             model_directory.task.check(examples)
-    return export_checked(model_directory, precision, examples, reporter or Reporter(quiet=True), max_drop=max_drop)
+    made = export_checked(model_directory, precision, examples, reporter, max_drop=max_drop)
+    return write_attentions_model(model_directory, reporter) if attentions else made
 
 
 def exportable(model: str | Path, task: str | None, out: str | Path | None = None) -> ModelDirectory:

@@ -86,12 +86,11 @@ class _Heard(Reporter):
 def _exports(export: ExportRecord) -> dict[str, Any]:
     """Each exported form: its file, its size (None if it is not there), and what the accuracy check found."""
     found: dict[str, Any] = {}
-    for onnx_precision, onnx_model in export.models.items():
-        path = export.directory / FOLDER / FILES[onnx_precision]
+    made = [(name, export.directory / FOLDER / FILES[name], onnx_model) for name, onnx_model in export.models.items()]
+    others = [("attentions", export.attentions_file(), export.attentions)] if export.attentions is not None else []
+    for name, path, onnx_model in [*made, *others]:
         size = path.stat().st_size if path.is_file() else None
-        found[onnx_precision] = {"file": f"{FOLDER}/{path.name}", "bytes": size, "head": export.head} | asdict(
-            onnx_model
-        )
+        found[name] = {"file": f"{FOLDER}/{path.name}", "bytes": size, "head": export.head} | asdict(onnx_model)
     return found
 
 

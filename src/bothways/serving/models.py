@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import re
 import threading
 import time
@@ -14,8 +15,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from bothways import __version__
-from bothways.errors import BothwaysError, OptionError
+from bothways.errors import BothwaysError, CheckpointError, OptionError
+from bothways.inference.attentions import find_attentions
 from bothways.inference.engines.engine import Name, Precision
 from bothways.inference.model_directory import SETTINGS
 from bothways.inference.predictor import Predictor, load
@@ -42,6 +46,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MOST_CARD = 200_000  # characters
 MOST_GUESSES = 20_000_000  # characters of the texts that fill-mask gives back
 MOST_PAIRED = 2_000_000  # characters of a text, once for each label
+MOST_ATTENTIONS = 1_000_000  # probabilities of a text: layers x heads x tokens²
 MOST_TOKEN_VECTORS = 20_000  # characters, if each token gets a vector
 REMEMBERED = 64  # combinations of options
 
@@ -112,6 +117,8 @@ class ServedModel:
         self.created = int(time.time())
         self.version = _version(predictor)
         self.card = _card(predictor)
+        directory = predictor.model_directory
+        self._attentions = None if directory is None else find_attentions(directory)
         self._pipeline = lru_cache(maxsize=REMEMBERED)(self._new_pipeline)
 
     @property
@@ -143,6 +150,7 @@ class ServedModel:
             "max_length": predictor.task.max_length,
             "engine": predictor.engine.describe(),
             "parameters": predictor.engine.parameters,
+            "attentions": self.attentions,
             "version": self.version,
             "bothways": __version__,
             "card": self.card,
@@ -152,6 +160,16 @@ class ServedModel:
     def embeds(self) -> bool:
         """Whether it gives vectors."""
         return self.predictor.task.name == "embed"
+
+    @property
+    def attentions(self) -> dict[str, int] | None:
+        """Layers, heads and most tokens of the attention probabilities that it gives, if it was exported with them."""
+        model = self._attentions
+        if model is None:
+            return None
+        most = math.isqrt(MOST_ATTENTIONS // (model.layers * model.heads))
+        most = min(most, self.predictor.task.max_length)
+        return {"layers": model.layers, "heads": model.heads, "max_tokens": most}
 
     def prepare(self, route: str, inputs: Sequence[Any], options: Mapping[str, Any]) -> Prepared:
         """A request of a route as a call of its pipeline; raises `ProblemError` for what is too much or wrong."""
@@ -171,10 +189,15 @@ class ServedModel:
         except QueueFullError as full:
             raise ProblemError(429, str(full), {"Retry-After": str(full.retry_after)}) from None
 
-    def tokens(self, text: str, pair: str | None) -> dict[str, Any]:
-        """The tokens of a text or pair, as one window, and the number of windows that the model reads."""
+    def tokens(self, text: str, pair: str | None, *, attentions: bool = False) -> dict[str, Any]:
+        """The tokens of a text or pair, as one window, and the number of windows that the model reads.
+
+        With `attentions` also the attention probabilities. Raises `ProblemError` if there are none of the model, or
+        too many of the text.
+        """
         tokenizer, task = self.predictor.tokenizer, self.predictor.task
         encoded = tokenizer.encode(text, pair)
+        shares = self._shares(encoded.ids, encoded.type_ids) if attentions else None
         columns = (encoded.ids, encoded.type_ids, encoded.sequence_ids, encoded.offsets)
         rows = zip(tokenizer.convert_ids_to_tokens(encoded.ids), *(column.tolist() for column in columns), strict=True)
         texts = (text,) if pair is None else (text, pair)
@@ -194,7 +217,22 @@ class ServedModel:
             ],
             "windows": len(windows),
             "max_length": task.max_length,
+            "attentions": shares,
         }
+
+    def _shares(self, ids: np.ndarray, type_ids: np.ndarray) -> Any:
+        """(T,) ids -> (layers, heads, T, T) attention probabilities as lists, rounded to 3 digits."""
+        facts, model = self.attentions, self._attentions
+        if facts is None or model is None:
+            raise ProblemError(
+                422, "the model was exported without attentions; bothways export DIR --attentions adds them"
+            )
+        if len(ids) > facts["max_tokens"]:
+            raise _too_much("tokens for attentions", len(ids), facts["max_tokens"], "a shorter text")
+        try:
+            return model.run(ids, type_ids).astype(np.float64).round(3).tolist()
+        except CheckpointError:
+            raise ProblemError(500, "the ONNX model of the attentions is damaged; export it again") from None
 
     def warm(self) -> None:
         """Open all sessions and answer a text of some length; raises what fails."""

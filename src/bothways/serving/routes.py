@@ -96,7 +96,7 @@ async def similarity(request: Request, body: schemas.SimilarityRequest) -> Respo
 
 @router.post("/v1/tokenize", tags=["Models"], response_model=schemas.Tokens, responses=PROBLEMS)
 async def tokenize(request: Request, body: schemas.TokenizeRequest) -> Response:
-    """The tokens of a text or a pair: ids, type ids, places in the text."""
+    """The tokens of a text or a pair: ids, type ids, places in the text; attention probabilities if asked for."""
     service = of_request(request)
     models = service.models
     model = next(iter(models)) if body.model is None else models.named(body.model)
@@ -104,7 +104,11 @@ async def tokenize(request: Request, body: schemas.TokenizeRequest) -> Response:
     most = service.limits.max_characters
     if len(body.text) > most or len(body.text_pair or "") > most:
         raise ProblemError(422, f"expected at most {most:,} characters; send parts of it")
-    return json_response(await asyncio.to_thread(model.tokens, body.text, body.text_pair))
+
+    def answer() -> Response:  # in a thread: writing a million probabilities takes its time too
+        return json_response(model.tokens(body.text, body.text_pair, attentions=body.attentions))
+
+    return await asyncio.to_thread(answer)
 
 
 @router.get("/v1/models", tags=["Models"], response_model=schemas.Cards)

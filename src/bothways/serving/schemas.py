@@ -192,6 +192,7 @@ class TokenizeRequest(_Body):
     model: Model = None
     text: str
     text_pair: str | None = None
+    attentions: bool = False
 
 
 class ReloadRequest(_Body):
@@ -298,16 +299,28 @@ class Token(BaseModel):
 
 
 class Tokens(BaseModel):
-    """The tokens of a text, as one window; `windows` is how many the model reads it in."""
+    """The tokens of a text, as one window; `windows` is how many the model reads it in.
+
+    `attentions`, if asked for, are probabilities by layer, head, token and token attended to, rounded to 3 digits.
+    """
 
     model: str
     tokens: list[Token]
     windows: int
     max_length: int
+    attentions: list[list[list[list[float]]]] | None
+
+
+class Attentions(BaseModel):
+    """The attention probabilities that a model gives: for texts of at most `max_tokens` tokens."""
+
+    layers: int
+    heads: int
+    max_tokens: int
 
 
 class Card(BaseModel):
-    """A model of the server. `version` is a hash of its files."""
+    """A model of the server. `version` is a hash of its files; `attentions` is null if it was exported without."""
 
     id: str
     object: Literal["model"] = "model"
@@ -321,6 +334,7 @@ class Card(BaseModel):
     max_length: int
     engine: str
     parameters: int
+    attentions: Attentions | None
     version: str
     bothways: str
     card: str | None

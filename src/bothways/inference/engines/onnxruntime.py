@@ -15,7 +15,7 @@ from bothways.errors import CheckpointError
 from bothways.hardware import cores, environment
 from bothways.inference.engines.engine import MAX_TOKENS, UNBATCHED_FROM, onnx_inputs
 from bothways.inference.engines.sessions import Sessions
-from bothways.inference.onnx.record import ExportRecord, OnnxPrecision, mapped
+from bothways.inference.onnx.record import ExportRecord, OnnxFile, OnnxPrecision, mapped
 
 TELEMETRY_OFF = "ORT_DISABLE_TELEMETRY"
 SLOWER_FUSED = ("SkipLayerNormFusion", "BiasGeluFusion")  # these take up to five times as long as their parts
@@ -101,25 +101,30 @@ class OnnxRuntimeEngine:
         self._sessions = Sessions(self._open, self.workers, MAX_SESSIONS)
 
     def _open(self) -> Any:
-        onnxruntime = import_onnxruntime()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = self._threads, 1
-        options.enable_mem_pattern = False  # it plans for shapes that come again; ours rarely do
-        options.log_severity_level = 3
+        return open_session(self._file, threads=self._threads)
 
-        def make(path: Path) -> Any:
-            weights = {name: each for file in self._file.shared for name, each in mapped(file.path).items()}
-            if weights:
-                values = [onnxruntime.OrtValue.ortvalue_from_numpy(each) for each in weights.values()]
-                options.add_external_initializers(list(weights), values)
-            try:
-                return onnxruntime.InferenceSession(
-                    path, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(SLOWER_FUSED)
-                )
-            except Exception as error:
-                raise CheckpointError(f"{path}: ONNX Runtime cannot read it ({_line(error)})") from error
 
-        return self._file.opened(make)
+def open_session(file: OnnxFile, *, threads: int) -> Any:
+    """A session of ONNX Runtime for an ONNX model; raises `CheckpointError` if it cannot be read."""
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.enable_mem_pattern = False  # it plans for shapes that come again; ours rarely do
+    options.log_severity_level = 3
+
+    def make(path: Path) -> Any:
+        weights = {name: each for shared in file.shared for name, each in mapped(shared.path).items()}
+        if weights:
+            values = [onnxruntime.OrtValue.ortvalue_from_numpy(each) for each in weights.values()]
+            options.add_external_initializers(list(weights), values)
+        try:
+            return onnxruntime.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(SLOWER_FUSED)
+            )
+        except Exception as error:
+            raise CheckpointError(f"{path}: ONNX Runtime cannot read it ({_line(error)})") from error
+
+    return file.opened(make)
 
 
 def _line(error: BaseException) -> str:

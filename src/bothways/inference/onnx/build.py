@@ -11,6 +11,8 @@ int8         for ONNX Runtime: 8-bit weights with a scale for each column, and 8
              token, so that the result for a token does not depend on the other tokens of its batch
 int8-static  standard operators with QuantizeLinear and DequantizeLinear, for any engine; scales fixed by calibration
 
+`build_attentions` makes another ONNX model, in fp32, of the attention probabilities of all layers.
+
 B windows, T their longest length, N = B·T tokens, K of them read by the head, C hidden width, H heads, D = C / H.
 Between the layers hidden states are (N, C) in int8, whose scales belong to rows, else (B, T, C), which OpenVINO fuses.
 """
@@ -73,8 +75,31 @@ def build(
     inputs.append(helper.make_tensor_value_info("head_positions", TensorProto.INT64, ["head_positions"]))
     output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["head_positions", None])
     made = helper.make_graph(graph.nodes, f"{config.family}-{head}", inputs, [output], graph.initializers)
-    domains = [helper.make_opsetid("", OPSET), *([helper.make_opsetid(CONTRIB, 1)] if precision == "int8" else [])]
-    return helper.make_model(made, opset_imports=domains, ir_version=10, producer_name="bothways")
+    return _model(made, [CONTRIB] if precision == "int8" else [])
+
+
+def build_attentions(config: EncoderConfig, weights: Weights) -> onnx.ModelProto:
+    """The attention probabilities of an encoder: (B, T) `INPUTS` -> `attentions` (B, layers, H, T, T), in fp32.
+
+    `weights` are as for `build`; a query's probabilities are its row, and those of padding are 0.
+    """
+    graph = _Builder(config, weights, "fp32", {}, once=False)
+    graph.add("Concat", *graph.attentions(), output="attentions", axis=1)
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["windows", "tokens"]) for name in INPUTS]
+    shape: list[str | int | None] = [
+        "windows",
+        config.num_hidden_layers,
+        config.num_attention_heads,
+        "tokens",
+        "tokens",
+    ]
+    output = helper.make_tensor_value_info("attentions", TensorProto.FLOAT, shape)
+    return _model(helper.make_graph(graph.nodes, f"{config.family}-attentions", inputs, [output], graph.initializers))
+
+
+def _model(graph: onnx.GraphProto, domains: Sequence[str] = ()) -> onnx.ModelProto:
+    versions = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 1) for domain in domains)]
+    return helper.make_model(graph, opset_imports=versions, ir_version=10, producer_name="bothways")
 
 
 class _Builder:
@@ -86,6 +111,7 @@ class _Builder:
         self.config, self.weights, self.precision, self.ranges, self.once = config, weights, precision, ranges, once
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
+        self.shares: list[str] = []  # of each call of `attend`, its probabilities (B, H, T, T)
         self._known: dict[str, str] = {}
         self._made = 0  # names given
         C, H = config.hidden_size, config.num_attention_heads
@@ -127,9 +153,7 @@ class _Builder:
         config = self.config
         hidden = self.embeddings()
         mask = self.mask()
-        distinct = config.distinct_layers
-        for number in range(config.num_hidden_layers):
-            layer = f"encoder.layers.{number * distinct // config.num_hidden_layers}"
+        for number, layer in enumerate(self.layers()):
             if number < config.num_hidden_layers - 1:
                 mixed = self.attention(hidden, layer, mask)
             elif self.once:
@@ -137,11 +161,28 @@ class _Builder:
                 hidden, mixed = rows, self.attention_once(rows, hidden, layer, mask.padding)
             else:
                 hidden, mixed = self.read(hidden), self.read(self.attention(hidden, layer, mask))
-            mixed = self.attention_output(mixed, layer)
-            hidden = self.add_and_norm(hidden, mixed, f"{layer}.attention_norm")
-            inner = self.activate(self.linear(hidden, f"{layer}.inner"), config.hidden_act)
-            hidden = self.add_and_norm(hidden, self.linear(inner, f"{layer}.outer"), f"{layer}.norm")
+            hidden = self.after_attention(hidden, mixed, layer)
         return hidden
+
+    def layers(self) -> list[str]:
+        """The names of the layers' weights, in the order of computation."""
+        count, distinct = self.config.num_hidden_layers, self.config.distinct_layers
+        return [f"encoder.layers.{number * distinct // count}" for number in range(count)]
+
+    def after_attention(self, hidden: str, mixed: str, layer: str) -> str:
+        """The rest of a layer: hidden states and what attention gave for them -> hidden states."""
+        hidden = self.add_and_norm(hidden, self.attention_output(mixed, layer), f"{layer}.attention_norm")
+        inner = self.activate(self.linear(hidden, f"{layer}.inner"), self.config.hidden_act)
+        return self.add_and_norm(hidden, self.linear(inner, f"{layer}.outer"), f"{layer}.norm")
+
+    def attentions(self) -> list[str]:
+        """(B, T) ids -> (B, 1, H, T, T) attention probabilities of each layer; what follows in the last is left out."""
+        hidden, mask = self.embeddings(), self.mask()
+        *layers, last = self.layers()
+        for layer in layers:
+            hidden = self.after_attention(hidden, self.attention(hidden, layer, mask), layer)
+        self.attention(hidden, last, mask)
+        return [self.add("Unsqueeze", share, self.constant([1])) for share in self.shares]
 
     def embeddings(self) -> str:
         """Token + position + segment, normalized: (B, T) -> hidden states."""
@@ -269,6 +310,7 @@ class _Builder:
         query, value = (self.add("Transpose", part, perm=[0, 2, 1, 3]) for part in (heads[0], heads[2]))
         key = self.add("Transpose", heads[1], perm=[0, 2, 3, 1])  # (B, H, D, T)
         shares = self.add("Softmax", self.add("Add", self.add("MatMul", query, key), mask), axis=-1)  # (B, H, T, T)
+        self.shares.append(shares)
         mixed = self.add("Transpose", self.add("MatMul", shares, value), perm=[0, 2, 1, 3])  # (B, T, H, D)
         return self.add("Reshape", mixed, self.constant([-1, C]) if once else self.hidden_shape)
 

@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from bothways.errors import BothwaysError, CheckpointError, MissingDependencyErr
 from bothways.inference.engines.onnxruntime import OnnxRuntimeEngine
 from bothways.inference.model_directory import ModelDirectory
 from bothways.inference.onnx.record import (
+    ATTENTIONS,
     EXPORT,
     FILES,
     FOLDER,
@@ -49,36 +51,16 @@ def write_onnx_model(
 
     Raises `CheckpointError` for a directory without a trained head, `MissingDependencyError` without PyTorch or onnx.
     """
-    for name in ("torch", "onnx"):
-        if importlib.util.find_spec(name) is None:
-            raise MissingDependencyError(
-                f"exporting needs {name}, which is not installed: pip install 'bothways[train]'"
-            )
-    from bothways.inference.engines.torch import open_torch_engine
+    engine = _engine(model_directory, reporter)
     from bothways.inference.onnx.build import build
 
-    task, config = model_directory.task, model_directory.config
-    engine = open_torch_engine(model_directory.path, task.head, task.outputs, "fp32", reporter)
-    model = engine.model
-    weights = {name: value.cpu().numpy() for name, value in model.state_dict().items()}
+    task, config, model, weights = model_directory.task, model_directory.config, engine.model, _weights(engine)
     if precision == "fp32" and sum(value.nbytes for value in weights.values()) > MAX_BYTES:
         raise BothwaysError("this model is larger than 2 GB in fp32, the limit of one ONNX file; export int8")
     ranges = input_ranges(model, batches) if precision == "int8-static" else None
     onnx_model = build(config, task.head, weights, precision, ranges=ranges)
-    before = None
-    with suppress(CheckpointError):  # a damaged record is written again
-        before = ExportRecord.read(model_directory.path)
-    weighed = sample_of(model_directory.path / WEIGHTS)
-    export = ExportRecord(model_directory.path, task.head, task.outputs, shape_of(config), weighed, engine.parameters)
     path = model_directory.path / FOLDER / FILES[precision]
-    if path.exists() and not (model_directory.path / FOLDER / EXPORT).is_file():
-        raise OptionError(f"{path} was not written by bothways, so it is not replaced; remove it, or copy the model")
-    if before is not None and replace(before, models={}) == export:
-        export = before
-    elif before is not None:
-        reporter.note(f"the ONNX models of the head {before.head!r} that were there, or of other weights, are removed")
-        for other in before.models:
-            (model_directory.path / FOLDER / FILES[other]).unlink(missing_ok=True)
+    export = _record(model_directory, engine, path, reporter)
     content = onnx_model.SerializeToString()
     unchecked = None if precision == "fp32" else "its accuracy was not checked, as the export did not finish"
     export = export.with_model(precision, OnnxModelRecord(hashlib.sha256(content).hexdigest(), rejected=unchecked))
@@ -87,6 +69,71 @@ def write_onnx_model(
         if precision == "fp32":
             _check(engine, OnnxRuntimeEngine(export, temporary, precision, config.pad_token_id), config, task.head)
     export.write()
+    return export
+
+
+def write_attentions_model(model_directory: ModelDirectory, reporter: Reporter) -> ExportRecord:
+    """Write the ONNX model of the attention probabilities of all layers, and add it to the record of the folder.
+
+    Raises what `write_onnx_model` raises.
+    """
+    engine = _engine(model_directory, reporter)
+    from bothways.inference.onnx.build import build_attentions
+
+    weights = _weights(engine)
+    if sum(value.nbytes for value in weights.values()) > MAX_BYTES:
+        raise BothwaysError("this model is larger than 2 GB in fp32, the limit of one ONNX file: no attentions")
+    path = model_directory.path / FOLDER / ATTENTIONS
+    export = _record(model_directory, engine, path, reporter, any_head=True)
+    content = build_attentions(model_directory.config, weights).SerializeToString()
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+    export = replace(export, attentions=OnnxModelRecord(hashlib.sha256(content).hexdigest()))
+    export.write()
+    return export
+
+
+def _engine(model_directory: ModelDirectory, reporter: Reporter) -> TorchEngine:
+    """The model in PyTorch; raises `MissingDependencyError` without PyTorch or onnx."""
+    for name in ("torch", "onnx"):
+        if importlib.util.find_spec(name) is None:
+            raise MissingDependencyError(
+                f"exporting needs {name}, which is not installed: pip install 'bothways[train]'"
+            )
+    from bothways.inference.engines.torch import open_torch_engine
+
+    task = model_directory.task
+    return open_torch_engine(model_directory.path, task.head, task.outputs, "fp32", reporter)
+
+
+def _weights(engine: TorchEngine) -> dict[str, np.ndarray]:
+    return {name: value.cpu().numpy() for name, value in engine.model.state_dict().items()}
+
+
+def _record(
+    model_directory: ModelDirectory, engine: TorchEngine, path: Path, reporter: Reporter, *, any_head: bool = False
+) -> ExportRecord:
+    """The record to which the ONNX model at `path` is added; those of another head or other weights are removed.
+
+    With `any_head`, for attentions, which depend on the encoder alone, those of another head stay.
+
+    Raises `OptionError` if the file there is not one of ours.
+    """
+    task, before = model_directory.task, None
+    with suppress(CheckpointError):  # a damaged record is written again
+        before = ExportRecord.read(model_directory.path)
+    weighed, shape = sample_of(model_directory.path / WEIGHTS), shape_of(model_directory.config)
+    export = ExportRecord(model_directory.path, task.head, task.outputs, shape, weighed, engine.parameters)
+    if path.exists() and not (model_directory.path / FOLDER / EXPORT).is_file():
+        raise OptionError(f"{path} was not written by bothways, so it is not replaced; remove it, or copy the model")
+    if before is not None:
+        if replace(before, models={}, attentions=None) == export:
+            return before
+        if any_head and before.stale(model_directory.config) is None:
+            return before
+        reporter.note(f"the ONNX models of the head {before.head!r} that were there, or of other weights, are removed")
+        for other in before.files():
+            other.unlink(missing_ok=True)
     return export
 
 

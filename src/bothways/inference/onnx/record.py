@@ -25,6 +25,7 @@ FILES: dict[OnnxPrecision, str] = {
     "int8": "model_int8.onnx",
     "int8-static": "model_int8_static.onnx",
 }
+ATTENTIONS = "attentions_fp32.onnx"
 FORMAT = 2
 _BLOCK, _LONGEST_HEADER = 4096, 10**8  # in bytes
 # What an ONNX model is built from; the other settings of a config (dropout, initialization) are for training alone.
@@ -79,7 +80,10 @@ class OnnxModelRecord:
 
 @dataclass(frozen=True, slots=True)
 class ExportRecord:
-    """What `onnx/export.json` says: for which head and config, how many numbers, which ONNX models."""
+    """What `onnx/export.json` says: for which head and config, how many numbers, which ONNX models.
+
+    `attentions` is the ONNX model of attention probabilities, if there is one.
+    """
 
     directory: Path
     head: str
@@ -88,6 +92,7 @@ class ExportRecord:
     weights: str  # a hash of a sample of every tensor; both so that an ONNX model of another model is noticed
     parameters: int
     models: dict[OnnxPrecision, OnnxModelRecord] = field(default_factory=dict)
+    attentions: OnnxModelRecord | None = None
 
     @classmethod
     def read(cls, directory: Path) -> ExportRecord | None:
@@ -109,7 +114,8 @@ class ExportRecord:
             for name, value in made.items():
                 if type(value) is not (int if name in ("outputs", "parameters") else str):
                     raise TypeError(f"{name} is {value!r}")  # noqa: TRY301
-            return cls(directory, **made, models=onnx_models)
+            attentions = OnnxModelRecord(**raw["attentions"]) if raw.get("attentions") is not None else None
+            return cls(directory, **made, models=onnx_models, attentions=attentions)
         except (CheckpointError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
                 f"{path}: damaged, or written by a newer bothways ({error!r}); "
@@ -139,6 +145,11 @@ class ExportRecord:
         """The record with one ONNX model more, or in place of the one before."""
         return replace(self, models=self.models | {precision: onnx_model})
 
+    def files(self) -> list[Path]:
+        """The files of all ONNX models that the record names, whether they are there or not."""
+        paths = [self.directory / FOLDER / FILES[precision] for precision in self.models]
+        return paths if self.attentions is None else [*paths, self.attentions_file()]
+
     def file(self, precision: OnnxPrecision) -> Path:
         """The file of an ONNX model; raises `CheckpointError` if it is missing (`OnnxFile` checks its content)."""
         path = self.directory / FOLDER / FILES[precision]
@@ -148,6 +159,17 @@ class ExportRecord:
                 f"bothways export {self.directory} --precision {precision} writes it again"
             )
         return path
+
+    def attentions_file(self) -> Path:
+        """Where the ONNX model of attention probabilities is, or would be."""
+        return self.directory / FOLDER / ATTENTIONS
+
+    def attentions_to_open(self) -> OnnxFile | None:
+        """The ONNX model of attention probabilities, ready to be opened; None if there is none."""
+        if self.attentions is None:
+            return None
+        advice = f"bothways export {self.directory} --attentions writes it again"
+        return OnnxFile(self.attentions_file(), self.attentions.sha256, advice)
 
     def to_open(self, precision: OnnxPrecision, path: Path | None = None) -> OnnxFile:
         """An ONNX model (`path`, else the file in the folder) with the files that it shares, ready to be opened."""

@@ -119,7 +119,7 @@ const TABS = [
   {
     id: "inside",
     title: "Inside",
-    about: "What the model reads: tokens, ids, type ids and their places.",
+    about: "What the model reads: tokens, ids, type ids and their places; and which tokens attend to which.",
     path: "/v1/tokenize",
     form: inputs.inside,
     draw: (found, form) => results.tokens(found, form.value()),

@@ -198,14 +198,34 @@ export function similarity() {
   };
 }
 
-/** A text and perhaps a second one, to be tokenized. */
+/** A text and perhaps a second one, to be tokenized; with attention if the model has it. */
 export function inside() {
   const [first, second] = [area(4), area(2)];
   const both = () => (second.value ? [first.value, second.value] : [first.value]);
+  const attention = el("input", { type: "checkbox" });
+  const most = el("span");
+  const check = el("label", { class: "check" }, attention, most);
+  const without = el(
+    "p",
+    { class: "hint" },
+    "No attention for this model: ",
+    el("code", {}, "bothways export DIR --attentions"),
+    " adds it.",
+  );
+  attention.checked = true;
   return {
-    root: el("div", {}, field("Text", first), field("Second text", second, "As in a pair; may be empty.")),
+    root: el("div", {}, field("Text", first), field("Second text", second, "As in a pair; may be empty."), check, without),
     value: both,
-    body: () => (second.value ? { text: first.value, text_pair: second.value } : { text: first.value }),
+    body: () => ({
+      text: first.value,
+      ...(second.value ? { text_pair: second.value } : {}),
+      ...(!check.hidden && attention.checked ? { attentions: true } : {}),
+    }),
     set: (example) => ([first.value, second.value] = example),
+    model: ({ attentions }) => {
+      check.hidden = !attentions;
+      without.hidden = Boolean(attentions);
+      if (attentions) most.textContent = `Attention, for up to ${attentions.max_tokens} tokens`;
+    },
   };
 }

@@ -1,6 +1,6 @@
 // What a model answered, drawn: bars, marked texts, tokens.
 
-import { characters, el, percent } from "/page/dom.js";
+import { characters, el, field, percent } from "/page/dom.js";
 
 const COLORS = 8;
 
@@ -130,7 +130,13 @@ export function cosines(result, sentences) {
 
 export function tokens(found, texts) {
   const shown = el("p", { class: "text dense", tabindex: "0", role: "group", "aria-label": "Text" });
-  const about = el("p", { class: "hint", role: "status" }, "Choose a token to see its place in the text.");
+  const attention = found.attentions && attentionOf(found.attentions);
+  const about = el(
+    "p",
+    { class: "hint", role: "status" },
+    `Choose a token to see its place in the text${attention ? " and what it attends to" : ""}.`,
+  );
+  let chosen = null;
   const show = (token) => {
     const parts = texts.flatMap((text, number) => {
       const marks = token && token.text === number ? [token] : [];
@@ -139,26 +145,50 @@ export function tokens(found, texts) {
     shown.replaceChildren(...parts);
   };
   const kind = (token) => (token.text === null ? "e7" : token.text ? "e2" : "e0");
-  const buttons = found.tokens.map((token) =>
+  const shares = found.tokens.map(() => el("span", { class: "share" }));
+  const cells = found.tokens.map(() => el("td", { class: "number" }));
+  const most = el("p", { class: "hint", role: "status" });
+  const buttons = found.tokens.map((token, place) =>
     el(
       "button",
       {
         type: "button",
         class: kind(token),
         "aria-pressed": "false",
-        onclick: (event) => {
-          for (const one of buttons) one.setAttribute("aria-pressed", String(one === event.currentTarget));
-          show(token);
-          about.textContent =
-            token.text === null
-              ? `${token.token}: a special token, id ${token.id}, type id ${token.type_id}`
-              : `${token.token}: id ${token.id}, type id ${token.type_id}, characters ${token.start} to ${token.end}`;
-        },
+        onclick: () => choose(place),
       },
       el("span", {}, token.token),
       el("small", {}, `${token.id} · ${token.type_id}`),
+      attention && shares[place],
     ),
   );
+  const choose = (place) => {
+    chosen = place;
+    const token = found.tokens[place];
+    buttons.forEach((one, other) => one.setAttribute("aria-pressed", String(other === place)));
+    show(token);
+    about.textContent =
+      token.text === null
+        ? `${token.token}: a special token, id ${token.id}, type id ${token.type_id}`
+        : `${token.token}: id ${token.id}, type id ${token.type_id}, characters ${token.start} to ${token.end}`;
+    if (attention) shade();
+  };
+  // Each token as dark as the chosen one attends to it; the darkest is the one with the largest share.
+  const shade = () => {
+    if (chosen === null) return;
+    const row = attention.row(chosen);
+    const largest = Math.max(...row, 1e-3);
+    row.forEach((share, place) => {
+      buttons[place].classList.add("shaded");
+      buttons[place].style.setProperty("--share", `${(100 * share) / largest}%`);
+      shares[place].textContent = `attention ${percent(share)}`;
+      cells[place].textContent = percent(share);
+    });
+    const best = [...row.keys()].sort((one, other) => row[other] - row[one]).slice(0, 3);
+    const list = best.map((place) => `${found.tokens[place].token} ${percent(row[place])}`).join(", ");
+    most.textContent = `${found.tokens[chosen].token} attends most to ${list}. Tokens are shaded by their shares; point at one for its number, or open the table.`;
+  };
+  attention?.root.addEventListener("change", shade);
   show(null);
   const rows = found.tokens.map((token, place) =>
     el(
@@ -166,6 +196,7 @@ export function tokens(found, texts) {
       {},
       el("td", { class: "number" }, String(place)),
       el("td", {}, el("code", {}, token.token)),
+      attention && cells[place],
       el("td", { class: "number" }, String(token.id)),
       el("td", { class: "number" }, String(token.type_id)),
       el("td", { class: "number" }, token.text === null ? "" : `${token.start} to ${token.end}`),
@@ -173,11 +204,27 @@ export function tokens(found, texts) {
   );
   return [
     el("p", { class: "hint" }, "Each token with its id and its type id."),
+    attention?.root ?? null,
     el("ul", { class: "tokens" }, buttons.map((button) => el("li", {}, button))),
+    attention ? most : null,
     about,
     shown,
-    table("Tokens as a table", ["Place", "Token", "Id", "Type id", "Characters"], rows),
+    table("Tokens as a table", ["Place", "Token", ...(attention ? ["Attention"] : []), "Id", "Type id", "Characters"], rows),
   ];
+}
+
+/** Fields for layer and head (the last layer and the mean of heads at first), and the shares that a token gives. */
+function attentionOf(layers) {
+  const numbered = (count) => Array.from({ length: count }, (_, place) => el("option", { value: place }, String(place + 1)));
+  const layer = el("select", {}, numbered(layers.length));
+  const head = el("select", {}, el("option", { value: "mean" }, "Mean of heads"), numbered(layers[0].length));
+  layer.value = layers.length - 1;
+  const row = (place) => {
+    const rows = layers[layer.value].map((one) => one[place]);
+    if (head.value !== "mean") return rows[head.value];
+    return rows[0].map((_, other) => rows.reduce((sum, one) => sum + one[other], 0) / rows.length);
+  };
+  return { root: el("div", { class: "row short" }, field("Layer", layer), field("Head", head)), row };
 }
 
 function table(title, heads, rows) {
