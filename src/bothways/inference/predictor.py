@@ -285,8 +285,8 @@ def load(
     `task` selects the task if the directory does not record one, or the model supports several: "pairs" for
     a directory that `transformers` wrote and that reads two texts, "embed", "zero_shot" with a model of pairs.
     `engine` (onnxruntime, openvino, torch) and `precision` (int8, int8-static, bf16, fp32) say how to run it; without
-    them, as `bothways tune` found best, else as `open_engine` says; `plan` says workers and batch size too. `threads` is
-    the number of cores to use (else all that this process may use), `device` "cuda" runs PyTorch on the GPU.
+    them, as `bothways tune` found best, else as `open_engine` says; `plan` says workers and batch size too. `threads`
+    is the number of cores to use (else all that this process may use), `device` "cuda" runs PyTorch on the GPU.
     `offline` downloads nothing.
     `settings` change those of the task, such as `aggregation_strategy`, `top_k` or `threshold`.
 
