@@ -76,7 +76,7 @@ def finetune_command(
     report_texts: ReportTexts = True,
     as_json: Json = False,
 ) -> None:
-    """Fine-tune a pretrained model on labeled texts and compare it with a TF-IDF baseline."""
+    """Fine-tune a pretrained model on labeled texts and compare it with simple baselines."""
     from bothways.jobs.finetune import REPORT, finetune
 
     reporter = Reporter()
