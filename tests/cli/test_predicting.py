@@ -291,7 +291,7 @@ def test_what_was_computed_before_a_failure_is_kept_beside_the_output(model, tmp
         assert run([*arguments, "--output", out]) == 2
         message = capsys.readouterr().err
         assert "b.csv:" in message
-        assert f"the answers so far are in {out}.partial" in message
+        assert f"the predictions so far are in {out}.partial" in message
         assert not out.exists()
         partial = Path(f"{out}.partial")
         if suffix == "json":

@@ -125,7 +125,7 @@ def test_what_is_wrong_with_a_file_is_said(write, content, message):
 
 
 def test_a_column_that_is_not_there_is_said(write):
-    with pytest.raises(DataError, match=r"a\.conll:1: no column 7, there are 2"):
+    with pytest.raises(DataError, match=r"a\.conll:1: no column 7; the line has 2 columns"):
         list(read_sentences(write("a O\n"), tag_column=7))
 
 

@@ -349,7 +349,9 @@ def test_what_is_wrong_with_a_file_is_said_in_one_plain_line(write, name, conten
 
 
 def test_a_wrong_path_is_an_error_before_the_first_row(write, tmp_path):
-    with pytest.raises(DataError, match=r"^a\.csv: No such file or directory; expected a readable file, seen from"):
+    with pytest.raises(
+        DataError, match=r"^a\.csv: No such file or directory; expected a readable file \(current directory: "
+    ):
         read_rows("a.csv")
     with pytest.raises(DataError, match=r": Is a directory; expected a readable file"):
         read_rows(tmp_path)

@@ -357,7 +357,9 @@ def test_what_is_no_text_is_named(name: str, content: bytes, message: str, tmp_p
 
 
 def test_a_wrong_path_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none.txt: No such file or directory; expected a readable file, seen from"):
+    with pytest.raises(
+        DataError, match=r"none.txt: No such file or directory; expected a readable file \(current directory: "
+    ):
         list(read_lines(tmp_path / "none.txt"))
     with pytest.raises(DataError, match=r"Is a directory; expected a readable file"):
         list(read_lines(tmp_path))

@@ -1,4 +1,4 @@
-"""The command line: thin commands. Results go to stdout, messages to stderr; 2 means that the user can fix it."""
+"""The command line. Results go to stdout, messages to stderr; exit status 2 is an error that the user can fix."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ _MESSAGES = "Messages"
 # Options of every command.
 _COMMON: dict[str, Any] = {
     "quiet": Annotated[
-        bool, typer.Option("--quiet", "-q", help="Warnings and errors only.", rich_help_panel=_MESSAGES)
+        bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.", rich_help_panel=_MESSAGES)
     ],
     "verbose": Annotated[
-        bool, typer.Option("--verbose", "-v", help="More messages, with their time.", rich_help_panel=_MESSAGES)
+        bool, typer.Option("--verbose", "-v", help="Show more messages, with timestamps.", rich_help_panel=_MESSAGES)
     ],
     "debug": Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=_MESSAGES)
@@ -53,7 +53,7 @@ _COMMON: dict[str, Any] = {
 
 
 def command_line(words: Sequence[str]) -> typer.Typer:
-    """All commands, or if the first of the `words` names one, those of its module: it takes time to build them."""
+    """All commands, or only those of the module that has the command `words[0]`, because building them takes time."""
     app = typer.Typer(
         help="Fine-tune, evaluate and run BERT-family models.",
         pretty_exceptions_enable=False,
@@ -116,7 +116,7 @@ def _speaks() -> bool:
 
 
 def run(words: Sequence[str]) -> int:
-    """Run a command and return its exit status: 0 done, 2 a mistake of the user in one line, 130 interrupted."""
+    """Run a command and return its exit status: 0 success, 2 an error that the user can fix, 130 interrupted."""
     from bothways.errors import InterruptedRunError
 
     words = list(words) or ["--help"]
@@ -125,7 +125,7 @@ def run(words: Sequence[str]) -> int:
         sys.stdout.flush()  # so that what cannot be written is an error here, not after the end
     except typer.TyperException as error:
         text = error.format_message()
-        advice = "bothways --help lists what there is"
+        advice = "bothways --help lists the commands, bothways COMMAND --help the options"
         if text.startswith("No such option") and words[0] in ("predict", "tokenize"):
             advice = "put -- before a text that begins with -"
         return _failed(f"{text} ({advice})", words)
@@ -158,7 +158,7 @@ def _say(text: str) -> None:
 
 
 def _flush_stdout() -> None:
-    """Write what is left; if nobody takes it, let it go, because Python would complain at its end."""
+    """Flush stdout; if it is closed, discard the rest, because Python would report an error at exit."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from bothways.cli.output import Answer
     from bothways.tasks import Trainable
 
-TestFile = Annotated[Path, typer.Argument(help="Labelled file (CSV, TSV, JSONL, Parquet; CoNLL columns; SQuAD JSON).")]
+TestFile = Annotated[Path, typer.Argument(help="Labeled file (CSV, TSV, JSONL, Parquet; CoNLL columns; SQuAD JSON).")]
 
 
 @with_options(annotate, Columns)
@@ -51,10 +51,10 @@ def evaluate_command(
             metavar="FILE",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of predictions.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the predictions file if it exists.")] = False,
     unknown_labels: Annotated[
         Literal["error", "wrong"],
-        typer.Option(help="Labels that the model does not know: an error, or examples that it has wrong."),
+        typer.Option(help="Examples with a label that the model was not trained on: an error, or counted as wrong."),
     ] = "error",
     task: Task = None,
     candidate_labels: Labels = None,
@@ -117,17 +117,18 @@ def compare_command(
     columns: Columns,
     models: Annotated[list[str], typer.Argument(help="Model directories.", metavar="MODEL...")],
     train: Annotated[
-        Path | None, typer.Option(help="Training file for the TF-IDF baseline (required for classifiers).")
+        Path | None, typer.Option(help="Training file for the baselines (required to compare one classifier).")
     ] = None,
     against: Annotated[
-        str | None, typer.Option(help="Model that the others are compared with. Default: the first row.")
+        str | None,
+        typer.Option(help="Model to compare with, or 'baseline'. Default: the best baseline, else the first model."),
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Also write an HTML report.")] = None,
     report_texts: ReportTexts = True,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Compare models on the same test file; classifiers also with a TF-IDF baseline."""
+    """Compare models on the same test file. With --train, classifiers are also compared with baselines."""
     from bothways.jobs.compare import compare
 
     comparison = compare(

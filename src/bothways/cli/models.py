@@ -1,4 +1,4 @@
-"""The commands about models themselves: what they are, their export, their speed, their tokens."""
+"""The commands `export`, `tune`, `info`, `models` and `tokenize`."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def export_command(
     ] = None,
     calibrate: Annotated[
         Path | None,
-        typer.Option(help="Validation file: used to calibrate and to check int8 accuracy (not the test file)."),
+        typer.Option(help="Validation file for calibration and for the accuracy check of int8 (not the test file)."),
     ] = None,
     max_drop: MaxDrop = 0.005,
     attentions: Annotated[
         bool,
         typer.Option(
             "--attentions",
-            help="Also write an ONNX model of the attention probabilities, which `bothways serve` shows; without "
-            "--precision and --calibrate only this one.",
+            help="Also export an ONNX model of the attention probabilities for `bothways serve`; without --precision "
+            "and --calibrate, export only this model.",
         ),
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="New directory that the model is copied to first.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Copy the model to this new directory first.")] = None,
     task: Task = None,
     as_json: Json = False,
 ) -> None:
@@ -88,7 +88,7 @@ def tune_command(
 
 
 def info_command(model: Model, task: Task = None, as_json: Json = False) -> None:
-    """Show what a model is: task, labels, windows, exports, tuned settings, base, versions."""
+    """Show the task, labels, windows, exports, tuned settings, base model and versions of a model."""
     from bothways.jobs.info import describe_model
     from bothways.tasks import task_name
 
@@ -102,7 +102,7 @@ def info_command(model: Model, task: Task = None, as_json: Json = False) -> None
 
 
 def models_command(as_json: Json = False) -> None:
-    """List the models that can be given by name: the included ones, then base models to fine-tune."""
+    """List the models that have a name: included models, then base models to fine-tune."""
     from bothways.evaluation.tables import models_tables
     from bothways.model.catalogue import BASE_OF_INCLUDED, CATALOGUE, INCLUDED
 
@@ -129,9 +129,11 @@ def models_command(as_json: Json = False) -> None:
 
 
 def tokenize_command(
-    text: Annotated[str, typer.Argument(help="The text.", metavar="TEXT")],
-    pair: Annotated[str | None, typer.Option(help="A second text.")] = None,
-    model: Annotated[str, typer.Option(help="A base model's name, or a directory.")] = "bert-base-uncased",
+    text: Annotated[str, typer.Argument(help="Text to tokenize.", metavar="TEXT")],
+    pair: Annotated[str | None, typer.Option(help="Second text of a pair.")] = None,
+    model: Annotated[
+        str, typer.Option(help="Base model whose tokenizer is used: a name or a directory.")
+    ] = "bert-base-uncased",
     as_json: Json = False,
 ) -> None:
     """Show how a text is tokenized."""

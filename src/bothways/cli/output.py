@@ -1,6 +1,6 @@
-"""How answers are written: JSON lines, tables, pages; to stdout or to a file that is never half a file.
+"""Writes predictions as JSON lines, tables or pages, to stdout or to a file that appears when it is complete.
 
-An answer is an example, its prediction and the name of the file that it came from. Rows come as they are ready; only
+An `Answer` is an example with its prediction and the name of its file. Rows are written as they are ready; only
 Parquet collects some thousands of them.
 """
 
@@ -54,15 +54,15 @@ class Tally:
     twice: int = 0  # ids that had occurred before
 
     def notes(self) -> Iterator[str]:
-        """What the user must know of it."""
+        """Notes for the user about what was written."""
         if self.errors:
             have = "has" if self.errors == 1 else "have"
             yield f"{self.errors:,} of {self.rows:,} row{'s' * (self.rows != 1)} {have} an error"
         if self.left_out:
             names = ", ".join(map(repr, self.left_out))
-            yield f"columns that the first row does not have are not written: {names}; JSON lines hold all of them"
+            yield f"columns missing in the first row are not written: {names}; JSON lines contain all columns"
         if self.twice:
-            yield f"answers whose id occurred before: {self.twice:,}; readers of JSON objects see the last of each id"
+            yield f"rows with a duplicate id: {self.twice:,}; JSON readers keep the last row of each id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ def squad(answers: Iterable[Answer], layout: Layout, *, ascii_only: bool) -> Ite
     for answer in answers:
         row = answer.example.row or {}
         if row.get("id") is None:
-            raise DataError(f"{answer.example.where}: no id, which the squad format needs; write jsonl instead")
+            raise DataError(f"{answer.example.where}: no id, but the squad format needs one; write jsonl instead")
         name = str(row["id"])
         layout.tally.twice += name in seen
         seen.add(name)
@@ -244,7 +244,7 @@ def write_parquet(answers: Iterable[Answer], layout: Layout, file: Any, name: st
         except (arrow.ArrowException, TypeError) as problem:
             reason = str(problem).partition("\n")[0]
             raise DataError(
-                f"{name}: a row after row {layout.tally.rows - len(group):,} does not have the types of the first rows "
+                f"{name}: a row after row {layout.tally.rows - len(group):,} has other types than the first rows "
                 f"({reason}); keep fewer columns, or write jsonl"
             ) from problem
         group.clear()
@@ -294,7 +294,7 @@ class Destination:
         """
         if output is None or output in STDOUT:
             if format == "parquet":
-                raise OptionError("Parquet is not written to stdout; give --output FILE.parquet")
+                raise OptionError("Parquet cannot be written to stdout; give --output FILE.parquet")
             return cls(format or "jsonl")
         path = Path(output)
         suffix = (path.with_suffix("") if path.suffix.lower() in PACK else path).suffix.lower()
@@ -302,10 +302,10 @@ class Destination:
             known = ", ".join(dict.fromkeys(SUFFIXES))
             raise OptionError(f"{output}: unknown suffix {suffix!r}, expected one of {known}; or give --format")
         if path.is_dir():
-            raise OptionError(f"{output} is a directory, expected a file to write the answers to")
+            raise OptionError(f"{output} is a directory; give a file for the predictions")
         for source in sources:
             if path.exists() and Path(source).exists() and path.samefile(source) and not _is_device(path):
-                raise OptionError(f"{output} is also an input; choose another file for the answers")
+                raise OptionError(f"{output} is also an input; choose another file for the predictions")
         if path.exists() and not _is_device(path) and not overwrite:
             raise OptionError(f"{output} exists already; choose another file, or give --overwrite to replace it")
         return cls(format or SUFFIXES.get(suffix, "jsonl"), path)
@@ -329,7 +329,7 @@ class Destination:
             except BaseException:
                 if layout.tally.rows:
                     temporary.replace(partial)
-                    reporter.note(f"the answers so far are in {partial}")
+                    reporter.note(f"the predictions so far are in {partial}")
                 raise
 
     def _stream(self, answers: _Guarded, layout: Layout) -> None:
@@ -370,7 +370,7 @@ class Destination:
         if self.format in ("csv", "tsv"):
             return table(answers, layout, format=self.format, to_terminal=to_terminal)
         if self.format == "parquet":
-            raise OptionError("Parquet is written to a file only; give --output FILE.parquet")
+            raise OptionError("Parquet can only be written to a file; give --output FILE.parquet")
         pictures = (answer.prediction.picture(answer.example) for answer in answers)
         if self.format == "html":
             return show.html_page(layout.title, pictures)

@@ -1,4 +1,4 @@
-"""What the commands share: arguments with their help, and how results are printed."""
+"""Arguments and options that several commands share, and functions that print results."""
 
 from __future__ import annotations
 
@@ -30,34 +30,37 @@ Task = Annotated[
 Labels = Annotated[
     list[str] | None,
     typer.Option(
-        help="zero_shot: candidate labels, comma-separated; a label that holds a comma in double quotes, or one "
-        "--candidate-labels for each label."
+        help="zero_shot: candidate labels, comma-separated. Put a label that contains a comma in double quotes, or "
+        "repeat --candidate-labels for each label."
     ),
 ]
 MaxDrop = Annotated[
     float,
     typer.Option(
-        help="Accuracy check: largest allowed drop of the score from fp32; 0.005 is half a point, 1 means no check.",
+        help="Accuracy check: maximum drop of the score relative to fp32. 0.005 is half a point; 1 disables the check.",
         min=0,
         max=1,
     ),
 ]
-Template = Annotated[str | None, typer.Option(help="zero_shot: the hypothesis, with {} for the label.")]
+Template = Annotated[str | None, typer.Option(help="zero_shot: hypothesis template, with {} for the label.")]
 # The choices of `load`; written out here so that --help needs no engine. A test holds them against each other.
 Engine = Annotated[
     Literal["onnxruntime", "openvino", "torch"] | None,
-    typer.Option(help="Default: the tuned plan, else the best available."),
+    typer.Option(help="Inference engine. Default: the tuned plan, else the best available."),
 ]
 Precision = Annotated[
     Literal["int8", "int8-static", "bf16", "fp32"] | None,
-    typer.Option(help="Default: the tuned plan, else the best available."),
+    typer.Option(help="Numeric precision. Default: the tuned plan, else the best available."),
 ]
-Threads = Annotated[int | None, typer.Option(help="CPU threads. Default: all that this process may use.", min=1)]
+Threads = Annotated[
+    int | None, typer.Option(help="Number of CPU threads. Default: all cores that this process may use.", min=1)
+]
 Device = Annotated[
-    Literal["auto", "cpu", "cuda"] | None, typer.Option(help="cuda runs PyTorch on the GPU. Default: auto.")
+    Literal["auto", "cpu", "cuda"] | None, typer.Option(help="Device; cuda runs PyTorch on the GPU. Default: auto.")
 ]
 TrainingDevice = Annotated[
-    Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train. auto: a GPU if PyTorch finds one, else the CPU.")
+    Literal["auto", "cpu", "cuda"],
+    typer.Option(help="Training device. auto: a GPU if PyTorch finds one, else the CPU."),
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
 Model = Annotated[str, typer.Argument(help="Model directory, or a name listed by `bothways models`.", metavar="MODEL")]
@@ -65,7 +68,7 @@ Out = Annotated[
     Path, typer.Option(help="Output directory; must be new or empty unless --resume or --overwrite is given.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run from its last checkpoint.")]
-ReportTexts = Annotated[bool, typer.Option(help="Show the most confident errors with their texts in the HTML report.")]
+ReportTexts = Annotated[bool, typer.Option(help="Include the texts of the most confident errors in the HTML report.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in OUT.")]
 
 OutputFormat = Literal["jsonl", "csv", "tsv", "parquet", "html", "text", "json", "squad"]
@@ -103,7 +106,7 @@ def split_labels(values: Sequence[str] | None, option: str = "--candidate-labels
             rows = list(csv.reader([labels[0]], skipinitialspace=True, strict=True))
         except csv.Error as problem:
             raise OptionError(
-                f'{option} {labels[0]!r}: {problem}; quote a label that holds a comma: "a, b",c'
+                f'{option} {labels[0]!r}: {problem}; quote a label that contains a comma: "a, b",c'
             ) from None
         labels = rows[0] if rows and rows[0] else [""]
     labels = [label.strip() for label in labels]

@@ -1,4 +1,4 @@
-"""The command that predicts: texts of the command line, of files or of standard input; one answer a row, in order."""
+"""The command `predict`: reads texts from arguments, files or standard input; one prediction per row, in order."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def predict_command(
     model: Model,
     columns: Columns,
     texts: Annotated[
-        list[str] | None, typer.Argument(help="Texts (for answer, questions), or - for standard input.", metavar="TEXT")
+        list[str] | None, typer.Argument(help="Texts (for answer: questions), or - for standard input.", metavar="TEXT")
     ] = None,
-    pair: Annotated[str | None, typer.Option(help="Second text of a pair; for answer, the passage.")] = None,
+    pair: Annotated[str | None, typer.Option(help="Second text of a pair (for answer: the passage).")] = None,
     sources: Annotated[
         list[str] | None,
         typer.Option(
             "--input",
-            help="Input file (CSV, TSV, JSONL, JSON, Parquet, TXT), pattern such as 'data/*.csv', or - for standard "
+            help="Input file (CSV, TSV, JSONL, JSON, Parquet, TXT), a pattern such as 'data/*.csv', or - for standard "
             "input. Can be repeated.",
             metavar="FILE",
             rich_help_panel="Data",
@@ -83,7 +83,7 @@ def predict_command(
     keep: Annotated[
         list[str] | None,
         typer.Option(
-            help="Input columns to write with each answer: names, comma-separated, or all.",
+            help="Input columns to write with each prediction: comma-separated names, or all.",
             metavar="COLUMNS",
             rich_help_panel="Data",
         ),
@@ -95,39 +95,42 @@ def predict_command(
         bool,
         typer.Option(
             "--escape-formulas",
-            help="csv, tsv: put ' before a cell that a spreadsheet would compute (=, +, -, @).",
+            help="csv, tsv: put ' before cells that a spreadsheet would evaluate as a formula (=, +, -, @).",
             rich_help_panel="Data",
         ),
     ] = False,
     all_scores: Annotated[
-        bool, typer.Option("--all-scores", help="Include all scores, tags and n-best answers.")
+        bool, typer.Option("--all-scores", help="Output all scores, tags and n-best answers.")
     ] = False,
     task: Task = None,
     candidate_labels: Labels = None,
     hypothesis_template: Template = None,
-    top_k: Annotated[int | None, typer.Option(help="Number of labels or answers to give.", min=1)] = None,
+    top_k: Annotated[int | None, typer.Option(help="Number of labels or answers to output.", min=1)] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(help="Multi-label: minimum score of a label. answer: margin by which 'no answer' must win."),
+        typer.Option(
+            help="Multi-label: minimum score of a label. answer: margin by which 'no answer' must beat the best answer."
+        ),
     ] = None,
     aggregation_strategy: Annotated[
         Literal["none", "simple", "first", "average", "max"] | None,
-        typer.Option(help="tag: how tokens become entities, as in transformers."),
+        typer.Option(help="tag: how tokens are grouped into entities, as in transformers."),
     ] = None,
     pooling: Annotated[
-        Literal["mean", "cls", "pooler", "none"] | None, typer.Option(help="embed: what becomes the vector of a text.")
+        Literal["mean", "cls", "pooler", "none"] | None,
+        typer.Option(help="embed: how token vectors are pooled into a text vector."),
     ] = None,
     normalize: Annotated[
         bool | None, typer.Option("--normalize/--no-normalize", help="embed: scale vectors to length 1.")
     ] = None,
     max_length: Annotated[
-        int | None, typer.Option(help="Window length in tokens. Default: that of the model.", min=4)
+        int | None, typer.Option(help="Window length in tokens. Default: as the model was trained.", min=4)
     ] = None,
-    stride: Annotated[int | None, typer.Option(help="Overlap of two windows, in tokens.", min=0)] = None,
+    stride: Annotated[int | None, typer.Option(help="Overlap of neighboring windows, in tokens.", min=0)] = None,
     truncation: Annotated[
         bool,
         typer.Option(
-            "--truncation", help="Read only the first window of a long text, and report how many tokens were truncated."
+            "--truncation", help="Read only the first window of a long text and report the number of truncated tokens."
         ),
     ] = False,
     engine: Engine = None,
@@ -136,14 +139,16 @@ def predict_command(
     device: Device = None,
     offline: Offline = False,
 ) -> None:
-    """Run a model on texts; one JSON line per text, in input order (or CSV, Parquet, HTML, terminal)."""
+    """Run a model on texts. Output: one JSON line per text, in input order (or CSV, Parquet, HTML, terminal text)."""
     from bothways.cli.output import Destination, Layout
 
     names = _sources(sources or [], texts or [])
     if names and pair is not None:
-        raise OptionError("--pair goes with a text on the command line; a file has a column for it (--pair-column)")
+        raise OptionError(
+            "--pair is for texts on the command line; for a file, use the column of second texts (--pair-column)"
+        )
     if keep and not names:
-        raise OptionError("--keep is for columns of files; texts of the command line have none")
+        raise OptionError("--keep is for columns of files; texts on the command line have no columns")
     destination = Destination.of(output, output_format, names, overwrite=overwrite)
 
     from bothways.inference.predictor import load
@@ -166,13 +171,15 @@ def predict_command(
     if made.name == "zero_shot" and not getattr(made, "labels", ()):
         raise OptionError("zero_shot needs candidate labels: give --candidate-labels 'sport,politics'")
     if threshold is not None and not getattr(made, "tunable", False):
-        raise OptionError("--threshold is for multi-label models and for answer with questions without an answer")
+        raise OptionError(
+            "--threshold is for multi-label models and for answer models trained on questions without an answer"
+        )
     if top_k is not None and any(item.name == "top_k" for item in fields(made)):  # type: ignore[arg-type]
         predictor.task = made = made.changed(top_k=top_k)
     if output_format is None and destination.format == "json" and made.name == "answer":
         destination = replace(destination, format="squad")
     if destination.format == "squad" and made.name != "answer":
-        raise OptionError(f"the squad format is for the task answer, found {made.name}; write json or jsonl")
+        raise OptionError(f"the squad format is for the task answer, not for {made.name}; write json or jsonl")
     layout = Layout(
         made,
         title=f"{Path(model).name}: {made.name}",
@@ -232,15 +239,17 @@ def _sources(patterns: Sequence[str], texts: Sequence[str]) -> list[str]:
             continue
         matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
         if not matches:
-            raise OptionError(f"--input {pattern}: no file matches, seen from {Path.cwd()}")
+            raise OptionError(f"--input {pattern}: no file matches (current directory: {Path.cwd()})")
         found += matches
     for name in found:
         if name != STDIN and not Path(name).exists():
-            raise OptionError(f"{name}: No such file or directory; expected a readable file, seen from {Path.cwd()}")
+            raise OptionError(
+                f"{name}: No such file or directory; expected a readable file (current directory: {Path.cwd()})"
+            )
         if Path(name).is_dir():
             raise OptionError(f"{name} is a directory; give its files, for example --input '{name}/*.csv'")
     if found.count(STDIN) > 1:
-        raise OptionError("standard input (-) is given twice; it can be read once")
+        raise OptionError("standard input (-) is given twice; it can be read only once")
     return found
 
 

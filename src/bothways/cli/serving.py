@@ -1,4 +1,4 @@
-"""The command that serves models over HTTP."""
+"""The command `serve`, which serves models over HTTP."""
 
 from __future__ import annotations
 
@@ -24,52 +24,63 @@ def serve_command(
     models: Annotated[
         list[str],
         typer.Argument(
-            help="Model directories, or names listed by `bothways models`; NAME=MODEL gives one a name.",
+            help="Model directories, or names listed by `bothways models`; NAME=MODEL sets the name of a model.",
             metavar="MODEL",
         ),
     ],
     limits: Limits,
-    host: Annotated[str, typer.Option(help="Address to listen at.", rich_help_panel=_ACCESS)] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on.", rich_help_panel=_ACCESS)] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 chooses a free port.", min=0, max=65535)] = 8000,
     workers: Annotated[
-        int, typer.Option(help="Processes, each with all models; for machines with more than 8 cores.", min=1, max=256)
+        int,
+        typer.Option(
+            help="Number of processes, each with all models; for machines with more than 8 cores.", min=1, max=256
+        ),
     ] = 1,
     tasks: Annotated[
         list[str] | None,
-        typer.Option("--task", help="Task of a model that supports several, as NAME=TASK.", metavar="NAME=TASK"),
+        typer.Option("--task", help="Task of a model that supports several tasks, as NAME=TASK.", metavar="NAME=TASK"),
     ] = None,
     token_file: Annotated[
         Path | None,
-        typer.Option(help="File with the token that clients must send (Bearer).", rich_help_panel=_ACCESS),
+        typer.Option(help="File with the bearer token that clients must send.", rich_help_panel=_ACCESS),
     ] = None,
     without_token: Annotated[
         bool,
-        typer.Option("--without-token", help="Listen at a public address without a token.", rich_help_panel=_ACCESS),
+        typer.Option("--without-token", help="Allow a public address without a token.", rich_help_panel=_ACCESS),
     ] = False,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="A further name by which the server is reached.", metavar="NAME", rich_help_panel=_ACCESS),
+        typer.Option(
+            help="Additional host name of the server. Can be repeated.", metavar="NAME", rich_help_panel=_ACCESS
+        ),
     ] = None,
     allow_origin: Annotated[
         list[str] | None,
-        typer.Option(help="A site whose pages may use the server (CORS).", metavar="ORIGIN", rich_help_panel=_ACCESS),
+        typer.Option(
+            help="Site whose pages may use the server (CORS). Can be repeated.",
+            metavar="ORIGIN",
+            rich_help_panel=_ACCESS,
+        ),
     ] = None,
     trusted_proxy: Annotated[
         list[str] | None,
         typer.Option(
-            help="A proxy whose X-Forwarded-For names the client.", metavar="ADDRESS", rich_help_panel=_ACCESS
+            help="Proxy whose X-Forwarded-For header is trusted. Can be repeated.",
+            metavar="ADDRESS",
+            rich_help_panel=_ACCESS,
         ),
     ] = None,
     log_format: Annotated[
         Literal["json", "text"] | None,
-        typer.Option(help="Format of the log on stderr. Default: text in a terminal, else json."),
+        typer.Option(help="Log format on stderr. Default: text in a terminal, else json."),
     ] = None,
     engine: Engine = None,
     precision: Precision = None,
     threads: Threads = None,
     offline: Offline = False,
 ) -> None:
-    """Serve models over HTTP (needs the extra serve); the page at / tries them out."""
+    """Serve models over HTTP (needs the extra `serve`), with a page at / to try them."""
     if any(importlib.util.find_spec(name) is None for name in NEEDED):
         raise MissingDependencyError("bothways serve needs FastAPI and uvicorn: pip install 'bothways[serve]'")
     from bothways.hardware import cores

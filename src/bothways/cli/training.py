@@ -1,4 +1,4 @@
-"""The commands that train."""
+"""The commands `finetune`, `average`, `vocab` and `pretrain`."""
 
 from __future__ import annotations
 
@@ -24,13 +24,18 @@ from bothways.options import with_options
 from bothways.progress import Reporter
 from bothways.training.recipe import PretrainRecipe, Recipe
 
-Corpus = Annotated[list[Path], typer.Argument(help="Plain text files, also packed as .gz or .xz.", metavar="FILE...")]
+Corpus = Annotated[
+    list[Path], typer.Argument(help="Plain text files, optionally compressed (.gz, .xz).", metavar="FILE...")
+]
 
 
 @with_options(annotate, Recipe, Columns)
 def finetune_command(
     task: Annotated[
-        str, typer.Argument(help="classify, pairs, tag or answer (or ner, question-answering ...).", metavar="TASK")
+        str,
+        typer.Argument(
+            help="classify, pairs, tag or answer (or a name such as ner, question-answering).", metavar="TASK"
+        ),
     ],
     train: Annotated[
         Path,
@@ -50,11 +55,13 @@ def finetune_command(
     ] = "minilm-l6",
     teacher: Annotated[
         str | None,
-        typer.Option(help="Also learn from this model, fine-tuned for the same task: a directory, or a model's name."),
+        typer.Option(
+            help="Also train on the logits of this model, fine-tuned for the same task: a directory or a name."
+        ),
     ] = None,
     unlabelled: Annotated[
         Path | None,
-        typer.Option(help="File of texts without labels, which are learned from the teacher alone."),
+        typer.Option(help="File of unlabeled texts to train on with the teacher's logits only."),
     ] = None,
     device: TrainingDevice = "auto",
     time_budget: Annotated[
@@ -64,12 +71,12 @@ def finetune_command(
     overwrite: Overwrite = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard files.")] = False,
     export: Annotated[
-        bool, typer.Option(help="Also export an int8 ONNX model if its dev score holds (else fp32).")
+        bool, typer.Option(help="Also export an int8 ONNX model if it passes the accuracy check (else fp32).")
     ] = True,
     report_texts: ReportTexts = True,
     as_json: Json = False,
 ) -> None:
-    """Fine-tune a pretrained model on labeled texts and compare it with a TF-IDF baseline."""
+    """Fine-tune a pretrained model on labeled texts and compare it with simple baselines."""
     from bothways.jobs.finetune import REPORT, finetune
 
     reporter = Reporter()
@@ -111,17 +118,17 @@ def finetune_command(
 @with_options(annotate, Columns)
 def average_command(
     runs: Annotated[
-        list[Path], typer.Argument(help="Directories of models fine-tuned from one base.", metavar="RUN...")
+        list[Path], typer.Argument(help="Directories of models fine-tuned from the same base.", metavar="RUN...")
     ],
     columns: Columns,
     out: Annotated[Path, typer.Option(help="Output directory; must be new or empty unless --overwrite is given.")],
     dev: Annotated[
         Path | None,
-        typer.Option(help="Validation file: to compare the models, to set the threshold, to check int8 accuracy."),
+        typer.Option(help="Validation file to compare the models, set the threshold and check int8 accuracy."),
     ] = None,
     overwrite: Overwrite = False,
     export: Annotated[
-        bool, typer.Option(help="Also export an int8 ONNX model if its dev score holds (without --dev: fp32).")
+        bool, typer.Option(help="Also export an int8 ONNX model if it passes the accuracy check (without --dev: fp32).")
     ] = True,
     as_json: Json = False,
 ) -> None:
@@ -148,14 +155,12 @@ def vocab_command(
     out: Out,
     algorithm: Annotated[
         Literal["wordpiece", "bpe", "unigram"],
-        typer.Option(help="wordpiece (as BERT), bpe (RoBERTa) or unigram (ALBERT)."),
+        typer.Option(help="wordpiece (as in BERT), bpe (RoBERTa) or unigram (ALBERT)."),
     ] = "wordpiece",
     size: Annotated[int, typer.Option(help="Vocabulary size.", min=1)] = 30522,
     cased: Annotated[
         bool | None,
-        typer.Option(
-            "--cased/--uncased", help="Keep upper case. Default: uncased for wordpiece and unigram, cased for bpe."
-        ),
+        typer.Option("--cased/--uncased", help="Keep case. Default: uncased for wordpiece and unigram, cased for bpe."),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -192,7 +197,7 @@ def pretrain_command(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Pretrain with masked-language modeling and next-sentence prediction (on several devices with torchrun)."""
+    """Pretrain with masked language modeling and next-sentence prediction (on several devices with torchrun)."""
     from bothways.jobs.pretrain import REPORT, pretrain
 
     reporter = Reporter()

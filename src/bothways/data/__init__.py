@@ -1,1 +1,1 @@
-"""Reads what users hand over: tables, columns of words, questions; rows become examples."""
+"""Reads tables, files of words with tags, and questions, and turns rows into examples."""

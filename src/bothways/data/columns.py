@@ -1,4 +1,4 @@
-"""Files of words in columns, as CoNLL-2003 has them, and which scheme their tags are in."""
+"""Reads files with a word and its tag per line, as in CoNLL-2003, and detects the scheme of the tags."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def read_sentences(
     if rows:
         yield _sentence(rows, error, note)
     elif strict and not found:
-        raise DataError(f"{shown(name)}: no words; expected a word and its tag a line")
+        raise DataError(f"{shown(name)}: no words; expected a word and its tag on each line")
 
 
 def normalized(sentences: Sequence[Sentence]) -> tuple[list[Sentence], str]:
@@ -226,8 +226,8 @@ def detect_scheme(sentences: Sequence[Sentence]) -> Scheme:
             before = kind
     if begun_inside and begun_apart:
         message = (
-            "an I- tag begins an entity, while elsewhere B- begins one; make it B- (BIO), or write B- only between two "
-            "entities of one type (IOB1)"
+            "an I- tag begins an entity, while elsewhere B- begins one; change it to B- (BIO), or use B- only between "
+            "two entities of the same type (IOB1)"
         )
         raise DataError(_placed(begun_inside, message))
     return "IOB1" if begun_inside else "BIO"
@@ -306,16 +306,16 @@ def _problem(cells: Sequence[str], layout: Layout, *, named: bool) -> str | None
     """What is wrong with a line, if anything; `named`: the column of the tag is, so that it may hold any type."""
     if len(cells) != layout.columns:
         return (
-            f"found {len(cells)} columns, expected {layout.columns} as above; a word and its tag are on one line, with "
-            "empty lines between sentences"
+            f"found {len(cells)} columns, expected {layout.columns} as in the lines above; write a word and its tag on "
+            "each line, and an empty line between sentences"
         )
     for number in (layout.word, layout.tag):
         if number is not None and number >= layout.columns:
-            return f"no column {number}, there are {layout.columns}, counted from 0"
+            return f"no column {number}; the line has {layout.columns} columns, counted from 0"
     if layout.tag is not None and not named and not _is_tag(cells[layout.tag]):
         return (
-            f"the last column holds {cells[layout.tag]!r}, not a tag such as O or B-PER; name the columns that "
-            f"hold the words and the tags, counted from 0, perhaps {_likely_columns(cells, layout.word)}"
+            f"the last column holds {cells[layout.tag]!r}, not a tag such as O or B-PER; name the columns of "
+            f"the words and the tags, counted from 0, perhaps {_likely_columns(cells, layout.word)}"
         )
     return None
 
@@ -344,7 +344,7 @@ def _check_layers(name: str, head: Sequence[Line], layout: Layout) -> None:
         line = next(line.number for line in head if len(_cells(without_end(line.text))) == layout.columns)
         named = " and ".join(f"{number} ({', '.join(sorted(found)) or 'only O'})" for number, found in types.items())
         raise DataError(
-            f"{name}:{line}: the columns {named} hold tags of entities; name one of them, counted from 0, perhaps "
+            f"{name}:{line}: the columns {named} contain entity tags; choose one of them, counted from 0, perhaps "
             f"--text-column {layout.word} --label-column {layers[0]}"
         )
 

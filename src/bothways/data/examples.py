@@ -17,7 +17,7 @@ from bothways.data.words import Places
 from bothways.errors import DataError, OptionError
 
 Reference = str | tuple[Any, ...] | float
-"""What a human answered: a label, a set of labels, a number, a tag a word, the answers to a question."""
+"""A reference: a label, a set of labels, a number, one tag per word, or the answers to a question."""
 
 
 LABEL_COLUMNS = ("label", "labels", "category", "class", "intent", "target", "sentiment", "gold_label")

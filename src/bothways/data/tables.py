@@ -77,17 +77,17 @@ class Columns:
     Columns may be given as numbers if a file has no header (they become strings), `label_names` as a sequence.
     """
 
-    text_column: Any = option(None, "Column of the text (for pairs, of the first).", str | None)  # noqa: RUF009
+    text_column: Any = option(None, "Text column (for pairs: column of the first text).", str | None)  # noqa: RUF009
     pair_column: Any = option(None, "Column of the second text.", str | None)  # noqa: RUF009
-    label_column: Any = option(None, "Column of the label.", str | None)  # noqa: RUF009
-    separator: str | None = option(None, "Separator between several labels in one cell (multi-label).")
-    kind: Kind | None = option(None, "Kind of labels, if it cannot be inferred.")  # noqa: RUF009
+    label_column: Any = option(None, "Label column.", str | None)  # noqa: RUF009
+    separator: str | None = option(None, "Separator between the labels in a cell (multi-label).")
+    kind: Kind | None = option(None, "Kind of labels. Default: inferred from the labels.")  # noqa: RUF009
     label_names: str | Sequence[str] | None = option(
-        None, "Names of labels written as numbers from 0, separated by commas (quote a name with a comma).", str | None
+        None, "Names for labels that are numbers from 0, comma-separated (quote a name with a comma).", str | None
     )
-    header: bool = option(True, "Whether CSV and TSV begin with names; without, columns are called 0, 1, ...")
-    format: Format | None = option(None, "Input format, if the file name does not tell.")  # noqa: RUF009
-    delimiter: str | None = option(None, "Delimiter of CSV, if it is not found (\\t for a tab).")
+    header: bool = option(True, "Whether CSV and TSV files have a header; without one, columns are named 0, 1, ...")
+    format: Format | None = option(None, "Input format. Default: by the file suffix.")  # noqa: RUF009
+    delimiter: str | None = option(None, "CSV delimiter (\\t for a tab). Default: detected.")
 
     def __post_init__(self) -> None:
         for name in ("text_column", "pair_column", "label_column"):

@@ -1,1 +1,1 @@
-"""Judges models: baseline, comparison, measurement, accuracy check, tuning."""
+"""Evaluates models: baselines, comparison, measurement, the accuracy check of int8 models, tuning."""

@@ -1,1 +1,1 @@
-"""The model directory, the engines that run what is in it, and the predictor."""
+"""The predictor, the model directory, and the engines that run a model."""

@@ -1,4 +1,4 @@
-"""What runs a model: one small interface, three engines, and the choice among them."""
+"""Chooses and opens the engine that runs a model."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a user asks for in one call; the command line is a thin face on these."""
+"""One function per command; the command line and the Python API call these functions."""

@@ -30,11 +30,11 @@ def compare(
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Comparison:
-    """The table of models on a test file; if they give classes or numbers, and with `train`, the TF-IDF baseline,
-    fitted on it, is the first row.
+    """Compare models on a test file. For models that predict classes or numbers, `train` adds baselines fitted on it.
 
-    Each model is compared with the first row, or against the one called `against`: a model, or "baseline". `report` is
-    where to write it as HTML, with the last model's confusions and, with `report_texts`, its most confident errors.
+    Each model is compared with the best baseline (without baselines, with the first model), or with `against`: a
+    model, or "baseline". `report` is a path for an HTML report with the confusion matrix of the last model and, with
+    `report_texts`, its most confident errors.
     """
     directories = [find_model(model) for model in ([models] if isinstance(models, str | Path) else models)]
     if not directories:

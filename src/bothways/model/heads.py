@@ -1,6 +1,6 @@
 """The head on the encoder for each kind of task, each with its loss.
 
-A head reads some tokens of each window (`Encoded.reads`) and answers with a row for each of them.
+A head reads some tokens of each window (`Encoded.head_positions`) and answers with a row for each of them.
 B windows, K tokens read, K_b of one window, C hidden width, E embedding width, L outputs, V vocabulary.
 """
 

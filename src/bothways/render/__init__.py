@@ -1,1 +1,1 @@
-"""Predictions and results as HTML, terminal text and CSV."""
+"""Predictions and results as HTML and terminal text."""

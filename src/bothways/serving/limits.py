@@ -1,4 +1,4 @@
-"""What a request may ask for, and how long it may take: the options of `bothways serve` with their defaults."""
+"""Limits on the size and duration of requests: options of `bothways serve` with their defaults."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ SMALLEST_WINDOW = 32  # tokens: shorter windows make many of one text
 class Limits:
     """Limits of one server process. Raises `OptionError` for a number out of range."""
 
-    max_body_bytes: int = option(4 * 1024 * 1024, "Largest request body in bytes.")
-    max_texts: int = option(256, "Most texts in a request.")
-    max_characters: int = option(100_000, "Longest text in characters.")
-    max_labels: int = option(100, "zero-shot: most candidate labels.")
-    max_queue: int = option(1024, "Most texts waiting for a model; then requests are refused (429).")
-    max_connections: int = option(1000, "Most connections at a time; then requests are refused (503).")
-    timeout: float = option(30.0, "Seconds until a request that waits or is computed is given up (504).")
-    read_timeout: float = option(10.0, "Seconds in which a client must have sent its request (408).")
-    stop_timeout: int = option(30, "Seconds that requests in flight have to finish when the server stops.")
+    max_body_bytes: int = option(4 * 1024 * 1024, "Maximum request body size in bytes.")
+    max_texts: int = option(256, "Maximum number of texts in a request.")
+    max_characters: int = option(100_000, "Maximum text length in characters.")
+    max_labels: int = option(100, "zero-shot: maximum number of candidate labels.")
+    max_queue: int = option(1024, "Maximum number of texts waiting for a model; further requests get status 429.")
+    max_connections: int = option(1000, "Maximum number of simultaneous connections; further requests get status 503.")
+    timeout: float = option(30.0, "Seconds until a waiting or running request is aborted (504).")
+    read_timeout: float = option(10.0, "Seconds for a client to send its request (408).")
+    stop_timeout: int = option(30, "Seconds for running requests to finish when the server stops.")
 
     def __post_init__(self) -> None:
         check_options(
@@ -42,5 +42,5 @@ class Limits:
         if 2 * self.max_texts > self.max_queue:
             raise OptionError(
                 f"max_texts is {self.max_texts:,} and max_queue {self.max_queue:,}; expected a queue for two such "
-                "requests, as one client may fill half of it"
+                "requests, because one client may fill half of it"
             )

@@ -1,4 +1,4 @@
-"""What a model is asked to do; one file a task, numpy only."""
+"""The tasks, one file each, without PyTorch. `TASKS` lists all of them."""
 
 from bothways.errors import OptionError
 from bothways.tasks.answer import Answer

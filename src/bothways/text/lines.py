@@ -71,7 +71,9 @@ def opened(name: str) -> Iterator[IO[bytes]]:
         raise DataError(f"{shown(name)}: damaged or cut off ({problem}); fetch or compress it again") from problem
     except OSError as problem:
         reason = problem.strerror or problem
-        raise DataError(f"{shown(name)}: {reason}; expected a readable file, seen from {Path.cwd()}") from problem
+        raise DataError(
+            f"{shown(name)}: {reason}; expected a readable file (current directory: {Path.cwd()})"
+        ) from problem
 
 
 def _unpacked(file: IO[bytes], suffix: str, size: int | None) -> IO[bytes]:

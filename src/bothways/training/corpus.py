@@ -1,4 +1,4 @@
-"""A corpus as tokens on disk: tokenized once, then memory-so that it may be larger than the memory.
+"""A corpus as tokens on disk: tokenized once, then memory-mapped, so that it may be larger than the memory.
 
 A shard is three arrays for training and three held out for judging: the token ids end to end, where each *unit*
 (a sentence, at most 100 tokens of it) ends, and the number of the document that it is of. The manifest is written

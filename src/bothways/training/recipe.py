@@ -1,4 +1,4 @@
-"""The options of fine-tuning and of pretraining; the text beside each field is the help of the command line."""
+"""The options of fine-tuning and pretraining; the text of each field is its help on the command line."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class TrainingOptions:
         "seed": (0, 2**32 - 1),
     }
     batch_size: int = option(32, "Batch size (windows or sequences).")
-    learning_rate: float | None = option(None, "Peak learning rate. Default: by the hidden size of the model.")
-    warmup_ratio: float = option(0.1, "Fraction of the run used for warm-up.")
-    weight_decay: float = option(0.01, "Weight decay; biases and norms have none.")
-    max_grad_norm: float = option(1.0, "Gradients are clipped to this norm.")
+    learning_rate: float | None = option(None, "Peak learning rate. Default: depends on the hidden size of the model.")
+    warmup_ratio: float = option(0.1, "Fraction of the run used for learning-rate warm-up.")
+    weight_decay: float = option(0.01, "Weight decay (not applied to biases and norms).")
+    max_grad_norm: float = option(1.0, "Maximum gradient norm; larger gradients are clipped.")
     dropout: float | None = option(None, "Dropout rate. Default: that of the base model (0.1 for BERT).")
-    gradient_accumulation_steps: int = option(1, "Number of batches whose gradients are added up for one update.")
-    eval_steps: int = option(0, "Updates between two evaluations. 0: after each epoch, at most ten times in a run.")
+    gradient_accumulation_steps: int = option(1, "Number of batches whose gradients are accumulated for one update.")
+    eval_steps: int = option(0, "Updates between evaluations. 0: after each epoch, at most ten times per run.")
     precision: Literal["auto", "bf16", "fp32"] = option(
         "auto", "Precision of the matrix products. auto: bf16 if the hardware supports it, else fp32."
     )
@@ -65,35 +65,37 @@ class Recipe(TrainingOptions):
     }
     epochs: float | None = option(
         None,
-        "Number of training epochs. Default: 3; of a small training file as many as make 600 updates, but at most 10, "
-        "or 30 for words, answers and more than 16 labels.",
+        "Number of training epochs. Default: 3; for a small training file enough for 600 updates, but at most 10, or "
+        "30 for tag, answer and more than 16 labels.",
     )
     learning_rate: float | None = option(
         None,
-        "Peak learning rate. Default: by hidden size, task and number of labels; for classify with minilm-l6 1e-4 (of "
-        "more than 16 labels 4e-4), with a base-size model 3e-5; 1e-3 with --freeze-encoder.",
+        "Peak learning rate. Default: depends on hidden size, task and number of labels; for classify with minilm-l6 "
+        "1e-4 (more than 16 labels: 4e-4), with a base-size model 3e-5; with --freeze-encoder 1e-3.",
     )
     layer_decay: float | None = option(
-        None, "Layer-wise learning-rate decay: factor per layer, from top to bottom. 1 (default): off."
+        None, "Layer-wise learning-rate decay: factor per layer, from top to bottom. Default: 1 (off)."
     )
     freeze_encoder: bool = option(False, "Train only the head.")
     freeze_embeddings: bool = option(
-        False, "Do not train the word embeddings; models of the same base can then share them."
+        False, "Do not train the word embeddings, so that models of the same base can share them."
     )
     class_weights: Literal["none", "balanced"] = option(
-        "none", "balanced: weight classes by their inverse frequency, as in scikit-learn."
+        "none", "balanced: weight classes by inverse frequency, as in scikit-learn."
     )
-    patience: int | None = option(None, "Early stopping: evaluations without an improvement. 0 (default): off.")
+    patience: int | None = option(
+        None, "Early stopping: stop after this number of evaluations without improvement. Default: 0 (off)."
+    )
     max_length: int | None = option(
-        None, "Window length in tokens; longer texts are read in several windows. Default: 256, for answer 384."
+        None, "Window length in tokens; longer texts are read in several windows. Default: 256 (answer: 384)."
     )
     stride: int | None = option(
-        None, "Number of overlapping tokens of two windows. Default: a quarter of the window, for answer a third."
+        None, "Overlap of neighboring windows, in tokens. Default: a quarter of the window (answer: a third)."
     )
     truncation: bool = option(False, "Read only the first window of a long text.")
-    temperature: float = option(2.0, "--teacher: the logits of both models are divided by this.")
+    temperature: float = option(2.0, "--teacher: temperature that divides the logits of both models.")
     soft_weight: float = option(
-        0.5, "--teacher: its share of the loss of a labeled text; the rest is that of the label."
+        0.5, "--teacher: weight of the teacher in the loss of a labeled text; the label has the rest."
     )
 
     def __post_init__(self) -> None:
@@ -102,11 +104,11 @@ class Recipe(TrainingOptions):
             raise OptionError(f"stride is {self.stride}, expected at most half of max_length, {self.max_length}")
 
     def updates_per_epoch(self, windows: int) -> int:
-        """The updates in which so many windows are seen once."""
+        """The number of updates in which each of the windows is seen once."""
         return -(-windows // (self.batch_size * self.gradient_accumulation_steps))
 
     def hyperparameters(self, *, hidden_size: int, loss: str, outputs: int, windows: int) -> Hyperparameters:
-        """The values that were given, else the defaults for a model of this size, a task's loss and so many windows."""
+        """The values that were given, else the defaults for this model size, task loss and number of windows."""
         default = default_hyperparameters(
             hidden_size, loss, outputs, self.updates_per_epoch(windows), freeze_encoder=self.freeze_encoder
         )
@@ -178,21 +180,21 @@ class PretrainRecipe(TrainingOptions):
         "mlm_probability": (0.01, 0.9),
     }
     steps: int = option(10_000, "Number of updates.")
-    batch_size: int = option(32, "Sequences per update over all devices; of the first length, if there are several.")
+    batch_size: int = option(32, "Sequences per update over all devices (of the first length, if there are several).")
     max_length: str = option(
         "128",
         "Sequence length in tokens. 128:0.9,512:0.1 trains 90 % of the run with 128 tokens, then with 512 "
-        "(with as many tokens per update).",
+        "(with the same number of tokens per update).",
     )
     learning_rate: float | None = option(
-        None, "Peak learning rate. Default: by hidden size; a third of that with --base."
+        None, "Peak learning rate. Default: depends on the hidden size; a third of it with --base."
     )
-    warmup_ratio: float = option(0.05, "Fraction of the run used for warm-up.")
-    mlm_probability: float = option(0.15, "Fraction of the tokens that are masked.")
+    warmup_ratio: float = option(0.05, "Fraction of the run used for learning-rate warm-up.")
+    mlm_probability: float = option(0.15, "Fraction of tokens to mask.")
     whole_word_mask: bool = option(False, "Mask all tokens of a word together.")
     nsp: bool = option(True, "Next-sentence prediction; --no-nsp packs full sentences, as RoBERTa does.")
     gradient_accumulation_steps: int = option(1, "Split each update into this many batches per device.")
-    eval_steps: int = option(0, "Updates between two evaluations on held-out text. 0: ten in the run.")
+    eval_steps: int = option(0, "Updates between evaluations on held-out text. 0: ten per run.")
 
     def __post_init__(self) -> None:
         TrainingOptions.__post_init__(self)
