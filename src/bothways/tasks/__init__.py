@@ -60,6 +60,6 @@ __all__ = [
     "Task",
     "Trainable",
     "ZeroShot",
-    "scored",
+    "as_trainable",
     "task_name",
 ]
