@@ -97,7 +97,9 @@ def train_one(
     references = [example.reference for example in dev if example.reference is not None]
 
     def evaluate() -> dict[str, float]:
-        scores = task.score(predictor.predict_examples(dev), references, rng=np.random.default_rng(0), resamples=2)
+        predictions = predictor.predict_examples(dev)
+        tuned = task.tune_on(predictions, references)
+        scores = tuned.score(tuned.redecided(predictions), references, rng=np.random.default_rng(0), resamples=2)
         return {metric: interval.value for metric, interval in scores.metrics.items()}
 
     with tempfile.TemporaryDirectory() as out, joined() as devices:

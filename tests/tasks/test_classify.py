@@ -184,6 +184,16 @@ def test_a_threshold_that_no_score_reaches_is_tuned():
     assert tuned.describe() == "multi, 3 label(s): a, b, c, threshold 0.22"
 
 
+def test_predictions_are_decided_again_by_another_threshold():
+    task, predictions = multi([[0.3, 0.1, 0.05], [0.2, 0.31, 0.04]])
+    failed = LabelPrediction("", 0.0, {}, error="empty text")
+    lower = replace(task, threshold=0.15)
+    found = lower.redecided([*predictions, failed])
+    assert [one.labels for one in found] == [("a",), ("a", "b"), None]
+    assert found[2] is failed
+    assert task.redecided(found)[0].labels == ()
+
+
 @given(st.data())
 def test_no_threshold_has_a_higher_micro_f1_than_the_tuned_one(data):
     rows = st.lists(st.sampled_from([0.01, 0.1, 0.2, 0.21, 0.4, 0.5, 0.6, 0.9]), min_size=3, max_size=3)

@@ -340,6 +340,23 @@ def test_balanced_weights_of_several_labels_are_bounded():
     assert found.tolist() == pytest.approx([100.0, 3.0, 0.01, 1.0])
 
 
+def test_a_new_multi_label_head_starts_at_the_frequency_of_each_label(base, tmp_path):
+    rows = [{"text": row["text"], "labels": ["film"] + ["good"] * (number == 3)} for number, row in enumerate(ROWS)]
+    examples = Classify.read(rows, loop_columns())
+    task = Classify.learn(examples, max_length=16, stride=4)
+    windows = task.encode(examples, Tokenizer.from_directory(base))
+    model, _ = load_model(base, task.head, task.outputs, torch.Generator().manual_seed(0))
+    job = FineTuningJob(windows, task.loss, dict, "micro_f1", RECIPE, tmp_path, {})
+    for change, expected in (
+        ({}, [12.5 / 13, 1.5 / 13]),
+        ({"head_is_new": False}, [0.5, 0.5]),
+        ({"recipe": replace(RECIPE, class_weights="balanced")}, [0.5, 0.5]),
+    ):
+        torch.nn.init.zeros_(model.head.output.bias)
+        FineTuning(model, replace(job, **change))
+        assert model.head.output.bias.sigmoid().tolist() == pytest.approx(expected)
+
+
 def test_balanced_tags_are_learned_if_the_last_tag_never_occurs(base, tmp_path):
     rows = [
         {"words": ["Ann", "Lee", "in", "Bonn"], "tags": ["B-PER", "I-PER", "O", "B-ZZZ"]},

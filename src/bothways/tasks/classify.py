@@ -237,6 +237,17 @@ class Classify(Trainable):
         threshold = best_threshold(np.concatenate(few), np.concatenate(right), total, self.threshold)
         return replace(self, threshold=threshold)
 
+    def redecided(self, predictions: Sequence[LabelPrediction]) -> Sequence[LabelPrediction]:
+        """Predictions of a multi-label model with the labels that reach the threshold."""
+        if self.kind != "multi":
+            return predictions
+        return [
+            one if one.labels is None else replace(one, labels=self._above_threshold(one.scores)) for one in predictions
+        ]
+
+    def _above_threshold(self, scores: Mapping[str, float]) -> tuple[str, ...]:
+        return tuple(label for label, score in scores.items() if score >= self.threshold)
+
     def check(self, examples: Sequence[Example]) -> None:
         """Raise `DataError` at the first reference that this task cannot predict."""
         known = set(self.labels)
@@ -285,14 +296,11 @@ class Classify(Trainable):
             return replace(self.failure(NOT_A_NUMBER), **reading_stats(windows))
         scores = LabelScores(self.labels, average)
         best = int(average.argmax())
-        chosen = None
-        if self.kind == "multi":
-            chosen = tuple(label for label, score in scores.items() if score >= self.threshold)
         return LabelPrediction(
             label=self.labels[best],
             score=float(average[best]),
             scores=scores,
-            labels=chosen,
+            labels=self._above_threshold(scores) if self.kind == "multi" else None,
             number=self.kind == "regression" and len(self.labels) == 1,
             **reading_stats(windows),
         )

@@ -231,6 +231,10 @@ class Trainable(Task):
         """The task with what is set on dev, such as a threshold, set on these."""
         return self
 
+    def redecided(self, predictions: Sequence[Any]) -> Sequence[Any]:
+        """Predictions of this task with another threshold, decided by its own."""
+        return predictions
+
     @abstractmethod
     def score(
         self,
