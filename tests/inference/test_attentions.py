@@ -141,3 +141,12 @@ def test_the_command_line_writes_them_into_a_copy(base, tmp_path, capsys):
         "not measured",
         "attention probabilities in fp32",
     ]
+
+
+def test_a_copy_for_attentions_keeps_the_onnx_models(base, tmp_path):
+    export(base, task="embed", precision="fp32")
+    made = export(base, task="embed", attentions=True, out=tmp_path / "own")
+    assert list(made.models) == ["fp32"]
+    assert made.file("fp32").is_file()
+    again = export(base, task="embed", precision="fp32", out=tmp_path / "other")
+    assert again.attentions is None

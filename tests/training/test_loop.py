@@ -353,7 +353,7 @@ def test_a_new_multi_label_head_starts_at_the_frequency_of_each_label(base, tmp_
         ({"recipe": replace(RECIPE, class_weights="balanced")}, [0.5, 0.5]),
     ):
         torch.nn.init.zeros_(model.head.output.bias)
-        FineTuning(model, replace(job, **change))
+        FineTuning(model, replace(job, **change)).used.restore()
         assert model.head.output.bias.sigmoid().tolist() == pytest.approx(expected)
 
 

@@ -33,9 +33,9 @@ def export(
 ) -> ExportRecord:
     """Export the model to ONNX, so that it runs without PyTorch, into `onnx/` of its directory.
 
-    With `out`, the model is copied into that new directory first: where its own is an installed package or the cache of
-    the hub, which are not written to. the accuracy of int8 and int8-static is checked on `calibrate`, a file of the
-    model's task with labels where it has any, and are not used where the metric falls by more than `max_drop`.
+    With `out`, the model is copied into that new directory first; installed packages and the cache of the hub are not
+    written to. The accuracy of int8 and int8-static is checked on `calibrate`, a file of the model's task, with labels
+    if the task has them; an ONNX model whose metric falls by more than `max_drop` is not used.
 
     `precision` is int8 unless it is given. With `attentions`, an ONNX model of the attention probabilities of all
     layers is written as well (fp32); without `precision` and `calibrate` it is the only one, and the others stay.
@@ -51,7 +51,8 @@ def export(
             f"{precision} rounds the weights, so its accuracy is checked first: give --calibrate FILE, labeled texts "
             "like those that it will read (dev data, never test data)"
         )
-    model_directory, reporter = exportable(model, task, out), reporter or Reporter(quiet=True)
+    model_directory = exportable(model, task, out, with_onnx=only_attentions)
+    reporter = reporter or Reporter(quiet=True)
     if only_attentions:
         return write_attentions_model(model_directory, reporter)
     examples: Sequence[Example] = ()
@@ -64,14 +65,17 @@ def export(
     return write_attentions_model(model_directory, reporter) if attentions else made
 
 
-def exportable(model: str | Path, task: str | None, out: str | Path | None = None) -> ModelDirectory:
+def exportable(
+    model: str | Path, task: str | None, out: str | Path | None = None, *, with_onnx: bool = False
+) -> ModelDirectory:
+    """A model that can be exported, in `out` a copy of it; raises `OptionError` if its directory is not written to."""
     if task == "zero_shot":
         raise OptionError(
             "zero_shot runs the ONNX model of pairs: say --task pairs, or nothing for a model trained here"
         )
     directory = find_model(model)
     if out is not None:
-        directory = _copied(directory, Path(out), task)
+        directory = _copied(directory, Path(out), task, with_onnx=with_onnx)
     elif not Path(model).is_dir():
         raise OptionError(
             f"{model} is in {directory}, which belongs to an installed package or the cache of the hub and is not "
@@ -80,13 +84,14 @@ def exportable(model: str | Path, task: str | None, out: str | Path | None = Non
     return ModelDirectory.read(directory, task)
 
 
-def _copied(directory: Path, out: Path, task: str | None) -> Path:
-    """A copy of a model without its ONNX models in a new directory; raises `OptionError` if there is something."""
+def _copied(directory: Path, out: Path, task: str | None, *, with_onnx: bool) -> Path:
+    """A copy of a model, and of its ONNX models if asked; raises `OptionError` if there is something at `out`."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OptionError(f"{out} is there already, expected a new directory to copy {directory} to")
     ModelDirectory.read(directory, task)  # nothing is copied that cannot be exported
+    left_out = shutil.ignore_patterns("tensorboard", ".*", *([] if with_onnx else [FOLDER]))
     try:
-        shutil.copytree(directory, out, ignore=shutil.ignore_patterns(FOLDER, "tensorboard", ".*"), dirs_exist_ok=True)
+        shutil.copytree(directory, out, ignore=left_out, dirs_exist_ok=True)
     except (OSError, shutil.Error) as error:
         raise BothwaysError(f"{out}: {directory} cannot be copied there ({error})") from error
     return out
