@@ -77,7 +77,8 @@ def test_outputs_and_gradients_are_those_of_the_cpu(family, precision):
 
 
 def test_bf16_uses_flash_attention_where_nothing_is_added_to_scores():
-    assert has_flash_attention(GPU)
+    assert has_flash_attention(GPU, 32)
+    assert not has_flash_attention(GPU, 12)
     for family, precision, layout in (("bert", "bf16", Varlen), ("bert", "fp32", Packed), ("mpnet", "bf16", Packed)):
         model = model_of(family, GPU, precision)
         assert isinstance(packed_inputs(batch_of([7, 3], 100), model.encoder)[3], layout)

@@ -79,7 +79,7 @@ def packed_inputs(
     """A batch as a model takes it: (N,) ids, segment ids and positions, where they lie, (K,) places that are read."""
     device, heads = encoder.embeddings.word.weight.device, encoder.config.num_attention_heads
     half = next(encoder.layers.parameters()).dtype == torch.bfloat16
-    flash = half and encoder.relative is None and has_flash_attention(device)
+    flash = half and encoder.relative is None and has_flash_attention(device, encoder.config.hidden_size // heads)
     layout = (Varlen if flash else Packed).from_lengths(batch.lengths, heads, device)
     tokens = np.pad(np.stack([batch.ids, batch.type_ids, batch.positions]), ((0, 0), (0, layout.filler)))
     ids, type_ids, positions = on_device(tokens, device).unbind()

@@ -198,8 +198,10 @@ class Varlen:
         return mixed.reshape(len(qkv), -1)
 
 
-def has_flash_attention(device: torch.device) -> bool:
-    """Whether this PyTorch has flash attention for packed sequences, and the device can run it."""
+def has_flash_attention(device: torch.device, head_size: int) -> bool:
+    """Whether this PyTorch has flash attention for packed sequences, and the device can run it for heads of a size."""
+    if head_size % 8 or head_size > 256:
+        return False
     if (
         device.type != "cuda"
         or torch.version.hip is not None
