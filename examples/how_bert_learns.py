@@ -80,7 +80,7 @@ def predict(model: PretrainModel, window: Encoded, positions: np.ndarray) -> tup
     """Of one window: (K, V) probabilities at the masked positions, (2,) probabilities that B follows A and does not."""
     batch = make_batch([replace(window, head_positions=np.concatenate(([0], positions)))])
     firsts = torch.tensor([True] + [False] * len(positions))
-    inputs = packed_inputs(batch, model.config.num_attention_heads, torch.device("cpu"))
+    inputs = packed_inputs(batch, model.encoder)
     with torch.inference_mode():
         hidden, follows = model(*inputs, firsts)
         logits = hidden @ model.encoder.embeddings.word.weight.T + model.head.bias

@@ -400,7 +400,7 @@ def read_pairs(
         guess, follows = model(ids.flatten(), type_ids.flatten(), positions, layout, reads, firsts)
     loss, right = model.masked_losses(guess.float(), original, PRODUCTS)
     followed = int((follows.argmax(1) == labels).sum())
-    sums = {"loss": loss.item(), "right": right, "masked": len(places), "followed": followed, "pairs": B}
+    sums = {"loss": loss.item(), "right": int(right), "masked": len(places), "followed": followed, "pairs": B}
     return loss / len(places) + F.cross_entropy(follows.float(), labels), sums
 
 

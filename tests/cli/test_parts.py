@@ -37,7 +37,7 @@ def test_labels_are_a_list_as_in_csv_or_one_an_option(values, labels):
         ([""], "found an empty label"),
         (["a", " "], "found an empty label"),
         (["a,b,a"], "the label 'a' is given twice"),
-        (['"a, b'], "quote a label that holds a comma"),
+        (['"a, b'], "quote a label that contains a comma"),
     ],
 )
 def test_labels_that_are_not_clear_are_refused(values, message):

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 
@@ -192,7 +191,7 @@ def test_a_token_shades_the_others_by_their_share_of_its_attention(live_attentiv
     opened.get_by_label("Second text").fill("well acted")
     run(opened)
     body = {"model": "tiny", "text": "a great film", "text_pair": "well acted", "attentions": True}
-    answer = httpx.post(f"{live_attentive.url}/v1/tokenize", json=body).json()
+    answer = opened.page.request.post(f"{live_attentive.url}/v1/tokenize", data=body).json()
     expected = np.array(answer["attentions"])
     film = next(place for place, token in enumerate(answer["tokens"]) if token["token"] == "film")
     tokens = opened.locator(".tokens button")
