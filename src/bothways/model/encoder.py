@@ -2,8 +2,8 @@
 
 B sequences, T their longest length, N tokens in all, C hidden width, H heads, I inner width, E embedding
 width. Tokens lie either padded (B, T) or packed (N,): the code is the same, the layout knows (layout.py).
-Weights of the large matrices may be bf16, everything else is fp32 (on a GPU, which mixes no types, the norms of
-the layers are as the matrices); hidden states follow the matrices.
+Weights of the large matrices may be bf16, everything else is fp32; hidden states follow the matrices. On a GPU, whose
+kernels do not mix types, the norms of the layers have the type of the matrices.
 """
 
 from __future__ import annotations

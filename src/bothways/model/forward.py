@@ -54,8 +54,8 @@ def best_precision(device: torch.device | None = None) -> Precision:
 def set_precision(encoder: Encoder, precision: Precision) -> None:
     """Keep the large matrices of an encoder in `precision`; norms, embeddings, pooler and head stay fp32.
 
-    On a GPU the norms of the layers follow too, as its kernel takes weights of the input's type alone. Its mean and
-    variance are fp32 either way.
+    On a GPU the norms of the layers are converted too, because its kernel needs weights of the input's type. The kernel
+    computes mean and variance in fp32 either way.
     """
     kinds = (nn.Linear,) if encoder.embeddings.word.weight.device.type == "cpu" else (nn.Linear, nn.LayerNorm)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32

@@ -258,9 +258,8 @@ def start_at_frequencies(output: nn.Module, windows: Sequence[Encoded]) -> None:
 
     From 0.5 a model of rare labels needs hundreds of updates to learn the frequencies before it learns anything else.
     """
-    targets = np.array(
-        [window.target for window in windows if not window.window], np.float64
-    )  # a long text counts once
+    firsts = [window.target for window in windows if not window.window]  # a long text counts once
+    targets = np.array(firsts, np.float64)
     frequencies = (targets.sum(0) + 0.5) / (len(targets) + 1.0)
     output.get_parameter("bias").copy_(torch.from_numpy(np.log(frequencies / (1.0 - frequencies))))
 
