@@ -16,7 +16,8 @@ from bothways.evaluation.tables import (
     models_tables,
     trials_tables,
 )
-from bothways.evaluation.tune import Trial
+from bothways.evaluation.tune import Speed, Trial
+from bothways.inference.onnx.record import OnnxModelRecord
 from bothways.inference.plan import Plan
 from bothways.metrics import single_label
 from bothways.model.catalogue import CATALOGUE
@@ -114,13 +115,27 @@ def test_the_base_models_fit_into_80_columns_and_need_not_be_stacked():
 def test_trials_fit_and_reasons_are_whole():
     reason = "OpenVINO does not run here: " + "a long reason " * 20
     trials = [
-        Trial(Plan("openvino", "int8-static", 16, 16384), 123456.7, 12_345_000_000, None, ""),
+        Trial(Plan("openvino", "int8-static", 16, 16384), 123456.7, 12_345_000_000, None, "", 12.34, 5.67),
         Trial(Plan("torch", "bf16", 1, 512), 0.0, 0, None, reason),
     ]
     written = rendered(trials_tables(trials, 80), 80)
     assert "123,457" in written
     assert "12,345 MB" in written
+    assert "12.34" in written
+    assert "5.67 s" in written
     assert " ".join(reason.split()) in " ".join(written.split()).replace("torch bf16", "")
+
+
+def test_many_trials_are_rows_of_80_columns():
+    plan = Plan("onnxruntime", "int8", 2, 384, long=Plan("openvino", "int8-static", 2, 1024))
+    speeds = (Speed(2345.0, 1.23), Speed(345.0, 12.34))
+    checked = OnnxModelRecord("", agreement=0.998)
+    trials = [Trial(plan, 1234.0, 123_000_000, checked, None, 2.34, 0.43, speeds)] * 12
+    written = rendered(trials_tables(trials, 80), 80)
+    first, second = written.split("Short texts, and long ones of 64 tokens and more")
+    assert re.search(r"2x384 +1,234 +2.34 +123 MB +0.43 s +99.8 % +chosen", first)
+    assert re.search(r"2x384 +2,345 +345 +1.23 +12.34", second)
+    assert "from 64 tokens openvino int8-static 2x1024" in re.sub(r"\s+", " ", re.sub(r"2x384.*", "", first))
 
 
 def test_facts_are_one_a_line():

@@ -70,17 +70,33 @@ def tune_command(
     model: Model,
     file: Annotated[Path, typer.Argument(help="Sample of typical input texts (labels optional).")],
     columns: Columns,
+    goal: Annotated[
+        Literal["throughput", "latency"],
+        typer.Option("--for", help="throughput: most texts per second; latency: shortest time for one text."),
+    ] = "throughput",
+    export: Annotated[
+        bool, typer.Option("--export/--no-export", help="Export the ONNX models that are missing, and measure them.")
+    ] = True,
     max_drop: MaxDrop = 0.005,
     task: Task = None,
     as_json: Json = False,
 ) -> None:
-    """Benchmark engines and settings on this machine and save the fastest for this model."""
+    """Benchmark engines and settings on this machine and save the best for this model."""
     from bothways.jobs.tune import tune
     from bothways.tasks import task_name
 
-    trials = tune(model, file, task=task and task_name(task), columns=columns, max_drop=max_drop, reporter=Reporter())
+    trials = tune(
+        model,
+        file,
+        task=task and task_name(task),
+        columns=columns,
+        max_drop=max_drop,
+        goal=goal,
+        export=export,
+        reporter=Reporter(),
+    )
     if as_json:
-        print_json({"model": model, "trials": [trial.as_json() for trial in trials]})
+        print_json({"model": model, "goal": goal, "trials": [trial.as_json() for trial in trials]})
         return
     from bothways.evaluation.tables import trials_tables
 

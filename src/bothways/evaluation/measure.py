@@ -1,4 +1,4 @@
-"""Measures a model or a baseline in a separate process: predictions, speed, size, memory."""
+"""Measures a model or a baseline in a separate process: predictions, speed, size, memory, cold start."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from bothways.data.examples import Example
 from bothways.errors import BothwaysError
 
 ENOUGH_SECONDS = 6.0  # of passes over the same texts
-
-
 WARM_TEXTS = 64  # predicted once before the clock starts
+ONE_BY_ONE = 100  # texts whose times alone have the median that is the latency
+ONE_BY_ONE_SECONDS = 2.0  # after which fewer must do
 
 
 def in_process(what: dict[str, Any], test: Sequence[Example]) -> dict[str, Any]:
@@ -27,6 +29,7 @@ def in_process(what: dict[str, Any], test: Sequence[Example]) -> dict[str, Any]:
         request, answer = Path(folder) / "request", Path(folder) / "answer"
         request.write_bytes(pickle.dumps(what | {"test": list(test)}))
         command = [sys.executable, "-P", "-m", "bothways.evaluation.measure", str(request), str(answer)]
+        command.append(repr(time.time()))  # the one clock that two processes share on every system
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 2:
             raise BothwaysError(done.stderr.strip().splitlines()[-1])
@@ -42,15 +45,21 @@ def measure(what: dict[str, Any]) -> dict[str, Any]:
     """Predict the texts of a request, timed: predictions, texts a second, parameters, disk, peak memory.
 
     With "passes" so often, unless that takes long, and the fastest counts: an engine that compiles for each new shape
-    is slow the first time.
+    is slow the first time. With "started", the time at which this process was started, "cold_start" is how many seconds
+    its first answer came later.
+
+    With "groups", lists of places of texts, each group is timed separately, and also text by text: "groups" has
+    (texts a second, median milliseconds of one text) of each, "milliseconds" the median of all.
     """
     test: list[Example] = what["test"]
+    found: dict[str, Any] = {}
     if "baseline" in what:
         from bothways.evaluation.baseline import fit_baseline
 
         settings = what["baseline"]
         model = fit_baseline(settings.pop("train"), **settings)
-        parameters, disk, predict, engine = model.parameters, model.size_bytes, model.predict, model.features.engine
+        parameters, disk, predict = model.parameters, model.size_bytes, model.predict
+        describe: Callable[[], str] = partial(str, model.features.engine)
     else:
         from bothways.inference.predictor import load
 
@@ -59,22 +68,55 @@ def measure(what: dict[str, Any]) -> dict[str, Any]:
         assert model_directory is not None
         files = [*model_directory.files(), *([] if weights is None else [weights])]
         parameters, disk = predictor.engine.parameters, sum(path.stat().st_size for path in files)
-        predict, engine = predictor.predict_examples, predictor.engine.describe()
-    predict(test[:WARM_TEXTS])
-    times: list[float] = []
-    while not times or (len(times) < what.get("passes", 1) and sum(times) < ENOUGH_SECONDS):
-        began = time.perf_counter()
-        predictions = predict(test)
-        times.append(time.perf_counter() - began)
-    seconds = min(times)
-    return {
+        predict, describe = predictor.predict_examples, predictor.engine.describe
+        if "started" in what:
+            predict(test[:1])
+            found["cold_start"] = time.time() - what["started"]
+    groups = what.get("groups") or [range(len(test))]
+    predictions: list[Any] = [None] * len(test)
+    seconds: list[float] = []
+    alone: list[list[float]] = []
+    for group in groups:
+        members = [test[place] for place in group]
+        predict(members[:WARM_TEXTS])
+        times: list[float] = []
+        while not times or (len(times) < what.get("passes", 1) and sum(times) < ENOUGH_SECONDS / len(groups)):
+            began = time.perf_counter()
+            answers = predict(members)
+            times.append(time.perf_counter() - began)
+        seconds.append(min(times))
+        for place, answer in zip(group, answers, strict=True):
+            predictions[place] = answer
+        if "groups" in what:
+            alone.append(_one_by_one(predict, members, ONE_BY_ONE_SECONDS / len(groups)))
+    if alone:
+        found["milliseconds"] = median(time for times in alone for time in times)
+        found["groups"] = [
+            (len(group) / each, median(times)) for group, each, times in zip(groups, seconds, alone, strict=True)
+        ]
+    return found | {
         "predictions": predictions,
-        "texts_per_second": len(test) / seconds,
+        "texts_per_second": len(test) / sum(seconds),
         "parameters": parameters,
         "disk": disk,
         "memory": peak_memory(),
-        "engine": engine,
+        "engine": describe(),
     }
+
+
+def _one_by_one(predict: Callable[[list[Example]], Any], examples: list[Example], enough: float) -> list[float]:
+    """The milliseconds that each of some examples takes alone, evenly spread; the first is also the warm-up."""
+    times: list[float] = []
+    chosen = examples[:: -(-len(examples) // ONE_BY_ONE)]
+    predict(chosen[:1])
+    began = time.perf_counter()
+    for example in chosen:
+        start = time.perf_counter()
+        predict([example])
+        times.append(1000 * (time.perf_counter() - start))
+        if time.perf_counter() - began > enough:
+            break
+    return times
 
 
 def peak_memory() -> int:
@@ -89,10 +131,10 @@ def peak_memory() -> int:
 
 
 def main() -> None:
-    """Answer one request: the path of a request file, the path for the answer."""
+    """Answer one request: the path of a request file, the path for the answer, when this process was started."""
     request, answer = (Path(argument) for argument in sys.argv[1:3])
     try:
-        result = measure(pickle.loads(request.read_bytes()))
+        result = measure(pickle.loads(request.read_bytes()) | {"started": float(sys.argv[3])})
     except BothwaysError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -14,6 +14,7 @@ from rich.cells import cell_len
 from rich.markup import escape
 from rich.table import Table
 
+from bothways.inference.plan import LONG_FROM, Plan
 from bothways.metrics import Interval, Scores, without_repeats
 from bothways.model.catalogue import CATALOGUE, INCLUDED
 from bothways.progress import one_line
@@ -139,27 +140,38 @@ def comparison_tables(comparison: Comparison, width: int) -> Iterator[Table]:
 def trials_tables(trials: Sequence[Trial], width: int) -> Iterator[Table]:
     """What was measured, the winner first; then what could not be."""
     measured = [trial for trial in trials if not trial.problem]
-    rows = []
+    rows, classes = [], []
     for place, trial in enumerate(measured):
-        plan, onnx_model = trial.plan, trial.onnx_model
+        onnx_model = trial.onnx_model
         agreement = None if onnx_model is None else onnx_model.agreement
         rejected = onnx_model is not None and onnx_model.rejected
+        plan = [_engine_of(trial.plan), f"{trial.plan.workers}x{trial.plan.max_tokens}"]
         rows.append(
             [
-                f"{plan.engine} {plan.precision}",
-                str(plan.workers),
-                str(plan.max_tokens),
+                *plan,
                 f"{trial.texts_per_second:,.0f}",
+                f"{trial.milliseconds:,.2f}",
                 f"{trial.memory / 1e6:,.0f} MB",
+                f"{trial.cold_start:,.2f} s",
                 "" if agreement is None else f"{100 * agreement:.1f} %",
                 "rejected" if rejected else "chosen" if place == 0 else "",
             ]
         )
-    header = ["engine", "workers", "tokens/batch", "texts/s", "memory", "same answers", ""]
-    yield laid_out("From raw text to answer, on this machine", header, rows, width)
+        if trial.by_length:
+            classes.append(plan + [f"{each.texts_per_second:,.0f}" for each in trial.by_length])
+            classes[-1] += [f"{each.milliseconds:,.2f}" for each in trial.by_length]
+    header = ["engine", "batches", "texts/s", "ms/text", "memory", "start", "same", ""]
+    title = (
+        "From raw text to answer, on this machine. batches: how many at a time x tokens in each; ms/text: one text "
+        "alone; start: of a new process until its first answer; same: answers as in fp32"
+    )
+    yield laid_out(title, header, rows, width)
+    if classes:
+        header = ["engine", "batches", "texts/s: short", "long", "ms/text: short", "long"]
+        yield laid_out(f"Short texts, and long ones of {LONG_FROM} tokens and more", header, classes, width)
     problems = [
         [
-            f"{trial.plan.engine} {trial.plan.precision}",
+            _engine_of(trial.plan),
             trial.problem or str(trial.onnx_model and trial.onnx_model.rejected),
         ]
         for trial in trials
@@ -167,6 +179,14 @@ def trials_tables(trials: Sequence[Trial], width: int) -> Iterator[Table]:
     ]
     if problems:
         yield _texts("Not used", ("engine", "reason"), problems)
+
+
+def _engine_of(plan: Plan) -> str:
+    own = f"{plan.engine} {plan.precision}"
+    if plan.long is None:
+        return own
+    long = plan.long
+    return f"{own}; from {plan.from_tokens} tokens {long.engine} {long.precision} {long.workers}x{long.max_tokens}"
 
 
 def facts_table(model: str, facts: Mapping[str, Any]) -> Table:

@@ -1,141 +1,240 @@
-"""Which engine, precision, workers and batch size are fastest here, measured on the user's texts."""
+"""Which engine, precision, workers and batch size are best here, measured on the user's texts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from bothways.data.examples import Example
 from bothways.errors import BothwaysError, OptionError
 from bothways.evaluation.accuracy_check import MAX_DROP, check_accuracy
 from bothways.evaluation.measure import in_process
 from bothways.hardware import cores
-from bothways.inference.choice import tuned_key, tuned_with
-from bothways.inference.engines.engine import ABLE, MAX_TOKENS, TORCH_TOKENS
+from bothways.inference.choice import export_for, onnx_precision_of, tuned_key, tuned_with
+from bothways.inference.engines.engine import ABLE
+from bothways.inference.engines.openvino import why_no_openvino
 from bothways.inference.model_directory import ModelDirectory
-from bothways.inference.onnx.record import ONNX_PRECISIONS, ExportRecord, OnnxModelRecord
-from bothways.inference.plan import Plan, write_tuned
+from bothways.inference.onnx.record import ExportRecord, OnnxModelRecord
+from bothways.inference.plan import LONG_FROM, ONE_AT_A_TIME, Plan, default_plan, write_tuned
 from bothways.progress import Reporter
 
+Goal = Literal["throughput", "latency"]
 BUDGETS = (256, 512, 1024)  # besides MAX_TOKENS
-MARGIN, SAVED = 0.05, 0.2  # of the speed, that may be lost to save at least so much of the memory
+MARGIN = 0.03  # two measurements of one plan differ by so much, so a smaller lead is no reason to use more memory
 FINALISTS = 2  # engines whose workers and batch sizes are varied
 PASSES = 3
+MIN_CLASS = 16  # texts of a length class: fewer are too few to time
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast texts are: many at a time, in texts a second, and one at a time, in milliseconds (the median)."""
+
+    texts_per_second: float
+    milliseconds: float
+
+    def of(self, goal: Goal) -> float:
+        """Texts a second, many or one at a time."""
+        return self.texts_per_second if goal == "throughput" else 1000 / self.milliseconds
+
+    def as_json(self) -> dict[str, float]:
+        """The speed as one JSON object."""
+        return {"texts_per_second": self.texts_per_second, "milliseconds": self.milliseconds}
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One way to run a model: how fast, how much memory, and whether its answers hold; or why it did not run."""
+    """One way to run a model: how fast, how much memory, and whether its answers hold; or why it did not run.
+
+    `cold_start` is the seconds from the start of a new Python process to its first answer. `by_length` has the speed
+    with short and with long texts (`LONG_FROM`) where there are enough of both.
+    """
 
     plan: Plan
     texts_per_second: float = 0.0
     memory: int = 0
     onnx_model: OnnxModelRecord | None = None
     problem: str | None = None
+    milliseconds: float = 0.0
+    cold_start: float = 0.0
+    by_length: tuple[Speed, ...] = ()
 
     @property
     def stands(self) -> bool:
         """Whether it may be used."""
         return self.problem is None and (self.onnx_model is None or self.onnx_model.rejected is None)
 
+    def speed(self, goal: Goal, length_class: int | None = None) -> float:
+        """Texts a second for a goal, with all texts or those of one length class (0: short, 1: long)."""
+        whole = Speed(self.texts_per_second, self.milliseconds)
+        return (whole if length_class is None else self.by_length[length_class]).of(goal)
+
     def as_json(self) -> dict[str, Any]:
         """The trial as one JSON object."""
-        facts = {name: getattr(self.plan, name) for name in ("engine", "precision", "workers", "max_tokens")}
+        facts = self.plan.as_json()
         if self.problem is not None:
             return facts | {"problem": self.problem}
-        checked = (
-            {}
-            if self.onnx_model is None
-            else {"agreement": self.onnx_model.agreement, "rejected": self.onnx_model.rejected}
-        )
-        return facts | {"texts_per_second": self.texts_per_second, "memory": self.memory} | checked
+        facts |= Speed(self.texts_per_second, self.milliseconds).as_json()
+        facts |= {"memory": self.memory, "cold_start": self.cold_start}
+        if self.by_length:
+            facts["by_length"] = dict(zip(("short", "long"), (each.as_json() for each in self.by_length), strict=True))
+        if self.onnx_model is not None:
+            facts |= {"agreement": self.onnx_model.agreement, "rejected": self.onnx_model.rejected}
+        return facts
 
 
 def tune_on(
-    model_directory: ModelDirectory, examples: Sequence[Example], reporter: Reporter, *, max_drop: float = MAX_DROP
+    model_directory: ModelDirectory,
+    examples: Sequence[Example],
+    reporter: Reporter,
+    *,
+    max_drop: float = MAX_DROP,
+    goal: Goal = "throughput",
 ) -> list[Trial]:
     """Measure what can run this model, and remember the winner in its directory for this processor.
 
-    The winner comes first: the fastest, or one within `MARGIN` of it that saves `SAVED` of its memory; then the
-    others, fastest first.
+    The winner comes first: of those within `MARGIN` of the fastest, the one with the least memory; then the others,
+    fastest first. If there are enough short and long texts, and another plan is faster for one of these classes by
+    more than `MARGIN`, the winner is a plan with a part for each.
 
-    First every engine and precision, each in a separate process; then the workers and the batch sizes of the fastest
-    two. What falls below the accuracy check, against fp32 on the same examples, never wins.
+    First every engine and precision, each in a separate process. Then, for throughput, the workers and the batch sizes
+    of the fastest two; for latency, one text at a time, a worker for each core and one with all cores. What falls
+    below the accuracy check, against fp32 on the same examples, never wins.
 
     Raises `OptionError` if nothing runs.
     """
-    export = ExportRecord.read(model_directory.path)
-    onnx_models = (
-        {}
-        if export is None
-        else {onnx_precision for onnx_precision, onnx_model in export.models.items() if onnx_model.rejected is None}
-    )
-    plans = [
-        Plan(engine, precision, 1 if engine == "torch" else cores(), TORCH_TOKENS if engine == "torch" else MAX_TOKENS)
-        for engine, able in ABLE.items()
-        for precision in able
-        if engine == "torch" or ("fp32" if precision == "bf16" else precision) in onnx_models
-    ]
-    left = [
-        onnx_precision
-        for onnx_precision in ONNX_PRECISIONS
-        if onnx_precision not in (export.models if export is not None else ())
-    ]
-    if left:
-        reporter.note(
-            f"not exported, so not measured: {', '.join(left)}; bothways export {model_directory.path} --precision P "
-            "(with --calibrate FILE for int8) writes them, and tune again"
-        )
-    run = _Trials(model_directory, examples, reporter, max_drop)
-    for plan in sorted(plans, key=lambda plan: plan.precision != "fp32"):  # fp32 first: the others are compared with it
+    export, reason = export_for(model_directory)
+    if reason is not None:
+        reporter.note(reason)
+    run = _Trials(model_directory, examples, reporter, max_drop, goal)
+    plans = _plans(export)
+    for plan in plans:
         run.measure(plan)
-    for best in [trial.plan for trial in run.fastest() if trial.plan.engine != "torch"][:FINALISTS]:
-        for budget in BUDGETS:
-            run.measure(replace(best, max_tokens=budget))
-        fast = next(trial.plan for trial in run.fastest() if trial.plan.engine == best.engine)
-        if cores() > 1:
-            run.measure(replace(fast, workers=1))
-    ranked = run.fastest()
-    if not ranked:
+    varied = [plan for plan in plans if (plan.engine, plan.precision) not in ONE_AT_A_TIME]
+    if goal == "latency":
+        for plan in varied if cores() > 1 else ():
+            run.measure(replace(plan, workers=1))
+    else:
+        for best in run.finalists(varied):
+            run.vary(best)
+    if not run.ranked():
         raise OptionError(f"{model_directory.path}: nothing could run it; {run.trials[-1].problem}")
-    least = min(
-        (trial for trial in ranked if trial.texts_per_second >= (1 - MARGIN) * ranked[0].texts_per_second),
-        key=lambda trial: trial.memory,
-    )
-    winner = least if least.memory <= (1 - SAVED) * ranked[0].memory else ranked[0]
-    ranked = [winner, *(trial for trial in ranked if trial is not winner)]
-    facts = {"texts_per_second": winner.texts_per_second, "examples": len(examples)}
-    facts |= tuned_with(export, winner.plan)
+    winner = run.winner()
+    facts = {"goal": goal, "texts_per_second": winner.texts_per_second, "milliseconds": winner.milliseconds}
+    facts |= {"memory": winner.memory, "cold_start": winner.cold_start, "examples": len(examples)}
+    short, *long = (tuned_with(model_directory, export, part) for part in winner.plan.parts())
     try:
-        write_tuned(model_directory.path, tuned_key(model_directory.task), winner.plan, facts)
+        write_tuned(model_directory.path, tuned_key(model_directory.task), winner.plan, facts | short, *long)
     except BothwaysError as error:
         reporter.note(f"the winner could not be remembered: {error}")
     rest = [trial for trial in run.trials if not trial.stands]
-    return ranked + sorted(rest, key=lambda trial: -trial.texts_per_second)
+    others = [trial for trial in run.ranked() if trial is not winner]
+    return [winner, *others, *sorted(rest, key=lambda trial: -trial.texts_per_second)]
+
+
+def _plans(export: ExportRecord | None) -> list[Plan]:
+    """A plan for each engine and precision whose files are there; fp32 first, as the others are compared with it."""
+    accepted = {
+        name for name, onnx_model in ({} if export is None else export.models).items() if onnx_model.rejected is None
+    }
+    plans = [default_plan(engine, precision) for engine, able in ABLE.items() for precision in able]
+    plans = [plan for plan in plans if onnx_precision_of(plan) in (None, *accepted)]
+    return sorted(plans, key=lambda plan: plan.precision != "fp32")
+
+
+def length_classes(model_directory: ModelDirectory, examples: Sequence[Example]) -> list[list[int]]:
+    """The places of the short and of the long examples; of all, if one of the two classes has too few."""
+    longest = [0] * len(examples)
+    for window in model_directory.task.encode(examples, model_directory.tokenizer):
+        longest[window.example] = max(longest[window.example], len(window.ids))
+    classes: list[list[int]] = [[], []]
+    for place, tokens in enumerate(longest):
+        classes[int(tokens >= LONG_FROM)].append(place)
+    return classes if min(map(len, classes)) >= MIN_CLASS else [list(range(len(examples)))]
 
 
 class _Trials:
     def __init__(
-        self, model_directory: ModelDirectory, examples: Sequence[Example], reporter: Reporter, max_drop: float
+        self,
+        model_directory: ModelDirectory,
+        examples: Sequence[Example],
+        reporter: Reporter,
+        max_drop: float,
+        goal: Goal,
     ) -> None:
-        self.model_directory, self.examples, self.reporter, self.max_drop = (
-            model_directory,
-            examples,
-            reporter,
-            max_drop,
-        )
+        self.model_directory, self.examples, self.reporter = model_directory, examples, reporter
+        self.max_drop, self.goal = max_drop, goal
+        self.classes = length_classes(model_directory, examples)
         self.trials: list[Trial] = []
         self.reference: Sequence[Any] | None = None
+        self.no_openvino = why_no_openvino()  # asked here, as the first answer takes seconds of a cold start
 
-    def fastest(self) -> list[Trial]:
+    def ranked(self, length_class: int | None = None) -> list[Trial]:
         """Those that may be used, fastest first."""
-        return sorted((trial for trial in self.trials if trial.stands), key=lambda trial: -trial.texts_per_second)
+        usable = [trial for trial in self.trials if trial.stands]
+        return sorted(usable, key=lambda trial: -trial.speed(self.goal, length_class))
+
+    def finalists(self, varied: Sequence[Plan]) -> list[Plan]:
+        """The fastest of some plans, in all length classes."""
+        found: list[Plan] = []
+        for length_class in self._length_classes():
+            fast = [trial.plan for trial in self.ranked(length_class) if trial.plan in varied]
+            found += [plan for plan in fast[:FINALISTS] if plan not in found]
+        return found
+
+    def vary(self, plan: Plan) -> None:
+        """Measure other batch sizes, then one worker with the best of them."""
+        for budget in BUDGETS:
+            self.measure(replace(plan, max_tokens=budget))
+        best = [
+            next(
+                trial.plan
+                for trial in self.ranked(length_class)
+                if (trial.plan.engine, trial.plan.precision) == (plan.engine, plan.precision)
+            )
+            for length_class in self._length_classes()
+        ]
+        for each in dict.fromkeys(best):
+            if each.workers > 1:
+                self.measure(replace(each, workers=1))
+
+    def winner(self) -> Trial:
+        """The best trial for all texts, or one of a plan that has a part for each length class."""
+        whole = self._lightest(None)
+        if len(self.classes) == 1:
+            return whole
+        parts = []
+        for length_class in range(len(self.classes)):
+            most = self.ranked(length_class)[0].speed(self.goal, length_class)
+            near = whole.speed(self.goal, length_class) >= (1 - MARGIN) * most
+            parts.append(whole if near else self._lightest(length_class))
+        short, long = parts
+        if short is long:
+            return whole
+        self.measure(replace(short.plan, long=long.plan))
+        return self.trials[-1] if self.trials[-1].stands else whole
+
+    def _lightest(self, length_class: int | None) -> Trial:
+        """Of those within the margin of the fastest, the one with the least memory."""
+        ranked = self.ranked(length_class)
+        enough = (1 - MARGIN) * ranked[0].speed(self.goal, length_class)
+        return min(
+            (trial for trial in ranked if trial.speed(self.goal, length_class) >= enough),
+            key=lambda trial: trial.memory,
+        )
+
+    def _length_classes(self) -> list[int | None]:
+        return [None] if len(self.classes) == 1 else [*range(len(self.classes))]
 
     def measure(self, plan: Plan) -> None:
         self.reporter.say(f"measuring {plan}")
         task = self.model_directory.task
         request = {"model": str(self.model_directory.path), "task": task.name, "plan": plan, "passes": PASSES}
+        request["groups"] = self.classes
+        if self.no_openvino is not None and "openvino" in [part.engine for part in plan.parts()]:
+            self.trials.append(Trial(plan, problem=self.no_openvino))
+            return
         try:
             found = in_process(request, self.examples)
         except (BothwaysError, RuntimeError) as error:  # an engine that is missing, failed or died
@@ -150,4 +249,14 @@ class _Trials:
             onnx_model = check_accuracy(
                 OnnxModelRecord(""), task, self.examples, self.reference, predictions, max_drop=self.max_drop
             )
-        self.trials.append(Trial(plan, found["texts_per_second"], found["memory"], onnx_model))
+        self.trials.append(
+            Trial(
+                plan,
+                found["texts_per_second"],
+                found["memory"],
+                onnx_model,
+                milliseconds=found["milliseconds"],
+                cold_start=found["cold_start"],
+                by_length=tuple(Speed(*each) for each in found["groups"]) if len(self.classes) > 1 else (),
+            )
+        )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import replace
+from functools import partial
 from typing import Any, get_args
 
 from bothways.errors import CheckpointError, MissingDependencyError, OptionError
 from bothways.hardware import Device, cores, multiplies_bf16, multiplies_bytes, processor
+from bothways.inference.engines.by_length import ByLength
 from bothways.inference.engines.engine import (
     ABLE,
-    MAX_TOKENS,
-    TORCH_TOKENS,
     Engine,
     Name,
     Precision,
@@ -19,8 +19,8 @@ from bothways.inference.engines.engine import (
 from bothways.inference.engines.onnxruntime import OnnxRuntimeEngine
 from bothways.inference.engines.openvino import OpenVinoEngine, why_no_openvino
 from bothways.inference.model_directory import ModelDirectory
-from bothways.inference.onnx.record import ONNX_PRECISIONS, ExportRecord, OnnxPrecision
-from bothways.inference.plan import Plan, read_tuned, tuned_records
+from bothways.inference.onnx.record import FOLDER, ONNX_PRECISIONS, ExportRecord, OnnxPrecision, sample_of
+from bothways.inference.plan import TUNED, Plan, default_plan, read_tuned, tuned_records
 from bothways.model.config import WEIGHTS
 from bothways.progress import Reporter
 from bothways.tasks import Task
@@ -58,6 +58,8 @@ def open_engine(
     if threads is not None and threads > cores():
         reporter.note(f"threads is {threads:,}, and this process may use {cores()} core(s): {cores()} are used")
         threads = cores()
+    if best.long is not None:
+        return _open_by_length(model_directory, reporter, best, threads=threads, device=device)
     if threads is not None and best.workers > threads:
         best = replace(best, workers=threads)
     if best.engine == "torch":
@@ -86,16 +88,52 @@ def open_engine(
     return OnnxRuntimeEngine(export, export.file(onnx_precision), onnx_precision, pad_id, **numbers)
 
 
+def _open_by_length(
+    model_directory: ModelDirectory, reporter: Reporter, plan: Plan, *, threads: int | None, device: Device | None
+) -> Engine:
+    short, long = plan.parts()
+    opened = open_engine(model_directory, reporter, plan=short, threads=threads, device=device)
+    choose(model_directory, reporter, long.engine, long.precision)  # what it lacks is said now
+    absolute = replace(model_directory, path=model_directory.path.absolute())
+    files = _files_of(absolute, export_for(absolute)[0], long)
+    return ByLength(
+        opened,
+        partial(_open_unchanged, absolute, long, files, threads=threads, device=device),
+        from_tokens=plan.from_tokens,
+        long_workers=min(long.workers, threads or long.workers),
+        long_name=str(long),
+    )
+
+
+def _open_unchanged(
+    model_directory: ModelDirectory,
+    plan: Plan,
+    files: dict[str, str | None],
+    *,
+    threads: int | None,
+    device: Device | None,
+) -> Engine:
+    """The engine of a plan; raises `CheckpointError` if the files that it reads are not those of before."""
+    opened = open_engine(model_directory, Reporter(quiet=True), plan=plan, threads=threads, device=device)
+    if _files_of(model_directory, export_for(model_directory)[0], plan) != files:
+        raise CheckpointError(f"{model_directory.path}: its files were replaced since it was loaded; load it again")
+    return opened
+
+
 def choose(
     model_directory: ModelDirectory, reporter: Reporter, engine: str | None = None, precision: str | None = None
 ) -> tuple[ExportRecord | None, Plan]:
     """What `open_engine` would run, and the record of the ONNX models if they are of this model and task."""
-    export, reason = _export_for(model_directory)
+    export, reason = export_for(model_directory)
     if reason is not None:
         reporter.note(reason)
-    plans = _plans(model_directory, export, reporter, engine, precision)
+    tuned, unfit = _tuned(model_directory, export)
+    plans = _plans(model_directory, export, reporter, engine, precision, tuned)
     if not plans:
         raise _nothing_fits(model_directory, export, reason, engine, precision)
+    if unfit is not None and (engine, precision) == (None, None):
+        used = f"{plans[0].engine} {plans[0].precision}"
+        reporter.note(f"{unfit}; {used} is used instead; run bothways tune {model_directory.path} FILE")
     return export, plans[0]
 
 
@@ -105,6 +143,8 @@ def _check(
     """Raise `OptionError` for options that mean nothing, or contradict each other."""
     if not isinstance(plan, Plan | None):
         raise OptionError(f"plan is {plan!r}, expected a Plan(engine, precision, workers, max_tokens)")
+    if plan is not None and plan.long is not None:
+        _check(None, None, plan.long, None, device)
     known = list(dict.fromkeys(each for able in ABLE.values() for each in able))
     for name, value, able in (
         ("engine", engine if plan is None else plan.engine, list(ABLE)),
@@ -133,43 +173,61 @@ def tuned_key(task: Task) -> str:
     return f"{processor()}; {task.head} {task.outputs}"
 
 
-def tuned_with(export: ExportRecord | None, plan: Plan) -> dict[str, Any]:
-    """What a measured plan holds for besides: the version of its engine, and the ONNX model that was measured."""
-    from importlib.metadata import version  # slow to import, and most predictions do without a measured plan
+def onnx_precision_of(plan: Plan) -> OnnxPrecision | None:
+    """The ONNX model that a plan takes its numbers from; None for one that runs the weights themselves."""
+    if plan.engine == "torch":
+        return "int8-static" if plan.precision == "int8-static" else None
+    return next((name for name in ONNX_PRECISIONS if name == plan.precision), "fp32")  # bf16 is made of fp32
 
-    onnx_precision = "fp32" if plan.precision == "bf16" else plan.precision
-    onnx_model = (
-        next((onnx_model for name, onnx_model in export.models.items() if name == onnx_precision), None)
-        if export
-        else None
-    )
+
+def _files_of(model_directory: ModelDirectory, export: ExportRecord | None, plan: Plan) -> dict[str, str | None]:
+    """The hashes of what a plan reads: its ONNX model, and the weights if PyTorch runs them (of a sample of them)."""
+    onnx_precision, weights = onnx_precision_of(plan), model_directory.path / WEIGHTS
+    onnx_model = export.models.get(onnx_precision) if export is not None and onnx_precision is not None else None
     return {
-        "version": version(plan.engine),
-        "onnx_model": onnx_model and onnx_model.sha256 if plan.engine != "torch" else None,
+        "onnx_model": None if onnx_model is None else onnx_model.sha256,
+        "weights": sample_of(weights) if plan.engine == "torch" and weights.is_file() else None,
     }
 
 
-def _tuned(model_directory: ModelDirectory, export: ExportRecord | None, reporter: Reporter) -> Plan | None:
-    """The plan that was measured here, if nothing has changed since."""
-    if not tuned_records(model_directory.path):
-        return None
-    key = tuned_key(model_directory.task)
+def tuned_with(model_directory: ModelDirectory, export: ExportRecord | None, plan: Plan) -> dict[str, Any]:
+    """What a measured plan holds for besides: the version of its engine, and the files that were measured."""
+    from importlib.metadata import version  # slow to import, and most predictions do without a measured plan
+
+    return {"version": version(plan.engine)} | _files_of(model_directory, export, plan)
+
+
+def _tuned(model_directory: ModelDirectory, export: ExportRecord | None) -> tuple[Plan | None, str | None]:
+    """The plan that was measured here, if nothing has changed since; else why those that are there are not used."""
+    path = model_directory.path / FOLDER / TUNED
+    if not path.is_file():
+        return None, None
+    key, records = tuned_key(model_directory.task), tuned_records(model_directory.path)
+    if not records:
+        return None, f"{path} is damaged, so no tuned plan can be read"
+    if key not in records:
+        head = key.removeprefix(processor())
+        others = [name.removesuffix(head) for name in records if name.endswith(head)]
+        return None, f"the tuned plans here are for other processors ({'; '.join(others)})" if others else None
     plan = read_tuned(model_directory.path, key)
-    if plan is None or plan.precision not in ABLE.get(plan.engine, ()):
-        return None
-    measured = tuned_records(model_directory.path)[key]
-    if importlib.util.find_spec(plan.engine) is not None:
-        for name, value in tuned_with(export, plan).items():
+    if plan is None:
+        return None, f"{path} is damaged: the tuned plan of this processor cannot be read"
+    record = records[key]
+    for part, measured in zip(plan.parts(), (record, record.get("long")), strict=False):
+        if part.precision not in ABLE.get(part.engine, ()):
+            return None, f"the tuned plan, {part}, is none that this version of bothways runs"
+        if importlib.util.find_spec(part.engine) is None:
+            continue  # `_plans` says so
+        for name, value in tuned_with(model_directory, export, part).items():
             if measured.get(name, value) != value:
-                reporter.note(
-                    f"the tuned plan, {plan}, was measured with another {name} ({measured[name]}, now "
-                    f"{value}), so it is not used; run bothways tune again"
+                return None, (
+                    f"the tuned plan, {part}, was measured with another {name} ({measured[name]}, now {value}), so it "
+                    "is not used"
                 )
-                return None
-    return plan
+    return plan, None
 
 
-def _export_for(model_directory: ModelDirectory) -> tuple[ExportRecord | None, str | None]:
+def export_for(model_directory: ModelDirectory) -> tuple[ExportRecord | None, str | None]:
     """The ONNX models, if they are for what the task asks; else why those that are there are not used."""
     export, task = ExportRecord.read(model_directory.path), model_directory.task
     reason = export.stale(model_directory.config) if export is not None else None
@@ -192,14 +250,15 @@ def _plans(
     reporter: Reporter,
     engine: str | None,
     precision: str | None,
+    tuned: Plan | None,
 ) -> list[Plan]:
     """What can be run here and fits, best first."""
-    tuned = _tuned(model_directory, export, reporter)
-    if tuned is not None and (engine not in (None, tuned.engine) or precision not in (None, tuned.precision)):
-        tuned = None
+    parts = () if tuned is None else tuned.parts()
+    if any(engine not in (None, part.engine) or precision not in (None, part.precision) for part in parts):
+        tuned, parts = None, ()
     onnx_models = [] if export is None else _usable(export, reporter, precision)
     found: list[tuple[str, str]] = [("onnxruntime", onnx_precision) for onnx_precision in onnx_models]
-    if export is not None and "openvino" in (engine, tuned and tuned.engine):
+    if export is not None and "openvino" in (engine, *(part.engine for part in parts)):
         reason = why_no_openvino()
         if reason is not None and engine == "openvino":
             raise MissingDependencyError(reason)
@@ -213,12 +272,8 @@ def _plans(
     )  # else the ONNX model may be all there is
     if importlib.util.find_spec("torch") is not None and has_weights:
         found += [("torch", kind) for kind in (("bf16", "fp32") if multiplies_bf16() else ("fp32", "bf16"))]
-    plans = [
-        Plan(name, kind, 1, TORCH_TOKENS) if name == "torch" else Plan(name, kind, cores(), MAX_TOKENS)
-        for name, kind in found
-        if engine in (None, name) and precision in (None, kind)
-    ]
-    if tuned is not None and (tuned.engine, tuned.precision) in found:
+    plans = [default_plan(name, kind) for name, kind in found if engine in (None, name) and precision in (None, kind)]
+    if tuned is not None and all((part.engine, part.precision) in found for part in parts):
         plans.insert(0, tuned)
     elif tuned is not None:
         reporter.note(f"the tuned plan, {tuned}, cannot be run here any more; run bothways tune again")

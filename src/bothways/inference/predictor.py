@@ -17,7 +17,8 @@ from bothways.data.examples import Example
 from bothways.errors import CheckpointError, DataError, OptionError
 from bothways.hardware import Device
 from bothways.inference.choice import open_engine
-from bothways.inference.engines.engine import Engine, Name, Precision
+from bothways.inference.engines.by_length import part_for
+from bothways.inference.engines.engine import Engine, Name, Precision, finite_logits
 from bothways.inference.model_directory import ModelDirectory
 from bothways.inference.plan import Plan
 from bothways.inference.workers import Direct, Job, Reader, Workers
@@ -217,13 +218,21 @@ class _Chunk:
         return list(range(len(self.windows) - len(made), len(self.windows)))
 
     def grouped(self, windows: Sequence[int]) -> Iterator[list[int]]:
-        """The batches of some windows: as many for each stream, so that none waits for the last one of another."""
-        engine, lengths = self.predictor.engine, [len(self.windows[number].ids) for number in windows]
-        most = engine.max_tokens * engine.workers
-        batches = -(-sum(lengths) // most) * engine.workers
-        even = max(SMALL, int(PADDED * sum(lengths) / batches))
-        for group in budgeted(lengths, min(even, engine.max_tokens), engine.unbatched_from):
-            yield [windows[place] for place in group]
+        """The batches of some windows: as many for each stream, so that none waits for the last one of another.
+
+        No batch has windows of two engines, so that a window is run by the same one alone and among others.
+        """
+        parts: dict[int, tuple[Engine, list[int]]] = {}
+        for number in sorted(windows, key=lambda number: -len(self.windows[number].ids)):
+            engine = part_for(self.predictor.engine, len(self.windows[number].ids))
+            parts.setdefault(id(engine), (engine, []))[1].append(number)
+        for engine, numbers in parts.values():
+            lengths = [len(self.windows[number].ids) for number in numbers]
+            most = engine.max_tokens * engine.workers
+            batches = -(-sum(lengths) // most) * engine.workers
+            even = max(SMALL, int(PADDED * sum(lengths) / batches))
+            for group in budgeted(lengths, min(even, engine.max_tokens), engine.unbatched_from):
+                yield [numbers[place] for place in group]
 
     def submit(self, groups: Sequence[list[int]], *, more: bool) -> None:
         """Let batches be computed; `more` says that others follow."""
@@ -233,7 +242,7 @@ class _Chunk:
     def run(self, group: Sequence[int]) -> list[Any]:
         """What the task keeps of each window of a group."""
         batch = make_batch([self.windows[index] for index in group])
-        rows = np.split(self.predictor.engine.run(batch), np.cumsum(batch.counts)[:-1])
+        rows = np.split(finite_logits(self.predictor.engine, batch), np.cumsum(batch.counts)[:-1])
         kept: list[Any] = [None] * len(group)
         for member, own in zip(batch.members.tolist(), rows, strict=True):
             kept[member] = self.predictor.task.reduce(own, self.windows[group[member]])

@@ -67,7 +67,7 @@ def describe_model(model: str | Path, task: str | None = None) -> dict[str, Any]
     heard = _Heard()
     try:
         _, plan = choose(model_directory, heard)
-        found["engine"] = asdict(plan)
+        found["engine"] = plan.as_json()
     except BothwaysError as error:
         found["problems"].append(str(error))
     found["notes"] += heard.lines

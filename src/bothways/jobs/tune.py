@@ -1,13 +1,19 @@
-"""Finds what runs a model fastest on this machine."""
+"""Finds what runs a model best on this machine."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
+from bothways.data.examples import Example
 from bothways.data.tables import Columns, Source
-from bothways.errors import DataError
-from bothways.evaluation.accuracy_check import MAX_DROP, MAX_EXAMPLES
-from bothways.evaluation.tune import Trial, tune_on
+from bothways.errors import BothwaysError, DataError, OptionError
+from bothways.evaluation.accuracy_check import MAX_DROP, MAX_EXAMPLES, export_checked
+from bothways.evaluation.tune import Goal, Trial, tune_on
+from bothways.inference.choice import export_for
+from bothways.inference.model_directory import ModelDirectory
+from bothways.inference.onnx.record import FOLDER, ONNX_PRECISIONS, ExportRecord, OnnxPrecision
 from bothways.jobs.export import exportable
 from bothways.jobs.sources import columns_for, named
 from bothways.progress import Reporter
@@ -23,14 +29,21 @@ def tune(
     task: str | None = None,
     columns: Columns | None = None,
     max_drop: float = MAX_DROP,
+    goal: Goal = "throughput",
+    export: bool = True,
     reporter: Reporter | None = None,
 ) -> list[Trial]:
-    """Measure what runs this model fastest on this machine with these texts; later predictions use it.
+    """Measure what runs this model best on this machine with these texts; later predictions use it.
 
-    What answers worse than fp32, by more than `max_drop` where the texts have labels, is not used.
+    `goal` "throughput" looks for the most texts a second, "latency" for the least time of one text alone. ONNX models
+    that are not there are exported first (int8 and int8-static are checked, int8-static is calibrated, with these
+    texts), unless `export` is False. What answers worse than fp32, by more than `max_drop` where the texts have labels,
+    is not used.
 
     Raises `DataError` for a file that does not suit, `OptionError` if nothing runs.
     """
+    if goal not in get_args(Goal):
+        raise OptionError(f"goal is {goal!r}, expected one of {', '.join(get_args(Goal))}")
     model_directory = exportable(model, task)
     columns = columns_for(model_directory, columns)
     reporter, labeled = reporter or Reporter(quiet=True), isinstance(model_directory.task, Trainable)
@@ -49,4 +62,47 @@ def tune(
     examples = examples[:: -(-len(examples) // MAX_EXAMPLES)]
     while len(examples) > 1 and sum(len(text) for example in examples for text in example.texts) > TUNE_CHARACTERS:
         examples = examples[::2]
-    return tune_on(model_directory, examples, reporter, max_drop=max_drop)
+    _export_missing(model_directory, examples, reporter, max_drop=max_drop, export=export)
+    return tune_on(model_directory, examples, reporter, max_drop=max_drop, goal=goal)
+
+
+def _export_missing(
+    model_directory: ModelDirectory,
+    examples: Sequence[Example],
+    reporter: Reporter,
+    *,
+    max_drop: float,
+    export: bool,
+) -> None:
+    """Export the ONNX models that are not there; what is written, and what is not there to be measured, is noted."""
+    record, _ = export_for(model_directory)
+    models = {} if record is None else record.models
+    for name, onnx_model in models.items():
+        if onnx_model.rejected is not None:
+            reporter.note(f"the {name} ONNX model is not measured: {onnx_model.rejected}")
+    missing = [name for name in ONNX_PRECISIONS if name not in models]
+    if not missing:
+        return
+    others = ExportRecord.read(model_directory.path)
+    reasons: dict[str, list[OnnxPrecision]] = {}
+    if not export:
+        by_hand = f"bothways export {model_directory.path} --precision P writes it (with --calibrate FILE for int8)"
+        reasons[by_hand] = missing
+    elif record is None and others is not None and others.stale(model_directory.config) is None:
+        reasons[f"it would replace the ONNX models of the head {others.head!r}"] = missing
+    else:
+        written = []
+        for name in missing:
+            try:
+                made = export_checked(
+                    model_directory, name, () if name == "fp32" else examples, reporter, max_drop=max_drop
+                )
+            except BothwaysError as error:
+                reasons.setdefault(str(error), []).append(name)
+                continue
+            file = made.file(name)
+            written.append(f"{FOLDER}/{file.name} ({name}, {file.stat().st_size / 1e6:,.1f} MB)")
+        if written:
+            reporter.note(f"exported to be measured: {', '.join(written)}; --no-export measures what is there")
+    for reason, names in reasons.items():
+        reporter.note(f"not exported, so not measured: {', '.join(names)} ({reason})")

@@ -24,7 +24,8 @@ import numpy as np
 from bothways.batch import make_batch
 from bothways.data.examples import Example
 from bothways.errors import BothwaysError
-from bothways.inference.engines.engine import Engine
+from bothways.inference.engines.by_length import part_for
+from bothways.inference.engines.engine import Engine, finite_logits
 from bothways.inference.predictor import SMALL
 from bothways.serving.queue import FairQueue
 from bothways.tasks import Task
@@ -317,13 +318,18 @@ class Batcher:
         if not live:
             self._pool, self._pooled = [], 0
             return []
-        engine, first = self.engine, live[0]
+        first = live[0]
+        engine = part_for(self.engine, first.length)
         tokens = sum(one.length for one in live)
         budget = min(engine.max_tokens, max(SMALL, math.ceil(tokens / (1 + self._idle))))
         chosen = [first]
         if first.length < engine.unbatched_from:
             longest = first.length
-            others = [one for one in live[1:] if one.length < engine.unbatched_from]
+            others = [
+                one
+                for one in live[1:]
+                if one.length < engine.unbatched_from and part_for(self.engine, one.length) is engine
+            ]
             for one in sorted(others, key=lambda one: abs(one.length - first.length)):
                 if (len(chosen) + 1) * max(longest, one.length) > budget:
                     break
@@ -340,7 +346,7 @@ class Batcher:
         try:
             batch = make_batch(windows)
             with self._slots:
-                logits = self.engine.run(batch)
+                logits = finite_logits(self.engine, batch)
             rows = np.split(logits, np.cumsum(batch.counts)[:-1])
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not fail the others
             if len(group) == 1:

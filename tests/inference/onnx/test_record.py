@@ -147,6 +147,24 @@ def test_a_measured_plan_that_cannot_be_read_counts_as_none(tmp_path, record):
     assert tuned_records(tmp_path)["k"]["version"] == "1"
 
 
+def test_a_plan_with_a_part_for_long_windows_is_remembered_whole(tmp_path):
+    (tmp_path / FOLDER).mkdir()
+    plan = Plan("torch", "fp32", 1, 5, long=Plan("onnxruntime", "int8", 2, 7), from_tokens=50)
+    write_tuned(tmp_path, "k", plan, {"version": "1"}, {"version": "2"})
+    assert read_tuned(tmp_path, "k") == plan
+    record = tuned_records(tmp_path)["k"]
+    assert (record["version"], record["long"]["version"], record["long"]["from_tokens"]) == ("1", "2", 50)
+    assert record["plan"] == {"engine": "torch", "precision": "fp32", "workers": 1, "max_tokens": 5}
+
+
+@pytest.mark.parametrize("long", ['"x"', "5", '{"plan": {}}', '{"from_tokens": "x", "plan": %s}', '{"plan": %s}'])
+def test_a_broken_part_for_long_windows_makes_the_plan_count_as_none(tmp_path, long):
+    (tmp_path / FOLDER).mkdir()
+    plan = '{"engine": "onnxruntime", "precision": "int8", "workers": 1, "max_tokens": 5}'
+    (tmp_path / FOLDER / TUNED).write_text(f'{{"k": {{"plan": {plan}, "long": {long.replace("%s", plan)}}}}}')
+    assert read_tuned(tmp_path, "k") is None
+
+
 @pytest.mark.parametrize("numbers", ['"workers": "2", "max_tokens": 5', '"workers": 2.5, "max_tokens": 5'])
 def test_a_measured_plan_with_numbers_of_another_type_counts_as_none(tmp_path, numbers):
     (tmp_path / FOLDER).mkdir()
@@ -182,6 +200,8 @@ def test_brackets_in_brackets_are_a_damaged_record(tmp_path):
         ({"workers": 10**7}, "workers=10000000, expected a whole number from 1 to 1,024"),
         ({"max_tokens": True}, "max_tokens=True, expected a whole number"),
         ({"engine": None}, "engine=None, expected its name"),
+        ({"from_tokens": 0}, "from_tokens=0, expected a whole number"),
+        ({"long": "torch"}, "long='torch', expected a plan"),
         ({"precision": ["int8"]}, r"precision=\['int8'\], expected its name"),
     ],
 )

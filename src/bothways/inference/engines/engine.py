@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from bothways.batch import Batch
+from bothways.errors import BothwaysError
 
 
 def onnx_inputs(batch: Batch, pad_id: int) -> dict[str, np.ndarray]:
@@ -80,3 +81,14 @@ class Engine(Protocol):
     def run(self, batch: Batch) -> np.ndarray:
         """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order."""
         ...
+
+
+def finite_logits(engine: Engine, batch: Batch) -> np.ndarray:
+    """The logits of a batch; raises `BothwaysError` if some are NaN or infinite: their scores mean nothing."""
+    logits = engine.run(batch)
+    if not np.isfinite(logits).all():
+        raise BothwaysError(
+            f"the model gave NaN or infinite numbers in {engine.describe()}, expected finite ones; run it in fp32 "
+            "(precision 'fp32'), which holds the largest ones; if fp32 gives them too, the weights are damaged"
+        )
+    return logits
