@@ -282,9 +282,13 @@ def test_export_and_tune_from_the_command_line(model, tmp_path, capsys):
     (made,) = predicted(capsys, ["export", copy, "--calibrate", rows, "--json"])
     assert made["models"]["int8"]["examples"] == len(ROWS)
     assert (copy / "onnx" / "model_int8.onnx").is_file()
-    (found,) = predicted(capsys, ["tune", copy, rows, "--json"])
+    (found,) = predicted(capsys, ["tune", copy, rows, "--for", "latency", "--no-export", "--json"])
     used = [trial for trial in found["trials"] if not trial.get("problem") and not trial.get("rejected")]
-    assert used[0]["texts_per_second"] == max(trial["texts_per_second"] for trial in used)
+    assert used[0]["milliseconds"] <= min(trial["milliseconds"] for trial in used) / 0.97
+    assert {"texts_per_second", "memory", "cold_start"} <= set(used[0])
+    assert found["goal"] == "latency"
+    assert not (copy / "onnx" / "model_int8_static.onnx").exists()
+    assert "'size' is not one of 'throughput', 'latency'" in refused(capsys, ["tune", copy, rows, "--for", "size"])
     by_hand = ["predict", copy, "great film", "--engine", "onnxruntime", "--precision", "int8"]
     assert predicted(capsys, by_hand)[0]["label"] in ("good", "bad")
     assert "'onnx' is not one of 'onnxruntime'" in refused(capsys, [*by_hand[:3], "--engine", "onnx"])

@@ -20,13 +20,13 @@ import pytest
 import bothways
 from bothways.batch import make_batch
 from bothways.data.examples import Example
-from bothways.errors import CheckpointError, DataError, MissingDependencyError, OptionError
+from bothways.errors import BothwaysError, CheckpointError, DataError, MissingDependencyError, OptionError
 from bothways.evaluation.accuracy_check import check_accuracy
 from bothways.evaluation.measure import in_process
 from bothways.evaluation.tune import MARGIN
 from bothways.hardware import cores, processor
 from bothways.inference import choice as engines
-from bothways.inference.choice import tuned_key, tuned_with
+from bothways.inference.choice import onnx_precision_of, tuned_key, tuned_with
 from bothways.inference.engines import openvino
 from bothways.inference.engines.onnxruntime import MAX_SESSIONS
 from bothways.inference.engines.sessions import Sessions
@@ -159,13 +159,65 @@ def test_a_tuned_plan_gives_way_to_what_is_asked_for_and_holds_where_it_fits(cop
 @pytest.mark.parametrize(("name", "value"), [("version", "1.0"), ("onnx_model", "0" * 64)])
 def test_a_plan_that_was_tuned_with_another_engine_or_onnx_model_is_not_followed(copy, name, value):
     key, plan = tuned_key(load(copy).task), Plan("onnxruntime", "fp32", 1, 77)
-    measured = tuned_with(ExportRecord.read(copy), plan)
+    measured = tuned_with(load(copy).model_directory, ExportRecord.read(copy), plan)
     write_tuned(copy, key, plan, measured)
     assert load(copy).engine.max_tokens == 77
     write_tuned(copy, key, plan, measured | {name: value})
     heard = Heard()
     assert load(copy, reporter=heard).engine.max_tokens != 77
-    assert any(f"with another {name}" in line and "bothways tune" in line for line in heard.lines)
+    (line,) = [line for line in heard.lines if f"with another {name}" in line]
+    assert line.endswith(f"onnxruntime int8 is used instead; run bothways tune {copy} FILE")
+    heard = Heard()
+    load(copy, precision="int8", reporter=heard)  # what was asked for is used, tuned or not
+    assert heard.lines == []
+
+
+def test_a_plan_of_pytorch_is_of_its_weights(copy):
+    plan = Plan("torch", "fp32", 1, 2048)
+    measured = tuned_with(load(copy).model_directory, ExportRecord.read(copy), plan)
+    assert (len(measured["weights"]), measured["onnx_model"]) == (64, None)
+    write_tuned(copy, tuned_key(load(copy).task), plan, measured)
+    assert "PyTorch" in load(copy).engine.describe()
+    tensors, metadata = read_safetensors(copy / "model.safetensors")
+    write_safetensors(copy / "model.safetensors", {name: tensor + 1 for name, tensor in tensors.items()}, metadata)
+    heard = Heard()
+    load(copy, reporter=heard)
+    assert any("measured with another weights" in line for line in heard.lines)
+
+
+def test_a_static_plan_of_pytorch_is_of_its_weights_and_of_its_onnx_model(copy):
+    export = ExportRecord.read(copy)
+    plan = Plan("torch", "int8-static", 2, 384)
+    assert onnx_precision_of(plan) == "int8-static"
+    found = engines._files_of(load(copy).model_directory, export, plan)
+    assert found == {"onnx_model": export.models["int8-static"].sha256, "weights": export.weights}
+
+
+def test_plans_of_other_processors_are_not_used_and_a_line_says_so(copy):
+    key = tuned_key(load(copy).task)
+    other = f"Another CPU, 9 cores{key.removeprefix(processor())}"
+    write_tuned(copy, other, Plan("onnxruntime", "fp32", 1, 77), {})
+    heard = Heard()
+    assert ", int8, " in load(copy, reporter=heard).engine.describe()
+    assert heard.lines == [
+        "the tuned plans here are for other processors (Another CPU, 9 cores); onnxruntime int8 is used instead; "
+        f"run bothways tune {copy} FILE"
+    ]
+    write_tuned(copy, key, Plan("onnxruntime", "fp32", 1, 77), {})
+    heard = Heard()
+    assert load(copy, reporter=heard).engine.max_tokens == 77
+    assert heard.lines == []
+
+
+def test_logits_that_are_not_finite_are_an_error_and_not_scores(copy):
+    tensors, metadata = read_safetensors(copy / "model.safetensors")
+    tensors["classifier.weight"] = tensors["classifier.weight"].sign() * 3e38  # the sums overflow
+    write_safetensors(copy / "model.safetensors", tensors, metadata)
+    predictor = load(copy, engine="torch", precision="bf16")
+    with pytest.raises(BothwaysError, match=r"NaN or infinite numbers in PyTorch .*, bf16, .*precision 'fp32'"):
+        predictor(TEXTS)
+    with pytest.raises(BothwaysError, match="NaN or infinite"):
+        in_process({"model": str(copy), "plan": Plan("torch", "bf16", 1, 2048)}, [Example(("a",))])
 
 
 def test_a_rejected_onnx_model_that_is_asked_for_runs_with_a_line(copy):
@@ -478,10 +530,13 @@ def test_a_plan_for_one_head_is_not_followed_by_another(copy):
 
 
 @pytest.mark.parametrize("record", ["[]", '{"%s": {"plan": {"engine": "onnxruntime", "workers": 0}}}', "{"])
-def test_a_senseless_plan_counts_as_none(copy, record):
+def test_a_senseless_plan_is_a_line_and_counts_as_none(copy, record):
     key = tuned_key(load(copy).task)
     (copy / FOLDER / "tuned.json").write_text(record.replace("%s", key))
-    assert ", int8, " in load(copy).engine.describe()
+    heard = Heard()
+    assert ", int8, " in load(copy, reporter=heard).engine.describe()
+    (line,) = heard.lines
+    assert re.search(r"tuned\.json is damaged.*; onnxruntime int8 is used instead; run bothways tune", line)
     write_tuned(copy, key, Plan("onnxruntime", "fp32", 1, 64), {})
     assert ", fp32, " in load(copy).engine.describe()
 
@@ -574,10 +629,74 @@ def test_tuning_measures_what_there_is_and_remembers_the_winner(copy):
         ("torch", "fp32"),
     }
     assert read_tuned(copy, tuned_key(load(copy).task)) == trials[0].plan
-    fast = [trial.texts_per_second for trial in trials if trial.stands]
+    usable = [trial for trial in trials if trial.stands]
+    fast = [trial.texts_per_second for trial in usable]
     assert fast[1:] == sorted(fast[1:], reverse=True)
     assert fast[0] >= (1 - MARGIN) * max(fast)
+    assert all(0 < trial.milliseconds < 1000 * trial.cold_start < 60_000 for trial in usable)
+    assert all(trial.memory > 10**7 for trial in usable)
     assert load(copy).engine.max_tokens == trials[0].plan.max_tokens
+
+
+class OneTrial:
+    """Stands for `tune_on`: what would be measured is kept."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.exported: list[str] = []
+        monkeypatch.setattr("bothways.jobs.tune.tune_on", self)
+
+    def __call__(self, model_directory, *_: object, **__: object) -> list:
+        export = ExportRecord.read(model_directory.path)
+        self.exported = [] if export is None else [name for name, one in export.models.items() if one.rejected is None]
+        return []
+
+
+def test_tuning_exports_what_is_missing_calibrated_with_the_texts(copy, monkeypatch):
+    seen, heard = OneTrial(monkeypatch), Heard()
+    shutil.rmtree(copy / FOLDER)
+    bothways.tune(copy, ROWS, reporter=heard)
+    assert set(seen.exported) == {"fp32", "int8", "int8-static"}
+    (line,) = [line for line in heard.lines if "exported to be measured" in line]
+    assert re.search(r"onnx/model\.onnx \(fp32, [\d.]+ MB\), onnx/model_int8\.onnx \(int8, .*int8-static", line)
+    export = ExportRecord.read(copy)
+    assert export.models["int8-static"].examples == len(ROWS)
+    heard = Heard()
+    bothways.tune(copy, ROWS, reporter=heard)
+    assert heard.lines == []
+
+
+def test_tuning_without_export_measures_what_is_there(copy, monkeypatch):
+    seen, heard = OneTrial(monkeypatch), Heard()
+    shutil.rmtree(copy / FOLDER)
+    bothways.tune(copy, ROWS, export=False, reporter=heard)
+    assert seen.exported == []
+    assert not (copy / FOLDER).exists()
+    (line,) = heard.lines
+    assert line.startswith("not exported, so not measured: fp32, int8, int8-static (bothways export")
+
+
+def test_tuning_without_pytorch_says_so_in_one_line(copy, monkeypatch):
+    seen, heard = OneTrial(monkeypatch), Heard()
+    raw = json.loads((copy / FOLDER / EXPORT).read_text())
+    del raw["models"]["int8"], raw["models"]["int8-static"]
+    (copy / FOLDER / EXPORT).write_text(json.dumps(raw))
+    monkeypatch.setattr("bothways.inference.onnx.export.importlib.util.find_spec", lambda _: None)
+    bothways.tune(copy, ROWS, reporter=heard)
+    assert seen.exported == ["fp32"]
+    (line,) = heard.lines
+    assert re.match("not exported, so not measured: int8, int8-static .*needs torch, which is not installed", line)
+
+
+def test_tuning_does_not_replace_the_onnx_models_of_another_task(copy, monkeypatch):
+    seen, heard = OneTrial(monkeypatch), Heard()
+    bothways.tune(copy, [{"text": text} for text in TEXTS], task="embed", reporter=heard)
+    assert set(seen.exported) == {"fp32", "int8", "int8-static"}  # of the head classify still
+    assert any("would replace the ONNX models of the head 'classify'" in line for line in heard.lines)
+
+
+def test_a_goal_of_tuning_is_one_of_two(copy):
+    with pytest.raises(OptionError, match="goal is 'size', expected one of throughput, latency"):
+        bothways.tune(copy, ROWS, goal="size")
 
 
 def test_int8_needs_texts_to_be_checked_on(model):

@@ -45,11 +45,11 @@ def measure(what: dict[str, Any]) -> dict[str, Any]:
     """Predict the texts of a request, timed: predictions, texts a second, parameters, disk, peak memory.
 
     With "passes" so often, unless that takes long, and the fastest counts: an engine that compiles for each new shape
-    is slow the first time. With "started", the time at which this process was started, "cold_start" is how many seconds
-    its first answer came later.
+    is slow the first time.
 
     With "groups", lists of places of texts, each group is timed separately, and also text by text: "groups" has
-    (texts a second, median milliseconds of one text) of each, "milliseconds" the median of all.
+    (texts a second, median milliseconds of one text) of each, "milliseconds" the median of all, "cold_start" the
+    seconds from "started", when this process was started, to its first answer.
     """
     test: list[Example] = what["test"]
     found: dict[str, Any] = {}
@@ -69,7 +69,7 @@ def measure(what: dict[str, Any]) -> dict[str, Any]:
         files = [*model_directory.files(), *([] if weights is None else [weights])]
         parameters, disk = predictor.engine.parameters, sum(path.stat().st_size for path in files)
         predict, describe = predictor.predict_examples, predictor.engine.describe
-        if "started" in what:
+        if "groups" in what:
             predict(test[:1])
             found["cold_start"] = time.time() - what["started"]
     groups = what.get("groups") or [range(len(test))]

@@ -93,9 +93,12 @@ def _open_by_length(
 ) -> Engine:
     short, long = plan.parts()
     opened = open_engine(model_directory, reporter, plan=short, threads=threads, device=device)
-    choose(model_directory, reporter, long.engine, long.precision)  # what it lacks is said now
+    export, _ = choose(model_directory, reporter, long.engine, long.precision)  # what it lacks is said now
+    onnx_precision = onnx_precision_of(long)
+    if export is not None and onnx_precision is not None:
+        export.file(onnx_precision)  # the same of a file that is not there
     absolute = replace(model_directory, path=model_directory.path.absolute())
-    files = _files_of(absolute, export_for(absolute)[0], long)
+    files = _files_of(absolute, export, long)
     return ByLength(
         opened,
         partial(_open_unchanged, absolute, long, files, threads=threads, device=device),
