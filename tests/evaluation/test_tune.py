@@ -53,6 +53,10 @@ def measured(monkeypatch, figures: dict[Any, Any], label: str = "good") -> list[
         plan = request["plan"]
         plans.append(plan)
         found = figures.get(plan, figures.get((plan.engine, plan.precision), "not here"))
+        if plan.long is not None and plan not in figures:  # as fast as its parts
+            (short, _), memory = found
+            (_, long), more = figures[plan.long.engine, plan.long.precision]
+            found = [short, long], memory + more
         if isinstance(found, str):
             raise BothwaysError(found)
         speeds, memory, *alone = found
@@ -144,18 +148,36 @@ def test_one_plan_is_remembered_where_it_is_about_as_fast_for_each_length(model_
     assert (trials[0].plan.precision, trials[0].plan.long) == ("int8", None)
 
 
-def test_a_plan_of_two_that_does_not_run_is_not_remembered(model_directory, monkeypatch):
+@pytest.mark.parametrize(
+    ("as_one", "problem"),
+    [("memory is short", "memory is short"), (([200.0, 19.0], 90 * MB), None), (([90.0, 20.0], 90 * MB), None)],
+)
+def test_a_plan_of_two_that_fails_or_is_slower_as_a_whole_is_not_remembered(
+    model_directory, monkeypatch, as_one, problem
+):
     figures: dict[Any, Any] = {
         ("onnxruntime", "fp32"): ([100.0, 20.0], 90 * MB),
         ("onnxruntime", "int8"): ([200.0, 10.0], 50 * MB),
     }
     plans = measured(monkeypatch, figures)
-    module.tune_on(model_directory, SHORT_AND_LONG, Heard())
-    trials_of_two = [plan for plan in plans if plan.long is not None]
-    figures[trials_of_two[0]] = "memory is short"
+    assert module.tune_on(model_directory, SHORT_AND_LONG, Heard())[0].plan == plans[-1]
+    figures[plans[-1]] = as_one
     trials = module.tune_on(model_directory, SHORT_AND_LONG, Heard())
     assert trials[0].plan.long is None
-    assert [trial.problem for trial in trials if trial.plan.long is not None] == ["memory is short"]
+    assert [trial.problem for trial in trials if trial.plan.long is not None] == [problem]
+
+
+def test_batch_sizes_alone_do_not_divide_a_plan(model_directory, monkeypatch):
+    plans = measured(
+        monkeypatch,
+        {
+            ("onnxruntime", "fp32"): ([100.0, 20.0], 90 * MB),
+            Plan("onnxruntime", "fp32", 2, 256): ([200.0, 10.0], 90 * MB),
+        },
+    )
+    trials = module.tune_on(model_directory, SHORT_AND_LONG, Heard())
+    assert all(plan.long is None for plan in plans)
+    assert trials[0].plan.max_tokens == 384
 
 
 @pytest.mark.parametrize(("long", "classes"), [(15, 1), (16, 2)])

@@ -95,8 +95,8 @@ def tune_on(
     """Measure what can run this model, and remember the winner in its directory for this processor.
 
     The winner comes first: of those within `MARGIN` of the fastest, the one with the least memory; then the others,
-    fastest first. If there are enough short and long texts, and another plan is faster for one of these classes by
-    more than `MARGIN`, the winner is a plan with a part for each.
+    fastest first. If there are enough short and long texts, and another engine or precision is faster for one of these
+    classes by more than `MARGIN`, the winner is a plan with a part for each, if that proves as fast when measured.
 
     First every engine and precision, each in a separate process. Then, for throughput, the workers and the batch sizes
     of the fastest two; for latency, one text at a time, a worker for each core and one with all cores. What falls
@@ -200,20 +200,28 @@ class _Trials:
                 self.measure(replace(each, workers=1))
 
     def winner(self) -> Trial:
-        """The best trial for all texts, or one of a plan that has a part for each length class."""
+        """The best trial for all texts, or one of a plan that has an engine for each length class."""
         whole = self._lightest(None)
         if len(self.classes) == 1:
             return whole
         parts = []
         for length_class in range(len(self.classes)):
-            most = self.ranked(length_class)[0].speed(self.goal, length_class)
-            near = whole.speed(self.goal, length_class) >= (1 - MARGIN) * most
-            parts.append(whole if near else self._lightest(length_class))
-        short, long = parts
-        if short is long:
+            fastest = self.ranked(length_class)[0]
+            parts.append(self._lightest(length_class) if self._gains(fastest, whole, length_class) else whole)
+        short, long = (trial.plan for trial in parts)
+        if (short.engine, short.precision) == (long.engine, long.precision):
+            return whole  # another batch size alone is not worth a second copy of the model
+        self.measure(replace(short, long=long))
+        both = self.trials[-1]
+        if not both.stands:
             return whole
-        self.measure(replace(short.plan, long=long.plan))
-        return self.trials[-1] if self.trials[-1].stands else whole
+        gains = [self._gains(both, whole, length_class) for length_class in range(len(self.classes))]
+        loses = [self._gains(whole, both, length_class) for length_class in range(len(self.classes))]
+        return both if any(gains) and not any(loses) else whole
+
+    def _gains(self, trial: Trial, other: Trial, length_class: int) -> bool:
+        """Whether a trial is faster than another by more than the margin, with the texts of a class."""
+        return (1 - MARGIN) * trial.speed(self.goal, length_class) > other.speed(self.goal, length_class)
 
     def _lightest(self, length_class: int | None) -> Trial:
         """Of those within the margin of the fastest, the one with the least memory."""
