@@ -150,7 +150,12 @@ def test_one_plan_is_remembered_where_it_is_about_as_fast_for_each_length(model_
 
 @pytest.mark.parametrize(
     ("as_one", "problem"),
-    [("memory is short", "memory is short"), (([200.0, 19.0], 90 * MB), None), (([90.0, 20.0], 90 * MB), None)],
+    [
+        ("memory is short", "memory is short"),
+        (([200.0, 19.0], 90 * MB), None),
+        (([90.0, 20.0], 90 * MB), None),
+        (([102.0, 20.0], 90 * MB), None),
+    ],
 )
 def test_a_plan_of_two_that_fails_or_is_slower_as_a_whole_is_not_remembered(
     model_directory, monkeypatch, as_one, problem

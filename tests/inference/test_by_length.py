@@ -84,6 +84,23 @@ def test_each_length_has_its_engine_and_its_budget():
     assert [predictor([text])[0].vector[0] for text in texts] == vectors
 
 
+def test_a_window_of_from_tokens_is_long():
+    short, long = FakeEngine(), FakeEngine()
+    engine, _ = composed(short, long)
+    assert part_for(engine, FROM - 1) is short
+    assert part_for(engine, FROM) is long
+
+
+def test_after_a_fork_no_lock_of_the_parent_is_waited_for():
+    engine, _ = composed(FakeEngine(workers=1), FakeEngine(workers=1))
+    predictor = Predictor(Embed(max_length=32, stride=8), TOKENIZER, engine)
+    predictor([SHORT, LONG])
+    for sessions in engine._sessions:
+        sessions._users = [-1]  # of another thread, which a fork does not copy
+        sessions.process = -1
+    assert len(predictor([SHORT, LONG])) == 2
+
+
 def test_the_server_batches_each_length_for_its_engine():
     short, long = Named(1.0, workers=2, max_tokens=64), Named(2.0, workers=2, max_tokens=64)
     engine, _ = composed(short, long)
