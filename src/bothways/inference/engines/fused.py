@@ -227,13 +227,15 @@ def attend(qkv: Tensor, bias: Tensor | None) -> Tensor:
         scores = (query @ key.transpose(-1, -2)).float()
         scores = scores if bias is None else scores.add_(bias)
         return scores.softmax(-1).to(value.dtype) @ value
-    mixed, bias = qkv.new_empty(B, H, T, D), None if bias is None else bias.to(qkv.dtype)
+    mixed = qkv.new_empty(B, H, T, D)
     for window in range(B):  # one by one, so that the scores of one stay in cache
         query, key, value = parts[:, window].contiguous()
         scores = torch.bmm(query, key.transpose(-1, -2))
         if bias is not None:
-            scores = scores.add_(bias[window if len(bias) > 1 else 0])
-        torch.bmm(scores.softmax(-1), value, out=mixed[window])
+            own = bias[window if len(bias) > 1 else 0]
+            # a mask is exact in bf16, relative positions are not
+            scores = (scores if len(own) == 1 else scores.float()).add_(own)
+        torch.bmm(scores.softmax(-1).to(value.dtype), value, out=mixed[window])
     return mixed
 
 
