@@ -41,7 +41,7 @@ def model_directory(tmp_path) -> ModelDirectory:
     return ModelDirectory(tmp_path, EncoderConfig(), task, Tokenizer.packaged("bert-base-uncased"))
 
 
-def measured(monkeypatch, figures: dict[Any, Any], label: str = "good") -> list[Plan]:
+def measured(monkeypatch, figures: dict[Any, Any], label: str = "good", ran_as: str = "") -> list[Plan]:
     """Let each engine and precision, or plan, have its texts a second and its memory, or an error.
 
     Texts a second are of all texts or, as a list, of short and of long ones; one text alone takes a second, or as long
@@ -70,6 +70,7 @@ def measured(monkeypatch, figures: dict[Any, Any], label: str = "good") -> list[
             "milliseconds": milliseconds,
             "memory": memory,
             "cold_start": 0.5,
+            "engine": f"an engine, {ran_as or plan.precision}, 2 workers",
             "groups": [(speed, milliseconds) for speed in speeds],
         }
 
@@ -240,3 +241,11 @@ def test_openvino_that_does_not_run_here_is_not_tried(model_directory, monkeypat
     trials = module.tune_on(model_directory, EXAMPLES, Heard())
     assert "openvino" not in {plan.engine for plan in plans}
     assert {trial.problem for trial in trials if trial.plan.engine == "openvino"} == {"no OpenVINO here"}
+
+
+def test_an_engine_that_ran_another_precision_is_not_used(model_directory, monkeypatch):
+    measured(monkeypatch, {("torch", "bf16"): (900.0, MB), ("onnxruntime", "fp32"): (10.0, MB)}, ran_as="fp32")
+    trials = module.tune_on(model_directory, EXAMPLES, Heard())
+    assert trials[0].plan.engine == "onnxruntime"
+    (problem,) = [trial.problem for trial in trials if (trial.plan.engine, trial.plan.precision) == ("torch", "bf16")]
+    assert problem == "not supported here: an engine, fp32, 2 workers ran instead"

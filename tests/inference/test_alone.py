@@ -100,6 +100,7 @@ def trained(tmp_path_factory):
         ("openvino", "int8-static", 0.02),
         ("torch", "fp32", 1e-5),
         ("torch", "bf16", 0.02),
+        ("torch", "int8-static", 0.02),
     ],
 )
 def test_a_trained_model_answers_a_text_alone_as_among_64(trained, engine, precision, tolerance):

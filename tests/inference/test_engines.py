@@ -574,7 +574,7 @@ def test_a_damaged_record_is_said_in_one_line(copy):
         ("tensorflow", None, "engine 'tensorflow' is not one of onnxruntime, openvino, torch"),
         (None, "fp16", "precision 'fp16' is not one of"),
         ("onnxruntime", "bf16", "onnxruntime does not run bf16; it runs int8"),
-        ("torch", "int8", "torch does not run int8; it runs bf16, fp32"),
+        ("torch", "int8", "torch does not run int8; it runs int8-static, bf16, fp32"),
     ],
 )
 def test_what_no_engine_does_is_said(model, engine, precision, message):

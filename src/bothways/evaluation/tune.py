@@ -20,7 +20,7 @@ from bothways.inference.plan import LONG_FROM, ONE_AT_A_TIME, Plan, default_plan
 from bothways.progress import Reporter
 
 Goal = Literal["throughput", "latency"]
-BUDGETS = (256, 512, 1024)  # besides MAX_TOKENS
+BUDGETS = (256, 384, 512, 1024)
 MARGIN = 0.03  # two measurements of one plan differ by so much, so a smaller lead is no reason to use more memory
 FINALISTS = 2  # engines whose workers and batch sizes are varied
 PASSES = 3
@@ -186,6 +186,8 @@ class _Trials:
     def vary(self, plan: Plan) -> None:
         """Measure other batch sizes, then one worker with the best of them."""
         for budget in BUDGETS:
+            if budget == plan.max_tokens:
+                continue
             self.measure(replace(plan, max_tokens=budget))
         best = [
             next(
@@ -247,6 +249,9 @@ class _Trials:
             found = in_process(request, self.examples)
         except (BothwaysError, RuntimeError) as error:  # an engine that is missing, failed or died
             self.trials.append(Trial(plan, problem=str(error).strip().splitlines()[-1]))
+            return
+        if plan.long is None and f", {plan.precision}, " not in found["engine"]:
+            self.trials.append(Trial(plan, problem=f"not supported here: {found['engine']} ran instead"))
             return
         predictions, onnx_model = found["predictions"], None
         if self.reference is None:

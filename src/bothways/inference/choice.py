@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import replace
 from functools import partial
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from bothways.errors import CheckpointError, MissingDependencyError, OptionError
 from bothways.hardware import Device, cores, multiplies_bf16, multiplies_bytes, processor
@@ -63,15 +63,13 @@ def open_engine(
     if threads is not None and best.workers > threads:
         best = replace(best, workers=threads)
     if best.engine == "torch":
-        from bothways.inference.engines.torch import open_torch_engine
-
-        opened = open_torch_engine(
-            model_directory.path,
-            model_directory.task.head,
-            model_directory.task.outputs,
-            ("bf16" if best.precision == "bf16" else "fp32") if wanted[1] is not None else None,
+        opened = _open_torch(
+            model_directory,
             reporter,
-            device=device or "auto",
+            best,
+            export,
+            precision_asked=wanted[1] is not None,
+            device=device,
             threads=threads,
         )
         if not (export and export.models) and wanted == (None, None):  # said when the weights are known to be good
@@ -121,6 +119,35 @@ def _open_unchanged(
     if _files_of(model_directory, export_for(model_directory)[0], plan) != files:
         raise CheckpointError(f"{model_directory.path}: its files were replaced since it was loaded; load it again")
     return opened
+
+
+def _open_torch(
+    model_directory: ModelDirectory,
+    reporter: Reporter,
+    plan: Plan,
+    export: ExportRecord | None,
+    *,
+    precision_asked: bool,
+    device: Device | None,
+    threads: int | None,
+) -> Engine:
+    """PyTorch: in fused layers on a CPU, else, and in fp32, in plain ones."""
+    from bothways.inference.engines.fused import open_fused_engine
+    from bothways.inference.engines.torch import open_torch_engine
+    from bothways.model.forward import device_of
+
+    path, task = model_directory.path, model_directory.task
+    if plan.precision != "fp32" and device_of(device or "auto").type == "cpu":
+        precision: Literal["bf16", "int8-static"] = "bf16" if plan.precision == "bf16" else "int8-static"
+        ranges = {} if export is None else export.ranges
+        numbers: dict[str, Any] = {"workers": plan.workers, "max_tokens": plan.max_tokens, "threads": threads}
+        fused = open_fused_engine(path, task.head, task.outputs, precision, ranges, reporter, **numbers)
+        if fused is not None:
+            return fused
+    bits: Literal["bf16", "fp32"] | None = "bf16" if plan.precision == "bf16" else "fp32"
+    if not precision_asked or plan.precision == "int8-static":
+        bits = None  # the best of the device
+    return open_torch_engine(path, task.head, task.outputs, bits, reporter, device=device or "auto", threads=threads)
 
 
 def choose(
@@ -275,6 +302,7 @@ def _plans(
     )  # else the ONNX model may be all there is
     if importlib.util.find_spec("torch") is not None and has_weights:
         found += [("torch", kind) for kind in (("bf16", "fp32") if multiplies_bf16() else ("fp32", "bf16"))]
+        found += [("torch", "int8-static")] if "int8-static" in onnx_models else []
     plans = [default_plan(name, kind) for name, kind in found if engine in (None, name) and precision in (None, kind)]
     if tuned is not None and all((part.engine, part.precision) in found for part in parts):
         plans.insert(0, tuned)

@@ -14,7 +14,7 @@ from typing import Any
 
 from bothways.errors import CheckpointError, OptionError
 from bothways.hardware import cores
-from bothways.inference.engines.engine import MAX_TOKENS, TORCH_TOKENS
+from bothways.inference.engines.engine import FUSED_TOKENS, MAX_TOKENS, TORCH_TOKENS
 from bothways.inference.onnx.record import FOLDER
 from bothways.storage import write_text
 from bothways.text.modelfiles import read_json
@@ -22,7 +22,7 @@ from bothways.text.modelfiles import read_json
 TUNED = "tuned.json"
 MAX_WORKERS, MAX_BATCH_TOKENS = 1024, 10**9  # of a plan
 LONG_FROM = 64  # tokens of a long window: about two sentences; below, starting a batch costs as much as its products
-ONE_AT_A_TIME = {("torch", "fp32"), ("torch", "bf16")}  # they compute one batch with all threads, of a fixed budget
+ONE_AT_A_TIME = {("torch", "fp32")}  # PyTorch's plain layers compute one batch with all threads, of a fixed budget
 _NAMES = ("engine", "precision", "workers", "max_tokens")
 
 
@@ -77,7 +77,7 @@ def default_plan(engine: str, precision: str) -> Plan:
     """The workers and the tokens of a batch that an engine has before they are tuned."""
     if (engine, precision) in ONE_AT_A_TIME:
         return Plan(engine, precision, 1, TORCH_TOKENS)
-    return Plan(engine, precision, cores(), MAX_TOKENS)
+    return Plan(engine, precision, cores(), FUSED_TOKENS if engine == "torch" else MAX_TOKENS)
 
 
 def tuned_records(directory: Path) -> dict[str, Any]:

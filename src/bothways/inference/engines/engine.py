@@ -34,6 +34,9 @@ MAX_TOKENS = 384  # in a batch: what a core computes on then stays in its cache
 TORCH_TOKENS = 2048  # the same for PyTorch, which has one batch at a time for all cores
 
 
+FUSED_TOKENS = 512  # and for its fused layers
+
+
 UNBATCHED_FROM = (
     128  # tokens: a product with so many rows is full, and without padding the ONNX model takes the fast attention
 )
@@ -42,7 +45,7 @@ UNBATCHED_FROM = (
 ABLE: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("int8", "int8-static", "fp32"),  # no bf16: it has no such products on processors
     "openvino": ("int8-static", "bf16", "fp32"),  # int8 is made of operators that only ONNX Runtime has
-    "torch": ("bf16", "fp32"),
+    "torch": ("int8-static", "bf16", "fp32"),
 }
 
 

@@ -102,12 +102,20 @@ def open_torch_engine(
     Without `precision`, the best of the `device` ("cpu", "cuda", or "auto"). `threads` is PyTorch's own setting, for
     the whole process; without it, PyTorch has no more threads than this process has cores.
 
-    Raises `OptionError` for a GPU that is not there.
+    Raises `OptionError` for a GPU that is not there, `CheckpointError` for a model that is not trained.
     """
     place = device_of(device)
     if threads is not None or torch.get_num_threads() > cores():
         torch.set_num_threads(threads or cores())
     _heed_fork(place)
+    model = trained_model(directory, head, outputs, reporter)
+    model.to(place)
+    set_precision(model.encoder, precision or best_precision(place))
+    return TorchEngine(model, directory / WEIGHTS)
+
+
+def trained_model(directory: Path, head: str, outputs: int, reporter: Reporter) -> TaskModel:
+    """The model in a directory, in fp32 on the CPU; raises `CheckpointError` for one that is not trained."""
     model, report = load_model(directory, head, outputs, torch.Generator().manual_seed(0))
     if report.misfits:
         raise CheckpointError(
@@ -126,6 +134,4 @@ def open_torch_engine(
     # What was left over or not understood; what was loaded goes without saying, and a trained head knows its pooler.
     for line in replace(report, untrained_pooler=False).lines()[1:]:
         reporter.note(line)
-    model.to(place)
-    set_precision(model.encoder, precision or best_precision(place))
-    return TorchEngine(model, directory / WEIGHTS)
+    return model

@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
 from bothways.inference.onnx.record import OnnxPrecision
+from bothways.inference.quantized import quantized
 from bothways.model.config import EncoderConfig
 from bothways.model.families import READ_ONCE
 from bothways.model.relative import distance_buckets
@@ -421,17 +422,6 @@ class _Builder:
     def norm(self, hidden: str, name: str) -> str:
         gamma, beta = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
         return self.add("LayerNormalization", hidden, gamma, beta, axis=-1, epsilon=self.config.layer_norm_eps)
-
-
-def quantized(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(M, C) -> 8-bit rows (M, C) and their scales (M,): symmetric, each row's largest number is 127.
-
-    >>> rows, scales = quantized(np.array([[1.0, -0.5], [0.0, 0.0]], np.float32))
-    >>> rows.tolist()
-    [[127, -64], [0, 0]]
-    """
-    scales = np.maximum(np.abs(weight).max(1), 1e-9).astype(np.float32) / 127
-    return np.rint(weight / scales[:, None]).astype(np.int8), scales
 
 
 def share(model: onnx.ModelProto, files: Mapping[str, Callable[[str], bool]]) -> dict[str, dict[str, np.ndarray]]:

@@ -64,6 +64,7 @@ def write_onnx_model(
     content = onnx_model.SerializeToString()
     unchecked = None if precision == "fp32" else "its accuracy was not checked, as the export did not finish"
     export = export.with_model(precision, OnnxModelRecord(hashlib.sha256(content).hexdigest(), rejected=unchecked))
+    export = export if ranges is None else replace(export, ranges=ranges)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
         if precision == "fp32":
@@ -127,7 +128,7 @@ def _record(
     if path.exists() and not (model_directory.path / FOLDER / EXPORT).is_file():
         raise OptionError(f"{path} was not written by bothways, so it is not replaced; remove it, or copy the model")
     if before is not None:
-        if replace(before, models={}, attentions=None) == export:
+        if replace(before, models={}, attentions=None, ranges={}) == export:
             return before
         if any_head and before.stale(model_directory.config) is None:
             return before

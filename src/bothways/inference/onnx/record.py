@@ -82,7 +82,8 @@ class OnnxModelRecord:
 class ExportRecord:
     """What `onnx/export.json` says: for which head and config, how many numbers, which ONNX models.
 
-    `attentions` is the ONNX model of attention probabilities, if there is one.
+    `attentions` is the ONNX model of attention probabilities, if there is one. `ranges` are those of int8-static: the
+    least and the largest number that each linear layer is given.
     """
 
     directory: Path
@@ -93,6 +94,7 @@ class ExportRecord:
     parameters: int
     models: dict[OnnxPrecision, OnnxModelRecord] = field(default_factory=dict)
     attentions: OnnxModelRecord | None = None
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, directory: Path) -> ExportRecord | None:
@@ -115,7 +117,8 @@ class ExportRecord:
                 if type(value) is not (int if name in ("outputs", "parameters") else str):
                     raise TypeError(f"{name} is {value!r}")  # noqa: TRY301
             attentions = OnnxModelRecord(**raw["attentions"]) if raw.get("attentions") is not None else None
-            return cls(directory, **made, models=onnx_models, attentions=attentions)
+            ranges = {name: (float(low), float(high)) for name, (low, high) in raw.get("ranges", {}).items()}
+            return cls(directory, **made, models=onnx_models, attentions=attentions, ranges=ranges)
         except (CheckpointError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
                 f"{path}: damaged, or written by a newer bothways ({error!r}); "

@@ -1,0 +1,399 @@
+"""PyTorch with fused layers on a CPU: oneDNN's products on weights that were packed once, bf16 or 8 bits.
+
+A product, its bias and its activation are one call; in 8 bits the result of the inner layer leaves it in 8 bits, too.
+The operators are those that PyTorch's own compiler emits. They are not public, so they are tried when an engine is
+opened, and `TorchEngine` stands behind them.
+
+B windows, T their longest length, N tokens with padding, K of them read by the head, C hidden width, H heads,
+D = C / H.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bothways.batch import NEVER, Batch
+from bothways.errors import BothwaysError
+from bothways.hardware import cores, multiplies_bf16, multiplies_bytes
+from bothways.inference.engines.torch import trained_model
+from bothways.inference.quantized import quantized
+from bothways.model.config import WEIGHTS, EncoderConfig
+from bothways.model.dropout import NO_DROPOUT
+from bothways.model.encoder import Layer, relative_biases
+from bothways.model.families import READ_ONCE
+from bothways.model.heads import TaskModel
+from bothways.progress import Reporter
+
+FusedPrecision = Literal["bf16", "int8-static"]
+Range = tuple[float, float]  # the least and the largest number that a layer is given
+ROWS = 16  # numbers of rows are rounded up to a multiple: each different one is another kernel to prepare
+USUAL_ROWS = 512  # of a product, for which the weights are packed
+SHORT = 64  # tokens: below, fp32 softmax on products of strided heads is faster than bf16 on copied ones
+CLOSE = 0.05  # what a trial product may be off
+POSTS = {"gelu": ("gelu", "none"), "gelu_tanh": ("gelu", "tanh"), "relu": ("relu", "")}
+NO_POST = ("none", "")
+
+
+def why_not_fused(precision: FusedPrecision, activation: str) -> str | None:
+    """Why this PyTorch, on this processor, cannot run fused layers of a precision, if it cannot."""
+    if activation not in POSTS:
+        return f"fused layers have no {activation}"
+    if precision == "bf16" and not multiplies_bf16():
+        return "this processor has no bf16 products"
+    if precision == "int8-static" and not multiplies_bytes():
+        return "this processor has no exact 8-bit products (VNNI)"
+    try:
+        off = _probe(precision)
+    except (RuntimeError, AttributeError, TypeError, NotImplementedError) as error:
+        return f"PyTorch {torch.__version__} has no fused layers ({str(error).splitlines()[0][:120]})"
+    return (
+        None if off < CLOSE else f"the fused layers of PyTorch {torch.__version__} gave wrong numbers ({off:.2g} off)"
+    )
+
+
+def _probe(precision: FusedPrecision) -> float:
+    """The largest error of a small product with its activation."""
+    given = torch.linspace(-1, 1, 4 * 64).view(4, 64)
+    weight, bias = torch.linspace(-1, 1, 32 * 64).view(32, 64).flip(0) / 8, torch.linspace(-1, 1, 32)
+    with torch.inference_mode():
+        product = _Maker(precision, {"": (-1.0, 1.0)}).product("", weight, bias, "gelu")
+        found = product(product.ready(given)).float()
+        return float((found - nn.functional.gelu(given @ weight.t() + bias)).abs().max())
+
+
+def open_fused_engine(
+    directory: Path,
+    head: str,
+    outputs: int,
+    precision: FusedPrecision,
+    ranges: Mapping[str, Range],
+    reporter: Reporter,
+    *,
+    workers: int,
+    max_tokens: int,
+    threads: int | None = None,
+) -> FusedEngine | None:
+    """The trained model in a directory in fused layers; None, and a note, where they cannot run.
+
+    `ranges` are for int8-static, of each linear layer by its name in the model.
+
+    Raises `CheckpointError` for a model that is not trained.
+    """
+    config, _, _ = EncoderConfig.read(directory)
+    reason = why_not_fused(precision, config.hidden_act)
+    if reason is None and precision == "int8-static" and not ranges:
+        reason = (
+            "the int8-static model was exported by an older version, without what fused layers need (bothways export "
+            f"{directory} --precision int8-static writes it)"
+        )
+    if reason is not None:
+        reporter.note(f"{reason}, so PyTorch's plain layers run {directory}, more slowly")
+        return None
+    model = trained_model(directory, head, outputs, reporter)
+    made = FusedEngine(model, precision, ranges, workers=workers, max_tokens=max_tokens, threads=threads)
+    made.weights = directory / WEIGHTS
+    made.reopen = partial(
+        open_fused_engine,
+        directory.absolute(),
+        head,
+        outputs,
+        precision,
+        dict(ranges),
+        Reporter(quiet=True),
+        workers=workers,
+        max_tokens=max_tokens,
+        threads=threads,
+    )
+    return made
+
+
+class FusedEngine:
+    """Runs a model in fused layers, a batch on each worker, each with its own threads.
+
+    It can be pickled if it was opened from a directory, and opens the model again where it arrives; after a fork it
+    goes on with one thread a batch.
+    """
+
+    unbatched_from = NEVER
+
+    def __init__(
+        self,
+        model: TaskModel,
+        precision: FusedPrecision,
+        ranges: Mapping[str, Range],
+        *,
+        workers: int,
+        max_tokens: int,
+        threads: int | None = None,
+    ) -> None:
+        """Packs the layers of `model`, which is used up: only its embeddings and its head are kept as they are."""
+        self.workers, self.max_tokens = workers, max_tokens
+        self.weights: Path | None = None
+        self.reopen: Callable[[], FusedEngine | None] | None = None
+        self.parameters = sum(part.numel() for part in model.parameters())
+        self._threads = max(1, (threads or cores()) // workers)
+        self._default, self._process = torch.get_num_threads(), os.getpid()
+        version = torch.__version__.split("+")[0]
+        self._about = f"PyTorch {version}, fused, {precision}, {workers} workers of {self._threads} thread(s)"
+        self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        config, encoder, maker = model.config, model.encoder, _Maker(precision, ranges)
+        self._heads, self._pad_id = config.num_attention_heads, config.pad_token_id
+        count, distinct = config.num_hidden_layers, config.distinct_layers
+        with torch.inference_mode():
+            layers = [layer for layer in encoder.layers if isinstance(layer, Layer)]
+            own = [_FusedLayer(layer, maker, f"encoder.layers.{number}") for number, layer in enumerate(layers)]
+            self._layers = [own[number * distinct // count] for number in range(count)]
+            once = model.head_name in READ_ONCE
+            self._last = _LastQkv(layers[-1], maker, f"encoder.layers.{distinct - 1}") if once else None
+        encoder.layers = nn.ModuleList()
+        self._model = model
+
+    def describe(self) -> str:
+        """Version, precision and threads."""
+        return self._about
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._about}>"
+
+    def open(self) -> None:
+        """Nothing is opened later."""
+
+    def __reduce__(self) -> tuple[Callable[..., FusedEngine], tuple[Callable[[], FusedEngine | None]]]:
+        if self.reopen is None:
+            raise BothwaysError("an engine that was made of a model in memory cannot be pickled; load a directory")
+        return _reopened, (self.reopen,)
+
+    def run(self, batch: Batch) -> np.ndarray:
+        """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order."""
+        threads = self._threads if self._process == os.getpid() else 1  # a fork does not copy PyTorch's threads
+        with torch.inference_mode(), _threads(threads, self._default):
+            return self._logits(batch).numpy()
+
+    def _logits(self, batch: Batch) -> Tensor:
+        ids, mask, type_ids = (torch.from_numpy(each) for each in batch.padded(self._pad_id))
+        B, T = ids.shape
+        encoder, H = self._model.encoder, self._heads
+        embedded = encoder.embeddings(ids, type_ids, torch.arange(T).expand(B, T), NO_DROPOUT).view(B * T, -1)
+        hidden = nn.functional.pad(embedded, (0, 0, 0, -B * T % ROWS)).to(self._dtype)
+        bias: Tensor | None = None  # (B or 1, H or 1, T or 1, T), added to scores
+        if int(batch.lengths[-1]) < T:
+            bias = torch.zeros(B, T).masked_fill_(mask == 0, float("-inf"))[:, None, None]
+        if encoder.relative is not None:
+            (relative,) = relative_biases(encoder.relative, [T])
+            bias = relative[None] if bias is None else bias + relative
+        *layers, last = self._layers
+        for layer in layers:
+            mixed = attend(layer.qkv(hidden)[: B * T].view(B, T, 3, H, -1), bias)
+            hidden = layer.after(hidden, _joined(mixed, len(hidden)))
+        places = torch.from_numpy(batch.padded_head_positions())
+        K = len(places)
+        keep = nn.functional.pad(places, (0, -K % ROWS))
+        rows = hidden.index_select(0, keep)
+        if self._last is not None:  # one token is read in each window: K = B
+            query, both = self._last.query(rows)[:B].view(B, H, 1, -1), self._last.both(hidden)[: B * T]
+            mixed = attend_once(query, both.view(B, T, 2, H, -1), bias, places % T)
+            rows = last.after(rows, _joined(mixed, len(rows)))
+        else:
+            mixed = attend(last.qkv(hidden)[: B * T].view(B, T, 3, H, -1), bias)
+            rows = last.after(rows, _joined(mixed, B * T).index_select(0, keep))
+        return self._model.answer(rows[:K], NO_DROPOUT)
+
+
+def _reopened(reopen: Callable[[], FusedEngine | None]) -> FusedEngine:
+    engine = reopen()
+    if engine is None:
+        raise BothwaysError("fused layers do not run on this machine, though they did where the model was pickled")
+    return engine
+
+
+def attend(qkv: Tensor, bias: Tensor | None) -> Tensor:
+    """(B, T, 3, H, D) queries, which are scaled already, keys and values in bf16 -> (B, H, T, D).
+
+    `bias` (B or 1, H or 1, T or 1, T) is added to the scores.
+    """
+    B, T, _, H, D = qkv.shape
+    parts = qkv.permute(2, 0, 3, 1, 4)
+    if T < SHORT:
+        query, key, value = parts
+        scores = (query @ key.transpose(-1, -2)).float()
+        scores = scores if bias is None else scores.add_(bias)
+        return scores.softmax(-1).to(value.dtype) @ value
+    mixed = qkv.new_empty(B, H, T, D)
+    for window in range(B):  # one by one, so that the scores of one stay in cache
+        query, key, value = parts[:, window].contiguous()
+        scores = torch.bmm(query, key.transpose(-1, -2))
+        if bias is not None:
+            own = bias[window if len(bias) > 1 else 0]
+            # a mask is exact in bf16, relative positions are not
+            scores = (scores if len(own) == 1 else scores.float()).add_(own)
+        torch.bmm(scores.softmax(-1).to(value.dtype), value, out=mixed[window])
+    return mixed
+
+
+def attend_once(query: Tensor, both: Tensor, bias: Tensor | None, columns: Tensor) -> Tensor:
+    """(B, H, 1, D) queries, of one token a window in its column (B,), and (B, T, 2, H, D) keys and values, in bf16 ->
+    (B, H, 1, D).
+    """
+    key, value = both.unbind(2)
+    scores = (query @ key.permute(0, 2, 3, 1)).float()  # (B, H, 1, T)
+    if bias is not None and bias.shape[2] > 1:  # relative positions: the row of each query
+        bias = bias.expand(len(query), -1, -1, -1)[torch.arange(len(query)), :, columns].unsqueeze(2)
+    scores = scores if bias is None else scores.add_(bias)
+    return scores.softmax(-1).to(value.dtype) @ value.transpose(1, 2)
+
+
+class _Bf16Product:
+    """A linear layer with its activation, in bf16."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, activation: str | None) -> None:
+        self._post, self._algorithm = NO_POST if activation is None else POSTS[activation]
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16().contiguous(), USUAL_ROWS)
+        self._bias = bias.bfloat16()
+
+    def ready(self, hidden: Tensor) -> Tensor:
+        """Hidden states as `__call__` takes them."""
+        return hidden.bfloat16()
+
+    def __call__(self, ready: Tensor) -> Tensor:
+        found: Tensor = torch.ops.mkldnn._linear_pointwise(
+            ready, self._weight, self._bias, self._post, [], self._algorithm
+        )
+        return found
+
+
+class _Int8Product:
+    """A linear layer with its activation on 8-bit numbers: one scale for what it is given, one for each column.
+
+    It gives numbers of `dtype`, or with `then`, the range of the next layer's input, 8-bit numbers ready for that one.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor, activation: str | None, given: Range, then: Range | None, dtype: torch.dtype
+    ) -> None:
+        self._post, self._algorithm = NO_POST if activation is None else POSTS[activation]
+        rows, scales = quantized(weight.float().numpy())
+        self._scale, self._zero = _steps(given)
+        self._shift = torch.tensor([self._zero + 0.5])  # rounds, as the cast to a whole number cuts
+        self._out, self._dtype = ((1.0, 0), dtype) if then is None else (_steps(then), torch.uint8)
+        self._weight = torch.ops.onednn.qlinear_prepack(torch.from_numpy(rows), None)
+        self._scales, self._zeros = torch.from_numpy(scales), torch.zeros(len(rows), dtype=torch.int64)
+        self._bias = bias.float()
+
+    def ready(self, hidden: Tensor) -> Tensor:
+        """Hidden states as `__call__` takes them: 0 to 255, for oneDNN is a hundred times slower with signed ones."""
+        steps = torch.add(self._shift, hidden.float(), alpha=1 / self._scale).clamp_(0, 255)
+        return steps.to(torch.int16).to(torch.uint8)  # from fp32 at once it takes four times as long
+
+    def __call__(self, ready: Tensor) -> Tensor:
+        found: Tensor = torch.ops.onednn.qlinear_pointwise(
+            *(ready, self._scale, self._zero, self._weight, self._scales, self._zeros, self._bias),
+            *(*self._out, self._dtype, self._post, [], self._algorithm),
+        )
+        return found
+
+
+def _steps(given: Range) -> tuple[float, int]:
+    """The scale and the zero point of 8-bit numbers over a range, as in the ONNX model."""
+    low, high = min(given[0], 0.0), max(given[1], 1e-6)
+    return (high - low) / 255, round(-low / (high - low) * 255)
+
+
+class _Maker:
+    """Makes the products of a precision; `ranges` by the names of the layers, for int8-static."""
+
+    def __init__(self, precision: FusedPrecision, ranges: Mapping[str, Range]) -> None:
+        self.precision, self.ranges = precision, ranges
+
+    def product(
+        self, name: str, weight: Tensor, bias: Tensor, activation: str | None = None, then: str | None = None
+    ) -> _Bf16Product | _Int8Product:
+        """The linear layer `name`, with the layer `then` behind its activation."""
+        if self.precision == "bf16":
+            return _Bf16Product(weight, bias, activation)
+        dtype = torch.bfloat16 if name.endswith(".qkv") else torch.float32  # attention is computed in bf16
+        after = None if then is None else self.ranges[then]
+        return _Int8Product(weight, bias, activation, self.ranges[name], after, dtype)
+
+
+class _FusedLayer:
+    """One layer of the encoder, with attention left to the caller."""
+
+    def __init__(self, layer: Layer, maker: _Maker, name: str) -> None:
+        self._qkv = maker.product(f"{name}.qkv", *scaled_qkv(layer))
+        output, inner, outer = layer.attention_output, layer.inner, layer.outer
+        self._output = maker.product(f"{name}.attention_output", output.weight, output.bias)
+        activation = layer.config.hidden_act
+        self._inner = maker.product(f"{name}.inner", inner.weight, inner.bias, activation, f"{name}.outer")
+        self._outer = maker.product(f"{name}.outer", outer.weight, outer.bias)
+        self._attention_norm, self._norm = layer.attention_norm, layer.norm
+
+    def qkv(self, hidden: Tensor) -> Tensor:
+        """(N, C) -> (N, 3C) in bf16."""
+        return self._qkv(self._qkv.ready(hidden))
+
+    def after(self, hidden: Tensor, mixed: Tensor) -> Tensor:
+        """Hidden states and what attention gave for them, (N, C) each -> hidden states."""
+        hidden = self._attention_norm(self._output(self._output.ready(mixed)).add_(hidden))
+        normed: Tensor = self._norm(self._outer(self._inner(self._inner.ready(hidden))).add_(hidden))
+        return normed
+
+
+class _LastQkv:
+    """Queries, and keys with values, of the last layer as a product each: of few tokens the query is needed."""
+
+    def __init__(self, layer: Layer, maker: _Maker, name: str) -> None:
+        weight, bias = scaled_qkv(layer)
+        C = layer.config.hidden_size
+        self._query = maker.product(f"{name}.qkv", weight[:C], bias[:C])
+        self._both = maker.product(f"{name}.qkv", weight[C:], bias[C:])
+
+    def query(self, rows: Tensor) -> Tensor:
+        """(K, C) -> (K, C) in bf16."""
+        return self._query(self._query.ready(rows))
+
+    def both(self, hidden: Tensor) -> Tensor:
+        """(N, C) -> (N, 2C) in bf16."""
+        return self._both(self._both.ready(hidden))
+
+
+def scaled_qkv(layer: Layer) -> tuple[Tensor, Tensor]:
+    """Weight and bias of queries, keys and values, with the factor of attention's scores, 1/√D, in the queries."""
+    config = layer.config
+    factor = torch.ones(3 * config.hidden_size, 1)
+    factor[: config.hidden_size] = (config.hidden_size // config.num_attention_heads) ** -0.5
+    return layer.qkv.weight.float() * factor, layer.qkv.bias.float() * factor[:, 0]
+
+
+def _joined(mixed: Tensor, rows: int) -> Tensor:
+    """(B, H, T, D) -> (rows, C), zeros at the end."""
+    B, H, T, D = mixed.shape
+    made = mixed.new_empty(rows, H * D)
+    made[: B * T].view(B, T, H, D).copy_(mixed.transpose(1, 2))
+    made[B * T :].zero_()
+    return made
+
+
+@contextmanager
+def _threads(count: int, default: int) -> Iterator[None]:
+    """Within, PyTorch computes with `count` threads for this thread.
+
+    The setting of a thread is its own, but new threads begin with what was set last anywhere: so the default of the
+    process is set again.
+    """
+    if torch.get_num_threads() == count == default:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(default)
