@@ -33,7 +33,7 @@ ORDER = (
     "__main__",
 )
 TORCH_ROOMS = ("model", "training")
-TORCH_FILES = {"inference/engines/torch.py"}
+TORCH_FILES = {"inference/engines/torch.py", "inference/engines/fused.py"}
 TORCH_FREE = {
     *("model/config.py", "model/families.py", "model/names.py", "model/relative.py", "model/catalogue.py"),
     *("training/recipe.py", "training/teacher.py"),
