@@ -213,7 +213,7 @@ class Pipeline:
                 for ours, theirs in names.items():
                     text = text.replace(ours, theirs or ours)
                 raise OptionError(text) from None
-        return Predictor(task, old.tokenizer, old.engine, old.model_directory)
+        return old.with_task(task)
 
     def _targets(self, targets: Sequence[Any]) -> tuple[str, ...]:
         """Targets of fill-mask as tokens; of a text that is several tokens the first, with a note."""
