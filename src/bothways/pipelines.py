@@ -252,7 +252,8 @@ class Pipeline:
                     yield Example(("",) * len(predictor.task.texts), error=str(error))
 
         examples = read() if mode == "stream" else list(read())  # of a list, all are read before one is answered
-        for prediction in predictor.stream(examples):
+        predictions = predictor.stream(examples) if mode == "stream" else predictor.predict_examples(examples)
+        for prediction in predictions:
             yield _like(self.kind.shape(prediction, waiting.popleft(), options), prediction)
 
     def _similarities(self, predictor: Predictor, inputs: Iterable[Any], mode: Mode) -> Iterator[Any]:

@@ -110,6 +110,12 @@ class Predictor:
 
     def predict_examples(self, examples: Sequence[Example], reporter: Reporter | None = None) -> list[Any]:
         """Predictions for examples, in their order."""
+        if len(examples) == 1 and reporter is None:  # without a stream, which takes longer to begin and to end
+            chunk = _Chunk(self, examples, Jobs(self._workers_here()))
+            try:
+                return list(chunk.start().finish(None))
+            finally:
+                chunk.shared.close()
         return list(self.stream(examples, total=len(examples), reporter=reporter))
 
     def stream(
@@ -254,7 +260,10 @@ class _Chunk:
     def run(self, group: Sequence[int]) -> list[Any]:
         """What the task keeps of each window of a group."""
         batch = make_batch([self.windows[index] for index in group])
-        rows = np.split(self.predictor.engine.run(batch), np.cumsum(batch.counts)[:-1])
+        logits = self.predictor.engine.run(batch)
+        if len(group) == 1:
+            return [self.predictor.task.reduce(logits, self.windows[group[0]])]
+        rows = np.split(logits, np.cumsum(batch.counts)[:-1])
         kept: list[Any] = [None] * len(group)
         for member, own in zip(batch.members.tolist(), rows, strict=True):
             kept[member] = self.predictor.task.reduce(own, self.windows[group[member]])
