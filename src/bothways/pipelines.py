@@ -251,8 +251,11 @@ class Pipeline:
                         raise _placed(error, number, mode) from None
                     yield Example(("",) * len(predictor.task.texts), error=str(error))
 
-        examples = read() if mode == "stream" else list(read())  # of a list, all are read before one is answered
-        predictions = predictor.stream(examples) if mode == "stream" else predictor.predict_examples(examples)
+        predictions: Iterable[Any]
+        if mode == "one":
+            predictions = predictor.predict_examples(list(read()))
+        else:  # of a list, all are read before one is answered
+            predictions = predictor.stream(read() if mode == "stream" else list(read()))
         for prediction in predictions:
             yield _like(self.kind.shape(prediction, waiting.popleft(), options), prediction)
 

@@ -14,26 +14,32 @@ from bothways.errors import BothwaysError
 from bothways.inference.workers import Jobs, Workers
 
 
-def in_two_batches(jobs: Jobs, *calls):
+def threads() -> int:
+    """How many there are, without those of predictors that are garbage."""
+    gc.collect()
+    return threading.active_count()
+
+
+def results_of(jobs: Jobs, *calls):
     return [jobs.result(job) for job in jobs.submit(calls, more=False)]
 
 
 def test_one_job_runs_on_the_thread_that_asks_and_several_on_the_same_workers():
     workers, here = Workers(2), threading.get_ident()
-    before = threading.active_count()
+    before = threads()
     for _ in range(3):
-        assert in_two_batches(Jobs(workers), threading.get_ident) == [here]
+        assert results_of(Jobs(workers), threading.get_ident) == [here]
     assert threading.active_count() == before
-    seen = {ident for _ in range(20) for ident in in_two_batches(Jobs(workers), *[threading.get_ident] * 4)}
+    seen = {ident for _ in range(20) for ident in results_of(Jobs(workers), *[threading.get_ident] * 4)}
     assert here not in seen
     assert len(seen) <= 2
-    assert in_two_batches(Jobs(workers), threading.get_ident) == [here]
+    assert results_of(Jobs(workers), threading.get_ident) == [here]
     assert threading.active_count() == before + 2
 
 
 def test_one_worker_is_the_thread_that_asks():
-    before = threading.active_count()
-    assert set(in_two_batches(Jobs(Workers(1)), *[threading.get_ident] * 4)) == {threading.get_ident()}
+    before = threads()
+    assert set(results_of(Jobs(Workers(1)), *[threading.get_ident] * 4)) == {threading.get_ident()}
     assert threading.active_count() == before
 
 
@@ -41,9 +47,9 @@ def test_workers_end_when_nobody_holds_them_and_keep_no_result():
     class Result:
         pass
 
-    before = threading.active_count()
+    before = threads()
     workers = Workers(2)
-    results = in_two_batches(Jobs(workers), *[Result] * 6)
+    results = results_of(Jobs(workers), *[Result] * 6)
     alive = [0]
     for result in results:
         weakref.finalize(result, alive.append, 1)
@@ -53,8 +59,7 @@ def test_workers_end_when_nobody_holds_them_and_keep_no_result():
     assert len(alive) == 7
     assert threading.active_count() == before + 2
     del workers
-    gc.collect()
-    assert threading.active_count() == before
+    assert threads() == before
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
@@ -67,16 +72,24 @@ def test_workers_survive_what_a_job_raises(error):
     for _ in range(3):
         jobs = Jobs(workers)
         with pytest.raises(error, match="broken"):
-            in_two_batches(jobs, broken, broken, int)
+            results_of(jobs, broken, broken, int)
         jobs.close()
-    assert in_two_batches(Jobs(workers), int, int) == [0, 0]
+    assert results_of(Jobs(workers), int, int) == [0, 0]
 
 
 def test_a_closed_stream_runs_nothing_more_and_others_go_on():
     workers, gate, ran = Workers(2), threading.Event(), []
     left, other = Jobs(workers), Jobs(workers)
-    left.submit([gate.wait, gate.wait, *[lambda: ran.append("left")] * 50], more=False)
+    begun = threading.Semaphore(0)
+
+    def block():
+        begun.release()
+        gate.wait()
+
+    left.submit([block, block, *[lambda: ran.append("left")] * 50], more=False)
     theirs = other.submit([lambda: ran.append("other")] * 2, more=False)
+    begun.acquire()
+    begun.acquire()
     threading.Timer(0.1, gate.set).start()
     left.close()  # waits for what is running
     assert gate.is_set()
@@ -86,12 +99,12 @@ def test_a_closed_stream_runs_nothing_more_and_others_go_on():
 
 
 def test_several_threads_may_come_with_the_first_jobs():
-    workers, before = Workers(2), threading.active_count()
+    workers, before = Workers(2), threads()
     together = threading.Barrier(8)
 
     def call(number):
         together.wait()
-        return in_two_batches(Jobs(workers), *[lambda: number] * 5)
+        return results_of(Jobs(workers), *[lambda: number] * 5)
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(call, range(8))) == [[number] * 5 for number in range(8)]
