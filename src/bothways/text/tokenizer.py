@@ -127,7 +127,7 @@ class Tokenizer:
             self.specials[role][1] for role in ("pad", "unk", "cls", "sep")
         )
         self.mask_id = self.specials["mask"][1] if "mask" in self.specials else None
-        self.vocab_size = max(backend.get_vocab().values()) + 1  # the number of rows of the embedding table
+        self.vocab_size = _vocab_size(backend)
         longest = self.config.get("model_max_length")  # transformers writes 1e30 for "not known"
         if longest is not None and (isinstance(longest, bool) or not isinstance(longest, int | float) or longest < 1):
             raise CheckpointError(f"{where}: model_max_length is {longest!r}, expected a number of tokens")
@@ -317,6 +317,16 @@ class Tokenizer:
         joined = parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
         ids, offsets, words, count = joined
         return TokenizedTexts(ids, offsets, words, np.cumsum(count) - count, count)
+
+
+def _vocab_size(backend: tokenizers.Tokenizer) -> int:
+    """The number of rows of the embedding table: the greatest id and one."""
+    count = backend.get_vocab_size()
+    if None not in map(
+        backend.id_to_token, range(count)
+    ):  # so no id is greater; the whole dict takes three times as long
+        return count
+    return max(backend.get_vocab().values()) + 1
 
 
 def _layout(backend: tokenizers.Tokenizer, where: str, *texts: str) -> tuple[Slot, ...]:
