@@ -79,3 +79,17 @@ def test_places_that_the_head_reads_are_the_same_tokens_in_the_padded_batch(leng
     ids, _, type_ids = batch.padded(pad_id=0)
     np.testing.assert_array_equal(ids.ravel()[batch.padded_head_positions()], batch.ids[batch.head_positions])
     np.testing.assert_array_equal(type_ids.ravel()[batch.padded_head_positions()], batch.type_ids[batch.head_positions])
+
+
+def test_one_window_is_laid_out_as_among_others():
+    batch, single = make_batch(windows([7, 3])), make_batch(windows([7]))
+    for name in ("ids", "type_ids", "positions", "head_positions"):
+        one, part = getattr(single, name), getattr(batch, name)
+        np.testing.assert_array_equal(one, part[: len(one)])
+        assert one.dtype == part.dtype
+    for one, part in zip(single.padded(0), batch.padded(0), strict=True):
+        np.testing.assert_array_equal(one, part[:1])
+        assert one.dtype == part.dtype
+    read = single.padded_head_positions()
+    np.testing.assert_array_equal(read, batch.padded_head_positions()[: len(read)])
+    assert (single.lengths.tolist(), single.members.tolist(), single.counts.tolist()) == ([7], [0], [len(read)])

@@ -213,7 +213,7 @@ class Pipeline:
                 for ours, theirs in names.items():
                     text = text.replace(ours, theirs or ours)
                 raise OptionError(text) from None
-        return Predictor(task, old.tokenizer, old.engine, old.model_directory)
+        return old.with_task(task)
 
     def _targets(self, targets: Sequence[Any]) -> tuple[str, ...]:
         """Targets of fill-mask as tokens; of a text that is several tokens the first, with a note."""
@@ -251,8 +251,12 @@ class Pipeline:
                         raise _placed(error, number, mode) from None
                     yield Example(("",) * len(predictor.task.texts), error=str(error))
 
-        examples = read() if mode == "stream" else list(read())  # of a list, all are read before one is answered
-        for prediction in predictor.stream(examples):
+        predictions: Iterable[Any]
+        if mode == "one":
+            predictions = predictor.predict_examples(list(read()))
+        else:  # of a list, all are read before one is answered
+            predictions = predictor.stream(read() if mode == "stream" else list(read()))
+        for prediction in predictions:
             yield _like(self.kind.shape(prediction, waiting.popleft(), options), prediction)
 
     def _similarities(self, predictor: Predictor, inputs: Iterable[Any], mode: Mode) -> Iterator[Any]:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -245,7 +246,7 @@ def test_streams_give_what_lists_give(predictor):
     assert list(predictor.stream(iter([]))) == []
 
 
-def test_a_stream_that_is_left_stops_its_source_and_its_threads(model):
+def test_a_stream_that_is_left_stops_its_source_and_its_reader(model):
     predictor = load(model, plan=Plan("onnxruntime", "fp32", 2, 16))
     before, ended = threading.active_count(), threading.Event()
 
@@ -262,6 +263,9 @@ def test_a_stream_that_is_left_stops_its_source_and_its_threads(model):
     gc.collect()
     assert ended.wait(5)
     time.sleep(0.2)
+    assert threading.active_count() <= before + 2  # the workers stay with the predictor
+    del predictor
+    gc.collect()
     assert threading.active_count() <= before
 
 
@@ -294,16 +298,22 @@ def test_a_process_ends_at_once_when_a_stream_is_left(model, workers, source):
     assert done.stderr == ""
 
 
-def test_an_error_of_the_engine_is_raised_and_leaves_no_thread(model):
+@pytest.mark.parametrize("error", [RuntimeError("no memory"), KeyboardInterrupt("no memory")])
+def test_an_error_of_a_worker_is_raised_and_the_next_call_is_answered(model, error):
     predictor = load(model, plan=Plan("onnxruntime", "fp32", 2, 16))
     before = threading.active_count()
 
     def broken(batch: Any) -> Any:
-        raise RuntimeError("no memory")
+        raise error
 
+    texts = [f"great film {number}" for number in range(50)]
     predictor.engine.run = broken
-    with pytest.raises(RuntimeError, match="no memory"):
-        predictor([f"great film {number}" for number in range(50)])
+    with pytest.raises(type(error), match="no memory"):
+        predictor(texts)
+    del predictor.engine.run
+    assert [one.error for one in finished(partial(predictor, texts))] == [None] * 50
+    error.__traceback__ = None  # it holds the predictor
+    del predictor
     gc.collect()
     assert threading.active_count() <= before
 
@@ -382,9 +392,34 @@ def test_threads_share_a_predictor(model, engine):
     assert all(one == expected for one in together)
 
 
+def test_calls_start_no_threads_but_the_workers(model, monkeypatch):
+    started, start = [], threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: started.append(thread) or start(thread))
+    predictor = load(model, plan=Plan("onnxruntime", "fp32", 2, 16))
+    used: set[int] = set()
+    run = predictor.engine.run
+    predictor.engine.run = lambda batch: used.add(threading.get_ident()) or run(batch)
+    for text in TEXTS:
+        predictor([text])
+    assert (started, used) == ([], {threading.get_ident()})
+    texts = [f"great film {number}" for number in range(50)]
+    pipe = bothways.pipeline("text-classification", predictor)
+    for _ in range(5):
+        predictor(texts)
+        pipe(texts)
+        pipe(texts, top_k=1)
+        predictor(texts[:1])
+    assert len(started) == 2
+    assert used <= {threading.get_ident(), *(thread.ident for thread in started)}
+    del pipe, predictor
+    gc.collect()
+    assert not any(thread.is_alive() for thread in started)
+
+
 @pytest.mark.parametrize("engine", ["onnxruntime", "torch"])
 def test_a_predictor_is_pickled_and_copied(model, engine):
     predictor = load(model, engine=engine, precision="fp32")
+    predictor([f"{text} {number}" for number in range(30) for text in TEXTS])  # so that its workers are there
     expected = predictor.predict_proba(TEXTS)
     for other in (pickle.loads(pickle.dumps(predictor)), copy.deepcopy(predictor)):
         np.testing.assert_allclose(other.predict_proba(TEXTS), expected, atol=1e-6)

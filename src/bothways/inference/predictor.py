@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import reprlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from bothways.inference.engines.by_length import part_for
 from bothways.inference.engines.engine import Engine, Name, Precision, finite_logits
 from bothways.inference.model_directory import ModelDirectory
 from bothways.inference.plan import Plan
-from bothways.inference.workers import Direct, Job, Reader, Workers
+from bothways.inference.workers import Direct, Job, Jobs, Reader, Workers
 from bothways.progress import Bar, Reporter
 from bothways.tasks import Task
 from bothways.tasks.task import Prediction
@@ -47,6 +48,20 @@ class Predictor:
         self, task: Task, tokenizer: Tokenizer, engine: Engine, model_directory: ModelDirectory | None = None
     ) -> None:
         self.task, self.tokenizer, self.engine, self.model_directory = task, tokenizer, engine, model_directory
+        self._workers = Workers(engine.workers)
+
+    def with_task(self, task: Task) -> Predictor:
+        """The same model for a task with other settings; both share their threads."""
+        made = Predictor(task, self.tokenizer, self.engine, self.model_directory)
+        made._workers = self._workers
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_workers"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._workers = Workers(self.engine.workers)
 
     def __repr__(self) -> str:
         shown, rest = ", ".join(self.labels[:4]), len(self.labels) - 4
@@ -96,6 +111,12 @@ class Predictor:
 
     def predict_examples(self, examples: Sequence[Example], reporter: Reporter | None = None) -> list[Any]:
         """Predictions for examples, in their order."""
+        if len(examples) == 1 and reporter is None:  # without a stream, which takes longer to begin and to end
+            chunk = _Chunk(self, examples, Jobs(self._workers_here()))
+            try:
+                return list(chunk.start().finish(None))
+            finally:
+                chunk.shared.close()
         return list(self.stream(examples, total=len(examples), reporter=reporter))
 
     def stream(
@@ -121,7 +142,7 @@ class Predictor:
         examples = (one if isinstance(one, Example) else self._example(one) for one in inputs)
         direct = chunk is not None or isinstance(inputs, Sequence)
         source = Direct(examples, self.task.size) if direct else Reader(examples, self.task.size).start()
-        workers = Workers(self.engine.workers)
+        jobs = Jobs(self._workers_here())
         running: deque[_Chunk] = deque()
         done, most = 0, chunk or (FIRST_CHUNK if direct else min(FIRST_OF_STREAM, FIRST_CHUNK))
         try:
@@ -130,7 +151,7 @@ class Predictor:
                     if len(running) < (2 if chunk is None else 1) and not source.ended:
                         taken = source.take(most, CHUNK_CHARACTERS, wait=not running)
                         if taken:
-                            running.append(_Chunk(self, taken, workers).start())
+                            running.append(_Chunk(self, taken, jobs).start())
                             most = chunk or (min(2 * most, CHUNK) if len(taken) == most else most)
                             continue
                     if running:
@@ -141,7 +162,13 @@ class Predictor:
                 raise source.error
         finally:
             source.close()
-            workers.close()
+            jobs.close()
+
+    def _workers_here(self) -> Workers:
+        """The threads for the engine in this process; after a fork they are others."""
+        if self._workers.process != os.getpid() or self._workers.count != self.engine.workers:
+            self._workers = Workers(self.engine.workers)
+        return self._workers
 
     def _example(self, given: Any) -> Example:
         try:
@@ -181,8 +208,8 @@ def _plain(prediction: Any) -> Any:
 class _Chunk:
     """Examples whose batches are being computed; those with the same texts are computed once."""
 
-    def __init__(self, predictor: Predictor, examples: Sequence[Example], workers: Workers) -> None:
-        self.predictor, self.size, self.workers = predictor, len(examples), workers
+    def __init__(self, predictor: Predictor, examples: Sequence[Example], shared: Jobs) -> None:
+        self.predictor, self.size, self.shared = predictor, len(examples), shared
         task = predictor.task
         self.problems = [example.error or task.problem(example) for example in examples]
         places: dict[Any, int] = {}  # of each different readable example among the readable
@@ -237,12 +264,15 @@ class _Chunk:
     def submit(self, groups: Sequence[list[int]], *, more: bool) -> None:
         """Let batches be computed; `more` says that others follow."""
         self.groups += groups
-        self.jobs += self.workers.submit([partial(self.run, group) for group in groups], more=more)
+        self.jobs += self.shared.submit([partial(self.run, group) for group in groups], more=more)
 
     def run(self, group: Sequence[int]) -> list[Any]:
         """What the task keeps of each window of a group."""
         batch = make_batch([self.windows[index] for index in group])
-        rows = np.split(finite_logits(self.predictor.engine, batch), np.cumsum(batch.counts)[:-1])
+        logits = finite_logits(self.predictor.engine, batch)
+        if len(group) == 1:
+            return [self.predictor.task.reduce(logits, self.windows[group[0]])]
+        rows = np.split(logits, np.cumsum(batch.counts)[:-1])
         kept: list[Any] = [None] * len(group)
         for member, own in zip(batch.members.tolist(), rows, strict=True):
             kept[member] = self.predictor.task.reduce(own, self.windows[group[member]])
@@ -253,7 +283,7 @@ class _Chunk:
         parts: list[Any] = [None] * len(self.windows)
         done, total = 0, sum(len(window.ids) for window in self.windows)
         for group, job in zip(self.groups, self.jobs, strict=True):
-            for index, part in zip(group, self.workers.result(job), strict=True):
+            for index, part in zip(group, self.shared.result(job), strict=True):
                 parts[index] = part
                 done += len(self.windows[index].ids)
             if progress is not None:

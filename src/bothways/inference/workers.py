@@ -1,6 +1,7 @@
 """Batches computed in the background, and inputs read in the background: threads that never outlive their use.
 
-Threads end with the stream that they work for: when it is closed, collected, or the interpreter ends.
+Those that compute end with the predictor, those that read end with the stream: when it is collected (a stream also
+when it is closed), or the interpreter ends.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Self
 
 from bothways.errors import BothwaysError
@@ -23,17 +24,21 @@ FULL_SECONDS = 0.05  # after the first input of a chunk, until which it may be f
 class Job:
     """One call, its result or the error that it raised."""
 
-    __slots__ = ("call", "done", "error", "value")
+    __slots__ = ("_call", "done", "error", "value")
 
     def __init__(self, call: Callable[[], Any]) -> None:
-        self.call, self.done = call, False
+        self._call: Callable[[], Any] | None = call
+        self.done = False
         self.value: Any = None
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        """Call, and keep what came of it."""
+        """Call, and keep what came of it, not the call: it holds the predictor."""
+        call, self._call = self._call, None
+        if call is None:  # it is run already
+            return
         try:
-            self.value = self.call()
+            self.value = call()
         except BaseException as error:  # noqa: BLE001 - it is raised on the thread that asks for the result
             self.error = error
         self.done = True
@@ -45,47 +50,49 @@ class _Shared:
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.waiting: deque[Job] = deque()
+        self.running: set[Job] = set()
         self.stopped = False
 
 
 class Workers:
-    """Runs jobs in their order on `count` threads; of one job, or with a single thread, on the thread that asks.
+    """`count` threads that run jobs in their order, for all streams of a predictor.
 
-    What nobody has begun when it is closed is never run.
+    They are started with the first jobs that are put, and end when the object is collected or the interpreter ends.
+    After a fork, the new process needs an object of its own.
     """
 
     def __init__(self, count: int) -> None:
-        self._count, self._process = count, os.getpid()
+        self.count, self.process = count, os.getpid()
         self._shared = _Shared()
         self._threads: list[threading.Thread] = []
-        self.close = weakref.finalize(self, _stop, self._shared, self._threads)  # also at the interpreter's end
+        weakref.finalize(self, _stop, self._shared, self._threads, self.process)  # also at the interpreter's end
 
-    def submit(self, calls: Iterable[Callable[[], Any]], *, more: bool) -> list[Job]:
-        """Let calls be run; `more` says that others will follow before a result is asked for."""
-        jobs = [Job(call) for call in calls]
-        with self._shared.changed:
+    def put(self, jobs: Iterable[Job]) -> None:
+        """Let jobs be run."""
+        with self._shared.changed:  # several threads may come with the first jobs
+            while len(self._threads) < self.count:
+                thread = threading.Thread(target=_work, args=(self._shared,), daemon=True)
+                thread.start()
+                self._threads.append(thread)
             self._shared.waiting.extend(jobs)
-            alone = not more and len(self._shared.waiting) < 2
-            self._shared.changed.notify(len(jobs))
-        if self._count > 1 and jobs and not alone and not self._threads:
-            for _ in range(self._count):
-                self._threads.append(threading.Thread(target=_work, args=(self._shared,), daemon=True))
-                self._threads[-1].start()
-        return jobs
+            self._shared.changed.notify_all()
 
-    def result(self, job: Job) -> Any:
-        """What a job gave; waits for it, or raises what it raised."""
-        if self._process != os.getpid():
-            raise BothwaysError("a stream that was begun before a fork cannot go on in the new process; begin another")
-        shared = self._shared
-        while not self._threads and not job.done and shared.waiting:
-            shared.waiting.popleft().run()
-        with shared.changed:
+    def wait(self, job: Job) -> None:
+        """Return when a job is done."""
+        with self._shared.changed:
             while not job.done:
+                self._shared.changed.wait()
+
+    def drop(self, jobs: Collection[Job]) -> None:
+        """Take back the jobs that nobody has begun, and wait for the others of them."""
+        shared = self._shared
+        with shared.changed:
+            kept = [job for job in shared.waiting if job not in jobs]
+            shared.waiting.clear()
+            shared.waiting.extend(kept)
+            # An abandoned stream may be collected on any thread, also on one that runs its job.
+            while threading.current_thread() not in self._threads and not shared.running.isdisjoint(jobs):
                 shared.changed.wait()
-        if job.error is not None:
-            raise job.error
-        return job.value
 
 
 def _work(shared: _Shared) -> None:
@@ -96,19 +103,70 @@ def _work(shared: _Shared) -> None:
             if shared.stopped:
                 return
             job = shared.waiting.popleft()
+            shared.running.add(job)
         job.run()
         with shared.changed:
+            shared.running.discard(job)
             shared.changed.notify_all()
+        del job  # with its result and error, while this thread waits
 
 
-def _stop(shared: _Shared, threads: list[threading.Thread]) -> None:
+def _stop(shared: _Shared, threads: list[threading.Thread], process: int) -> None:
+    if process != os.getpid():  # the threads are not here, and one of them may have held the lock at the fork
+        return
     with shared.changed:
         shared.stopped = True
-        shared.waiting.clear()
         shared.changed.notify_all()
     for thread in threads:
         if thread is not threading.current_thread():
             thread.join()
+
+
+class Jobs:
+    """The jobs of one stream: run by workers, or on the thread that asks if there is one job, or one worker.
+
+    What nobody has begun when it is closed is never run.
+    """
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._held: deque[Job] = deque()  # not put to the workers
+        self._put: set[Job] = set()  # without a result yet
+
+    def submit(self, calls: Iterable[Callable[[], Any]], *, more: bool) -> list[Job]:
+        """Let calls be run; `more` says that others will follow before a result is asked for."""
+        self._check()
+        jobs = [Job(call) for call in calls]
+        self._held.extend(jobs)
+        together = more or self._put or len(self._held) > 1
+        if together and self._held and self._workers.count > 1:
+            self._put.update(self._held)
+            self._workers.put(self._held)
+            self._held.clear()
+        return jobs
+
+    def result(self, job: Job) -> Any:
+        """What a job gave; waits for it, or raises what it raised."""
+        self._check()
+        while self._held and not job.done and job not in self._put:
+            self._held.popleft().run()
+        if not job.done:
+            self._workers.wait(job)
+        self._put.discard(job)
+        if job.error is not None:
+            raise job.error
+        return job.value
+
+    def _check(self) -> None:
+        if self._workers.process != os.getpid():
+            raise BothwaysError("a stream that was begun before a fork cannot go on in the new process; begin another")
+
+    def close(self) -> None:
+        """Run nothing more."""
+        self._held.clear()
+        if self._put and self._workers.process == os.getpid():
+            self._workers.drop(self._put)
+        self._put.clear()
 
 
 class Reader:

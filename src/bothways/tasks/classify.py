@@ -291,7 +291,8 @@ class Classify(Trainable):
 
         The windows' probabilities (for regression: values) are averaged by `window_weights`.
         """
-        average = window_weights(windows) @ probabilities(np.stack(parts), self.kind)  # (B,) @ (B, L) -> (L,)
+        each = probabilities(np.asarray(parts), self.kind)  # (B, L)
+        average = each[0] if len(windows) == 1 else window_weights(windows) @ each  # (L,)
         if not np.isfinite(average).all():
             return replace(self.failure(NOT_A_NUMBER), **reading_stats(windows))
         scores = LabelScores(self.labels, average)

@@ -127,7 +127,7 @@ class Tokenizer:
             self.specials[role][1] for role in ("pad", "unk", "cls", "sep")
         )
         self.mask_id = self.specials["mask"][1] if "mask" in self.specials else None
-        self.vocab_size = max(backend.get_vocab().values()) + 1  # the number of rows of the embedding table
+        self.vocab_size = _vocab_size(backend)
         longest = self.config.get("model_max_length")  # transformers writes 1e30 for "not known"
         if longest is not None and (isinstance(longest, bool) or not isinstance(longest, int | float) or longest < 1):
             raise CheckpointError(f"{where}: model_max_length is {longest!r}, expected a number of tokens")
@@ -314,8 +314,19 @@ class Tokenizer:
             spans = chain.from_iterable(chain.from_iterable(one.offsets for one in encodings))
             offsets, words = _mended_offsets(few, clean, count, np.fromiter(spans, np.int64, 2 * P).reshape(-1, 2))
             parts.append((ids, offsets, words, count))
-        ids, offsets, words, count = (np.concatenate(column) for column in zip(*parts, strict=True))
+        joined = parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
+        ids, offsets, words, count = joined
         return TokenizedTexts(ids, offsets, words, np.cumsum(count) - count, count)
+
+
+def _vocab_size(backend: tokenizers.Tokenizer) -> int:
+    """The number of rows of the embedding table: the greatest id and one."""
+    count = backend.get_vocab_size()
+    if None not in map(
+        backend.id_to_token, range(count)
+    ):  # so no id is greater; the whole dict takes three times as long
+        return count
+    return max(backend.get_vocab().values()) + 1
 
 
 def _layout(backend: tokenizers.Tokenizer, where: str, *texts: str) -> tuple[Slot, ...]:
@@ -345,16 +356,20 @@ def _mended_offsets(texts: list[str], clean: list[str], count: Index, offsets: I
     here      0:4 "nai\u0308", 4:6 "ve"
     """
     codes = _codes(texts)
-    kinds = np.zeros(int(codes.max()) + 1, np.uint8)
-    for character in {"\n"}.union(*texts):
-        kinds[ord(character)] = _kind(character)
+    kinds = ASCII_KINDS
+    if (highest := int(codes.max())) >= len(kinds):
+        kinds = np.zeros(highest + 1, np.uint8)
+        for character in {"\n"}.union(*texts):
+            kinds[ord(character)] = _kind(character)
     kind = kinds[codes]
-    length = np.fromiter(map(len, texts), np.int64, len(texts))
-    shift = np.repeat(1 + np.cumsum(length + 1) - length - 1, count)  # where each token's text begins
+    shift = np.ones(1, np.int64)  # where each token's text begins
+    if len(texts) > 1:
+        length = np.fromiter(map(len, texts), np.int64, len(texts))
+        shift = np.repeat(1 + np.cumsum(length + 1) - length - 1, count)
     start, end = offsets[:, 0] + shift, offsets[:, 1] + shift
 
     space = kind == WHITESPACE
-    blank = space | (_codes(clean) == ord(" "))
+    blank = space if clean is texts else space | (_codes(clean) == ord(" "))
     if blank[start[start < end]].any():
         start = np.minimum(_next(~blank)[start], end)
     filled = start < end
@@ -388,6 +403,9 @@ def _kind(character: str) -> int:
     return DROPPED if category[0] == "C" or character == "\ufffd" else ORDINARY
 
 
+ASCII_KINDS: Final = np.array([_kind(chr(code)) for code in range(128)], np.uint8)
+
+
 def _codes(texts: list[str]) -> npt.NDArray[np.uint32]:
     return np.frombuffer(("\n" + "\n".join(texts) + "\n").encode("utf-32-le"), np.uint32)
 
@@ -396,6 +414,25 @@ def _next(wanted: npt.NDArray[np.bool_]) -> Index:
     """For every position the first wanted one from there on."""
     at = np.where(wanted, np.arange(len(wanted)), len(wanted) - 1)
     return np.minimum.accumulate(at[::-1])[::-1]
+
+
+def _whole(layout: tuple[Slot, ...], cut: TokenizedTexts, sources: list[int], example: int) -> Encoded:
+    """The window of an example that fits into one: what `_windows` gives, in a fifth of the time."""
+    places = [(int(cut.first[source]), int(cut.first[source] + cut.count[source])) for source in sources]
+    T = len(layout) - len(places) + sum(end - begin for begin, end in places)
+    ids, type_ids, offsets = np.empty(T, np.int32), np.empty(T, np.int32), np.zeros((T, 2), np.int32)
+    words, texts = np.full(T, -1, np.int32), np.full(T, -1, np.int8)
+    at = 0
+    for text, id, type_id in layout:
+        begin, end = (0, 1) if text < 0 else places[text]
+        here = slice(at, at + end - begin)
+        type_ids[here], texts[here] = type_id, text
+        if text < 0:
+            ids[at] = id
+        else:
+            ids[here], offsets[here], words[here] = cut.ids[begin:end], cut.offsets[begin:end], cut.words[begin:end]
+        at = here.stop
+    return Encoded(ids, type_ids, offsets, words, texts, example, window=0)
 
 
 def _windows(
@@ -417,6 +454,8 @@ def _windows(
     [CLS] e f g h i [SEP]     skipped 4: the last window is shifted back to end with the text
     """
     count = cut.count[sources]  # (E, S)
+    if len(count) == 1 and count.sum() <= room:
+        return [_whole(layout, cut, sources[0].tolist(), examples[0])]
     S, L = sources.shape[1], len(layout)
     longer = (count[:, 0] <= count[:, -1]) * (S - 1)
     if sliding is not None:
