@@ -411,6 +411,12 @@ METHODS: dict[str, Method] = {
     UNTUNED: Method(
         open_ours, "int8", "1 a core", {"engine": "onnxruntime", "precision": "int8"}, prepare=prepare_untuned
     ),
+    **{
+        f"bothways, fused {precision}": Method(
+            open_ours, precision, "1 a core", {"engine": "torch", "precision": precision}, prepare=prepare_ours
+        )
+        for precision in ("bf16", "int8-static")
+    },
     OURS: Method(open_ours, "as tuned", "as tuned", {}, prepare=prepare_ours),
 }
 

@@ -1,4 +1,4 @@
-"""Of what is about as fast as the fastest and answers alike, what needs least memory wins; each length has its own."""
+"""Of what is about as fast as the fastest, what needs much less memory wins; each length has its own."""
 
 import json
 from dataclasses import replace
@@ -86,13 +86,14 @@ def measured(monkeypatch, figures: dict[Any, Any], label: str = "good", ran_as: 
     [
         ((100.0, 50 * MB), "int8"),
         ((195.0, 250 * MB), "int8"),
-        ((195.0, 199 * MB), "fp32"),  # within 3 % of the fastest, and lighter
+        ((195.0, 150 * MB), "fp32"),  # within 3 % of the fastest, and much lighter
+        ((195.0, 170 * MB), "int8"),  # not much lighter
         ((193.0, 50 * MB), "int8"),
         ((205.0, 900 * MB), "int8"),  # faster, but by less than 3 %
         ((207.0, 900 * MB), "fp32"),
     ],
 )
-def test_of_those_within_3_percent_of_the_fastest_the_lightest_wins(model_directory, monkeypatch, fp32, winner):
+def test_of_those_within_3_percent_of_the_fastest_a_much_lighter_one_wins(model_directory, monkeypatch, fp32, winner):
     measured(monkeypatch, {("onnxruntime", "fp32"): fp32, ("onnxruntime", "int8"): (200.0, 200 * MB)})
     trials = module.tune_on(model_directory, EXAMPLES, Heard())
     assert trials[0].plan.precision == winner

@@ -22,6 +22,7 @@ from bothways.progress import Reporter
 Goal = Literal["throughput", "latency"]
 BUDGETS = (256, 384, 512, 1024)
 MARGIN = 0.03  # two measurements of one plan differ by so much, so a smaller lead is no reason to use more memory
+SAVED = 0.2  # of the memory: less is no reason to give up a lead
 FINALISTS = 2  # engines whose workers and batch sizes are varied
 PASSES = 3
 MIN_CLASS = 16  # texts of a length class: fewer are too few to time
@@ -94,9 +95,10 @@ def tune_on(
 ) -> list[Trial]:
     """Measure what can run this model, and remember the winner in its directory for this processor.
 
-    The winner comes first: of those within `MARGIN` of the fastest, the one with the least memory; then the others,
-    fastest first. If there are enough short and long texts, and another engine or precision is faster for one of these
-    classes by more than `MARGIN`, the winner is a plan with a part for each, if that proves as fast when measured.
+    The winner comes first: the fastest, or of those within `MARGIN` of it the one with the least memory if that saves
+    `SAVED` of it; then the others, fastest first. If there are enough short and long texts, and another engine or
+    precision is faster for one of these classes by more than `MARGIN`, the winner is a plan with a part for each, if
+    that proves as fast when measured.
 
     First every engine and precision, each in a separate process. Then, for throughput, the workers and the batch sizes
     of the fastest two; for latency, one text at a time, a worker for each core and one with all cores. What falls
@@ -226,13 +228,15 @@ class _Trials:
         return (1 - MARGIN) * trial.speed(self.goal, length_class) > other.speed(self.goal, length_class)
 
     def _lightest(self, length_class: int | None) -> Trial:
-        """Of those within the margin of the fastest, the one with the least memory."""
-        ranked = self.ranked(length_class)
-        enough = (1 - MARGIN) * ranked[0].speed(self.goal, length_class)
-        return min(
-            (trial for trial in ranked if trial.speed(self.goal, length_class) >= enough),
-            key=lambda trial: trial.memory,
-        )
+        """The fastest, or of those within the margin of it the one with the least memory, if that saves much."""
+        fastest, *others = self.ranked(length_class)
+        enough = (1 - MARGIN) * fastest.speed(self.goal, length_class)
+        light = [
+            trial
+            for trial in others
+            if trial.speed(self.goal, length_class) >= enough and trial.memory <= (1 - SAVED) * fastest.memory
+        ]
+        return min(light, key=lambda trial: trial.memory, default=fastest)
 
     def _length_classes(self) -> list[int | None]:
         return [None] if len(self.classes) == 1 else [*range(len(self.classes))]
