@@ -322,9 +322,7 @@ class Tokenizer:
 def _vocab_size(backend: tokenizers.Tokenizer) -> int:
     """The number of rows of the embedding table: the greatest id and one."""
     count = backend.get_vocab_size()
-    if None not in map(
-        backend.id_to_token, range(count)
-    ):  # so no id is greater; the whole dict takes three times as long
+    if None not in map(backend.id_to_token, range(count)):  # no id is greater; the dict takes three times as long
         return count
     return max(backend.get_vocab().values()) + 1
 
