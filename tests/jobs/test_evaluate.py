@@ -29,6 +29,8 @@ def model(tmp_path_factory):
 class Fake:
     """An engine that runs nothing."""
 
+    workers = 1
+
     def describe(self):
         return "a fake"
 

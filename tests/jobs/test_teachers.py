@@ -296,7 +296,7 @@ def test_a_teacher_that_computes_no_numbers_is_named(teachers, base, tmp_path):
     write_safetensors(tmp_path / "teacher" / "model.safetensors", model_tensors(model), {"format": "pt"})
     settings = json.loads((tmp_path / "teacher" / "bothways.json").read_text())
     (tmp_path / "teacher" / "bothways.json").write_text(json.dumps({**settings, "weights": None}))
-    with pytest.raises(DataError, match="teacher teacher computed NaN or infinity for this text"):
+    with pytest.raises(DataError, match="teacher teacher: the model gave NaN or infinite numbers"):
         finetune("tag", ENTITIES, ENTITIES, base=base, out=tmp_path / "out", teacher=tmp_path / "teacher", **FAST)
 
 

@@ -249,9 +249,10 @@ def test_metrics_count_requests_texts_and_batches(serve):
     assert 'bothways_queue_texts{model="fake"} 0.0' in text
 
 
-def test_a_number_that_json_has_no_form_for_is_null(serve, monkeypatch):
+def test_numbers_that_mean_nothing_are_an_error_and_no_answer(serve, monkeypatch):
     client = serve()
     run = client.model.predictor.engine.run
     monkeypatch.setattr(client.model.predictor.engine, "run", lambda batch: run(batch) * float("nan"))
     found = client.post("/v1/embed", json={"inputs": "a cat"})
-    assert found.json()["results"][0]["output"] == [None, None, None]
+    assert found.status_code == 500
+    assert "the model gave NaN or infinite numbers" in found.json()["error"]

@@ -114,7 +114,7 @@ def test_so_does_a_prediction(base, tmp_path, monkeypatch):
     def full(*_):
         raise FULL
 
-    model = load(base, task="embed", engine="torch")
+    model = load(base, task="embed", engine="torch", precision="fp32")
     monkeypatch.setattr("bothways.inference.engines.torch.forward", full)
     with pytest.raises(BothwaysError, match=r"a batch of 1 windows of up to 3 tokens; lower max_length, or predict"):
         model(["a"])

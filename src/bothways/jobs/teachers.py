@@ -12,9 +12,10 @@ B windows, K tokens read by the head, L outputs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -138,7 +139,8 @@ def write_logits(
 ) -> None:
     """Write the teacher's logits for the student's windows of some examples: (K of all windows, L), in their order.
 
-    In fp16, numbers (regression) in fp32. Raises `DataError` for an example that the teacher reads otherwise.
+    In fp16, numbers (regression) in fp32. Raises `DataError` for an example that the teacher reads otherwise, or cannot
+    answer.
     """
     task = teacher.model.task
     assert isinstance(task, Trainable)
@@ -155,7 +157,7 @@ def write_logits(
     shape, dtype = (int(first[-1]), len(order)), np.float32 if student.loss == "regression" else np.float16
     with replacing(path) as temporary:
         rows = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
-        answers = asked.stream(examples, total=len(examples), reporter=reporter)
+        answers = _named(teacher, asked.stream(examples, total=len(examples), reporter=reporter))
         for example, numbers, answer in zip(examples, own, answers, strict=True):
             if not numbers:
                 continue
@@ -167,11 +169,17 @@ def write_logits(
                     "cut texts into the same tokens, and it must read them to their end"
                 )
             for number, part in zip(numbers, made, strict=True):
-                if not np.isfinite(part).all():
-                    raise DataError(f"{example.where}: teacher {teacher.name} computed NaN or infinity for this text")
                 rows[first[number] : first[number + 1]] = part[:, order]
         rows.flush()
         del rows
+
+
+def _named(teacher: Teacher, answers: Iterator[Any]) -> Iterator[Any]:
+    """The answers of a teacher; what is wrong with it is said with its name."""
+    try:
+        yield from answers
+    except BothwaysError as error:
+        raise DataError(f"teacher {teacher.name}: {error}") from error
 
 
 def _same_windows(

@@ -23,7 +23,7 @@ import numpy as np
 
 from bothways.batch import make_batch
 from bothways.data.examples import Example
-from bothways.errors import BothwaysError
+from bothways.errors import BothwaysError, DataError, OptionError
 from bothways.inference.engines.by_length import part_for
 from bothways.inference.engines.engine import Engine, finite_logits
 from bothways.inference.predictor import SMALL
@@ -380,9 +380,10 @@ class Batcher:
             self._done(item, made)
 
     def _failed(self, item: Item, error: Exception) -> None:
-        """An error in one item: what the user can fix is told; what is ours is logged, without texts."""
+        """An error in one item: what the library says is told; another is a mistake of ours, and logged without texts."""
         if isinstance(error, BothwaysError):
-            self._done(item, item.work.task.failure(str(error)))
+            of_the_text = isinstance(error, DataError | OptionError)  # else of the model
+            self._done(item, item.work.task.failure(str(error)), defect=not of_the_text)
             return
         place = error.__traceback__
         while place is not None and place.tb_next is not None:
