@@ -380,7 +380,7 @@ class Batcher:
             self._done(item, made)
 
     def _failed(self, item: Item, error: Exception) -> None:
-        """An error in one item: what the library says is told; another is a mistake of ours, and logged without texts."""
+        """An error in one item: what the library says is told; a mistake of ours is logged, without texts."""
         if isinstance(error, BothwaysError):
             of_the_text = isinstance(error, DataError | OptionError)  # else of the model
             self._done(item, item.work.task.failure(str(error)), defect=not of_the_text)
