@@ -119,7 +119,7 @@ def test_for_latency_one_text_alone_decides(model_directory, monkeypatch):
     )
     trials = module.tune_on(model_directory, EXAMPLES, Heard(), goal="latency")
     assert trials[0].plan == alone
-    assert [trial.milliseconds for trial in trials if trial.stands] == [3.0, 5.0, 9.0, 9.0]
+    assert [trial.milliseconds for trial in trials if trial.usable] == [3.0, 5.0, 9.0, 9.0]
     assert {plan.max_tokens for plan in plans if plan.engine == "onnxruntime"} == {384}
     assert {plan.workers for plan in plans if plan.engine == "onnxruntime"} == {1, 2}
     assert tuned_records(model_directory.path)[tuned_key(model_directory.task)]["goal"] == "latency"
@@ -199,7 +199,7 @@ def test_what_answers_otherwise_never_wins(model_directory, monkeypatch):
     measured(monkeypatch, {("onnxruntime", "fp32"): (10.0, MB), ("onnxruntime", "int8"): (900.0, MB)}, label="bad")
     trials = module.tune_on(model_directory, EXAMPLES, Heard())
     assert trials[0].plan.precision == "fp32"
-    assert [trial.stands for trial in trials if trial.plan.precision == "int8"] == [False]
+    assert [trial.usable for trial in trials if trial.plan.precision == "int8"] == [False]
 
 
 def test_where_nothing_runs_the_last_reason_is_said(model_directory, monkeypatch):

@@ -105,6 +105,26 @@ def test_it_can_be_pickled_and_used_after_a_fork(trained):
     child.join(60)
 
 
+def test_it_can_be_opened_after_a_fork_of_a_process_that_used_pytorch_with_all_threads(trained):
+    batch = make_batch([window for window in windows_of("bert", "classify") if len(window.ids) <= 16])
+    expected = opened(trained).run(batch)
+    torch.ones(1000, 1000) @ torch.ones(1000, 1000)  # starts threads, which a fork does not copy
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+
+    def child() -> None:
+        made = open_fused_engine(trained, "classify", 2, "bf16", {}, Reporter(), workers=1, max_tokens=512, threads=2)
+        assert made is not None
+        results.put(made.run(batch))
+
+    process = context.Process(target=child)
+    process.start()
+    try:
+        np.testing.assert_allclose(results.get(timeout=60), expected, atol=1e-3)
+    finally:
+        process.kill()
+
+
 def test_a_model_in_memory_is_not_pickled(precision: str):
     with pytest.raises(BothwaysError, match="cannot be pickled; load a directory"):
         pickle.dumps(engines("bert", "classify", precision)[1])

@@ -21,8 +21,8 @@ from bothways.progress import Reporter
 
 Goal = Literal["throughput", "latency"]
 BUDGETS = (256, 384, 512, 1024)
-MARGIN = 0.03  # two measurements of one plan differ by so much, so a smaller lead is no reason to use more memory
-SAVED = 0.2  # of the memory: less is no reason to give up a lead
+MARGIN = 0.03  # two measurements of the same plan differ by this much, so a smaller lead does not justify more memory
+SAVED = 0.2  # of the memory: a smaller saving does not justify a slower plan
 FINALISTS = 2  # engines whose workers and batch sizes are varied
 PASSES = 3
 MIN_CLASS = 16  # texts of a length class: fewer are too few to time
@@ -62,7 +62,7 @@ class Trial:
     by_length: tuple[Speed, ...] = ()
 
     @property
-    def stands(self) -> bool:
+    def usable(self) -> bool:
         """Whether it may be used."""
         return self.problem is None and (self.onnx_model is None or self.onnx_model.rejected is None)
 
@@ -130,7 +130,7 @@ def tune_on(
         write_tuned(model_directory.path, tuned_key(model_directory.task), winner.plan, facts | short, *long)
     except BothwaysError as error:
         reporter.note(f"the winner could not be remembered: {error}")
-    rest = [trial for trial in run.trials if not trial.stands]
+    rest = [trial for trial in run.trials if not trial.usable]
     others = [trial for trial in run.ranked() if trial is not winner]
     return [winner, *others, *sorted(rest, key=lambda trial: -trial.texts_per_second)]
 
@@ -174,7 +174,7 @@ class _Trials:
 
     def ranked(self, length_class: int | None = None) -> list[Trial]:
         """Those that may be used, fastest first."""
-        usable = [trial for trial in self.trials if trial.stands]
+        usable = [trial for trial in self.trials if trial.usable]
         return sorted(usable, key=lambda trial: -trial.speed(self.goal, length_class))
 
     def finalists(self, varied: Sequence[Plan]) -> list[Plan]:
@@ -217,7 +217,7 @@ class _Trials:
             return whole  # another batch size alone is not worth a second copy of the model
         self.measure(replace(short, long=long))
         both = self.trials[-1]
-        if not both.stands:
+        if not both.usable:
             return whole
         gains = [self._gains(both, whole, length_class) for length_class in range(len(self.classes))]
         loses = [self._gains(whole, both, length_class) for length_class in range(len(self.classes))]

@@ -58,7 +58,7 @@ class Workers:
     """`count` threads that run jobs in their order, for all streams of a predictor.
 
     They are started with the first jobs that are put, and end when the object is collected or the interpreter ends.
-    After a fork, the new process needs an object of its own.
+    After a fork, the new process needs a new object.
     """
 
     def __init__(self, count: int) -> None:

@@ -2,7 +2,7 @@
 
 A product, its bias and its activation are one call; in 8 bits the result of the inner layer leaves it in 8 bits, too.
 The operators are those that PyTorch's own compiler emits. They are not public, so they are tried when an engine is
-opened, and `TorchEngine` stands behind them.
+opened; where they fail, `TorchEngine` runs the model.
 
 B windows, T their longest length, N tokens with padding, K of them read by the head, C hidden width, H heads,
 D = C / H.
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from bothways.batch import NEVER, Batch
 from bothways.errors import BothwaysError
 from bothways.hardware import cores, multiplies_bf16, multiplies_bytes
-from bothways.inference.engines.torch import trained_model
+from bothways.inference.engines.torch import first_process, heed_fork, trained_model
 from bothways.inference.quantized import quantized
 from bothways.model.config import WEIGHTS, EncoderConfig
 from bothways.model.dropout import NO_DROPOUT
@@ -91,6 +91,7 @@ def open_fused_engine(
 
     Raises `CheckpointError` for a model that is not trained.
     """
+    heed_fork(torch.device("cpu"))
     config, _, _ = EncoderConfig.read(directory)
     reason = why_not_fused(precision, config.hidden_act)
     if reason is None and precision == "int8-static" and not ranges:
@@ -144,7 +145,8 @@ class FusedEngine:
         self.reopen: Callable[[], FusedEngine | None] | None = None
         self.parameters = sum(part.numel() for part in model.parameters())
         self._threads = max(1, (threads or cores()) // workers)
-        self._default, self._process = torch.get_num_threads(), os.getpid()
+        self._default = torch.get_num_threads()
+        first_process()
         version = torch.__version__.split("+")[0]
         self._about = f"PyTorch {version}, fused, {precision}, {workers} workers of {self._threads} thread(s)"
         self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -177,7 +179,7 @@ class FusedEngine:
 
     def run(self, batch: Batch) -> np.ndarray:
         """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order."""
-        threads = self._threads if self._process == os.getpid() else 1  # a fork does not copy PyTorch's threads
+        threads = self._threads if first_process() == os.getpid() else 1  # a fork does not copy PyTorch's threads
         with torch.inference_mode(), _threads(threads, self._default):
             return self._logits(batch).numpy()
 
@@ -295,7 +297,7 @@ class _Int8Product:
         self._bias = bias.float()
 
     def ready(self, hidden: Tensor) -> Tensor:
-        """Hidden states as `__call__` takes them: 0 to 255, for oneDNN is a hundred times slower with signed ones."""
+        """Hidden states as `__call__` takes them: 0 to 255, as signed ones take oneDNN a thousand times as long."""
         steps = torch.add(self._shift, hidden.float(), alpha=1 / self._scale).clamp_(0, 255)
         return steps.to(torch.int16).to(torch.uint8)  # from fp32 at once it takes four times as long
 

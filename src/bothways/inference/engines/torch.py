@@ -28,7 +28,7 @@ class TorchEngine:
 
     def __init__(self, model: TaskModel, weights: Path | None = None) -> None:
         self.model, self.weights = model, weights
-        _first_process()
+        first_process()
 
     @property
     def max_tokens(self) -> int:
@@ -55,23 +55,23 @@ class TorchEngine:
 
     def run(self, batch: Batch) -> np.ndarray:
         """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order."""
-        _heed_fork(self.model.encoder.embeddings.word.weight.device)
+        heed_fork(self.model.encoder.embeddings.word.weight.device)
         what = f"a batch of {len(batch.lengths)} windows of up to {batch.lengths[0]} tokens"
         with torch.inference_mode(), enough_memory(what, "lower max_length, or predict on the CPU (device 'cpu')"):
             return forward(self.model, batch).cpu().numpy()
 
 
 @cache
-def _first_process() -> int:
+def first_process() -> int:
     """The process that used PyTorch first; its children by fork inherit the answer."""
     return os.getpid()
 
 
-def _heed_fork(device: torch.device) -> None:
+def heed_fork(device: torch.device) -> None:
     """In a process that was forked from one that used PyTorch, compute with one thread: it would wait for ever for the
     others, which a fork does not copy. Raises `BothwaysError` for a GPU, which such a process cannot use at all.
     """
-    if _first_process() == os.getpid():
+    if first_process() == os.getpid():
         return
     if device.type != "cpu":
         raise BothwaysError(
@@ -107,7 +107,7 @@ def open_torch_engine(
     place = device_of(device)
     if threads is not None or torch.get_num_threads() > cores():
         torch.set_num_threads(threads or cores())
-    _heed_fork(place)
+    heed_fork(place)
     model = trained_model(directory, head, outputs, reporter)
     model.to(place)
     set_precision(model.encoder, precision or best_precision(place))
