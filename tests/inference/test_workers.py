@@ -126,6 +126,7 @@ def test_jobs_of_before_a_fork_are_refused_after_it_and_ending_does_not_wait():
 
     threading.Thread(target=hold, args=(workers._shared.changed,)).start()  # as a worker may at the fork
     held.wait()
+    gc.collect()  # engines of other tests, whose ends may wait for threads that are not in the child
     child = os.fork()
     forked.set()
     if not child:
