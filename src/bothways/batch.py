@@ -27,22 +27,28 @@ class Batch:
     head_positions: np.ndarray  # (K,) int64: the places among the N of the tokens that the head reads
     counts: np.ndarray  # (B,) int64: how many of the K are each window's
 
-    def padded(self, pad_id: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(B, T) ids, 1/0 mask and segment ids, padding at the end."""
-        if len(self.lengths) == 1:
-            return self.ids[None], np.ones((1, len(self.ids)), np.int64), self.type_ids[None]
-        mask = np.arange(self.lengths[0]) < self.lengths[:, None]
-        ids = np.full(mask.shape, pad_id, dtype=np.int64)
-        type_ids = np.zeros(mask.shape, dtype=np.int64)
-        ids[mask], type_ids[mask] = self.ids, self.type_ids
-        return ids, mask.astype(np.int64), type_ids
+    def padded(self, pad_id: int, shape: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(B, T) ids, 1/0 mask and segment ids, padding at the end.
 
-    def padded_head_positions(self) -> np.ndarray:
-        """(K,) where the tokens read are among the B·T of `padded`, row after row."""
+        `shape` may ask for more windows and longer ones; the mask of a window that is padding has one 1.
+        """
+        shape = shape or (len(self.lengths), int(self.lengths[0]))
+        if shape == (1, len(self.ids)):
+            return self.ids[None], np.ones(shape, np.int64), self.type_ids[None]
+        real = np.arange(shape[1]) < self.lengths[:, None]
+        ids = np.full(shape, pad_id, dtype=np.int64)
+        mask, type_ids = np.zeros((2, *shape), dtype=np.int64)
+        mask[:, 0] = 1
+        within = slice(len(self.lengths))
+        ids[within][real], mask[within][real], type_ids[within][real] = self.ids, 1, self.type_ids
+        return ids, mask, type_ids
+
+    def padded_head_positions(self, longest: int | None = None) -> np.ndarray:
+        """(K,) where the tokens read are among the B·T of `padded`, row after row; `longest` is T if it is more."""
         if len(self.lengths) == 1:
             return self.head_positions
         windows = np.repeat(np.arange(len(self.counts)), self.counts)
-        return windows * self.lengths[0] + self.positions[self.head_positions]
+        return windows * (longest or self.lengths[0]) + self.positions[self.head_positions]
 
 
 def make_batch(windows: Sequence[Encoded]) -> Batch:

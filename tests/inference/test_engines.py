@@ -793,6 +793,38 @@ def test_two_threads_may_begin_with_openvino_at_once(model):
         subprocess.run([sys.executable, "-c", FIRST_BATCHES, str(model)], check=True, timeout=60)
 
 
+# Answers in batches of many sizes, twice: the shapes of some are made larger, to those that are there.
+MANY_SHAPES = """
+import sys
+import numpy as np
+from bothways.batch import make_batch
+from bothways.inference.predictor import load
+from bothways.inference.plan import Plan
+predictor = load(sys.argv[1], plan=Plan("openvino", "fp32", 1, 512))
+texts = ["great " * count for count in range(14, 0, -1) for _ in range(5)]
+windows = predictor.task.encode([predictor.task.example(text) for text in texts], predictor.tokenizer)
+shapes, larger = predictor.engine._shapes.fit, []
+def fit(*shape):
+    found = shapes(*shape)
+    larger.append(found != shape)
+    return found
+predictor.engine._shapes.fit = fit
+alone = np.concatenate([predictor.engine.run(make_batch([window])) for window in windows])
+for size in (5, 7, 11, 13, 17, 70) * 2:
+    for first in range(0, len(windows), size):
+        some = windows[first : first + size]
+        batch = make_batch(some)
+        np.testing.assert_allclose(predictor.engine.run(batch), alone[first + batch.members], atol=1e-5)
+assert 9 < sum(larger) < len(larger) - 9, sum(larger)
+"""
+
+
+def test_shapes_that_are_reused_change_no_answer(model):
+    if openvino.why_no_openvino() is not None:
+        pytest.skip(openvino.why_no_openvino())
+    subprocess.run([sys.executable, "-c", MANY_SHAPES, str(model)], check=True, timeout=120)
+
+
 def test_a_few_texts_are_shared_out_evenly_among_the_streams(model):
     predictor = load(model, plan=Plan("onnxruntime", "fp32", 2, 384))
     sizes: list[int] = []

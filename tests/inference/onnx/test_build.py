@@ -188,11 +188,12 @@ def test_openvino_computes_what_the_modules_compute_for_every_family_and_head(tm
             graph = build(model.config, head, weights, precision, ranges=input_ranges(model, [batch]))
             path = tmp_path / f"{family} {head} {precision}.onnx"
             path.write_bytes(graph.SerializeToString())
-            np.savez(path.with_suffix(".npz"), **onnx_inputs(batch, model.config.pad_token_id))
+            larger = len(LENGTHS) + 1, max(LENGTHS) + 2  # as the engine pads batches
+            np.savez(path.with_suffix(".npz"), **onnx_inputs(batch, model.config.pad_token_id, larger))
     subprocess.run([sys.executable, "-c", OPENVINO, str(tmp_path)], check=True)
     for (family, head), wanted in expected.items():
         for precision in forms:
-            found = np.load(tmp_path / f"{family} {head} {precision}.npy")
+            found = np.load(tmp_path / f"{family} {head} {precision}.npy")[: len(wanted)]
             off = np.square(found - wanted).mean() / np.square(wanted).mean()
             assert off <= max(TOLERANCE[precision], 1e-4) ** 2, (family, head, precision)
 

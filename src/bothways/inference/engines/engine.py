@@ -10,15 +10,26 @@ import numpy as np
 from bothways.batch import Batch
 from bothways.errors import BothwaysError
 
+READ_STEP = 16  # in a shape that was asked for, tokens that the head reads come in multiples
 
-def onnx_inputs(batch: Batch, pad_id: int) -> dict[str, np.ndarray]:
-    """A packed batch as the inputs of an ONNX model, in their order: (B, T) ids, mask, segment ids, (K,) positions."""
-    ids, mask, type_ids = batch.padded(pad_id)
+
+def onnx_inputs(batch: Batch, pad_id: int, shape: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
+    """A packed batch as the inputs of an ONNX model, in their order: (B, T) ids, mask, segment ids, (K,) positions.
+
+    `shape` may ask for a larger (B, T): then positions of the first token follow those that the batch reads.
+    """
+    ids, mask, type_ids = batch.padded(pad_id, shape)
+    positions = batch.padded_head_positions(ids.shape[1])
+    if shape is not None:
+        read, windows = len(positions), len(ids)
+        once = (batch.counts == 1).all()  # then each further window is read once, too
+        rest = np.arange(len(batch.counts), windows) * ids.shape[1] if once else np.zeros(-read % READ_STEP, np.int64)
+        positions = np.concatenate([positions, rest])
     return {
         "input_ids": ids,
         "attention_mask": mask,
         "token_type_ids": type_ids,
-        "head_positions": batch.padded_head_positions(),
+        "head_positions": positions,
     }
 
 

@@ -23,6 +23,7 @@ from bothways.errors import BothwaysError, CheckpointError
 from bothways.hardware import cores, multiplies_bf16, processor
 from bothways.inference.engines.engine import onnx_inputs
 from bothways.inference.engines.sessions import Sessions
+from bothways.inference.engines.shapes import Shapes
 from bothways.inference.onnx.record import ExportRecord, OnnxPrecision
 from bothways.storage import write_text
 
@@ -68,6 +69,7 @@ class OpenVinoEngine:
         self._about = f"OpenVINO {version}, {precision}, {workers} workers of {self._threads // workers} thread(s)"
         self._file = export.to_open(onnx_precision)
         self._compiled: Any = None
+        self._shapes = Shapes()
         self._requests = Sessions(self._request, workers, workers)
         self._requests.give(self._requests.take())  # what is wrong with the file is said now
 
@@ -88,8 +90,10 @@ class OpenVinoEngine:
         place = None
         try:
             place = self._requests.take()
-            answers = self._requests[place].infer(list(onnx_inputs(batch, self._pad_id).values()))
-            logits: np.ndarray = next(iter(answers.values())).copy()  # the request writes over its own
+            shape = self._shapes.fit(len(batch.lengths), int(batch.lengths[0]))
+            answers = self._requests[place].infer(list(onnx_inputs(batch, self._pad_id, shape).values()))
+            read = len(batch.head_positions)
+            logits: np.ndarray = next(iter(answers.values()))[:read].copy()  # the request writes over its own
         finally:
             if place is not None:
                 self._requests.give(place)
@@ -97,7 +101,7 @@ class OpenVinoEngine:
 
     def __getstate__(self) -> dict[str, Any]:
         file = replace(self._file, path=self._file.path.absolute(), _seen=None)
-        return self.__dict__ | {"_file": file, "_compiled": None, "_requests": None}
+        return self.__dict__ | {"_file": file, "_compiled": None, "_requests": None, "_shapes": Shapes()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
