@@ -2,6 +2,8 @@
 
 import pickle
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from bothways.errors import CheckpointError, OptionError
 from bothways.inference.choice import tuned_key, tuned_with
 from bothways.inference.engines.by_length import ByLength, part_for
 from bothways.inference.engines.engine import Engine
+from bothways.inference.engines.openvino import why_no_openvino
 from bothways.inference.onnx.record import ExportRecord
 from bothways.inference.plan import Plan, write_tuned
 from bothways.inference.predictor import Predictor, load
@@ -99,6 +102,29 @@ def test_after_a_fork_no_lock_of_the_parent_is_waited_for():
         sessions._users = [-1]  # of another thread, which a fork does not copy
         sessions.process = -1
     assert len(predictor([SHORT, LONG])) == 2
+
+
+# A short and a long text, then the same in a process that is forked from the one that used OpenVINO.
+FORKED = """
+import os, sys
+from bothways.inference.plan import Plan
+from bothways.inference.predictor import load
+plan = Plan("onnxruntime", "fp32", 1, 384, long=Plan("openvino", "fp32", 1, 384), from_tokens=8)
+predictor = load(sys.argv[1], plan=plan)
+texts = sys.argv[2:]
+expected = predictor.predict(texts)
+assert "OpenVINO" in predictor.engine.describe()
+child = os.fork()
+if not child:
+    os._exit(predictor.predict(texts) != expected)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_after_a_fork_the_other_engine_does_the_work_of_openvino(model):
+    if why_no_openvino() is not None:
+        pytest.skip(why_no_openvino())
+    subprocess.run([sys.executable, "-c", FORKED, str(model), SHORT, LONG], check=True, timeout=60)
 
 
 def test_the_server_batches_each_length_for_its_engine():

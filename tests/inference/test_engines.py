@@ -20,7 +20,9 @@ import pytest
 import bothways
 from bothways.batch import make_batch
 from bothways.data.examples import Example
+from bothways.data.tables import Columns
 from bothways.errors import BothwaysError, CheckpointError, DataError, MissingDependencyError, OptionError
+from bothways.evaluation import accuracy_check
 from bothways.evaluation.accuracy_check import check_accuracy
 from bothways.evaluation.measure import in_process
 from bothways.evaluation.tune import MARGIN
@@ -30,6 +32,7 @@ from bothways.inference.choice import onnx_precision_of, tuned_key, tuned_with
 from bothways.inference.engines import openvino
 from bothways.inference.engines.onnxruntime import MAX_SESSIONS
 from bothways.inference.engines.sessions import Sessions
+from bothways.inference.model_directory import ModelDirectory
 from bothways.inference.onnx.record import EXPORT, FILES, FOLDER, ExportRecord, OnnxModelRecord
 from bothways.inference.plan import Plan, read_tuned, write_tuned
 from bothways.inference.predictor import Predictor, load
@@ -104,6 +107,60 @@ def test_every_engine_answers_as_pytorch_in_fp32(model, engine, precision, toler
 def test_the_int8_onnx_model_runs_where_nothing_is_asked_for(model):
     assert "int8" in load(model).engine.describe()
     assert "ONNX Runtime" in load(model).engine.describe()
+
+
+def test_long_windows_run_in_openvino_where_its_model_is_accepted_and_it_is_faster(copy, monkeypatch):
+    def engine_of(**wishes: str) -> str:
+        return load(copy, **wishes).engine.describe()
+
+    monkeypatch.setattr(engines, "openvino_is_faster", lambda: True)
+    assert re.fullmatch(r"ONNX Runtime .*, int8, .*; from 128 tokens openvino int8-static, .*", engine_of())
+    assert "openvino" not in engine_of(precision="int8") + engine_of(engine="onnxruntime")
+    monkeypatch.setattr(engines, "openvino_is_faster", lambda: False)
+    assert "openvino" not in engine_of()
+    monkeypatch.setattr(engines, "openvino_is_faster", lambda: True)
+    record = json.loads((copy / FOLDER / EXPORT).read_text())
+    record["models"]["int8-static"]["rejected"] = "it was bad"
+    (copy / FOLDER / EXPORT).write_text(json.dumps(record))
+    assert "openvino" not in engine_of()
+
+
+@pytest.mark.parametrize(
+    ("bf16", "reason", "faster"), [(True, None, True), (True, "died", False), (False, None, False)]
+)
+def test_openvino_is_faster_where_it_runs_and_the_processor_has_bf16(monkeypatch, bf16, reason, faster):
+    monkeypatch.setattr(engines, "multiplies_bf16", lambda: bf16)
+    monkeypatch.setattr(engines, "why_no_openvino", lambda: reason)
+    assert engines.openvino_is_faster() is faster
+
+
+def test_fine_tuned_on_long_texts_the_model_for_openvino_is_exported_too(copy, monkeypatch):
+    model_directory, exported = ModelDirectory.read(copy), {}
+    examples = model_directory.task.read(ROWS, Columns())
+    for longest in (1, 10**9):  # half of the tokens are in such windows, or not
+        for faster in (True, False):
+            shutil.rmtree(copy / FOLDER)
+            monkeypatch.setattr(accuracy_check, "UNBATCHED_FROM", longest)
+            monkeypatch.setattr(accuracy_check, "openvino_is_faster", lambda faster=faster: faster)
+            assert accuracy_check.export_accepted(model_directory, examples, Reporter(quiet=True)).startswith("int8, ")
+            exported[longest, faster] = set(ExportRecord.read(copy).models)
+    assert exported.pop((1, True)) == {"int8", "int8-static"}
+    assert all(models == {"int8"} for models in exported.values())
+
+
+def test_fp32_answers_once_for_all_precisions_that_are_checked(copy, monkeypatch):
+    opened = []
+    monkeypatch.setattr(
+        accuracy_check,
+        "open_engine",
+        lambda *given, **wishes: opened.append(wishes) or engines.open_engine(*given, **wishes),
+    )
+    model_directory = ModelDirectory.read(copy)
+    examples = model_directory.task.read(ROWS, Columns())
+    export = accuracy_check.CheckedExport(model_directory, examples, Reporter(quiet=True))
+    records = [export(precision).models[precision] for precision in ("int8", "int8-static")]
+    assert [record.agreement for record in records] == pytest.approx([1, 1], abs=0.1)
+    assert len(opened) == 1
 
 
 def relabeled(run: Path, onnx_precision: str = "int8") -> bytes:
@@ -274,7 +331,7 @@ def test_a_gpu_that_is_not_there_is_said(model):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_number_of_threads_can_be_said(model, threads):
-    engine = load(model, threads=threads).engine
+    engine = load(model, threads=threads, precision="int8").engine
     assert engine.workers == min(threads, cores())
     assert engine.workers * engine._threads <= max(threads, 1)
     assert load(model, threads=1, plan=Plan("onnxruntime", "int8", 4, 64)).engine.workers == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from bothways.batch import Batch, budgeted, make_batch
 from bothways.data.examples import Example
 from bothways.errors import BothwaysError, DataError
 from bothways.hardware import cores
-from bothways.inference.choice import open_engine
-from bothways.inference.engines.engine import MAX_TOKENS
+from bothways.inference.choice import open_engine, openvino_is_faster
+from bothways.inference.engines.engine import MAX_TOKENS, UNBATCHED_FROM, Engine
 from bothways.inference.engines.onnxruntime import OnnxRuntimeEngine
 from bothways.inference.model_directory import ModelDirectory
 from bothways.inference.onnx.export import write_onnx_model
@@ -21,6 +22,7 @@ from bothways.inference.onnx.record import ExportRecord, OnnxModelRecord, OnnxPr
 from bothways.inference.predictor import Predictor
 from bothways.progress import Reporter
 from bothways.tasks import Task, Trainable
+from bothways.text.tokenizer import Encoded
 
 MAX_DROP = 0.005  # of the task's metric, half a point
 MIN_AGREEMENT = 0.9  # of the answers, word for word
@@ -30,65 +32,100 @@ MIN_COSINE = 0.99  # of two vectors that count as the same answer
 SPREAD_SHARE = 0.1  # of the numbers' standard deviation: two numbers no further apart count as the same answer
 
 
-def export_checked(
-    model_directory: ModelDirectory,
-    precision: OnnxPrecision,
-    examples: Sequence[Example],
-    reporter: Reporter,
-    *,
-    max_drop: float = MAX_DROP,
-) -> ExportRecord:
-    """Export a model in one precision, and check its accuracy on the examples unless it is fp32.
+class CheckedExport:
+    """Exports a model, each precision but fp32 held against the same answers of the model in fp32.
 
     At most `MAX_EXAMPLES` of the examples are used, evenly spread. A rejected ONNX model stays in
     the folder and its record, and is not used.
     """
-    examples = [example for example in examples if model_directory.task.problem(example) is None]
-    examples = examples[:: -(-len(examples) // MAX_EXAMPLES) or 1]
-    if precision != "fp32" and not examples:
-        raise DataError(
-            f"there is no text that {model_directory.task.name} can answer, so there is nothing to check {precision} on"
+
+    def __init__(
+        self,
+        model_directory: ModelDirectory,
+        examples: Sequence[Example],
+        reporter: Reporter,
+        *,
+        max_drop: float = MAX_DROP,
+    ) -> None:
+        usable = [example for example in examples if model_directory.task.problem(example) is None]
+        self._examples = usable[:: -(-len(usable) // MAX_EXAMPLES) or 1]
+        self._model_directory, self._reporter, self._max_drop = model_directory, reporter, max_drop
+
+    def __call__(self, precision: OnnxPrecision) -> ExportRecord:
+        """Write the ONNX model of a precision, and check its accuracy unless it is fp32.
+
+        Raises `DataError` if no example can be checked.
+        """
+        task, examples, reporter = self._model_directory.task, self._examples, self._reporter
+        if precision != "fp32" and not examples:
+            raise DataError(
+                f"there is no text that {task.name} can answer, so there is nothing to check {precision} on"
+            )
+        batches: list[Batch] = []
+        if precision == "int8-static":
+            windows = self._windows()
+            groups = budgeted([len(window.ids) for window in windows], MAX_TOKENS)
+            batches = [make_batch([windows[index] for index in group]) for group in groups]
+        export = write_onnx_model(self._model_directory, precision, batches, reporter)
+        if precision == "fp32":
+            return export
+        pad_id = self._model_directory.config.pad_token_id
+        engine = OnnxRuntimeEngine(export, export.file(precision), precision, pad_id, workers=cores())
+        predictions = self._predictions(engine)
+        if task.head == "masked" and not any(prediction.masks for prediction in predictions):
+            raise DataError(
+                f"no text has a masked word ([MASK] or <mask>), so there is nothing to check {precision} on"
+            )
+        onnx_model = check_accuracy(
+            export.models[precision], task, examples, self._reference, predictions, max_drop=self._max_drop
         )
-    batches: list[Batch] = []
-    if precision == "int8-static":
-        windows = model_directory.task.encode(
-            examples[:: -(-len(examples) // CALIBRATION) or 1], model_directory.tokenizer
-        )
-        groups = budgeted([len(window.ids) for window in windows], MAX_TOKENS)
-        batches = [make_batch([windows[index] for index in group]) for group in groups]
-    export = write_onnx_model(model_directory, precision, batches, reporter)
-    if precision == "fp32":
+        export = export.with_model(precision, onnx_model)
+        export.write()
+        state = "accepted" if onnx_model.rejected is None else f"REJECTED: {onnx_model.rejected}"
+        tell = reporter.say if onnx_model.rejected is None else reporter.note
+        tell(f"{precision} ONNX model {state} ({onnx_model.measured()})")
         return export
-    task, tokenizer = model_directory.task, model_directory.tokenizer
-    pad_id = model_directory.config.pad_token_id
-    engine = OnnxRuntimeEngine(export, export.file(precision), precision, pad_id, workers=cores())
-    predictions = Predictor(task, tokenizer, engine, model_directory).predict_examples(examples, reporter)
-    if task.head == "masked" and not any(prediction.masks for prediction in predictions):
-        raise DataError(f"no text has a masked word ([MASK] or <mask>), so there is nothing to check {precision} on")
-    plain = open_engine(model_directory, Reporter(quiet=True), engine="torch", precision="fp32")
-    reference = Predictor(task, tokenizer, plain, model_directory).predict_examples(examples, reporter)
-    onnx_model = check_accuracy(export.models[precision], task, examples, reference, predictions, max_drop=max_drop)
-    export = export.with_model(precision, onnx_model)
-    export.write()
-    state = "accepted" if onnx_model.rejected is None else f"REJECTED: {onnx_model.rejected}"
-    tell = reporter.say if onnx_model.rejected is None else reporter.note
-    tell(f"{precision} ONNX model {state} ({onnx_model.measured()})")
-    return export
+
+    def reads_long(self) -> bool:
+        """Whether half of the tokens are in windows of `UNBATCHED_FROM` tokens and more."""
+        lengths = [len(window.ids) for window in self._windows()]
+        return 2 * sum(length for length in lengths if length >= UNBATCHED_FROM) >= max(1, sum(lengths))
+
+    @cached_property
+    def _reference(self) -> list[Any]:
+        """The answers in fp32."""
+        return self._predictions(
+            open_engine(self._model_directory, Reporter(quiet=True), engine="torch", precision="fp32")
+        )
+
+    def _predictions(self, engine: Engine) -> list[Any]:
+        predictor = Predictor(
+            self._model_directory.task, self._model_directory.tokenizer, engine, self._model_directory
+        )
+        return predictor.predict_examples(self._examples, self._reporter)
+
+    def _windows(self) -> list[Encoded]:
+        """The windows of `CALIBRATION` examples."""
+        some = self._examples[:: -(-len(self._examples) // CALIBRATION) or 1]
+        return self._model_directory.task.encode(some, self._model_directory.tokenizer)
 
 
 def export_accepted(model_directory: ModelDirectory, examples: Sequence[Example], reporter: Reporter) -> str:
     """Export the int8 model, or in fp32 if its accuracy does not hold or there are no examples to check it on.
 
+    Where OpenVINO runs long texts faster, and the examples are long, its int8-static model is exported as well.
     Returns what came of it in a few words.
     """
-    rejected = "it needs labeled texts to be checked on"
+    export, rejected = CheckedExport(model_directory, examples, reporter), "it needs labeled texts to be checked on"
     if examples:
-        onnx_model = export_checked(model_directory, "int8", examples, reporter).models["int8"]
+        onnx_model = export("int8").models["int8"]
         if onnx_model.rejected is None:
+            if export.reads_long() and openvino_is_faster():
+                export("int8-static")
             return f"int8, {onnx_model.measured()}"
         rejected = onnx_model.rejected
     try:
-        export_checked(model_directory, "fp32", (), reporter)
+        export("fp32")
     except BothwaysError as error:
         return f"none; int8 was rejected: {rejected}; {error}"
     return f"fp32; int8 was rejected: {rejected}" if examples else f"fp32; no int8: {rejected}"

@@ -12,6 +12,7 @@ from bothways.hardware import Device, cores, multiplies_bf16, multiplies_bytes, 
 from bothways.inference.engines.by_length import ByLength
 from bothways.inference.engines.engine import (
     ABLE,
+    UNBATCHED_FROM,
     Engine,
     Name,
     Precision,
@@ -41,7 +42,8 @@ def open_engine(
     Without `engine` and `precision` the plan that `bothways tune` found fastest on this processor; without one the
     first that is there of an accepted int8 model, an fp32 model (both in ONNX Runtime), PyTorch in bf16 where the
     processor has it, PyTorch in fp32. With one of them, the first that fits. `plan` says all. On a processor without
-    exact 8-bit products the fp32 model comes first.
+    exact 8-bit products the fp32 model comes first. Beside the int8 model, an int8-static one runs long windows in
+    OpenVINO where that is installed and the processor has bf16.
 
     `threads` is how many cores are used (else all that this process may use). `device` "cuda" runs PyTorch on the
     GPU, "cpu" nothing there, "auto" (None) PyTorch on a GPU if one is there and PyTorch is chosen.
@@ -304,11 +306,25 @@ def _plans(
         found += [("torch", kind) for kind in (("bf16", "fp32") if multiplies_bf16() else ("fp32", "bf16"))]
         found += [("torch", "int8-static")] if "int8-static" in onnx_models else []
     plans = [default_plan(name, kind) for name, kind in found if engine in (None, name) and precision in (None, kind)]
+    if (engine, precision, tuned) == (None, None, None) and plans and {"int8", "int8-static"} <= set(onnx_models):
+        plans[0] = _divided(plans[0])
     if tuned is not None and all((part.engine, part.precision) in found for part in parts):
         plans.insert(0, tuned)
     elif tuned is not None:
         reporter.note(f"the tuned plan, {tuned}, cannot be run here any more; run bothways tune again")
     return plans
+
+
+def _divided(plan: Plan) -> Plan:
+    """The default plan of the int8 model, with OpenVINO for long windows where it is faster."""
+    if (plan.engine, plan.precision) != ("onnxruntime", "int8") or not openvino_is_faster():
+        return plan
+    return replace(plan, long=default_plan("openvino", "int8-static"), from_tokens=UNBATCHED_FROM)
+
+
+def openvino_is_faster() -> bool:
+    """Whether OpenVINO can be used and runs long windows faster than ONNX Runtime, which has no bf16 attention."""
+    return multiplies_bf16() and why_no_openvino() is None
 
 
 def _usable(export: ExportRecord, reporter: Reporter, precision: str | None) -> list[OnnxPrecision]:

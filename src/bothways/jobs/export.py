@@ -9,7 +9,7 @@ from pathlib import Path
 from bothways.data.examples import Example
 from bothways.data.tables import Columns, Source
 from bothways.errors import BothwaysError, OptionError
-from bothways.evaluation.accuracy_check import MAX_DROP, export_checked
+from bothways.evaluation.accuracy_check import MAX_DROP, CheckedExport
 from bothways.inference.model_directory import ModelDirectory
 from bothways.inference.onnx.export import write_attentions_model
 from bothways.inference.onnx.record import FOLDER, ONNX_PRECISIONS, ExportRecord, OnnxPrecision
@@ -61,7 +61,7 @@ def export(
         examples = model_directory.task.read(calibrate, columns_for(model_directory, columns), labeled=labeled)
         if isinstance(model_directory.task, Trainable) and labeled:
             model_directory.task.check(examples)
-    made = export_checked(model_directory, precision, examples, reporter, max_drop=max_drop)
+    made = CheckedExport(model_directory, examples, reporter, max_drop=max_drop)(precision)
     return write_attentions_model(model_directory, reporter) if attentions else made
 
 

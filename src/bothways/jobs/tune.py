@@ -9,7 +9,7 @@ from typing import get_args
 from bothways.data.examples import Example
 from bothways.data.tables import Columns, Source
 from bothways.errors import BothwaysError, DataError, OptionError
-from bothways.evaluation.accuracy_check import MAX_DROP, MAX_EXAMPLES, export_checked
+from bothways.evaluation.accuracy_check import MAX_DROP, MAX_EXAMPLES, CheckedExport
 from bothways.evaluation.tune import Goal, Trial, tune_on
 from bothways.inference.choice import export_for
 from bothways.inference.model_directory import ModelDirectory
@@ -91,12 +91,10 @@ def _export_missing(
     elif record is None and others is not None and others.stale(model_directory.config) is None:
         reasons[f"it would replace the ONNX models of the head {others.head!r}"] = missing
     else:
-        written = []
+        written, checked = [], CheckedExport(model_directory, examples, reporter, max_drop=max_drop)
         for name in missing:
             try:
-                made = export_checked(
-                    model_directory, name, () if name == "fp32" else examples, reporter, max_drop=max_drop
-                )
+                made = checked(name)
             except BothwaysError as error:
                 reasons.setdefault(str(error), []).append(name)
                 continue

@@ -11,6 +11,7 @@ import numpy as np
 
 from bothways.batch import Batch
 from bothways.inference.engines.engine import Engine
+from bothways.inference.engines.openvino import OpenVinoEngine
 from bothways.inference.engines.sessions import Sessions
 
 
@@ -18,7 +19,8 @@ class ByLength:
     """Runs a batch in one of two engines, by its longest window.
 
     The engine for short windows is open; `open_long` opens the one for windows of `from_tokens` tokens and more with
-    the first of them. Either computes no more batches at a time than it has workers, whatever the other has.
+    the first of them. Either computes no more batches at a time than it has workers, whatever the other has. After a
+    fork, the engine for short windows runs long ones too if the other was OpenVINO, which does not outlive one.
     """
 
     def __init__(
@@ -74,6 +76,8 @@ class ByLength:
     def _own(self, length: int) -> Sessions:
         if self._sessions[0].process != os.getpid():  # after a fork, locks may be held by threads that are not here
             self._sessions = self._new_sessions()
+            if isinstance(self._engines[1], OpenVinoEngine):  # it would wait for its threads, which are not here
+                self._engines[1] = self._engines[0]
         return self._sessions[int(length >= self.from_tokens)]
 
     def _new_sessions(self) -> list[Sessions]:
