@@ -121,7 +121,10 @@ def export_accepted(model_directory: ModelDirectory, examples: Sequence[Example]
         onnx_model = export("int8").models["int8"]
         if onnx_model.rejected is None:
             if export.reads_long() and openvino_is_faster():
-                export("int8-static")
+                try:
+                    export("int8-static")
+                except BothwaysError as error:
+                    reporter.note(f"no int8-static ONNX model for OpenVINO: {error}")
             return f"int8, {onnx_model.measured()}"
         rejected = onnx_model.rejected
     try:
