@@ -83,7 +83,8 @@ def open_engine(
     pad_id = model_directory.config.pad_token_id
     numbers: dict[str, Any] = {"workers": best.workers, "max_tokens": best.max_tokens, "threads": threads}
     if best.engine == "openvino":
-        return OpenVinoEngine(export, best.precision, pad_id, **numbers)
+        multiplications = model_directory.config.multiplications
+        return OpenVinoEngine(export, best.precision, pad_id, multiplications=multiplications, **numbers)
     onnx_precision = next(onnx_precision for onnx_precision in ONNX_PRECISIONS if onnx_precision == best.precision)
     return OnnxRuntimeEngine(export, export.file(onnx_precision), onnx_precision, pad_id, **numbers)
 

@@ -177,6 +177,16 @@ class EncoderConfig:
         """How many layers have weights of their own (ALBERT shares them)."""
         return self.num_hidden_groups if self.rules.shared_layers else self.num_hidden_layers
 
+    @property
+    def multiplications(self) -> int:
+        """How many a token takes in the linear layers of the encoder.
+
+        >>> EncoderConfig().multiplications
+        84934656
+        """
+        C = self.hidden_size
+        return self.num_hidden_layers * (4 * C * C + 2 * C * self.intermediate_size)
+
     def count_parameters(self, *, pooler: bool | None = None, labels: int = 0) -> int:
         """How many numbers the encoder holds, with a classification head of `labels` outputs if not 0.
 

@@ -53,10 +53,12 @@ class OpenVinoEngine:
         precision: str,
         pad_id: int,
         *,
+        multiplications: int,
         workers: int,
         max_tokens: int,
         threads: int | None = None,
     ) -> None:
+        """`multiplications` is how many a token takes in linear layers."""
         import openvino
 
         onnx_precision: OnnxPrecision = "int8-static" if precision == "int8-static" else "fp32"
@@ -69,7 +71,8 @@ class OpenVinoEngine:
         self._about = f"OpenVINO {version}, {precision}, {workers} workers of {self._threads // workers} thread(s)"
         self._file = export.to_open(onnx_precision)
         self._compiled: Any = None
-        self._shapes = Shapes()
+        self._multiplications = multiplications
+        self._shapes = Shapes(multiplications)
         self._requests = Sessions(self._request, workers, workers)
         self._requests.give(self._requests.take())  # what is wrong with the file is said now
 
@@ -101,10 +104,16 @@ class OpenVinoEngine:
 
     def __getstate__(self) -> dict[str, Any]:
         file = replace(self._file, path=self._file.path.absolute(), _seen=None)
-        return self.__dict__ | {"_file": file, "_compiled": None, "_requests": None, "_shapes": Shapes()}
+        return self.__dict__ | {
+            "_file": file,
+            "_compiled": None,
+            "_requests": None,
+            "_shapes": Shapes(self._multiplications),
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
+        self._shapes = Shapes(self._multiplications)
         self._requests = Sessions(self._request, self.workers, self.workers)
 
     def _request(self) -> Any:

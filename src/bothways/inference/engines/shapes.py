@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SPARE = 8  # a batch may become larger by a part of so many
-PREPARATION = 200  # tokens that take as long as the kernels of a new size: 10 to 20 ms in OpenVINO, less a layer than 3
+PREPARATION = 4_000_000_000  # multiplications, in the time in which the kernels of a new size are made: 10 to 20 ms
 
 
 class Shapes:
@@ -13,7 +13,9 @@ class Shapes:
     gets its own kernels as soon as the padding has cost as much as they do.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, multiplications: int) -> None:
+        """`multiplications` is how many a token takes."""
+        self._spare_tokens = PREPARATION // multiplications
         self._sizes: set[int] = set()
         self._padding: dict[int, int] = {}  # tokens, that a size without kernels has cost so far
         self._longest = 0  # no window is padded to more than a model was seen to take
@@ -21,7 +23,7 @@ class Shapes:
     def fit(self, windows: int, longest: int) -> tuple[int, int]:
         """At least `windows` windows of at least `longest` tokens.
 
-        >>> shapes = Shapes()
+        >>> shapes = Shapes(20_000_000)
         >>> shapes.fit(8, 32), shapes.fit(8, 30), shapes.fit(15, 16), shapes.fit(8, 20)
         ((8, 32), (8, 32), (16, 16), (8, 20))
         """
@@ -39,7 +41,7 @@ class Shapes:
         if found:
             larger, count, length = min(found)
             self._padding[size] = self._padding.get(size, 0) + larger - size
-            if self._padding[size] < PREPARATION:
+            if self._padding[size] < self._spare_tokens:
                 return count, length
         self._sizes.add(size)
         return windows, longest
