@@ -104,12 +104,7 @@ class OpenVinoEngine:
 
     def __getstate__(self) -> dict[str, Any]:
         file = replace(self._file, path=self._file.path.absolute(), _seen=None)
-        return self.__dict__ | {
-            "_file": file,
-            "_compiled": None,
-            "_requests": None,
-            "_shapes": Shapes(self._multiplications),
-        }
+        return self.__dict__ | {"_file": file, "_compiled": None, "_requests": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
