@@ -148,6 +148,25 @@ def test_fine_tuned_on_long_texts_the_model_for_openvino_is_exported_too(copy, m
     assert all(models == {"int8"} for models in exported.values())
 
 
+def test_an_int8_static_export_that_fails_leaves_the_int8_model(copy, monkeypatch):
+    model_directory, heard = ModelDirectory.read(copy), Heard()
+    shutil.rmtree(copy / FOLDER)
+    write = accuracy_check.write_onnx_model
+
+    def failing(directory, precision, *rest):
+        if precision == "int8-static":
+            raise BothwaysError("no space left")
+        return write(directory, precision, *rest)
+
+    monkeypatch.setattr(accuracy_check, "write_onnx_model", failing)
+    monkeypatch.setattr(accuracy_check, "UNBATCHED_FROM", 1)
+    monkeypatch.setattr(accuracy_check, "openvino_is_faster", lambda: True)
+    examples = model_directory.task.read(ROWS, Columns())
+    assert accuracy_check.export_accepted(model_directory, examples, heard).startswith("int8, ")
+    assert "no int8-static ONNX model for OpenVINO: no space left" in heard.lines
+    assert set(ExportRecord.read(copy).models) == {"int8"}
+
+
 def test_fp32_answers_once_for_all_precisions_that_are_checked(copy, monkeypatch):
     opened = []
     monkeypatch.setattr(
