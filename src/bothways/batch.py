@@ -30,7 +30,7 @@ class Batch:
     def padded(self, pad_id: int, shape: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(B, T) ids, 1/0 mask and segment ids, padding at the end.
 
-        `shape` may ask for more windows and longer ones; the mask of a window that is padding has one 1.
+        `shape` may request more and longer windows. A padding window has one unmasked token, so softmax stays finite.
         """
         shape = shape or (len(self.lengths), int(self.lengths[0]))
         if shape == (1, len(self.ids)):

@@ -179,7 +179,7 @@ class EncoderConfig:
 
     @property
     def multiplications(self) -> int:
-        """How many a token takes in the linear layers of the encoder.
+        """The number of multiplications per token in the linear layers of the encoder.
 
         >>> EncoderConfig().multiplications
         84934656

@@ -76,7 +76,7 @@ class ByLength:
     def _own(self, length: int) -> Sessions:
         if self._sessions[0].process != os.getpid():  # after a fork, locks may be held by threads that are not here
             self._sessions = self._new_sessions()
-            if isinstance(self._engines[1], OpenVinoEngine):  # it would wait for its threads, which are not here
+            if isinstance(self._engines[1], OpenVinoEngine):  # its threads do not survive a fork
                 self._engines[1] = self._engines[0]
         return self._sessions[int(length >= self.from_tokens)]
 

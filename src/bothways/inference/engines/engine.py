@@ -10,13 +10,13 @@ import numpy as np
 from bothways.batch import Batch
 from bothways.errors import BothwaysError
 
-READ_STEP = 16  # in a shape that was asked for, tokens that the head reads come in multiples
+READ_STEP = 16  # with a requested shape, the number of tokens the head reads is rounded up to a multiple of this
 
 
 def onnx_inputs(batch: Batch, pad_id: int, shape: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
     """A packed batch as the inputs of an ONNX model, in their order: (B, T) ids, mask, segment ids, (K,) positions.
 
-    `shape` may ask for a larger (B, T): then positions of the first token follow those that the batch reads.
+    `shape` may request a larger (B, T); positions of padding are then appended after those that the batch reads.
     """
     ids, mask, type_ids = batch.padded(pad_id, shape)
     positions = batch.padded_head_positions(ids.shape[1])

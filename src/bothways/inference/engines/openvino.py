@@ -58,7 +58,7 @@ class OpenVinoEngine:
         max_tokens: int,
         threads: int | None = None,
     ) -> None:
-        """`multiplications` is how many a token takes in linear layers."""
+        """`multiplications` is the number per token in the linear layers."""
         import openvino
 
         onnx_precision: OnnxPrecision = "int8-static" if precision == "int8-static" else "fp32"

@@ -1,27 +1,27 @@
-"""Shapes of batches for an engine that makes kernels for each one that it has not seen."""
+"""Batch shapes for an engine that compiles kernels for each size it has not seen."""
 
 from __future__ import annotations
 
-SPARE = 8  # a batch may become larger by a part of so many
-PREPARATION = 4_000_000_000  # multiplications, in the time in which the kernels of a new size are made: 10 to 20 ms
+SPARE = 8  # padding may add at most 1/8 to a batch
+PREPARATION = 4_000_000_000  # multiplications that take as long as compiling a new size, 10 to 20 ms
 
 
 class Shapes:
-    """Finds for a batch a shape that is hardly larger and whose kernels are there already.
+    """Finds a slightly larger shape for a batch whose kernels are already compiled.
 
-    Kernels of linear layers depend on the number of tokens, padding included. A size that is asked for again and again
-    gets its own kernels as soon as the padding has cost as much as they do.
+    The kernels of linear layers depend on the number of tokens, including padding. A size gets its own kernels once
+    the padding spent on it has cost as much as compiling them.
     """
 
     def __init__(self, multiplications: int) -> None:
-        """`multiplications` is how many a token takes."""
+        """`multiplications` is the number per token."""
         self._spare_tokens = PREPARATION // multiplications
         self._sizes: set[int] = set()
-        self._padding: dict[int, int] = {}  # tokens, that a size without kernels has cost so far
-        self._longest = 0  # no window is padded to more than a model was seen to take
+        self._padding: dict[int, int] = {}  # tokens of padding spent so far on a size without kernels
+        self._longest = 0  # windows are never padded beyond a length the model has run
 
     def fit(self, windows: int, longest: int) -> tuple[int, int]:
-        """At least `windows` windows of at least `longest` tokens.
+        """A shape (B, T) with B >= `windows` and T >= `longest` tokens.
 
         >>> shapes = Shapes(20_000_000)
         >>> shapes.fit(8, 32), shapes.fit(8, 30), shapes.fit(15, 16), shapes.fit(8, 20)
