@@ -11,7 +11,7 @@ D = C / H.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -189,15 +189,14 @@ class FusedEngine:
         encoder, H = self._model.encoder, self._heads
         embedded = encoder.embeddings(ids, type_ids, torch.arange(T).expand(B, T), NO_DROPOUT).view(B * T, -1)
         hidden = nn.functional.pad(embedded, (0, 0, 0, -B * T % ROWS)).to(self._dtype)
-        bias: Tensor | None = None  # (B or 1, H or 1, T or 1, T), added to scores
-        if int(batch.lengths[-1]) < T:
-            bias = torch.zeros(B, T).masked_fill_(mask == 0, float("-inf"))[:, None, None]
+        lengths, mask_bias, relative = batch.lengths.tolist(), None, None
+        if lengths[-1] < T:
+            mask_bias = torch.zeros(B, T).masked_fill_(mask == 0, float("-inf"))[:, None, None]
         if encoder.relative is not None:
             (relative,) = relative_biases(encoder.relative, [T])
-            bias = relative[None] if bias is None else bias + relative
         *layers, last = self._layers
         for layer in layers:
-            mixed = attend(layer.qkv(hidden)[: B * T].view(B, T, 3, H, -1), bias)
+            mixed = attend(layer.qkv(hidden)[: B * T].view(B, T, 3, H, -1), mask_bias, relative, lengths)
             hidden = layer.after(hidden, _joined(mixed, len(hidden)))
         places = torch.from_numpy(batch.padded_head_positions())
         K = len(places)
@@ -205,10 +204,10 @@ class FusedEngine:
         rows = hidden.index_select(0, keep)
         if self._last is not None:  # one token is read in each window: K = B
             query, both = self._last.query(rows)[:B].view(B, H, 1, -1), self._last.both(hidden)[: B * T]
-            mixed = attend_once(query, both.view(B, T, 2, H, -1), bias, places % T)
+            mixed = attend_once(query, both.view(B, T, 2, H, -1), mask_bias, relative, places % T)
             rows = last.after(rows, _joined(mixed, len(rows)))
         else:
-            mixed = attend(last.qkv(hidden)[: B * T].view(B, T, 3, H, -1), bias)
+            mixed = attend(last.qkv(hidden)[: B * T].view(B, T, 3, H, -1), mask_bias, relative, lengths)
             rows = last.after(rows, _joined(mixed, B * T).index_select(0, keep))
         return self._model.answer(rows[:K], NO_DROPOUT)
 
@@ -220,42 +219,43 @@ def _reopened(reopen: Callable[[], FusedEngine | None]) -> FusedEngine:
     return engine
 
 
-def attend(qkv: Tensor, bias: Tensor | None) -> Tensor:
-    """(B, T, 3, H, D) queries, which are scaled already, keys and values in bf16 -> (B, H, T, D).
+def attend(qkv: Tensor, mask: Tensor | None, relative: Tensor | None, lengths: Sequence[int]) -> Tensor:
+    """(B, T, 3, H, D) queries, which are scaled already, keys and values in bf16 -> (B, H, T, D), whose rows of padding
+    mean nothing.
 
-    `bias` (B or 1, H or 1, T or 1, T) is added to the scores.
+    `mask` (B, 1, 1, T) and `relative` (H, T, T) are added to the scores. Long windows are attended one by one, each in
+    its length, so they need no mask.
     """
     B, T, _, H, D = qkv.shape
     parts = qkv.permute(2, 0, 3, 1, 4)
     if T < SHORT:
         query, key, value = parts
         scores = (query @ key.transpose(-1, -2)).float()
-        scores = scores if bias is None else scores.add_(bias)
+        for bias in (mask, relative):
+            scores = scores if bias is None else scores.add_(bias)
         return scores.softmax(-1).to(value.dtype) @ value
-    mixed = qkv.new_empty(B, H, T, D)
-    group = max(1, min(H, MAX_SCORES // (T * T)))
-    for window in range(B):
-        query, key, value = parts[:, window].contiguous()
-        own = None if bias is None else bias[window if len(bias) > 1 else 0]
+    mixed = qkv.new_zeros(B, H, T, D)
+    for window, n in enumerate(lengths):
+        query, key, value = parts[:, window, :, :n].contiguous()
+        group = max(1, min(H, MAX_SCORES // (n * n)))
         for heads in (slice(first, first + group) for first in range(0, H, group)):
             scores = torch.bmm(query[heads], key[heads].transpose(-1, -2))
-            if own is not None and len(own) == 1:
-                scores = scores.add_(own)
-            elif own is not None:  # a mask is exact in bf16, relative positions are not
-                scores = scores.float().add_(own[heads])
-            torch.bmm(scores.softmax(-1).to(value.dtype), value[heads], out=mixed[window, heads])
+            if relative is not None:  # they are not exact in bf16
+                scores = scores.float().add_(relative[heads, :n, :n])
+            mixed[window, heads, :n] = torch.bmm(scores.softmax(-1).to(value.dtype), value[heads])
     return mixed
 
 
-def attend_once(query: Tensor, both: Tensor, bias: Tensor | None, columns: Tensor) -> Tensor:
+def attend_once(query: Tensor, both: Tensor, mask: Tensor | None, relative: Tensor | None, columns: Tensor) -> Tensor:
     """(B, H, 1, D) queries, of one token a window in its column (B,), and (B, T, 2, H, D) keys and values, in bf16 ->
     (B, H, 1, D).
     """
     key, value = both.unbind(2)
     scores = (query @ key.permute(0, 2, 3, 1)).float()  # (B, H, 1, T)
-    if bias is not None and bias.shape[2] > 1:  # relative positions: the row of each query
-        bias = bias.expand(len(query), -1, -1, -1)[torch.arange(len(query)), :, columns].unsqueeze(2)
-    scores = scores if bias is None else scores.add_(bias)
+    if mask is not None:
+        scores = scores.add_(mask)
+    if relative is not None:
+        scores = scores.add_(relative[:, columns].transpose(0, 1).unsqueeze(2))
     return scores.softmax(-1).to(value.dtype) @ value.transpose(1, 2)
 
 
