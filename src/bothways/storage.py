@@ -81,6 +81,14 @@ def _is_about(error: OSError, temporary: Path) -> bool:
     return isinstance(error.filename, str) and Path(error.filename) == temporary
 
 
+def user_cache() -> Path | None:
+    """The directory for what bothways found out about this machine; None if this user has no home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bothways"
+    except RuntimeError:
+        return None
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text under a temporary name, then rename."""
     with replacing(path) as temporary:

@@ -250,3 +250,60 @@ def test_an_engine_that_ran_another_precision_is_not_used(model_directory, monke
     assert trials[0].plan.engine == "onnxruntime"
     (problem,) = [trial.problem for trial in trials if (trial.plan.engine, trial.plan.precision) == ("torch", "bf16")]
     assert problem == "not supported here: an engine, fp32, 2 workers ran instead"
+
+
+def compiling(monkeypatch, figures: dict[str, Any], compiled: dict[str, Any], error: str = "") -> list[str]:
+    """As `measured`, where plans of PyTorch have other figures when they are compiled; what was compiled."""
+    plans, done = measured(monkeypatch, figures), []
+    run = module.in_process
+
+    def in_process(request: dict[str, Any], examples: Any) -> dict[str, Any]:
+        if "compile" not in request:
+            return run(request, examples)
+        if error:
+            raise BothwaysError(error)
+        plan = request["compile"]
+        figures[plan.engine, plan.precision] = compiled[plan.precision]
+        done.append(plan.precision)
+        return {}
+
+    monkeypatch.setattr(module, "in_process", in_process)
+    monkeypatch.setattr(module, "remove_compiled", lambda *given: done.append(f"- {given[2].precision}"))
+    assert not plans
+    return done
+
+
+def test_layers_of_pytorch_that_come_near_the_fastest_are_compiled(model_directory, monkeypatch):
+    figures = {
+        ("onnxruntime", "fp32"): (100.0, MB),
+        ("onnxruntime", "int8"): (200.0, MB),
+        ("torch", "bf16"): (160.0, 4 * MB),
+    }
+    done = compiling(monkeypatch, figures, {"bf16": (230.0, 4 * MB)})
+    winner, *others = module.tune_on(model_directory, EXAMPLES, Heard())
+    assert (winner.plan.engine, winner.plan.precision, winner.texts_per_second) == ("torch", "bf16", 230.0)
+    assert 160.0 not in [trial.texts_per_second for trial in others]
+    assert done == ["bf16"]
+
+
+def test_compiled_layers_that_are_slower_or_do_not_win_are_removed(model_directory, monkeypatch):
+    figures = {("onnxruntime", "fp32"): (100.0, MB), ("torch", "bf16"): (90.0, 4 * MB)}
+    done = compiling(monkeypatch, dict(figures), {"bf16": (80.0, 4 * MB)})
+    assert 90.0 in [trial.texts_per_second for trial in module.tune_on(model_directory, EXAMPLES, Heard())]
+    assert done == ["bf16", "- bf16"]
+    done = compiling(monkeypatch, dict(figures), {"bf16": (95.0, 4 * MB)})
+    assert module.tune_on(model_directory, EXAMPLES, Heard())[0].plan.precision == "fp32"
+    assert done == ["bf16", "- bf16"]
+
+
+@pytest.mark.parametrize("speed", [70.0, 90.0])
+def test_what_is_slow_or_not_wanted_or_fails_is_not_compiled(model_directory, monkeypatch, speed):
+    figures = {("onnxruntime", "fp32"): (100.0, MB), ("torch", "bf16"): (speed, 4 * MB)}
+    done = compiling(monkeypatch, figures, {"bf16": (800.0, MB)}, error="found no C++ compiler")
+    heard = Heard()
+    module.tune_on(model_directory, EXAMPLES, heard, compiling=speed < 75)
+    module.tune_on(model_directory, EXAMPLES, heard, goal="latency")
+    assert (done, heard.notes) == ([], [])
+    if speed > 75:
+        module.tune_on(model_directory, EXAMPLES, heard)
+        assert heard.notes == ["torch bf16, 2 x 512 tokens was not compiled: found no C++ compiler"]

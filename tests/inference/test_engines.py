@@ -678,6 +678,7 @@ def test_without_openvino_the_extra_is_named_and_a_tuned_plan_is_replaced(copy, 
 
 def test_a_probe_that_dies_is_a_reason_and_is_remembered(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(openvino, "_PROBE", "import os, signal; os.kill(os.getpid(), signal.SIGFPE)")
     assert "died with signal 8" in openvino.why_no_openvino()
     monkeypatch.setattr(openvino, "_PROBE", "")

@@ -77,6 +77,9 @@ def tune_command(
     export: Annotated[
         bool, typer.Option("--export/--no-export", help="Export the ONNX models that are missing, and measure them.")
     ] = True,
+    compiling: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="Compile PyTorch's layers if they are nearly the fastest.")
+    ] = True,
     max_drop: MaxDrop = 0.005,
     task: Task = None,
     as_json: Json = False,
@@ -93,6 +96,7 @@ def tune_command(
         max_drop=max_drop,
         goal=goal,
         export=export,
+        compiling=compiling,
         reporter=Reporter(),
     )
     if as_json:

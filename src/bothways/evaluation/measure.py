@@ -16,6 +16,7 @@ from typing import Any
 
 from bothways.data.examples import Example
 from bothways.errors import BothwaysError
+from bothways.progress import Reporter
 
 ENOUGH_SECONDS = 6.0  # of passes over the same texts
 WARM_TEXTS = 64  # predicted once before the clock starts
@@ -46,6 +47,8 @@ def in_process(what: dict[str, Any], test: Sequence[Example]) -> dict[str, Any]:
 def measure(what: dict[str, Any]) -> dict[str, Any]:
     """Predict the texts of a request, timed: predictions, texts a second, parameters, disk, peak memory.
 
+    With "compile", a plan, only its layers are compiled.
+
     With "passes" so often, unless that takes long, and the fastest counts: an engine that compiles for each new shape
     is slow the first time.
 
@@ -53,6 +56,12 @@ def measure(what: dict[str, Any]) -> dict[str, Any]:
     (texts a second, median milliseconds of one text) of each, "milliseconds" the median of all, "cold_start" the
     seconds from "started", when this process was started, to its first answer.
     """
+    if "compile" in what:
+        from bothways.inference.choice import compile_plan
+        from bothways.inference.model_directory import ModelDirectory
+
+        compile_plan(ModelDirectory.read(Path(what["model"]), what["task"]), what["compile"], Reporter(quiet=True))
+        return {}
     test: list[Example] = what["test"]
     found: dict[str, Any] = {}
     if "baseline" in what:

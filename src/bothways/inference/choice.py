@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, get_args
 
-from bothways.errors import CheckpointError, MissingDependencyError, OptionError
+from bothways.errors import BothwaysError, CheckpointError, MissingDependencyError, OptionError
 from bothways.hardware import Device, cores, multiplies_bf16, multiplies_bytes, processor
 from bothways.inference.engines.by_length import ByLength
 from bothways.inference.engines.engine import (
     ABLE,
+    COMPILED,
     UNBATCHED_FROM,
     Engine,
     Name,
@@ -24,7 +28,10 @@ from bothways.inference.onnx.record import FOLDER, ONNX_PRECISIONS, ExportRecord
 from bothways.inference.plan import TUNED, Plan, default_plan, read_tuned, tuned_records
 from bothways.model.config import WEIGHTS
 from bothways.progress import Reporter
+from bothways.storage import user_cache
 from bothways.tasks import Task
+
+COMPILED_FORMAT = 1  # of compiled layers; raise it when what is compiled changes
 
 
 def open_engine(
@@ -144,6 +151,8 @@ def _open_torch(
         precision: Literal["bf16", "int8-static"] = "bf16" if plan.precision == "bf16" else "int8-static"
         ranges = {} if export is None else export.ranges
         numbers: dict[str, Any] = {"workers": plan.workers, "max_tokens": plan.max_tokens, "threads": threads}
+        compiled = compiled_layers(model_directory, export, plan)
+        numbers["compiled"] = compiled if compiled is not None and _is_compiled(compiled) else None
         fused = open_fused_engine(path, task.head, task.outputs, precision, ranges, reporter, **numbers)
         if fused is not None:
             return fused
@@ -227,7 +236,55 @@ def tuned_with(model_directory: ModelDirectory, export: ExportRecord | None, pla
     """What a measured plan holds for besides: the version of its engine, and the files that were measured."""
     from importlib.metadata import version  # slow to import, and most predictions do without a measured plan
 
-    return {"version": version(plan.engine)} | _files_of(model_directory, export, plan)
+    found = {"version": version(plan.engine)} | _files_of(model_directory, export, plan)
+    compiled = compiled_layers(model_directory, export, plan)
+    if compiled is not None:
+        found["compiled layers"] = compiled.name if _is_compiled(compiled) else None
+    return found
+
+
+def compiled_layers(model_directory: ModelDirectory, export: ExportRecord | None, plan: Plan) -> Path | None:
+    """Where compiled layers of a plan are, or would be: in the cache of this user, as libraries are code.
+
+    None for a plan that has none, and for a user without a home.
+    """
+    cache = user_cache()
+    if plan.engine != "torch" or plan.precision == "fp32" or cache is None:
+        return None
+    from importlib.metadata import version
+
+    facts = [COMPILED_FORMAT, processor(), version("torch"), plan.precision, model_directory.task.head]
+    text = json.dumps([*facts, _files_of(model_directory, export, plan)])
+    return cache / "compiled" / hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _is_compiled(path: Path) -> bool:
+    return all(path.with_suffix(suffix).is_file() for suffix in COMPILED)
+
+
+def compile_plan(model_directory: ModelDirectory, plan: Plan, reporter: Reporter) -> None:
+    """Compile the layers that a plan of PyTorch in bf16 or int8-static runs; takes a minute, and a C++ compiler.
+
+    Raises `BothwaysError` if that fails.
+    """
+    from bothways.inference.engines.compiled import compile_layers
+    from bothways.inference.engines.torch import trained_model
+
+    export, task = export_for(model_directory)[0], model_directory.task
+    path = compiled_layers(model_directory, export, plan)
+    if path is None:
+        raise BothwaysError("this user has no home directory to keep compiled layers in")
+    model = trained_model(model_directory.path, task.head, task.outputs, reporter)
+    precision: Literal["bf16", "int8-static"] = "bf16" if plan.precision == "bf16" else "int8-static"
+    compile_layers(model, precision, {} if export is None else export.ranges, path)
+
+
+def remove_compiled(model_directory: ModelDirectory, export: ExportRecord | None, plan: Plan) -> None:
+    """Remove the compiled layers of a plan, if there are any."""
+    path = compiled_layers(model_directory, export, plan)
+    if path is not None:
+        for suffix in COMPILED:
+            path.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def _tuned(model_directory: ModelDirectory, export: ExportRecord | None) -> tuple[Plan | None, str | None]:

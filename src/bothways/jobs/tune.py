@@ -31,14 +31,16 @@ def tune(
     max_drop: float = MAX_DROP,
     goal: Goal = "throughput",
     export: bool = True,
+    compiling: bool = True,
     reporter: Reporter | None = None,
 ) -> list[Trial]:
     """Measure what runs this model best on this machine with these texts; later predictions use it.
 
     `goal` "throughput" looks for the most texts a second, "latency" for the least time of one text alone. ONNX models
     that are not there are exported first (int8 and int8-static are checked, int8-static is calibrated, with these
-    texts), unless `export` is False. What answers worse than fp32, by more than `max_drop` where the texts have labels,
-    is not used.
+    texts), unless `export` is False. For throughput, layers of PyTorch that come near the fastest are compiled, which
+    takes a minute or two and a C++ compiler, unless `compiling` is False. What answers worse than fp32, by more than
+    `max_drop` where the texts have labels, is not used.
 
     Raises `DataError` for a file that does not suit, `OptionError` if nothing runs.
     """
@@ -63,7 +65,7 @@ def tune(
     while len(examples) > 1 and sum(len(text) for example in examples for text in example.texts) > TUNE_CHARACTERS:
         examples = examples[::2]
     _export_missing(model_directory, examples, reporter, max_drop=max_drop, export=export)
-    return tune_on(model_directory, examples, reporter, max_drop=max_drop, goal=goal)
+    return tune_on(model_directory, examples, reporter, max_drop=max_drop, goal=goal, compiling=compiling)
 
 
 def _export_missing(

@@ -45,6 +45,7 @@ MAX_TOKENS = 384  # in a batch: what a core computes on then stays in its cache
 TORCH_TOKENS = 2048  # the same for PyTorch, which has one batch at a time for all cores
 
 
+COMPILED = (".short.so", ".long.so")  # the libraries of compiled layers, for short and for long windows
 FUSED_TOKENS = 512  # and for its fused layers
 
 

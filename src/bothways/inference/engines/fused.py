@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bothways.batch import NEVER, Batch
-from bothways.errors import BothwaysError
+from bothways.errors import BothwaysError, CheckpointError
 from bothways.hardware import cores, multiplies_bf16, multiplies_bytes
 from bothways.inference.engines.torch import first_process, heed_fork, trained_model
 from bothways.inference.quantized import quantized
@@ -32,6 +32,9 @@ from bothways.model.encoder import Layer, relative_biases
 from bothways.model.families import READ_ONCE
 from bothways.model.heads import TaskModel
 from bothways.progress import Reporter
+
+if TYPE_CHECKING:
+    from bothways.inference.engines.compiled import CompiledLayers
 
 FusedPrecision = Literal["bf16", "int8-static"]
 Range = tuple[float, float]  # the least and the largest number that a layer is given
@@ -84,10 +87,12 @@ def open_fused_engine(
     workers: int,
     max_tokens: int,
     threads: int | None = None,
+    compiled: Path | None = None,
 ) -> FusedEngine | None:
     """The trained model in a directory in fused layers; None, and a note, where they cannot run.
 
-    `ranges` are for int8-static, of each linear layer by its name in the model.
+    `ranges` are for int8-static, of each linear layer by its name in the model. `compiled` is the library of its
+    compiled layers, if there is one.
 
     Raises `CheckpointError` for a model that is not trained.
     """
@@ -102,8 +107,16 @@ def open_fused_engine(
     if reason is not None:
         reporter.note(f"{reason}, so PyTorch's plain layers run {directory}, more slowly")
         return None
-    model = trained_model(directory, head, outputs, reporter)
-    made = FusedEngine(model, precision, ranges, workers=workers, max_tokens=max_tokens, threads=threads)
+    model, layers = trained_model(directory, head, outputs, reporter), None
+    if compiled is not None:
+        from bothways.inference.engines.compiled import CompiledLayers
+
+        try:
+            layers = CompiledLayers(compiled, workers)
+        except CheckpointError as problem:
+            reporter.note(f"{problem}; layers that are not compiled run instead, more slowly")
+    numbers: dict[str, Any] = {"workers": workers, "max_tokens": max_tokens, "threads": threads}
+    made = FusedEngine(model, precision, ranges, compiled=layers, **numbers)
     made.weights = directory / WEIGHTS
     made.reopen = partial(
         open_fused_engine,
@@ -113,9 +126,8 @@ def open_fused_engine(
         precision,
         dict(ranges),
         Reporter(quiet=True),
-        workers=workers,
-        max_tokens=max_tokens,
-        threads=threads,
+        **numbers,
+        compiled=compiled,
     )
     return made
 
@@ -138,8 +150,9 @@ class FusedEngine:
         workers: int,
         max_tokens: int,
         threads: int | None = None,
+        compiled: CompiledLayers | None = None,
     ) -> None:
-        """Packs the layers of `model`, which is used up: only its embeddings and its head are kept as they are."""
+        """Packs the layers of `model` (unless they are `compiled`), which keeps only its embeddings and its head."""
         self.workers, self.max_tokens = workers, max_tokens
         self.weights: Path | None = None
         self.reopen: Callable[[], FusedEngine | None] | None = None
@@ -148,18 +161,11 @@ class FusedEngine:
         self._default = torch.get_num_threads()
         first_process()
         version = torch.__version__.split("+")[0]
-        self._about = f"PyTorch {version}, fused, {precision}, {workers} workers of {self._threads} thread(s)"
-        self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        config, encoder, maker = model.config, model.encoder, _Maker(precision, ranges)
-        self._heads, self._pad_id = config.num_attention_heads, config.pad_token_id
-        count, distinct = config.num_hidden_layers, config.distinct_layers
-        with torch.inference_mode():
-            layers = [layer for layer in encoder.layers if isinstance(layer, Layer)]
-            own = [_FusedLayer(layer, maker, f"encoder.layers.{number}") for number, layer in enumerate(layers)]
-            self._layers = [own[number * distinct // count] for number in range(count)]
-            once = model.head_name in READ_ONCE
-            self._last = _LastQkv(layers[-1], maker, f"encoder.layers.{distinct - 1}") if once else None
-        encoder.layers = nn.ModuleList()
+        made = "fused" if compiled is None else "compiled"
+        self._about = f"PyTorch {version}, {made}, {precision}, {workers} workers of {self._threads} thread(s)"
+        self._pad_id = model.config.pad_token_id
+        self._layers = EagerLayers(model, precision, ranges) if compiled is None else compiled
+        model.encoder.layers = nn.ModuleList()
         self._model = model
 
     def describe(self) -> str:
@@ -186,30 +192,15 @@ class FusedEngine:
     def _logits(self, batch: Batch) -> Tensor:
         ids, mask, type_ids = (torch.from_numpy(each) for each in batch.padded(self._pad_id))
         B, T = ids.shape
-        encoder, H = self._model.encoder, self._heads
-        embedded = encoder.embeddings(ids, type_ids, torch.arange(T).expand(B, T), NO_DROPOUT).view(B * T, -1)
-        hidden = nn.functional.pad(embedded, (0, 0, 0, -B * T % ROWS)).to(self._dtype)
-        lengths, mask_bias, relative = batch.lengths.tolist(), None, None
+        encoder = self._model.encoder
+        hidden = encoder.embeddings(ids, type_ids, torch.arange(T).expand(B, T), NO_DROPOUT)
+        lengths, bias, relative = batch.lengths.tolist(), None, None
         if lengths[-1] < T:
-            mask_bias = torch.zeros(B, T).masked_fill_(mask == 0, float("-inf"))[:, None, None]
+            bias = torch.zeros(B, T).masked_fill_(mask == 0, float("-inf"))[:, None, None]
         if encoder.relative is not None:
             (relative,) = relative_biases(encoder.relative, [T])
-        *layers, last = self._layers
-        for layer in layers:
-            mixed = attend(layer.qkv(hidden)[: B * T].view(B, T, 3, H, -1), mask_bias, relative, lengths)
-            hidden = layer.after(hidden, _joined(mixed, len(hidden)))
         places = torch.from_numpy(batch.padded_head_positions())
-        K = len(places)
-        keep = nn.functional.pad(places, (0, -K % ROWS))
-        rows = hidden.index_select(0, keep)
-        if self._last is not None:  # one token is read in each window: K = B
-            query, both = self._last.query(rows)[:B].view(B, H, 1, -1), self._last.both(hidden)[: B * T]
-            mixed = attend_once(query, both.view(B, T, 2, H, -1), mask_bias, relative, places % T)
-            rows = last.after(rows, _joined(mixed, len(rows)))
-        else:
-            mixed = attend(last.qkv(hidden)[: B * T].view(B, T, 3, H, -1), mask_bias, relative, lengths)
-            rows = last.after(rows, _joined(mixed, B * T).index_select(0, keep))
-        return self._model.answer(rows[:K], NO_DROPOUT)
+        return self._model.answer(self._layers(hidden, lengths, bias, relative, places), NO_DROPOUT)
 
 
 def _reopened(reopen: Callable[[], FusedEngine | None]) -> FusedEngine:
@@ -217,6 +208,47 @@ def _reopened(reopen: Callable[[], FusedEngine | None]) -> FusedEngine:
     if engine is None:
         raise BothwaysError("fused layers do not run on this machine, though they did where the model was pickled")
     return engine
+
+
+class EagerLayers:
+    """The encoder's layers, each product an operator that is called from Python."""
+
+    def __init__(self, model: TaskModel, precision: FusedPrecision, ranges: Mapping[str, Range]) -> None:
+        config, maker = model.config, _Maker(precision, ranges)
+        self._heads, self._dtype = config.num_attention_heads, torch.bfloat16 if precision == "bf16" else torch.float32
+        count, distinct = config.num_hidden_layers, config.distinct_layers
+        with torch.inference_mode():
+            layers = [layer for layer in model.encoder.layers if isinstance(layer, Layer)]
+            own = [_FusedLayer(layer, maker, f"encoder.layers.{number}") for number, layer in enumerate(layers)]
+            self._layers = [own[number * distinct // count] for number in range(count)]
+            once = model.head_name in READ_ONCE
+            self._last = _LastQkv(layers[-1], maker, f"encoder.layers.{distinct - 1}") if once else None
+
+    def __call__(
+        self, hidden: Tensor, lengths: Sequence[int], mask: Tensor | None, relative: Tensor | None, places: Tensor
+    ) -> Tensor:
+        """(B, T, C) embeddings -> (K, C) hidden states at `places` (K,) of the B·T tokens.
+
+        `lengths` are those of the windows; `mask` (B, 1, 1, T) and `relative` (H, T, T) are added to the scores.
+        """
+        B, T, C = hidden.shape
+        H = self._heads
+        hidden = nn.functional.pad(hidden.view(B * T, C), (0, 0, 0, -B * T % ROWS)).to(self._dtype)
+        *layers, last = self._layers
+        for layer in layers:
+            mixed = attend(layer.qkv(hidden)[: B * T].view(B, T, 3, H, -1), mask, relative, lengths)
+            hidden = layer.after(hidden, _joined(mixed, len(hidden)))
+        K = len(places)
+        keep = nn.functional.pad(places, (0, -K % ROWS))
+        rows = hidden.index_select(0, keep)
+        if self._last is not None:  # one token is read in each window: K = B
+            query, both = self._last.query(rows)[:B].view(B, H, 1, -1), self._last.both(hidden)[: B * T]
+            mixed = attend_once(query, both.view(B, T, 2, H, -1), mask, relative, places % T)
+            rows = last.after(rows, _joined(mixed, len(rows)))
+        else:
+            mixed = attend(last.qkv(hidden)[: B * T].view(B, T, 3, H, -1), mask, relative, lengths)
+            rows = last.after(rows, _joined(mixed, B * T).index_select(0, keep))
+        return rows[:K]
 
 
 def attend(qkv: Tensor, mask: Tensor | None, relative: Tensor | None, lengths: Sequence[int]) -> Tensor:
@@ -289,9 +321,9 @@ class _Int8Product:
     ) -> None:
         self._post, self._algorithm = NO_POST if activation is None else POSTS[activation]
         rows, scales = quantized(weight.float().numpy())
-        self._scale, self._zero = _steps(given)
+        self._scale, self._zero = steps(given)
         self._shift = torch.tensor([self._zero + 0.5])  # rounds, as the cast to a whole number cuts
-        self._out, self._dtype = ((1.0, 0), dtype) if then is None else (_steps(then), torch.uint8)
+        self._out, self._dtype = ((1.0, 0), dtype) if then is None else (steps(then), torch.uint8)
         self._weight = torch.ops.onednn.qlinear_prepack(torch.from_numpy(rows), None)
         self._scales, self._zeros = torch.from_numpy(scales), torch.zeros(len(rows), dtype=torch.int64)
         self._bias = bias.float()
@@ -309,7 +341,7 @@ class _Int8Product:
         return found
 
 
-def _steps(given: Range) -> tuple[float, int]:
+def steps(given: Range) -> tuple[float, int]:
     """The scale and the zero point of 8-bit numbers over a range, as in the ONNX model."""
     low, high = min(given[0], 0.0), max(given[1], 1e-6)
     return (high - low) / 255, round(-low / (high - low) * 255)

@@ -25,7 +25,7 @@ from bothways.inference.engines.engine import onnx_inputs
 from bothways.inference.engines.sessions import Sessions
 from bothways.inference.engines.shapes import Shapes
 from bothways.inference.onnx.record import ExportRecord, OnnxPrecision
-from bothways.storage import write_text
+from bothways.storage import user_cache, write_text
 
 PROBE_SECONDS = 60
 # A product with 8-bit inputs and one with bf16, compiled and run as the engine does.
@@ -158,7 +158,8 @@ def why_no_openvino() -> str | None:
     from importlib.metadata import version  # slow to import, and most predictions do without OpenVINO
 
     key = f"{version('openvino')}, numpy {version('numpy')}, on {processor()}"
-    path = _remembered()
+    cache = user_cache()
+    path = None if cache is None else cache / "openvino.json"
     try:
         known = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -173,15 +174,6 @@ def why_no_openvino() -> str | None:
             write_text(path, json.dumps(known, indent=2) + "\n")
     reason: str | None = known[key]
     return reason and f"{reason} (remembered in {path}; remove it to try again)"
-
-
-def _remembered() -> Path | None:
-    """The file that holds what was found; None if this user has no home."""
-    try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:
-        return None
-    return cache / "bothways" / "openvino.json"
 
 
 def _try() -> tuple[str | None, bool]:
