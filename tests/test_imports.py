@@ -33,7 +33,7 @@ ORDER = (
     "__main__",
 )
 TORCH_ROOMS = ("model", "training")
-TORCH_FILES = {"inference/engines/torch.py", "inference/engines/fused.py"}
+TORCH_FILES = {f"inference/engines/{name}.py" for name in ("torch", "fused", "compiled")}
 TORCH_FREE = {
     *("model/config.py", "model/families.py", "model/names.py", "model/relative.py", "model/catalogue.py"),
     *("training/recipe.py", "training/teacher.py"),
