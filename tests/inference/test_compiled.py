@@ -22,7 +22,8 @@ from bothways.inference.engines.fused import FusedEngine
 from bothways.inference.engines.torch import TorchEngine
 from bothways.inference.model_directory import ModelDirectory
 from bothways.inference.onnx.export import input_ranges
-from bothways.inference.plan import Plan
+from bothways.inference.onnx.record import FOLDER
+from bothways.inference.plan import Plan, write_tuned
 from bothways.inference.predictor import load
 from bothways.progress import Reporter
 from tests.inference.onnx.test_build import model_of
@@ -130,13 +131,20 @@ def test_a_damaged_library_is_said_and_layers_that_are_not_compiled_run(trained,
     assert "layers that are not compiled run instead" in caplog.text
 
 
-def test_a_plan_whose_compiled_layers_are_gone_is_not_used(trained, monkeypatch, tmp_path):
+def test_a_plan_whose_compiled_layers_are_gone_is_not_used(trained, monkeypatch, tmp_path, caplog):
     directory, path = cached(trained, monkeypatch, tmp_path)
-    model_directory = ModelDirectory.read(directory)
-    assert choice.tuned_with(model_directory, None, BF16)["compiled layers"] == path.name
+    copy = shutil.copytree(directory, tmp_path / "copy")
+    (copy / FOLDER).mkdir(exist_ok=True)
+    model_directory = ModelDirectory.read(copy)
+    facts = choice.tuned_with(model_directory, None, BF16)
+    assert facts["compiled layers"] == path.name
+    write_tuned(copy, choice.tuned_key(model_directory.task), BF16, facts)
+    assert choice.choose(model_directory, Reporter())[1] == BF16
     choice.remove_compiled(model_directory, None, BF16)
     assert not list(path.parent.iterdir())
     assert choice.tuned_with(model_directory, None, BF16)["compiled layers"] is None
+    assert choice.choose(model_directory, Reporter())[1] != BF16
+    assert "are not in the cache of this user; onnxruntime int8 is used instead; run bothways tune" in caplog.text
 
 
 def test_without_a_compiler_the_reason_is_said(trained, monkeypatch, tmp_path):

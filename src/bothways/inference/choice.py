@@ -309,6 +309,8 @@ def _tuned(model_directory: ModelDirectory, export: ExportRecord | None) -> tupl
         if importlib.util.find_spec(part.engine) is None:
             continue  # `_plans` says so
         for name, value in tuned_with(model_directory, export, part).items():
+            if name == "compiled layers" and value is None and measured.get(name) is not None:
+                return None, f"the compiled layers of the tuned plan, {part}, are not in the cache of this user"
             if measured.get(name, value) != value:
                 return None, (
                     f"the tuned plan, {part}, was measured with another {name} ({measured[name]}, now {value}), so it "
