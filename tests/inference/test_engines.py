@@ -116,6 +116,8 @@ def test_long_windows_run_in_openvino_where_its_model_is_accepted_and_it_is_fast
     monkeypatch.setattr(engines, "openvino_is_faster", lambda: True)
     assert re.fullmatch(r"ONNX Runtime .*, int8, .*; from 128 tokens openvino int8-static, .*", engine_of())
     assert "openvino" not in engine_of(precision="int8") + engine_of(engine="onnxruntime")
+    monkeypatch.setattr(engines, "LARGE", 1)
+    assert "; from 1 tokens openvino int8-static" in engine_of()
     monkeypatch.setattr(engines, "openvino_is_faster", lambda: False)
     assert "openvino" not in engine_of()
     monkeypatch.setattr(engines, "openvino_is_faster", lambda: True)

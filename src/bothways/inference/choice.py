@@ -31,6 +31,7 @@ from bothways.progress import Reporter
 from bothways.storage import user_cache
 from bothways.tasks import Task
 
+LARGE = 40_000_000  # multiplications a token: from here on OpenVINO is faster with short windows, too
 COMPILED_FORMAT = 1  # of compiled layers; raise it when what is compiled changes
 
 
@@ -49,8 +50,8 @@ def open_engine(
     Without `engine` and `precision` the plan that `bothways tune` found fastest on this processor; without one the
     first that is there of an accepted int8 model, an fp32 model (both in ONNX Runtime), PyTorch in bf16 where the
     processor has it, PyTorch in fp32. With one of them, the first that fits. `plan` says all. On a processor without
-    exact 8-bit products the fp32 model comes first. Beside the int8 model, an int8-static one runs long windows in
-    OpenVINO where that is installed and the processor has bf16.
+    exact 8-bit products the fp32 model comes first. Beside the int8 model, an int8-static one runs long windows, and
+    all windows of a large model, in OpenVINO where that is installed and the processor has bf16.
 
     `threads` is how many cores are used (else all that this process may use). `device` "cuda" runs PyTorch on the
     GPU, "cpu" nothing there, "auto" (None) PyTorch on a GPU if one is there and PyTorch is chosen.
@@ -367,7 +368,7 @@ def _plans(
         found += [("torch", "int8-static")] if "int8-static" in onnx_models else []
     plans = [default_plan(name, kind) for name, kind in found if engine in (None, name) and precision in (None, kind)]
     if (engine, precision, tuned) == (None, None, None) and plans and {"int8", "int8-static"} <= set(onnx_models):
-        plans[0] = _divided(plans[0])
+        plans[0] = _divided(plans[0], model_directory.config.multiplications)
     if tuned is not None and all((part.engine, part.precision) in found for part in parts):
         plans.insert(0, tuned)
     elif tuned is not None:
@@ -375,11 +376,12 @@ def _plans(
     return plans
 
 
-def _divided(plan: Plan) -> Plan:
-    """The default plan of the int8 model, with OpenVINO for long windows where it is faster."""
+def _divided(plan: Plan, multiplications: int) -> Plan:
+    """The default plan of the int8 model, with OpenVINO for the windows that it runs faster."""
     if (plan.engine, plan.precision) != ("onnxruntime", "int8") or not openvino_is_faster():
         return plan
-    return replace(plan, long=default_plan("openvino", "int8-static"), from_tokens=UNBATCHED_FROM)
+    from_tokens = 1 if multiplications >= LARGE else UNBATCHED_FROM
+    return replace(plan, long=default_plan("openvino", "int8-static"), from_tokens=from_tokens)
 
 
 def openvino_is_faster() -> bool:

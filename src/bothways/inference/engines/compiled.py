@@ -12,6 +12,7 @@ import ctypes
 import shutil
 import tempfile
 import warnings
+import weakref
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -74,13 +75,14 @@ class _Library:
         self._container = ctypes.c_void_p()
         try:
             library = ctypes.CDLL(str(path))
-            create, self._run = (
-                getattr(library, f"AOTInductorModelContainer{name}") for name in ("CreateWithDevice", "Run")
+            create, self._run, delete = (
+                getattr(library, f"AOTInductorModelContainer{name}") for name in ("CreateWithDevice", "Run", "Delete")
             )
         except (OSError, AttributeError) as error:
             raise CheckpointError(f"{path}: it cannot be loaded ({str(error).splitlines()[0][:200]})") from error
         if create(ctypes.byref(self._container), ctypes.c_size_t(workers), b"cpu", None):
             raise CheckpointError(f"{path}: PyTorch {torch.__version__} cannot open it")
+        weakref.finalize(self, delete, self._container).atexit = False
 
     def run(self, given: Sequence[Tensor]) -> Tensor:
         handles = torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors(list(given))  # the call frees them
