@@ -136,17 +136,18 @@ def test_openvino_is_faster_where_it_runs_and_the_processor_has_bf16(monkeypatch
     assert engines.openvino_is_faster() is faster
 
 
-def test_fine_tuned_on_long_texts_the_model_for_openvino_is_exported_too(copy, monkeypatch):
+def test_fine_tuned_on_long_texts_or_large_the_model_for_openvino_is_exported_too(copy, monkeypatch):
     model_directory, exported = ModelDirectory.read(copy), {}
     examples = model_directory.task.read(ROWS, Columns())
-    for longest in (1, 10**9):  # half of the tokens are in such windows, or not
+    for longest, large in ((1, 10**9), (10**9, 1), (10**9, 10**9)):  # half of the tokens are in such windows, or not
         for faster in (True, False):
             shutil.rmtree(copy / FOLDER)
             monkeypatch.setattr(accuracy_check, "UNBATCHED_FROM", longest)
+            monkeypatch.setattr(accuracy_check, "LARGE", large)
             monkeypatch.setattr(accuracy_check, "openvino_is_faster", lambda faster=faster: faster)
             assert accuracy_check.export_accepted(model_directory, examples, Reporter(quiet=True)).startswith("int8, ")
-            exported[longest, faster] = set(ExportRecord.read(copy).models)
-    assert exported.pop((1, True)) == {"int8", "int8-static"}
+            exported[longest, large, faster] = set(ExportRecord.read(copy).models)
+    assert exported.pop((1, 10**9, True)) == exported.pop((10**9, 1, True)) == {"int8", "int8-static"}
     assert all(models == {"int8"} for models in exported.values())
 
 

@@ -13,7 +13,7 @@ from bothways.batch import Batch, budgeted, make_batch
 from bothways.data.examples import Example
 from bothways.errors import BothwaysError, DataError
 from bothways.hardware import cores
-from bothways.inference.choice import open_engine, openvino_is_faster
+from bothways.inference.choice import LARGE, open_engine, openvino_is_faster
 from bothways.inference.engines.engine import MAX_TOKENS, UNBATCHED_FROM, Engine
 from bothways.inference.engines.onnxruntime import OnnxRuntimeEngine
 from bothways.inference.model_directory import ModelDirectory
@@ -113,14 +113,15 @@ class CheckedExport:
 def export_accepted(model_directory: ModelDirectory, examples: Sequence[Example], reporter: Reporter) -> str:
     """Export the int8 model, or in fp32 if its accuracy does not hold or there are no examples to check it on.
 
-    Where OpenVINO runs long texts faster, and the examples are long, its int8-static model is exported as well.
+    Where OpenVINO runs long texts and large models faster, and the examples are long or the model is large, its
+    int8-static model is exported as well.
     Returns what came of it in a few words.
     """
     export, rejected = CheckedExport(model_directory, examples, reporter), "it needs labeled texts to be checked on"
     if examples:
         onnx_model = export("int8").models["int8"]
         if onnx_model.rejected is None:
-            if export.reads_long() and openvino_is_faster():
+            if (model_directory.config.multiplications >= LARGE or export.reads_long()) and openvino_is_faster():
                 try:
                     export("int8-static")
                 except BothwaysError as error:
