@@ -180,7 +180,7 @@ class Reader:
         self._shared = _Inputs(cost)
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(_read, source, self._shared), daemon=True)
-        self.close = weakref.finalize(self, _leave, self._shared, self._thread)
+        self.close = weakref.finalize(self, _leave, self._shared, self._thread, os.getpid())
 
     def start(self) -> Self:
         """Begin to read."""
@@ -282,7 +282,9 @@ def _read(source: Iterable[Any], shared: _Inputs) -> None:
             shared.changed.notify_all()
 
 
-def _leave(shared: _Inputs, thread: threading.Thread) -> None:
+def _leave(shared: _Inputs, thread: threading.Thread, process: int) -> None:
+    if process != os.getpid():  # as in _stop
+        return
     with shared.changed:
         shared.stopped = True
         shared.changed.notify_all()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +16,7 @@ class Sessions:
     """Places for `places` threads at a time in at most `most` sessions, each opened when it is first needed.
 
     A place belongs to a thread: one that was interrupted and did not give its place back gets the same again.
+    In a forked process the sessions are never released: that would wait for ever for threads that are not there.
     """
 
     def __init__(self, make: Callable[[], Any], places: int, most: int) -> None:
@@ -23,6 +26,7 @@ class Sessions:
         self._opening = threading.Lock()
         self._users: list[int | None] = [None] * places
         self._changed = threading.Condition()
+        weakref.finalize(self, _keep_after_fork, self._made, self.process)  # also at the interpreter's end
 
     def __getitem__(self, place: int) -> Any:
         return self._made[place % len(self._made)]
@@ -73,3 +77,9 @@ class Sessions:
                 if there is None:
                     raise
                 self._made[number] = there
+
+
+def _keep_after_fork(made: list[Any], process: int) -> None:
+    """In another process than the one that opened them, take a reference to sessions that is never given back."""
+    if process != os.getpid():
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))
