@@ -92,7 +92,7 @@ def test_an_error_of_something_else_stays_what_it_is(tmp_path, error):
 def test_a_full_or_broken_disk_is_told_as_such_and_the_old_file_stays(tmp_path, number):
     path = tmp_path / "answers.jsonl"
     path.write_text("old")
-    with pytest.raises(BothwaysError, match=r"answers\.jsonl: cannot be written .*untouched"):
+    with pytest.raises(BothwaysError, match=r"answers\.jsonl: cannot be written .*unchanged"):
         write_half(path, OSError(number, os.strerror(number)))
     assert path.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1

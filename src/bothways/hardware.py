@@ -1,4 +1,4 @@
-"""What the processor is called, what it multiplies directly, how much of it this process may use; its environment."""
+"""The processor: its name, its fast number formats, the cores that this process may use; environment variables."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-Device = Literal["auto", "cpu", "cuda"]  # where PyTorch computes; auto: on a GPU if it finds one
+Device = Literal["auto", "cpu", "cuda"]  # device for PyTorch; auto: a GPU if it finds one
 
 _INFO = Path("/proc/cpuinfo")
 _GROUPS = Path("/proc/self/cgroup")
 _MOUNT = Path("/sys/fs/cgroup")
 _X86 = ("x86_64", "amd64", "i386", "i686", "x86")
-_QUICK_BYTES = {"avx512_vnni", "avx_vnni", "amx_int8"}  # exact sums of 8-bit products; without them sums may saturate
+_QUICK_BYTES = {"avx512_vnni", "avx_vnni", "amx_int8"}  # exact sums of int8 products; without them sums may saturate
 _QUICK_BF16 = {"avx512_bf16", "amx_bf16"}
 
 
 @cache
 def _first() -> dict[str, str]:
-    """The lines of the first processor in /proc/cpuinfo; empty on other systems."""
+    """Return the entry of the first processor in /proc/cpuinfo; empty on other systems."""
     if not _INFO.is_file():
         return {}
     block = _INFO.read_text(encoding="utf-8").split("\n\n", 1)[0]
@@ -32,16 +32,16 @@ def _first() -> dict[str, str]:
 
 
 def cores(groups: Path = _GROUPS, mount: Path = _MOUNT) -> int:
-    """How many cores this process may use: the least of its affinity and the CPU quotas of its control groups."""
+    """Return the number of cores this process may use: the minimum of its affinity and its cgroup CPU quotas."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min([allowed, *quotas(groups, mount)])
 
 
 def quotas(groups: Path = _GROUPS, mount: Path = _MOUNT) -> Iterator[int]:
-    """The CPU quota of each control group that this process is in, in cores: rounded up, at least 1.
+    """Yield the CPU quota of each cgroup of this process, in cores: rounded up, at least 1.
 
-    `groups` lists the groups ("0::/pod/app" for version 2, "4:cpu,cpuacct:/pod/app" for version 1), `mount` is where
-    their files are. A container usually sees its own group as the root, so the groups above count too.
+    The file `groups` lists the cgroups ("0::/pod/app" for version 2, "4:cpu,cpuacct:/pod/app" for version 1); `mount`
+    has their files. A container usually sees its cgroup as the root, so parent cgroups count, too.
     """
     try:
         lines = groups.read_text(encoding="utf-8").splitlines()
@@ -65,7 +65,7 @@ def quotas(groups: Path = _GROUPS, mount: Path = _MOUNT) -> Iterator[int]:
 
 
 def _quota(folder: Path) -> int | None:
-    """The quota in one folder: "200000 100000" in cpu.max, or the two files of version 1; None for "max" and -1."""
+    """Return the quota of one folder, from cpu.max ("200000 100000") or the files of version 1; None if unlimited."""
     with suppress(OSError, ValueError):
         quota, _, period = (folder / "cpu.max").read_text(encoding="utf-8").strip().partition(" ")
         return _whole(int(quota), int(period or 100_000))
@@ -80,15 +80,15 @@ def _whole(quota: int, period: int) -> int | None:
 
 
 def model_name() -> str:
-    """What the processor calls itself."""
+    """Return the model name of the processor."""
     return _first().get("model name") or platform.processor() or platform.machine()
 
 
 def processor() -> str:
-    """The name that measurements are remembered under: two machines with the same name run alike.
+    """Return the key for cached measurements: machines with the same key have the same speed.
 
-    It holds what identifies the processor (on ARM, /proc/cpuinfo has no model name), a hash of its flags, which a
-    virtual machine may hide, and the number of cores.
+    It contains the name and model numbers of the processor (on ARM, /proc/cpuinfo has no model name), a hash of its
+    flags, since a virtual machine may hide some, and the number of cores.
     """
     info = _first()
     keys = ("cpu family", "model", "stepping", "CPU implementer", "CPU part", "CPU variant")
@@ -99,19 +99,19 @@ def processor() -> str:
 
 
 def multiplies_bytes() -> bool:
-    """Whether 8-bit products are exact and quick here; False where an x86 system does not say, True on others."""
+    """Return whether int8 products are exact and fast; if unknown, False on x86 and True on others."""
     flags = _first().get("flags")
     return platform.machine().lower() not in _X86 if flags is None else bool(_QUICK_BYTES & set(flags.split()))
 
 
 def multiplies_bf16() -> bool:
-    """Whether bf16 products are quick here; False where the system does not say."""
+    """Return whether bf16 products are fast; False if unknown."""
     return bool(_QUICK_BF16 & set(_first().get("flags", "").split()))
 
 
 @contextmanager
 def environment(name: str, value: str) -> Iterator[None]:
-    """A variable of this process, and of those that it starts, for libraries that are told in no other way."""
+    """Set an environment variable in the block, for libraries without another way to configure them."""
     before = os.environ.get(name)
     os.environ[name] = value
     try:

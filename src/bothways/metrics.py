@@ -1,12 +1,12 @@
-"""How good are the answers, and how sure can we be: scores of lists, each with its 95 % interval.
+"""Metrics of predictions against references, each with a 95 % confidence interval.
 
-Proportions (accuracy, exact match) have Wilson's interval. The other scores are bootstrapped over the EXAMPLES (Efron
-and Tibshirani, *An Introduction to the Bootstrap*, chapter 13), and so is the difference of two systems, whose answers
-to the same examples are drawn together. Where a bootstrap sees no errors or no successes, it has an interval without
-width; so F1 is also compared with Wilson's interval for as many trials as its units are worth, and what has no such
-number is drawn with four imaginary examples, two right and two wrong (the bootstrap's form of Agresti and Coull, 1998).
+Proportions (accuracy, exact match) have a Wilson interval. The other metrics except the calibration error use a
+bootstrap over EXAMPLES (Efron and Tibshirani, *An Introduction to the Bootstrap*, chapter 13), and the difference of
+two systems a paired bootstrap. A bootstrap interval has zero width if the sample has no errors or no successes. Except
+for regression, resamples therefore include four pseudo-examples, two right and two wrong (the bootstrap form of Agresti
+and Coull, 1998), and intervals are extended to Wilson's interval for the effective number of trials.
 
-Resamples are drawn as counts (R, P): R resamples, P distinct rows.
+Resamples are counts (R, P): R resamples, P distinct rows.
 """
 
 from __future__ import annotations
@@ -28,38 +28,38 @@ from bothways.errors import DataError
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
-Z = 1.959963984540054  # 97.5 % of a normal distribution lie below
-FEW = 30  # examples; below, a reader is told so
+Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
+FEW = 30  # examples; reports warn below this number
 CALIBRATION_BINS = 15
-MAX_IN_MATRIX = 200  # labels; of more, only the confused pairs are kept
+MAX_IN_MATRIX = 200  # labels; above it, only the confused pairs are kept
 MAX_PAIRS = 1000
-CELLS_AT_ONCE = 1_000_000  # 8 MB of float64 a step, whatever the number of examples
-MAX_CELLS, FEWEST_RESAMPLES = 20_000_000, 400  # many examples or labels are drawn less often
-ROUNDING = 1e-24  # a product of two spreads below this is a constant's rounding error
+CELLS_AT_ONCE = 1_000_000  # 8 MB of float64 per step, for any number of examples
+MAX_CELLS, FEWEST_RESAMPLES = 20_000_000, 400  # many examples or labels get fewer resamples
+ROUNDING = 1e-24  # below this, a product of two sums of squares is rounding error
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A score and the ends of its 95 % interval."""
+    """A score and its 95 % confidence interval."""
 
     value: float
     low: float
     high: float
 
     def as_json(self) -> dict[str, float]:
-        """The three numbers as one JSON object."""
+        """Return the three numbers as a JSON object."""
         return asdict(self)
 
 
 def without_repeats(metrics: Mapping[str, Interval]) -> list[str]:
-    """The names of the metrics, without a micro F1 that repeats the accuracy (as it does with one label each)."""
+    """Return the metric names without micro_f1 if it equals accuracy, as it does for single labels."""
     repeated = metrics.get("micro_f1") == metrics.get("accuracy")
     return [name for name in metrics if not (repeated and name == "micro_f1")]
 
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """The scores of one label; `support` is how many examples have it as reference."""
+    """The scores of one label; `support` is the number of examples with this reference label."""
 
     label: str
     precision: float
@@ -70,11 +70,11 @@ class ClassScore:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a model scored.
+    """The metrics of a model.
 
-    For single labels, `confusion` counts (reference, predicted) in the order of `labels`, unless there are more than
-    `MAX_IN_MATRIX`, `confused` holds the most frequent wrong pairs (reference, predicted, examples), and `reliability`
-    the bins of the calibration error that are not empty: (mean confidence, accuracy, examples).
+    For single labels, `confusion` counts (reference, predicted) in the order of `labels` (None for more than
+    `MAX_IN_MATRIX` labels), `confused` has the most frequent errors as (reference, predicted, examples), and
+    `reliability` has the non-empty bins of the calibration error as (mean confidence, accuracy, examples).
     """
 
     metrics: dict[str, Interval]
@@ -99,13 +99,13 @@ def single_label(
     rng: np.random.Generator,
     resamples: int = 2000,
 ) -> Scores:
-    """Score one label an example: accuracy, macro_f1, micro_f1, matthews and, with confidences, calibration_error.
+    """Score one label per example: accuracy, macro_f1, micro_f1, matthews and, with confidences, calibration_error.
 
-    Macro-F1 is the mean over the labels that occur in reference or predictions, as in scikit-learn. A label outside
-    `labels` ("" for no answer) becomes a class of its own, after them. `matthews` is the correlation of Gorodkin
-    (2004), 0 when all references or all predictions are one label. `calibration_error` is that of Guo et al. (2017)
-    over 15 bins of equal width, for the confidence in [0, 1] that the predicted label had; examples whose confidence is
-    NaN (they could not be answered) are left out of it. Raises DataError when there are no examples.
+    Macro-F1 is the mean over the labels that occur in references or predictions, as in scikit-learn. A label outside
+    `labels` ("" for no answer) is added as a class after them. `matthews` is the correlation of Gorodkin (2004); it is
+    0 if all references or all predictions are one label. `calibration_error` follows Guo et al. (2017), with 15 bins of
+    equal width over the confidence of the predicted label, in [0, 1]; it skips examples with a NaN confidence (no
+    answer). Raises DataError if there are no examples.
     """
     _check(references, predicted)
     labels = _all_labels(labels, references, predicted)
@@ -143,10 +143,10 @@ def multi_label(
     rng: np.random.Generator,
     resamples: int = 2000,
 ) -> Scores:
-    """Score sets of labels: accuracy (the whole set is right), macro_f1 and micro_f1.
+    """Score sets of labels: accuracy (of whole sets), macro_f1 and micro_f1.
 
-    Macro-F1 is the mean over the labels that occur in reference or predictions (scikit-learn counts the others, too,
-    with an F1 of 0). Raises DataError when there are no examples.
+    Macro-F1 is the mean over the labels that occur in references or predictions (scikit-learn also counts the other
+    labels, with an F1 of 0). Raises DataError if there are no examples.
     """
     _check(references, predicted)
     labels = _all_labels(labels, *references, *predicted)
@@ -173,8 +173,7 @@ def regression(
     """Score numbers: pearson, spearman (ties share their average rank), mean_absolute_error,
     root_mean_squared_error and r2.
 
-    A correlation with a constant is 0: it shows no relation. Raises DataError when there are no examples or
-    a number is not finite.
+    A correlation with a constant is 0. Raises DataError if there are no examples or a number is not finite.
     """
     _check(references, predicted)
     reference, guess = np.asarray(references, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
@@ -200,9 +199,10 @@ def tagging(
     rng: np.random.Generator,
     resamples: int = 2000,
 ) -> Scores:
-    """Score BIO tags, one a word: entity_f1, entity_precision, entity_recall (type and both ends), token_accuracy.
+    """Score BIO tags, one per word: entity_f1, entity_precision, entity_recall, token_accuracy.
 
-    Over all entities together, and in `per_class` for each type; the bootstrap draws sentences.
+    An entity is correct if its type, start and end match. `per_class` has the scores of each entity type. The bootstrap
+    resamples sentences.
     """
     _check(references, predicted)
     pairs = [
@@ -212,7 +212,7 @@ def tagging(
     types = sorted({kind for pair in pairs for spans in pair for kind, _, _ in spans})
     column = {kind: place for place, kind in enumerate(types)}
     totals = np.zeros((3, len(types)))  # right, reference, predicted
-    found = np.zeros((len(pairs), 5))  # the same of each sentence, and the words with the right tag, and all words
+    found = np.zeros((len(pairs), 5))  # the same per sentence, then words with the right tag, words
     for row, (reference, guess) in enumerate(pairs):
         for layer, spans in enumerate((reference & guess, reference, guess)):
             found[row, layer] = len(spans)
@@ -230,16 +230,16 @@ def tagging(
 
 
 def answer_scores(predicted: str, references: Sequence[str]) -> tuple[float, float]:
-    """Exact match and F1 of an answer against the best reference, by SQuAD's rules; no references: the answer is empty.
+    """Return exact match and F1 against the best reference, as in SQuAD; without references, the answer is empty.
 
-    Compared are words: lower case, without ASCII punctuation and articles (Rajpurkar et al. 2016, 6.1; 2018, 4).
+    Words are compared in lower case, without ASCII punctuation and articles (Rajpurkar et al. 2016, 6.1; 2018, 4).
 
     >>> answer_scores("The U.S. army", ["US Army", "the US"])
     (1.0, 1.0)
     """
     guess = _answer_words(predicted)
     exact, best = 0.0, 0.0
-    # Golds that are nothing but articles and punctuation cannot be met, unless all are.
+    # References of only articles and punctuation are skipped, unless all are.
     for reference in [words for words in map(_answer_words, references) if words] or [[]]:
         common = sum((Counter(guess) & Counter(reference)).values())
         f1 = 2 * common / (len(guess) + len(reference)) if guess and reference else float(guess == reference)
@@ -250,9 +250,9 @@ def answer_scores(predicted: str, references: Sequence[str]) -> tuple[float, flo
 def answering(
     predicted: Sequence[str], references: Sequence[Sequence[str]], *, rng: np.random.Generator, resamples: int = 2000
 ) -> Scores:
-    """Score answers: exact_match and f1 (as `answer_scores`), the mean over questions.
+    """Score answers: exact_match and f1 (see `answer_scores`), averaged over the questions.
 
-    If some questions have no answer: no_answer_accuracy, and has_answer_exact_match and has_answer_f1 of the others.
+    If some questions have no answer, add no_answer_accuracy, and has_answer_exact_match and has_answer_f1 for the rest.
     """
     _check(references, predicted)
     exact, f1 = np.array(
@@ -281,9 +281,9 @@ def _answer_words(text: str) -> list[str]:
 
 
 def mcnemar(first_right: Sequence[bool], second_right: Sequence[bool]) -> float:
-    """The exact two-sided p of McNemar's test: may two systems on the same examples be equally accurate?
+    """Return the exact two-sided p-value of McNemar's test that two systems are equally accurate.
 
-    Only examples that one system alone got right count; each is a fair coin if the systems are equal.
+    Only examples that exactly one system got right count; under the null hypothesis each is a fair coin toss.
     """
     _check(first_right, second_right)
     first, second = np.asarray(first_right, dtype=bool), np.asarray(second_right, dtype=bool)
@@ -299,10 +299,10 @@ def mcnemar(first_right: Sequence[bool], second_right: Sequence[bool]) -> float:
 def paired_difference(
     first: Scores, second: Scores, metric: str, *, rng: np.random.Generator, resamples: int = 2000
 ) -> Interval:
-    """A metric of the first system minus that of the second on the same examples, drawn together.
+    """Return the metric of the first system minus that of the second, from a paired bootstrap.
 
-    The imaginary examples are one that both have right, one that both have wrong, and one for each that it alone has
-    right (Agresti and Min, 2005). Raises ValueError for scores of different numbers of examples.
+    There are four pseudo-examples: both systems right, both wrong, only the first right, only the second right
+    (Agresti and Min, 2005). Raises ValueError for scores of different numbers of examples.
     """
     if first.rows is None or second.rows is None or len(first.rows.pattern) != len(second.rows.pattern):
         raise ValueError("the two systems were not scored on the same examples")
@@ -314,7 +314,7 @@ def paired_difference(
     half = first.rows.imaginary // 2
 
     def differences(drawn: Floats, imaginary: Floats) -> Floats:
-        both = imaginary.reshape(len(imaginary), 4, half).sum(axis=2)  # both right, both wrong, first alone, second
+        both = imaginary.reshape(len(imaginary), 4, half).sum(axis=2)  # both right, both wrong, first only, second only
         ours = np.stack([both[:, 0] + both[:, 2], both[:, 1] + both[:, 3]], axis=1)
         others = np.stack([both[:, 0] + both[:, 3], both[:, 1] + both[:, 2]], axis=1)
         assert first.rows is not None
@@ -330,7 +330,7 @@ def paired_difference(
 
 
 def wilson(right: float, total: float) -> Interval:
-    """A proportion with the interval of Wilson (1927); of no trials, 0 and anything from 0 to 1."""
+    """Return a proportion with its Wilson (1927) interval; without trials, 0 with the interval [0, 1]."""
     if total <= 0:
         return Interval(0.0, 0.0, 1.0)
     share = min(max(right / total, 0.0), 1.0)
@@ -340,46 +340,46 @@ def wilson(right: float, total: float) -> Interval:
 
 
 class Rows(ABC):
-    """What each example adds to some scores, so that the examples can be drawn again.
+    """The contribution of each example to some metrics, for resampling.
 
-    `pattern` (N,) says which of P different rows each example is.
+    `pattern` (N,) has the row, of P distinct ones, of each example.
     """
 
-    imaginary: ClassVar[int] = 2  # right ones, and as many wrong ones
+    imaginary: ClassVar[int] = 2  # right pseudo-examples, and as many wrong ones
     pattern: Counts
     names: tuple[str, ...]
 
     @property
     def width(self) -> int:
-        """How many numbers a resample takes."""
+        """The size of a resample in numbers."""
         return len(self.weights())
 
     def weights(self) -> Counts:
-        """(P,) how many examples are each row."""
+        """Return the number of examples of each row (P,)."""
         return np.bincount(self.pattern)
 
     @abstractmethod
     def score(self, drawn: Floats, imaginary: Floats) -> Floats:
-        """(R, P) counts of rows and (R, 2) of imaginary right and wrong examples -> (R, number of names)."""
+        """(R, P) counts of rows and (R, 2) of right and wrong pseudo-examples -> (R, number of names)."""
 
     def trials(self) -> dict[str, tuple[float, float]]:
-        """By name, how many trials that are each right or wrong a score is worth, and its value if all are wrong."""
+        """Return the effective number of binary trials of each metric, and its value if all are wrong."""
         return {}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RatioRows(Rows):
-    """Scores that are sums of `parts` (P, M) over sums of `wholes` (P, M)."""
+    """Metrics that are ratios: sums of `parts` (P, M) over sums of `wholes` (P, M)."""
 
     pattern: Counts
     names: tuple[str, ...]
     parts: Floats
     wholes: Floats
-    sizes: Floats  # (M,) of an imaginary example
+    sizes: Floats  # (M,) units of a pseudo-example
 
     @classmethod
     def of(cls, names: Sequence[str], parts: Sequence[Floats], wholes: Sequence[Floats]) -> RatioRows:
-        """From M columns of N numbers."""
+        """Make rows from M columns of N numbers."""
         once = np.ones(len(parts[0]))
         sizes = [_imaginary_size(part, whole, once) for part, whole in zip(parts, wholes, strict=True)]
         columns = (np.stack(parts, axis=1), np.stack(wholes, axis=1), np.array(sizes))
@@ -391,14 +391,14 @@ class RatioRows(Rows):
         return _ratio(part, drawn @ self.wholes + imaginary.sum(axis=1, keepdims=True) * self.sizes)
 
     def trials(self) -> dict[str, tuple[float, float]]:
-        """Units over the units of an imaginary example."""
+        """Return the number of units over the units of a pseudo-example."""
         trials = (self.wholes.sum(axis=0) / self.sizes).tolist()
         return {name: (number, 0.0) for name, number in zip(self.names, trials, strict=True)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Entries:
-    """Which labels each of some rows has: a sparse matrix, by label."""
+    """The labels of rows, as a sparse matrix sorted by label."""
 
     rows: Counts
     labels: Counts
@@ -421,7 +421,7 @@ class _Entries:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelRows(Rows):
-    """Rows of reference and predicted labels, of the K labels that occur at all: numbers `occurring`, of `among`."""
+    """Rows of reference and predicted labels: K labels with indices `occurring`, out of `among`."""
 
     names = ("accuracy", "macro_f1", "micro_f1", "matthews")
     pattern: Counts
@@ -431,13 +431,13 @@ class LabelRows(Rows):
     guess: _Entries
     right: _Entries
     exact: Floats  # (P,) 1 if all labels are right
-    share: Floats  # (K,) of an imaginary example, in each label
+    share: Floats  # (K,) units of a pseudo-example in each label
 
     @classmethod
     def of(
         cls, pattern: Counts, among: int, reference: tuple[Counts, Counts], guess: tuple[Counts, Counts]
     ) -> LabelRows:
-        """From the entries (row, label) of the references and of the predictions, each once."""
+        """Make rows from the distinct (row, label) entries of references and predictions."""
         occurring = np.unique(np.concatenate([reference[1], guess[1], [0]]))
         P, K = int(pattern.max()) + 1, len(occurring)
         references, guesses = (rows * K + np.searchsorted(occurring, labels) for rows, labels in (reference, guess))
@@ -454,7 +454,7 @@ class LabelRows(Rows):
 
     @property
     def width(self) -> int:
-        """How many numbers a resample takes."""
+        """The size of a resample in numbers."""
         return max(len(self.exact), len(self.share), len(self.reference.rows), len(self.guess.rows))
 
     def score(self, drawn: Floats, imaginary: Floats) -> Floats:
@@ -475,14 +475,14 @@ class LabelRows(Rows):
         return np.stack([(drawn @ self.exact + imaginary[:, 0]) / N, macro, micro, matthews], axis=1)
 
     def trials(self) -> dict[str, tuple[float, float]]:
-        """The reference and predicted labels over those of an imaginary example."""
+        """Return the number of reference and predicted labels over that of a pseudo-example."""
         counts = self.weights()[None].astype(np.float64)
         units = float(self.reference.sums(counts).sum() + self.guess.sums(counts).sum()) / 2
         trials, worst = units / float(self.share.sum()), -1 / max(1, len(self.share) - 1)
         return {"macro_f1": (trials, 0.0), "micro_f1": (trials, 0.0), "matthews": (trials, worst)}
 
     def per_class(self, labels: Sequence[str]) -> tuple[ClassScore, ...]:
-        """The scores of all labels."""
+        """Return the scores of all labels."""
         counts = self.weights()[None].astype(np.float64)
         totals = np.zeros((3, self.among))
         for total, entries in zip(totals, (self.right, self.reference, self.guess), strict=True):
@@ -492,7 +492,7 @@ class LabelRows(Rows):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NumberRows(Rows):
-    """A reference and a predicted number an example."""
+    """A reference and a predicted number per example."""
 
     imaginary = 0
     names = ("pearson", "spearman", "mean_absolute_error", "root_mean_squared_error", "r2")
@@ -537,10 +537,10 @@ def _class_scores(labels: Sequence[str], right: Floats, reference: Floats, guess
 
 
 def _imaginary_size(part: Floats, whole: Floats, counts: NDArray[Any]) -> float:
-    """How many units an imaginary example has: as many as are right or wrong together, at most the mean of all.
+    """Return the number of units in a pseudo-example: the design effect, clipped to between 1 and the mean.
 
-    That is the design effect: how much larger the variance is than it would be if each unit were right or wrong for
-    itself. It is worth as much as examples with a right and a wrong unit were seen; before that it is the mean.
+    The design effect is the variance relative to that of independent units. It is averaged with the mean (weight 1);
+    its weight is the number of examples with a right unit or with a wrong one, whichever is smaller.
     """
     total = float(counts @ whole)
     if total <= 0:
@@ -553,7 +553,7 @@ def _imaginary_size(part: Floats, whole: Floats, counts: NDArray[Any]) -> float:
 
 
 def _intervals(rows: Rows, rng: np.random.Generator, resamples: int) -> dict[str, Interval]:
-    """One interval a metric, from the rows as counted and as drawn again."""
+    """Return the bootstrap interval of each metric."""
     weights, once = rows.weights(), np.ones((1, 2))
     counts = weights[None].astype(np.float64)
     values = rows.score(counts, 0 * once)[0]
@@ -563,7 +563,7 @@ def _intervals(rows: Rows, rng: np.random.Generator, resamples: int) -> dict[str
         return rows.score(drawn, imaginary.reshape(len(imaginary), 2, rows.imaginary).sum(axis=2))
 
     drawn = np.concatenate([score_chunk(*chunk) for chunk in _resamples(weights, rng, resamples, added, rows.width)])
-    if added:  # a mean over rare labels falls in each resample; the value has fallen as much below the truth
+    if added:  # bias correction: a mean over rare labels is lower in resamples than in the sample
         drawn -= 2 * (drawn.mean(axis=0) - rows.score(counts, rows.imaginary * once)[0])
     low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
     ends = np.stack([values, np.minimum(low, values), np.maximum(high, values)], axis=1)
@@ -579,9 +579,7 @@ def _intervals(rows: Rows, rng: np.random.Generator, resamples: int) -> dict[str
 def _resamples(
     counts: Counts, rng: np.random.Generator, resamples: int, imaginary: int = 0, width: int = 0
 ) -> Iterator[tuple[Floats, Floats]]:
-    """Yield (R, P) counts of N rows drawn with replacement, and (R, `imaginary`) of as many more, a few resamples at a
-    time.
-    """
+    """Yield chunks of resamples: (R, P) counts of rows and (R, `imaginary`) of pseudo-examples."""
     N, P = int(counts.sum()) + imaginary, len(counts) + imaginary
     at_once = max(1, CELLS_AT_ONCE // max(P, width))
     resamples = min(resamples, max(FEWEST_RESAMPLES, MAX_CELLS // max(P, width)))
@@ -591,7 +589,7 @@ def _resamples(
         R = min(at_once, resamples - start)
         if 4 * P < N:
             drawn = rng.multinomial(N, weights / N, size=R).astype(np.float64)
-        else:  # the same law, several times faster if most rows are of one example
+        else:  # the same distribution, several times faster if most rows are one example
             places = owners[rng.integers(N, size=(R, N))] + P * np.arange(R)[:, None]
             drawn = np.bincount(places.ravel(), minlength=R * P).reshape(R, P).astype(np.float64)
         yield drawn[:, : len(counts)], drawn[:, len(counts) :]
@@ -600,12 +598,12 @@ def _resamples(
 def _calibration(
     right: NDArray[np.bool_], confidence: Floats, rng: np.random.Generator, resamples: int
 ) -> tuple[Interval, tuple[tuple[float, float, int], ...]]:
-    """The calibration error, and the bins that it is the mean of.
+    """Return the calibration error and its bins.
 
-    Noise can only widen the gaps between confidence and accuracy, so the figure lies above the truth, by 3 points for
-    1,000 examples and a model without any error. The interval is therefore found by inversion: it holds all errors
-    that would, with the noise of each bin, give a figure like the one seen; the gaps are in proportion to those seen,
-    or all alike.
+    Sampling noise widens the gaps between confidence and accuracy, so the estimate is biased upwards: by 3 points for
+    1,000 examples and a perfectly calibrated model. The interval therefore inverts a test: it contains each true error
+    that can give the observed value with the noise of each bin, if the true gaps are proportional to the observed gaps
+    or all of one size.
     """
     if not ((confidence >= 0) & (confidence <= 1 + 1e-6)).all():
         raise ValueError("found a confidence that is not a probability; a number in [0, 1] is expected")
@@ -616,10 +614,10 @@ def _calibration(
     sizes, hits, sums = sizes[full], hits[full], sums[full]
     shares, gaps = sizes / sizes.sum(), (hits - sums) / sizes
     value = float(shares @ np.abs(gaps))
-    likely = (hits + 2 * sums / sizes) / (sizes + 2)  # two imaginary examples that are right as often as they say
+    likely = (hits + 2 * sums / sizes) / (sizes + 2)  # two pseudo-examples, as accurate as the bin is confident
     noise = np.sqrt(likely * (1 - likely) / sizes) * rng.standard_normal((resamples, len(sizes)))  # (R, bins)
     low, high = np.percentile(np.abs(noise) @ shares, (25, 95))
-    held = [value, 0.0, float(high)] if value < low else [value]  # it fits better than the truth itself would
+    held = [value, 0.0, float(high)] if value < low else [value]  # less than the noise of a calibrated model
     for true in np.linspace(0, min(1.0, 2 * value + 0.1), 81):
         for shape in (gaps / max(value, 1e-9), np.sign(gaps)):
             low, high = np.percentile(np.abs(true * shape + noise) @ shares, (2.5, 97.5))
@@ -633,9 +631,9 @@ def _joined(first: Interval, second: Interval) -> Interval:
 
 
 def _fisher(r: float, n: int, spread: float | None) -> Interval:
-    """A correlation with Fisher's interval; for ranks (`spread` None) with the variance of Bonett and Wright (2000).
+    """Return a correlation with Fisher's interval; ranks (`spread` None) use the variance of Bonett and Wright (2000).
 
-    Ranks in perfect order are taken for half an exchange of two neighbours less than perfect.
+    A perfect correlation is reduced by half of what a swap of two adjacent ranks costs.
     """
     if n < 4:
         return Interval(r, -1.0, 1.0)
@@ -646,7 +644,7 @@ def _fisher(r: float, n: int, spread: float | None) -> Interval:
 
 
 def _student(degrees: int) -> float:
-    """The 97.5 % quantile of Student's distribution (Fisher and Cornish's expansion; exact for one degree and two)."""
+    """Return the 97.5 % quantile of Student's t (Cornish-Fisher expansion; from a table for 1 and 2 degrees)."""
     if degrees < 3:
         return (12.7062, 4.3027)[degrees - 1]
     terms = ((Z**3 + Z) / 4, (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96, (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384)
@@ -658,14 +656,14 @@ def _ratio(part: Floats, whole: Floats) -> Floats:
 
 
 def _centered(values: Floats) -> Floats:
-    """Shifted and scaled into [-1, 1], so that a constant is exactly 0 whatever its size."""
+    """Shift and scale values into [-1, 1]; a constant becomes exactly 0."""
     shifted = values - values[0]
     centered: Floats = shifted / max(np.abs(shifted).max(), np.finfo(np.float64).tiny)
     return centered
 
 
 def _ranks(values: Floats, counts: Floats) -> Floats:
-    """The average ranks of (N,) values within each resample: (R, N) counts -> (R, N)."""
+    """Return the average ranks of (N,) values within each resample: (R, N) counts -> (R, N)."""
     _, level, sizes = np.unique(values, return_inverse=True, return_counts=True)
     per_level = np.add.reduceat(counts[:, np.argsort(level)], np.cumsum(sizes) - sizes, axis=1)
     ranks: Floats = (per_level.cumsum(axis=1) - (per_level - 1) / 2)[:, level]
@@ -673,7 +671,7 @@ def _ranks(values: Floats, counts: Floats) -> Floats:
 
 
 def _correlation(first: Floats, second: Floats, counts: Floats) -> Floats:
-    """Pearson's r of (N,) or (R, N) values weighted by (R, N) counts -> (R,)."""
+    """Return Pearson's r of (N,) or (R, N) values weighted by (R, N) counts -> (R,)."""
     N = counts.shape[1]
     first = first - (counts * first).sum(axis=1, keepdims=True) / N
     second = second - (counts * second).sum(axis=1, keepdims=True) / N

@@ -1,4 +1,4 @@
-"""Records whose fields are options: the text beside each is its help on the command line."""
+"""Dataclasses whose fields are options, with their help text on the command line."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from bothways.errors import OptionError
 
 
 def option(default: Any, text: str, kind: Any = None) -> Any:
-    """A dataclass field that is an option, with its default, its help, and its type on the command line if another."""
+    """Return a dataclass field for an option: default, help text, and type on the command line if it differs."""
     return field(default=default, metadata={"help": text, "kind": kind})
 
 
 def check_options(record: Any, limits: dict[str, tuple[float, float]]) -> None:
-    """Raise `OptionError` for a number outside its limits, or a word that is none of its choices."""
+    """Raise `OptionError` for a number outside its limits, or a value that is not one of its choices."""
     for name, (low, high) in limits.items():
         value = getattr(record, name)
         if value is not None and not low <= value <= high:
@@ -29,9 +29,9 @@ def check_options(record: Any, limits: dict[str, tuple[float, float]]) -> None:
 def with_options(
     annotate: Callable[[Field[Any], Any, str], Any], *records: type, only: Collection[str] | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A command whose parameters of the types `records` become one option for each of their fields (or of `only`).
+    """Return a decorator that replaces parameters of the types `records` by one option per field (or field in `only`).
 
-    `annotate` makes of a field, its type and the name of its record the annotation that the command-line library wants.
+    `annotate` converts a field, its type and the name of its record to an annotation for the command-line library.
     """
 
     def change(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,7 +40,7 @@ def with_options(
         own = [item.replace(annotation=hints[item.name], kind=inspect.Parameter.KEYWORD_ONLY) for item in own]
         places = {name: kind for name, kind in hints.items() if kind in records and name != "return"}
         chosen = {
-            record: sorted(  # its own fields before those of the record that it extends
+            record: sorted(  # fields of the class before inherited fields
                 (item for item in fields(record) if only is None or item.name in only),
                 key=lambda item: item.name not in inspect.get_annotations(record),
             )
@@ -70,7 +70,7 @@ def with_options(
 def with_signature(
     run: Callable[..., Any], command: Callable[..., Any], parameters: Sequence[inspect.Parameter]
 ) -> Callable[..., Any]:
-    """`run` under the name and help of `command`, with these parameters."""
+    """Give `run` the name and docstring of `command`, and these parameters."""
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {item.name: item.annotation for item in parameters}

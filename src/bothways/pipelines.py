@@ -1,6 +1,6 @@
-"""`pipeline(task, model)` with the names, arguments and keys of transformers 4: a thin layer on the predictor.
+"""`pipeline(task, model)` with the task names, arguments and result keys of transformers 4, on top of `Predictor`.
 
-docs/pipelines.md lists each argument: what it does, whether it is accepted without effect, or refused.
+docs/pipelines.md lists the arguments: supported, accepted without effect, or an error.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from bothways.tasks.zero_shot import label_problem
 
 
 class DictResult(dict[str, Any]):
-    """A result as transformers gives it; `windows` and `truncated` say how much was read, `error` why nothing was."""
+    """A dict as in transformers, with the number of windows and of truncated tokens, and the error if any."""
 
     windows: int
     truncated: int
@@ -40,7 +40,7 @@ class DictResult(dict[str, Any]):
 
 
 class ListResult(list[Any]):
-    """The same where a result is a list."""
+    """A list as in transformers, with the attributes of `DictResult`."""
 
     windows: int
     truncated: int
@@ -48,13 +48,13 @@ class ListResult(list[Any]):
 
 
 Options = Mapping[str, Any]
-Settings = Callable[[Options, Task], dict[str, Any]]  # options, the task as it was loaded -> settings to change
-Shape = Callable[[Any, Any, Options], Any]  # a prediction, its input, the options -> a result
-Mode = Literal["one", "list", "stream"]  # how inputs came: an error of one raises, with its place in a list
+Settings = Callable[[Options, Task], dict[str, Any]]  # options, loaded task -> settings to change
+Shape = Callable[[Any, Any, Options], Any]  # prediction, input, options -> result
+Mode = Literal["one", "list", "stream"]  # kind of input; "one" and "list" raise on an error, "list" with the index
 
 
 class Call(NamedTuple):
-    """A call that is not computed yet: `results` makes its results of the predictor's predictions for the examples."""
+    """A prepared call: `results` converts the predictor's predictions for `examples` into results."""
 
     predictor: Predictor
     examples: list[Example]
@@ -62,9 +62,9 @@ class Call(NamedTuple):
 
 
 class PipelineSpec(NamedTuple):
-    """One row of the table of pipelines: our task, the options that it takes, how a result looks.
+    """A row of `PIPELINES`: the task, the accepted options, the format of a result.
 
-    `window` are the options that set the length and the overlap of windows ("": there is none).
+    `window` has the names of the options for `max_length` and `stride` ("" if there is none).
     """
 
     task: str
@@ -72,11 +72,11 @@ class PipelineSpec(NamedTuple):
     settings: Settings
     shape: Shape
     window: tuple[str, str] = ("", "")
-    default: str = ""  # the model where none is given
+    default: str = ""  # the default model
 
 
 class Pipeline:
-    """Calls a model with one input, many, or a stream of them: a result, a list, or an iterator of results."""
+    """A callable that returns a result for one input, a list for many, and an iterator for a stream."""
 
     def __init__(self, name: str, predictor: Predictor, options: Options, reporter: Reporter | None = None) -> None:
         self.name, self.kind = name, PIPELINES[name]
@@ -85,11 +85,11 @@ class Pipeline:
         self._noted: set[str] = set()
         if predictor.task.name not in (self.kind.task, *_ALSO.get(name, ())):
             raise OptionError(f"the model was loaded for the task {predictor.task.name}, expected {self.kind.task}")
-        # The config of a classifier of transformers does not tell whether it reads texts or pairs: both are taken.
+        # The config of a transformers classifier does not state whether it reads texts or pairs: accept both.
         model_directory = predictor.model_directory
         foreign = model_directory is not None and not (model_directory.path / SETTINGS).is_file()
         self._pairs_too = foreign and name == "text-classification"
-        self._usual = self._predictor(self.options)  # so that a wrong option is an error here, not at the first call
+        self._usual = self._predictor(self.options)  # raises for wrong options before the first call
 
     def __repr__(self) -> str:
         model_directory = self.predictor.model_directory
@@ -98,12 +98,12 @@ class Pipeline:
         return f"<bothways pipeline {self.name!r}: {model}{options}>"
 
     def __call__(self, inputs: Any = None, *more: Any, **options: Any) -> Any:
-        """Results in the order of the inputs; options of the call override those of the pipeline.
+        """Return results in the order of the inputs; options of the call override those of the pipeline.
 
-        What has a length (a list, an array, a Series, a column) gives a list, an iterator gives an iterator. An input
-        of the wrong type raises `DataError` with its place in a list; in a stream its result has an `error`.
-        Zero-shot takes candidate labels, question answering a context, without a name too. Raises `OptionError` for
-        an option that this pipeline does not take.
+        Inputs with a length (a list, array, Series or column) return a list, an iterator returns an iterator. An input
+        of the wrong type raises `DataError`, with its index in a list; in a stream its result has an `error`. The
+        candidate labels (zero-shot) and the context (question answering) may be positional. Raises `OptionError` for
+        an unknown option.
         """
         inputs = self._named(inputs, more, options)
         known, notes = _clean(self.name, options)
@@ -115,7 +115,7 @@ class Pipeline:
         if _is_one(self.name, inputs, given):
             (result,) = self._results(predictor, [inputs], given, "one")
             if self.name == "text-classification" and isinstance(inputs, str) and "top_k" not in options:
-                return _like([result], result)  # as in transformers, which looks at the options of the call alone
+                return _like([result], result)  # as in transformers, which checks only the options of the call
             return result
         source, mode = _source(self.name, inputs)
         results = self._results(predictor, source, given, mode)
@@ -126,10 +126,10 @@ class Pipeline:
         return found[0] if alone else found  # as in transformers
 
     def prepare(self, inputs: Sequence[Any], **options: Any) -> Call:
-        """A call on a list of inputs, to be computed by whoever batches the calls of many (a server).
+        """Prepare a call on a list of inputs, for a server that batches several calls.
 
-        As in a stream, an input of the wrong type becomes an example with an `error`. Raises `OptionError` as a call
-        does.
+        As in a stream, an input of the wrong type becomes an example with an `error`. Raises `OptionError` like
+        `__call__`.
         """
         known, notes = _clean(self.name, options)
         self.note(notes)
@@ -161,20 +161,20 @@ class Pipeline:
         )
 
     def note(self, notes: Mapping[str, str]) -> None:
-        """Report notes, each once."""
+        """Report each note once."""
         for name, text in notes.items():
             if name not in self._noted:
                 self._noted.add(name)
                 self.reporter.note(text)
 
     def _named(self, inputs: Any, more: Sequence[Any], options: dict[str, Any]) -> Any:
-        """The inputs of a call; what else stood there without a name, or with the name of an input, is moved."""
+        """Return the inputs; move other positional arguments into `options`, and inputs given by name out of it."""
         if self.name == "zero-shot-classification":
             inputs = options.pop("sequences", inputs)
             if len(more) == 1 and "candidate_labels" not in options:
                 options["candidate_labels"], more = more[0], ()
         if self.name == "question-answering":
-            inputs = options.pop("data", options.pop("X", inputs))  # their names in older versions
+            inputs = options.pop("data", options.pop("X", inputs))  # the names in older versions
             if more and isinstance(inputs, Mapping) and all(isinstance(one, Mapping) for one in more):
                 inputs, more = [inputs, *more], ()
             elif len(more) == 1 and "question" not in options and "context" not in options:
@@ -186,7 +186,7 @@ class Pipeline:
         return inputs
 
     def _predictor(self, options: Options) -> Predictor:
-        """The predictor with the settings that options mean."""
+        """Return the predictor with the options applied to its task."""
         old, names = self.predictor, dict(zip(("max_length", "stride"), self.kind.window, strict=True))
         settings = self.kind.settings(options, old.task)
         if "targets" in options:
@@ -203,12 +203,12 @@ class Pipeline:
         settings |= sizes
         task = replace(old.task, **settings) if settings else old.task  # type: ignore[type-var]
         if task.head != old.task.head:
-            raise OptionError("this changes which part of the model answers; give it to pipeline(), not to the call")
+            raise OptionError("this option selects another head of the model; give it to pipeline(), not to the call")
         if sizes:
             try:
                 texts = ("a",) * (2 if self.kind.task in ("zero_shot", "answer") else len(task.texts))
                 task.windows([Example(texts)], old.tokenizer)
-            except OptionError as error:  # in the names that the caller used
+            except OptionError as error:  # use the names of the caller's options
                 text = str(error)
                 for ours, theirs in names.items():
                     text = text.replace(ours, theirs or ours)
@@ -216,7 +216,7 @@ class Pipeline:
         return old.with_task(task)
 
     def _targets(self, targets: Sequence[Any]) -> tuple[str, ...]:
-        """Targets of fill-mask as tokens; of a text that is several tokens the first, with a note."""
+        """Return fill-mask targets as tokens; a target of several tokens becomes its first token, with a note."""
         backend, found = self.predictor.tokenizer.backend, []
         for target in targets:
             if not isinstance(target, str) or not target.strip():
@@ -231,7 +231,7 @@ class Pipeline:
         return tuple(found)
 
     def _results(self, predictor: Predictor, inputs: Iterable[Any], options: Options, mode: Mode) -> Iterator[Any]:
-        """The results of inputs, in order, as they are ready."""
+        """Yield results in order, as they become ready."""
         if self.name == "zero-shot-classification":
             inputs = _with_labels(inputs, options.get("candidate_labels"), mode)
         if self.name == "sentence-similarity":
@@ -254,7 +254,7 @@ class Pipeline:
         predictions: Iterable[Any]
         if mode == "one":
             predictions = predictor.predict_examples(list(read()))
-        else:  # of a list, all are read before one is answered
+        else:  # a list is validated before anything is computed
             predictions = predictor.stream(read() if mode == "stream" else list(read()))
         for prediction in predictions:
             yield _like(self.kind.shape(prediction, waiting.popleft(), options), prediction)
@@ -269,7 +269,7 @@ class Pipeline:
                 yield _like([], Prediction(error=str(error), windows=0))
 
     def _example(self, task: Task, given: Any, options: Options) -> Example:
-        """An input as an example of the task."""
+        """Convert an input to an example of the task."""
         if self.name == "zero-shot-classification":
             text, labels = _plain(given[0]), tuple(map(_label, given[1]))
             if not isinstance(text, str):
@@ -297,12 +297,12 @@ def pipeline(
     reporter: Reporter | None = None,
     **options: Any,
 ) -> Pipeline:
-    """A pipeline for one of the tasks of transformers 4, or next-sentence-prediction or sentence-similarity.
+    """Return a pipeline for a task of transformers 4, next-sentence-prediction or sentence-similarity.
 
-    `model` is a directory or a name as in `load`, or a `Predictor`; without it, an included model answers (package
-    bothways-models). Without `task`, the model tells what it does.
-    `engine` and `precision` are as in `load`. `device` "cpu" or -1 keeps PyTorch from a GPU. A GPU (0, "cuda") runs the
-    model in PyTorch if there is one; else, like other arguments that change no answer, it is accepted with a note.
+    `model` is a directory or a name as in `load`, or a `Predictor`; the default is an included model (package
+    bothways-models). Without `task`, the model determines it. `engine` and `precision` are as in `load`. With `device`
+    "cpu" or -1, PyTorch does not use a GPU; with 0 or "cuda", PyTorch runs the model on the GPU. Without a GPU,
+    `device` has no effect except a note, like other arguments that do not change results.
 
     >>> pipeline("translation")
     Traceback (most recent call last):
@@ -311,12 +311,12 @@ def pipeline(
     """
     if isinstance(model, Predictor) and (engine is not None or precision is not None):
         raise OptionError(
-            "engine and precision choose how a model is loaded, and this one is loaded; give them to load()"
+            "engine and precision apply when a model is loaded, but this one is already loaded; give them to load()"
         )
     if model is not None and not isinstance(model, str | os.PathLike | Predictor):
         raise OptionError(
-            f"model is a {type(model).__name__}, expected a directory, a name or a Predictor; a model of transformers "
-            "is read from the directory that save_pretrained wrote, for the model and for its tokenizer"
+            f"model is a {type(model).__name__}, expected a directory, a name or a Predictor; save a transformers "
+            "model and its tokenizer with save_pretrained, and give that directory"
         )
     if task is None and model is not None:
         if not isinstance(model, Predictor):
@@ -338,7 +338,7 @@ def pipeline(
     if not isinstance(model, Predictor):
         own = (
             None if name == "text-classification" else PIPELINES[name].task
-        )  # a classifier tells texts from pairs itself
+        )  # a classifier may be for texts or for pairs
         settings = {"pooling": known.get("pooling", "none")} if name == "feature-extraction" else {}
         settings |= {"pooling": known["pooling"]} if name == "sentence-similarity" and "pooling" in known else {}
         place, why = _place_of(model, device, engine)
@@ -350,10 +350,10 @@ def pipeline(
 
 
 def _clean(name: str, options: Options, model: Any = None) -> tuple[dict[str, Any], dict[str, str]]:
-    """The options that a pipeline takes, in one form, and notes on those that are accepted without effect.
+    """Return the normalized options of a pipeline, and notes on options without effect or with an old name.
 
-    None means that an option is not given, as in transformers, but for `top_k` of classes, where it means all.
-    Raises `OptionError` for an option that the pipeline does not take.
+    As in transformers, None means that an option is not given, except `top_k` of classifiers, where it means all.
+    Raises `OptionError` for an unknown option.
     """
     kind, found, notes = PIPELINES[name], dict[str, Any](), dict[str, str]()
     options = dict(options)
@@ -381,7 +381,7 @@ def _clean(name: str, options: Options, model: Any = None) -> tuple[dict[str, An
 
 
 def _place_of(model: str | os.PathLike[str], device: Any, engine: Name | None) -> tuple[Device | None, str]:
-    """The device to load a model on, and why a GPU that is there has no effect."""
+    """Return the device to load a model on, and why an available GPU is not used."""
     from bothways.model.catalogue import find_model
 
     if device is None or _device(device):
@@ -393,13 +393,13 @@ def _place_of(model: str | os.PathLike[str], device: Any, engine: Name | None) -
 
 
 def _place(device: Any) -> Device | None:
-    """What a device of transformers is called here."""
+    """Convert a device of transformers to ours; None for "auto"."""
     written = str(device)
     return "cpu" if written == "-1" or written.startswith("cpu") else None if written == "auto" else "cuda"
 
 
 def _device(device: Any) -> str:
-    """Why a device has no effect, "" if it has; raises `OptionError` for what is not a device."""
+    """Return why a device has no effect ("" if it has one); raises `OptionError` for an invalid device."""
     written = str(device)
     if isinstance(device, bool) or not re.fullmatch(r"-1|\d+|auto|(cpu|cuda|mps|xpu|npu|hpu|xla)(:\d+)?", written):
         raise OptionError(f"device is {device!r}, expected 'cpu' or -1, or a GPU such as 0 or 'cuda:0'")
@@ -416,10 +416,10 @@ def _device(device: Any) -> str:
 
 
 def _python(value: Any) -> Any:
-    """Arrays, columns, tables and scalars of numpy, pandas, polars, pyarrow and torch as lists and values of Python."""
+    """Convert arrays, columns, tables and scalars of numpy, pandas, polars, pyarrow and torch to Python objects."""
     for name in ("to_pylist", "to_dicts", "tolist", "to_list", "as_py"):
         method = getattr(value, name, None)
-        if callable(method) and (name != "to_list" or hasattr(value, "__len__")):  # an IterableDataset has it too
+        if callable(method) and (name != "to_list" or hasattr(value, "__len__")):  # an IterableDataset has to_list, too
             return method()
     if hasattr(value, "columns") and hasattr(value, "to_dict"):
         return value.to_dict("records")
@@ -427,7 +427,7 @@ def _python(value: Any) -> Any:
 
 
 def _source(name: str, inputs: Any) -> tuple[Iterable[Any], Mode]:
-    """What many inputs are read from, and whether that is a list or a stream."""
+    """Return the inputs as an iterable, and whether they are a list or a stream."""
     if isinstance(inputs, str | bytes | Mapping) or not (
         isinstance(inputs, Iterable) or hasattr(inputs, "__getitem__")
     ):
@@ -438,7 +438,7 @@ def _source(name: str, inputs: Any) -> tuple[Iterable[Any], Mode]:
 
 
 def _plain(given: Any) -> Any:
-    """A text, or the texts of a dict with text and text_pair."""
+    """Return a text, or the texts of a dict with text and text_pair."""
     if isinstance(given, Mapping) and "text" in given:
         text, pair = _python(given["text"]), _python(given.get("text_pair"))
         return text if pair is None else (text, pair)
@@ -446,7 +446,7 @@ def _plain(given: Any) -> Any:
 
 
 def _like(value: Any, prediction: Any) -> Any:
-    """A result that says what a prediction, or a result, says of how its text was read."""
+    """Return a result with the attributes `windows`, `truncated` and `error` of a prediction or result."""
     wrapped: Any = DictResult(value) if isinstance(value, dict) else ListResult(value)
     wrapped.windows, wrapped.truncated, wrapped.error = prediction.windows, prediction.truncated, prediction.error
     return wrapped
@@ -465,7 +465,7 @@ def _is_one(name: str, inputs: Any, options: Options) -> bool:
 
 
 def _whole(options: Options, name: str, least: int, usual: int | None = None) -> Any:
-    """An option that is a whole number of at least `least`."""
+    """Return an option that is an integer of at least `least`."""
     value = options.get(name, usual)
     if value is None:
         return value
@@ -480,7 +480,7 @@ def _whole(options: Options, name: str, least: int, usual: int | None = None) ->
 
 
 def _yes(options: Options, name: str, usual: bool = False) -> bool:
-    """An option that is True or False."""
+    """Return a boolean option."""
     value = options.get(name, usual)
     if not isinstance(value, bool | np.bool_):
         raise OptionError(f"{name} is {value!r}, expected True or False")
@@ -488,7 +488,7 @@ def _yes(options: Options, name: str, usual: bool = False) -> bool:
 
 
 def _choice(options: Options, name: str, choices: Iterable[str], usual: str) -> str:
-    """An option that is one of a few words, or the enum of transformers for it."""
+    """Return an option that is one of `choices`, or the transformers enum for it."""
     value = options.get(name, usual)
     word = str(getattr(value, "value", value)).lower()
     if word not in choices:
@@ -497,7 +497,7 @@ def _choice(options: Options, name: str, choices: Iterable[str], usual: str) -> 
 
 
 def _several(name: str, value: Any) -> list[Any]:
-    """An option that is a collection, of any kind, as a list."""
+    """Return an option that is a collection as a list."""
     value = _python(value)
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise OptionError(
@@ -511,7 +511,7 @@ _TRUNCATION |= {"false": False, "do_not_truncate": False}
 
 
 def _truncation(options: Options) -> dict[str, Any]:
-    """`truncation` of a task, from a bool or a strategy of transformers."""
+    """Return the task setting `truncation` for a bool or a strategy of transformers."""
     if "truncation" not in options:
         return {}
     value = options["truncation"]
@@ -551,7 +551,7 @@ def _tag_settings(options: Options, task: Task) -> dict[str, Any]:
 
 
 def _tag_shape(prediction: Any, given: Any, options: Options) -> Any:
-    # Copies: inputs with the same text share one prediction.
+    # Copy: inputs with the same text share a prediction.
     return [dict(entity) for entity in prediction.answer(all_scores=False)["entities"]]
 
 
@@ -568,11 +568,11 @@ def _answer_shape(prediction: Any, given: Any, options: Options) -> Any:
         return {"answer": "", "score": 0.0, "start": 0, "end": 0, "error": prediction.error}
     answers = [dict(answer) for answer in prediction.answers[: options.get("top_k", 1)]]
     answers = answers or [dict(prediction.answer(all_scores=False))]
-    return answers[0] if len(answers) == 1 else answers  # as in transformers, also if top_k is more
+    return answers[0] if len(answers) == 1 else answers  # as in transformers, even if top_k is larger
 
 
 def _questions(inputs: Any, options: dict[str, Any]) -> Any:
-    """The ways in which questions are given: dicts, or question= and context=, each one or a list."""
+    """Return questions given as dicts, or as question= and context=, each one text or a list."""
     question, context = _python(options.pop("question", None)), _python(options.pop("context", None))
     if (question is None) != (context is None) or (question is None) == (inputs is None):
         raise OptionError("expected question= and context= together, or dicts that hold both")
@@ -597,14 +597,14 @@ def _zero_shot_settings(options: Options, task: Task) -> dict[str, Any]:
 
 
 def _label(label: Any) -> str:
-    """A candidate label as it is put into the template."""
+    """Return the text of a candidate label for the template."""
     if isinstance(label, bool) or not isinstance(label, str | int | float) or label != label:
         raise OptionError(f"found the candidate label {label!r}, expected a text")
     return str(label)
 
 
 def _labels(value: Any) -> list[Any]:
-    """candidate_labels as a list: texts or numbers, or for each text a list of its own."""
+    """Return candidate_labels as a list of labels (texts or numbers), or of one list of labels per text."""
     if isinstance(value, str):  # as in transformers
         value = [label.strip() for label in value.split(",") if label.strip()]
     labels = _several("candidate_labels", value)
@@ -618,7 +618,7 @@ def _labels(value: Any) -> list[Any]:
 
 
 def _with_labels(inputs: Iterable[Any], labels: list[Any] | None, mode: Mode) -> Iterator[tuple[Any, list[Any]]]:
-    """Each text with its candidate labels: the same for all, or a list for each."""
+    """Pair each text with its candidate labels: shared, or one list per text."""
     if labels is None:
         raise OptionError("expected candidate_labels: the classes to choose from, as a list or with commas between")
     if not isinstance(labels[0], list):
@@ -651,7 +651,7 @@ def _zero_shot_shape(prediction: Any, given: Any, options: Options) -> Any:
 
 
 def _words(value: Any) -> list[Any]:
-    """targets of fill-mask."""
+    """Return the targets of fill-mask as a list."""
     targets = [value] if isinstance(value, str) else _several("targets", value)
     if not targets:
         raise OptionError("targets is empty, expected at least one word; leave it out for all")
@@ -683,7 +683,7 @@ def _embed_shape(prediction: Any, given: Any, options: Options) -> Any:
 
 
 def _similarity(predictor: Predictor, given: Any) -> Any:
-    """{"source_sentence", "sentences"} -> the cosine of each sentence's vector with the source's, None for no text."""
+    """{"source_sentence", "sentences"} -> the cosine of each sentence with the source, None for an empty text."""
     return _cosines(predictor(_sentences(given)))
 
 
@@ -700,7 +700,7 @@ def _sentences(given: Any) -> list[str]:
 
 
 def _cosines(predictions: Sequence[Any]) -> Any:
-    """Predictions for a source and some sentences -> the cosine of each sentence's vector with the source's."""
+    """Predictions for the source and sentences -> the cosine of each sentence with the source, None for an error."""
     source, *others = predictions
     errors = [one.error or source.error for one in others]
     cosines = [
@@ -716,7 +716,7 @@ def _similarity_settings(options: Options, task: Any) -> dict[str, Any]:
     return {"pooling": options.get("pooling", own), "normalize": True}
 
 
-_ALL_IN_ORDER: Any = 1 << 30  # top_k: all labels, in the order of the outputs
+_ALL_IN_ORDER: Any = 1 << 30  # top_k value: all labels, in the order of the model outputs
 _LISTS: dict[str, Callable[[Any], Any]] = {
     "candidate_labels": _labels,
     "targets": _words,
@@ -766,11 +766,11 @@ ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classifica
 _HINTS = {
     "batch_size": "batches are made by length, under a token budget",
     "num_workers": "texts are tokenized beside the engine",
-    "padding": "a batch is padded as far as it must be, which changes no answer",
-    "framework": "the argument engine chooses what computes",
+    "padding": "a batch is padded to its longest text, which does not change the answers",
+    "framework": "use the argument engine",
     "dtype": "the argument precision chooses it",
     "torch_dtype": "the argument precision chooses it",
-    "device_map": "the argument engine chooses what computes",
+    "device_map": "use the argument engine",
     "use_fast": "the tokenizer is always the fast one",
     "trust_remote_code": "code of a checkpoint is never run",
     "token": "the login of huggingface_hub is used",
@@ -789,5 +789,5 @@ _REFUSED = {
     "revision": " (download that revision, and give its directory)",
     "return_tensors": " (np.array(result) makes an array)",
     "normalise": " (it is called normalize)",
-    "max_question_len": " (a question is cut only where it is longer than half a window, and `truncated` says so)",
+    "max_question_len": " (a question is truncated only if it is longer than half a window; see `truncated`)",
 }

@@ -1,4 +1,4 @@
-"""What the user sees during a job: messages and progress, always on stderr, never on stdout."""
+"""Messages and progress of a job, always on stderr, never on stdout."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 LOGGER = logging.getLogger("bothways")
-PLAIN_SECONDS = 10.0  # between two lines of progress where no bar can be drawn
-# Control characters and half surrogates command a terminal or cannot be written; bidirectional overrides and
-# isolates (U+202A-202E, U+2066-2069) make a text show in another order than it has.
+PLAIN_SECONDS = 10.0  # between two progress lines, if no bar can be drawn
+# Control characters and lone surrogates control a terminal or cannot be encoded; bidirectional overrides and isolates
+# (U+202A-202E, U+2066-2069) change the displayed order of a text.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 
 def printable(text: str) -> str:
-    """The text with each character that commands a terminal or hides the order of a text as U+FFFD.
+    """Replace characters that control a terminal or reorder the displayed text with U+FFFD.
 
     >>> printable("a\\x1b[2Jb")
     'a\\ufffd[2Jb'
@@ -32,14 +32,14 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The printable text, with its line ends as spaces."""
+    """Return the printable text with line breaks and tabs as spaces."""
     return printable(" ".join(text.splitlines()).replace("\t", " "))
 
 
 class Bar:
-    """The progress of one job: a bar in a terminal or notebook, otherwise a line every ten seconds.
+    """The progress of a job: a bar in a terminal or notebook, otherwise a line every ten seconds.
 
-    `total` None: how much there is to do is not known, so what is done is counted.
+    If `total` is None (unknown), the bar shows only a count.
     """
 
     def __init__(
@@ -54,9 +54,9 @@ class Bar:
         self._began = self._spoke = time.monotonic()
 
     def update(self, done: float, text: str = "") -> None:
-        """Show that `done` of `total` is reached, followed by `text`."""
+        """Show progress of `done` out of `total`, followed by `text`."""
         if self.total is not None and done > self.total:
-            self.total = None  # it was a guess
+            self.total = None  # it was an estimate
         counted = f"{done:,.0f} {text}".rstrip() if self.total is None else text
         if self._live is not None:
             progress, task = self._live
@@ -79,10 +79,10 @@ class Bar:
 class Reporter:
     """Messages and progress of a job.
 
-    Messages go to the logger "bothways": `note` as WARNING, `say` as INFO. The command line prints them; in Python a
-    program decides as usual, and without a decision only warnings are shown. Progress is drawn as a bar on stderr if
-    it is a terminal or a notebook, unless the level of the logger is set above INFO. `quiet` draws no bar; `stream`
-    takes messages and progress itself.
+    Messages go to the logger "bothways": `note` as WARNING, `say` as INFO. The command line prints them; Python
+    programs configure logging as usual (by default only warnings are shown). Progress is a bar on stderr if that is a
+    terminal or a notebook, unless the level of the logger is above INFO. `quiet` disables the bar; `stream` receives
+    messages and progress instead of the logger and stderr.
     """
 
     def __init__(self, *, quiet: bool = False, stream: TextIO | None = None) -> None:
@@ -90,11 +90,11 @@ class Reporter:
         self._live: Console | None = None
 
     def note(self, text: str) -> None:
-        """A line that the user must see: a fallback, something left out. Logged as WARNING."""
+        """Report a message that the user must see, such as a fallback or skipped data. Logged as WARNING."""
         self._tell(logging.WARNING, text)
 
     def say(self, text: str) -> None:
-        """A line about progress. Logged as INFO."""
+        """Report progress. Logged as INFO."""
         self._tell(logging.INFO, text)
 
     def _tell(self, level: int, text: str) -> None:
@@ -107,7 +107,7 @@ class Reporter:
 
     @contextmanager
     def bar(self, title: str, total: float | None, done: float = 0.0) -> Iterator[Bar]:
-        """A bar for a job of `total` units (None: not known), of which `done` are done; it disappears at the end."""
+        """Show a bar for `total` units (None: unknown), starting at `done`; it disappears at the end."""
         stream = sys.stderr if self._stream is None else self._stream
         if self.quiet or self._live is not None or LOGGER.level > logging.INFO or not _draws(stream):
             yield Bar(title, total, self, None, done)
@@ -132,7 +132,7 @@ class Reporter:
 
 
 def _draws(stream: TextIO | None) -> bool:
-    """Whether a bar can be drawn: on a terminal, or in a notebook that has widgets."""
+    """Return whether a bar can be drawn: on a terminal, or in a notebook with widgets."""
     if stream is None:
         return False
     if stream.isatty():
@@ -142,16 +142,16 @@ def _draws(stream: TextIO | None) -> bool:
 
 
 class _Printed(logging.Handler):
-    """Prints records on the stderr of the moment, which a bar may have taken over."""
+    """Print records to the current stderr, which a bar may have replaced."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        with suppress(OSError):  # nobody reads stderr; the job goes on
+        with suppress(OSError):  # stderr may be closed; the job continues
             print(one_line(self.format(record)), file=sys.stderr, flush=True)
 
 
 @contextmanager
 def messages_on_stderr(level: int, *, times: bool = False) -> Iterator[None]:
-    """Print the messages of the logger "bothways" from `level` on while the block runs, with `times` if wanted."""
+    """Print messages of the logger "bothways" of at least `level` in the block; `times` adds timestamps."""
     handler = _Printed()
     if times:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -168,7 +168,7 @@ def messages_on_stderr(level: int, *, times: bool = False) -> Iterator[None]:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as people say them.
+    """Format a duration in seconds.
 
     >>> clock(75), clock(4.2), clock(3700)
     ('1:15', '4 s', '1:01:40')

@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever half-written: a temporary name, then a rename."""
+"""Atomic file writes: a temporary file, then a rename."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 
 from bothways.errors import BothwaysError
 
-# What the system says of the file that is being written when it names no file.
+# Errors that concern the file being written, even if they do not name it.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and is removed when not.
+    """Yield a temporary path next to `path`; it replaces `path` if the block succeeds, and is deleted otherwise.
 
-    A link is followed; a pipe or a device is written to directly. Raises `BothwaysError` if the file cannot be
-    written (no space, no permission, a directory); what was there stays. Any other error of the block is left as it is.
+    Links are followed; pipes and devices are written to directly. Raises `BothwaysError` if the file cannot be written
+    (no space, no permission, a directory), and leaves the old file. Other errors of the block propagate unchanged.
     """
     path = path.resolve()
     if path.is_dir():
@@ -33,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Created here, so that the system applies the umask, which can only be read by setting it.
+            # Create the file here, so that the system applies the umask, which can only be read by setting it.
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             mode = stat.S_IMODE((path if path.exists() else temporary).stat().st_mode)
         try:
@@ -48,14 +48,14 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.chmod(mode)
             temporary.replace(path)
     finally:
-        with suppress(OSError):  # an error here would hide the one that matters
+        with suppress(OSError):  # an error here would hide the original one
             temporary.unlink(missing_ok=True)
-    with suppress(OSError):  # the rename is done; where a directory cannot be flushed, the system does it in time
+    with suppress(OSError):  # the rename is done; if the directory cannot be flushed, the system does it later
         flush_directory(path.parent)
 
 
 def flush_directory(directory: Path) -> None:
-    """Make renames in a directory last through a power failure; raises `OSError` on systems that cannot."""
+    """Make renames in a directory survive a power failure; raises `OSError` on systems that cannot."""
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -72,7 +72,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _unwritten(path: Path, error: OSError) -> BothwaysError:
-    return BothwaysError(f"{path}: cannot be written ({error.strerror or error}); what was there before is untouched")
+    return BothwaysError(f"{path}: cannot be written ({error.strerror or error}); an existing file is unchanged")
 
 
 def _is_about(error: OSError, temporary: Path) -> bool:
@@ -82,7 +82,7 @@ def _is_about(error: OSError, temporary: Path) -> bool:
 
 
 def user_cache() -> Path | None:
-    """The directory for what bothways found out about this machine; None if this user has no home."""
+    """Return the directory for cached data about this machine; None if the user has no home."""
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bothways"
     except RuntimeError:
@@ -90,6 +90,6 @@ def user_cache() -> Path | None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text under a temporary name, then rename."""
+    """Write UTF-8 text atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

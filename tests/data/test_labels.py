@@ -147,7 +147,7 @@ def test_a_quoted_label_may_hold_the_separator():
     assert references("arts, culture|news", "|news|", separator="|") == [("arts, culture", "news"), ("news",)]
     assert references('5" pipe,"x', separator=",") == [('5" pipe', '"x')]
     assert references("0,1", separator=",", label_names='"arts, culture",news') == [("arts, culture", "news")]
-    with pytest.raises(OptionError, match=r"a separator makes several labels of a cell, .* of kind 'single'"):
+    with pytest.raises(OptionError, match=r"a separator is for several labels per cell .* found kind 'single'"):
         Classify.read([{"text": "a", "label": "x"}], Columns(separator=",", kind="single"))
 
 

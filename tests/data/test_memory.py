@@ -96,7 +96,7 @@ def test_a_data_set_is_the_same_in_every_format():
     assert values(made.with_format("torch", columns=["label"])) == [{"label": "good"}, {"label": "bad"}]
     assert [row["label"] for _, row, _ in answers(made)] == [1, 0]  # not asked for, so not named
     with pytest.raises(
-        DataError, match=r"^found a DatasetDict, expected rows such as a list of dicts; of a DatasetDict"
+        DataError, match=r"^found a DatasetDict, expected rows such as a list of dicts; for a DatasetDict"
     ):
         values(datasets.DatasetDict(train=made))
 

@@ -45,6 +45,13 @@ def test_case_and_space_do_not_make_another_text():
     assert plain[0].isdisjoint(plain[1])
 
 
+def test_a_text_with_a_label_that_occurs_once_is_never_on_both_sides():
+    rare = [Example((f"both {n}",), label) for n in range(20) for label in ("a", f"only {n}")]
+    kept, aside = set_aside([*rare, *rows(a=100, b=100)], 0.3, seed=0)
+    assert {one.texts for one in kept}.isdisjoint(one.texts for one in aside)
+    assert {one.reference for one in aside} <= {one.reference for one in kept}
+
+
 def test_too_few_rows_are_refused():
     with pytest.raises(
         DataError, match=r"^3 rows are too few to set a tenth aside for dev; give a dev file with --dev"

@@ -425,7 +425,7 @@ def test_a_blank_line_is_a_row_if_a_line_is_a_text(write):
     [
         ("a.txt", b"one\n\xff\nthree\n", [1, 3], "byte 0xff is not UTF-8; save the file as UTF-8"),
         ("a.txt", b"one\n\0\0a\nthree\n", [1, 3], "mostly NUL bytes, as in UTF-16"),
-        ("a.tsv", b"id\ttext\n1\ta\n2\n3\tc\n", [2, 4], "found 1 columns, expected 2 ('id', 'text'); in TSV take"),
+        ("a.tsv", b"id\ttext\n1\ta\n2\n3\tc\n", [2, 4], "found 1 columns, expected 2 ('id', 'text'); in TSV, remove"),
         ("a.tsv", b"id\ttext\n1\ta\n2\t\xe9\n3\tc\n", [2, 4], "byte 0xe9 is not UTF-8"),
         ("a.csv", b"id,text\n1,a\n2,b,c\n3,c\n", [2, 4], "found 3 columns, expected 2 ('id', 'text'); in CSV quote"),
         ("a.csv", b'id,text\n1,a\n2,"a "b" c"\n3,c\n', [2, 4], "the record that begins here is not CSV"),

@@ -101,7 +101,7 @@ def test_a_classifier_that_always_gives_the_frequent_label_is_never_better():
         [reference if chance.random() < 0.65 else "good" if reference == "bad" else "bad" for reference in references]
     )
     text = said(TWO, references, baseline, labeled(["good"] * 1000), names=(BASELINE, "runs/cola"))
-    assert text.startswith("runs/cola always answers 'good', so it is of no use yet; compared with ")
+    assert text.startswith("runs/cola always answers 'good', so it is not usable; compared with ")
     assert "Matthews correlation 0.000 against 0." in text
     assert "better" not in text
     assert text.endswith("Train it longer, or with another learning rate or base.")
@@ -141,7 +141,7 @@ def test_the_majority_label_is_no_fault_where_every_example_has_it():
 )
 def test_a_model_that_gives_one_answer_to_all_is_called_what_it_is(task, predictions, references, text):
     assert text in collapsed(task, predictions, references)
-    assert "of no use yet" in said(task, references, predictions, predictions)
+    assert "is not usable" in said(task, references, predictions, predictions)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_a_verdict_on_dev_tells_that_dev_chose_the_checkpoint():
     assert text.startswith("two is better than one on the dev set: accuracy")
     rows = [contender(TWO, name, right, REFERENCES) for name in (BASELINE, "run")]
     note = caveat(TWO, rows, exported=True)
-    assert "chose the checkpoint and the ONNX model of run" in note
+    assert "choose the checkpoint and the ONNX model" in note
     assert f"those of {BASELINE} are not" in note
     assert "the checkpoint and the threshold of run" in caveat(QUESTIONS, rows[1:], exported=False)
     assert BASELINE not in caveat(QUESTIONS, rows[1:], exported=False)
@@ -231,7 +231,7 @@ def test_a_verdict_on_dev_tells_that_dev_chose_the_checkpoint():
 def test_what_limits_the_figures_is_listed():
     references = ["good"] * 12
     lines = cautions(TWO, [*labeled(references[1:]), TWO.failure("the text is empty")], references)
-    assert "12 example(s) are few" in lines[0]
+    assert "12 example(s) give wide" in lines[0]
     assert "1 of 12 examples could not be answered and count as wrong (the text is empty)" in lines[1]
     assert "1 of 2 labels do not occur in these examples" in lines[2]
     assert lines[2].endswith(": bad.")
@@ -397,7 +397,7 @@ def test_notes_are_told_and_a_reference_that_learned_nothing_is_named(models, tm
     answers |= {BASELINE: labeled(["bad"] * 200), "a": labeled(REFERENCES)}
     caplog.set_level("INFO", "bothways")
     comparison = compare_on(EXAMPLES, [tmp_path / "a"], EXAMPLES, dev=True, reporter=Reporter(quiet=True))
-    assert "also chose the checkpoint of a" in comparison.notes[0]
+    assert "a: the dev set was also used to choose the checkpoint" in comparison.notes[0]
     assert comparison.notes[-1] == f"{BASELINE} always answers 'bad'."
     logged = {record.message: record.levelname for record in caplog.records}
     assert logged["measuring a"] == "INFO"

@@ -223,7 +223,7 @@ def test_a_directory_that_cannot_be_written_keeps_the_trials(model_directory, mo
     measured(monkeypatch, {("onnxruntime", "fp32"): (10.0, MB)})
     monkeypatch.setattr("bothways.inference.plan.write_text", full)
     assert module.tune_on(model_directory, EXAMPLES, heard)
-    assert any("could not be remembered" in note for note in heard.notes)
+    assert any("could not be saved" in note for note in heard.notes)
 
 
 def test_onnx_models_of_another_head_are_not_measured(model_directory, monkeypatch):
@@ -234,7 +234,7 @@ def test_onnx_models_of_another_head_are_not_measured(model_directory, monkeypat
     plans = measured(monkeypatch, {("torch", "fp32"): (10.0, MB)})
     module.tune_on(model_directory, EXAMPLES, heard)
     assert {plan.engine for plan in plans} == {"torch"}
-    assert any("answer with the head 'hidden'" in note for note in heard.notes)
+    assert any("have the head 'hidden'" in note for note in heard.notes)
 
 
 def test_openvino_that_does_not_run_here_is_not_tried(model_directory, monkeypatch):

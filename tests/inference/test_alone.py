@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -53,6 +55,14 @@ def assert_alone_as_among_many(windows: list[Encoded], run, tolerance: float) ->
     for member, rows in zip(batch.members, np.split(together, np.cumsum(batch.counts)[:-1]), strict=True):
         alone = run(make_batch([windows[member]]))
         assert np.abs(alone - rows).max() <= tolerance * np.sqrt(np.square(together).mean()), len(windows[member].ids)
+
+
+def assert_threads_agree(windows: list[Encoded], run, count: int) -> None:
+    """`count` threads that run batches at once get what one thread gets."""
+    batches = [make_batch(windows[start : start + 8]) for start in range(0, MANY, 8)] * 4
+    with ThreadPoolExecutor(count) as pool:
+        for expected, found in zip(map(run, batches), pool.map(run, batches), strict=True):
+            np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int8-static"])

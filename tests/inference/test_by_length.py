@@ -52,7 +52,7 @@ def composed(short: Engine, long: Engine) -> tuple[ByLength, list[Engine]]:
         opened.append(long)
         return long
 
-    return ByLength(short, open_long, from_tokens=FROM, long_workers=long.workers, long_name="the plan"), opened
+    return ByLength(short, open_long, from_tokens=FROM, other_workers=long.workers, other_name="the plan"), opened
 
 
 @pytest.fixture(scope="module")
@@ -109,22 +109,35 @@ FORKED = """
 import os, sys
 from bothways.inference.plan import Plan
 from bothways.inference.predictor import load
-plan = Plan("onnxruntime", "fp32", 1, 384, long=Plan("openvino", "fp32", 1, 384), from_tokens=8)
+long = Plan("openvino", "fp32", 1, 384)
+plan = Plan("onnxruntime", "fp32", 1, 384, long=long, from_tokens=int(sys.argv[2]))
 predictor = load(sys.argv[1], plan=plan)
-texts = sys.argv[2:]
+texts = sys.argv[3:]
 expected = predictor.predict(texts)
 assert "OpenVINO" in predictor.engine.describe()
 child = os.fork()
 if not child:
-    os._exit(predictor.predict(texts) != expected)
+    os._exit(predictor.predict(texts) != expected or "OpenVINO" in predictor.engine.describe())
 assert os.waitpid(child, 0)[1] == 0
 """
 
 
-def test_after_a_fork_the_other_engine_does_the_work_of_openvino(model):
+@pytest.mark.parametrize("from_tokens", [FROM, 1])
+def test_after_a_fork_the_other_engine_does_the_work_of_openvino(model, from_tokens):
     if why_no_openvino() is not None:
         pytest.skip(why_no_openvino())
-    subprocess.run([sys.executable, "-c", FORKED, str(model), SHORT, LONG], check=True, timeout=60)
+    command = [sys.executable, "-c", FORKED, str(model), str(from_tokens), SHORT, LONG]
+    subprocess.run(command, check=True, timeout=60)
+
+
+def test_an_engine_for_all_windows_opens_no_other_one():
+    def open_other() -> Engine:
+        raise AssertionError
+
+    engine = ByLength(FakeEngine(), open_other, from_tokens=1, other_workers=1, other_name="the plan")
+    engine.open()
+    assert len(Predictor(Embed(max_length=32, stride=8), TOKENIZER, engine)([SHORT, LONG])) == 2
+    assert "the plan" not in engine.describe()
 
 
 def test_the_server_batches_each_length_for_its_engine():
@@ -201,7 +214,7 @@ def test_a_remembered_divided_plan_is_used_while_both_parts_hold(copy, caplog):
     write_tuned(copy, key, DIVIDED, facts[0], facts[1] | {"version": "0.1"})
     with caplog.at_level("WARNING", logger="bothways"):
         assert not isinstance(load(copy).engine, ByLength)
-    assert "onnxruntime fp32, 2 x 64 tokens, was measured with another version" in caplog.text
+    assert "onnxruntime fp32, 2 x 64 tokens, was measured with version 0.1 (now " in caplog.text
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "torch"])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import shutil
-import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from bothways.batch import make_batch
 from bothways.errors import BothwaysError, CheckpointError
 from bothways.hardware import multiplies_bf16, multiplies_bytes
-from bothways.inference import choice
+from bothways.inference import choice, plan_files
 from bothways.inference.engines import compiled
 from bothways.inference.engines.compiled import CompiledLayers, compile_layers, libraries
 from bothways.inference.engines.fused import FusedEngine
@@ -27,7 +28,7 @@ from bothways.inference.plan import Plan, write_tuned
 from bothways.inference.predictor import load
 from bothways.progress import Reporter
 from tests.inference.onnx.test_build import model_of
-from tests.inference.test_alone import assert_alone_as_among_many, windows_of
+from tests.inference.test_alone import assert_alone_as_among_many, assert_threads_agree, windows_of
 from tests.inference.test_fused import TOLERANCE
 from tests.tiny import write_trained
 
@@ -56,21 +57,8 @@ def test_compiled_layers_give_the_numbers_of_plain_ones(family, head, precision,
         off = made.run(make_batch(windows)) - expected
         assert np.sqrt(np.square(off).mean() / np.square(expected).mean()) < TOLERANCE[precision]
         assert_alone_as_among_many(windows, made.run, 0.1)
-    if head != "classify":
-        return
-    batches = [make_batch(windows[start : start + 8]) for start in range(0, 64, 8)] * 4
-    wanted, found = [made.run(batch) for batch in batches], {}
-
-    def run(numbers: range) -> None:
-        found.update({number: made.run(batches[number]) for number in numbers})
-
-    threads = [threading.Thread(target=run, args=(range(start, len(batches), 3),)) for start in range(3)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    for number, logits in enumerate(wanted):
-        np.testing.assert_array_equal(found[number], logits)
+    if head == "classify":
+        assert_threads_agree(windows, made.run, 3)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +67,7 @@ def trained(tmp_path_factory) -> tuple[Path, Path]:
     directory, cache = write_trained(tmp_path_factory.mktemp("compiled")), tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(cache))
-        choice.compile_plan(ModelDirectory.read(directory), BF16, Reporter())
+        plan_files.compile_plan(ModelDirectory.read(directory), BF16, Reporter())
     return directory, cache
 
 
@@ -88,7 +76,7 @@ def cached(trained, monkeypatch, tmp_path) -> tuple[Path, Path]:
     directory, cache = trained
     shutil.copytree(cache, tmp_path / "cache")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    path = choice.compiled_layers(ModelDirectory.read(directory), None, BF16)
+    path = plan_files.compiled_layers(ModelDirectory.read(directory), None, BF16)
     assert path is not None
     return directory, path
 
@@ -117,7 +105,7 @@ def test_other_weights_have_no_compiled_layers(trained, monkeypatch, tmp_path):
     content = bytearray((copy / "model.safetensors").read_bytes())
     content[-1] ^= 1
     (copy / "model.safetensors").write_bytes(content)
-    assert choice.compiled_layers(ModelDirectory.read(copy), None, BF16) != path
+    assert plan_files.compiled_layers(ModelDirectory.read(copy), None, BF16) != path
     assert "fused, bf16" in load(copy, plan=BF16).engine.describe()
 
 
@@ -140,11 +128,25 @@ def test_a_plan_whose_compiled_layers_are_gone_is_not_used(trained, monkeypatch,
     assert facts["compiled layers"] == path.name
     write_tuned(copy, choice.tuned_key(model_directory.task), BF16, facts)
     assert choice.choose(model_directory, Reporter())[1] == BF16
-    choice.remove_compiled(model_directory, None, BF16)
+    plan_files.remove_compiled(model_directory, None, BF16)
     assert not list(path.parent.iterdir())
     assert choice.tuned_with(model_directory, None, BF16)["compiled layers"] is None
     assert choice.choose(model_directory, Reporter())[1] != BF16
     assert "are not in the cache of this user; onnxruntime int8 is used instead; run bothways tune" in caplog.text
+
+
+def test_libraries_that_were_not_used_for_long_are_removed_when_others_are_made(trained, monkeypatch, tmp_path):
+    directory, path = cached(trained, monkeypatch, tmp_path)
+    old, new = path.with_name("old.short.so"), path.with_name("new.short.so")
+    for other in (old, new, *libraries(path)):
+        other.touch()
+    long_ago = time.time() - plan_files.KEPT_SECONDS - 60
+    for other in (old, *libraries(path)):
+        os.utime(other, (long_ago, long_ago))
+    assert "compiled" in load(directory, plan=BF16).engine.describe()  # in use, so they are kept
+    monkeypatch.setattr(compiled, "compile_layers", lambda *_: None)
+    plan_files.compile_plan(ModelDirectory.read(directory), BF16, Reporter(quiet=True))
+    assert set(path.parent.iterdir()) == {new, *libraries(path)}
 
 
 def test_without_a_compiler_the_reason_is_said(trained, monkeypatch, tmp_path):

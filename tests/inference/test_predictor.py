@@ -234,7 +234,7 @@ def test_a_stream_with_a_chunk_reads_so_many_on_the_calling_thread(predictor):
     for wrong in (0, -1, 2.5, True, "3"):
         with pytest.raises(OptionError, match="chunk is"):
             predictor.stream(TEXTS, chunk=wrong)
-    with pytest.raises(DataError, match="expected inputs one by one"):
+    with pytest.raises(DataError, match="expected a list or an iterator of texts"):
         predictor.stream("great film")
 
 
@@ -527,7 +527,7 @@ def test_a_stream_begun_before_a_fork_is_refused_after_it(model):
         os.kill(child, signal.SIGKILL)
         raise
     os.close(write)
-    assert b"begun before a fork" in os.read(read, 1000)
+    assert b"started before a fork" in os.read(read, 1000)
     stream.close()
 
 

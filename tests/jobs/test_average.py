@@ -152,7 +152,7 @@ def test_models_of_another_shape_are_refused(runs, tmp_path):
 
 def test_paths_that_make_no_sense_are_refused(runs, base, tmp_path):
     for given, out, message in (
-        (runs[:1], "out", "one model has no average; give at least two"),
+        (runs[:1], "out", "found one model, expected at least two"),
         ([runs[0], runs[0]], "out", "is given twice"),
         (runs[:2], "run-1", "holds a finished model"),
         ([base, runs[0]], "out", "which has no trained head"),

@@ -60,7 +60,7 @@ def test_an_evaluation_tells_model_engine_file_versions_and_date(model, tmp_path
     assert {"bothways", "python", "numpy", "onnxruntime", "tokenizers"} <= set(answer["versions"])
     assert answer["settings"]["max_length"] == 16
     assert answer["n"] == 12
-    assert "12 example(s) are few" in answer["notes"][0]
+    assert "12 example(s) give wide" in answer["notes"][0]
 
 
 def test_words_that_the_vocabulary_lacks_are_told(model, caplog):
@@ -119,7 +119,7 @@ def test_an_answer_that_failed_counts_as_wrong_and_not_for_calibration():
 def test_a_model_that_always_gives_one_label_is_called_so(caplog):
     rows = [{"text": str(number), "label": "ab"[number % 4 == 0]} for number in range(40)]
     evaluation = evaluate(Told(Classify(("a", "b")), labeled("a" * 40)), rows)
-    assert evaluation.notes == ("The model always answers 'a', so it does not tell the examples apart.",)
+    assert evaluation.notes == ("The model always answers 'a', so it does not distinguish the examples.",)
     assert evaluation.notes[0] in caplog.text
     assert evaluation.scores.metrics["matthews"].value == 0
 
@@ -145,7 +145,7 @@ def test_or_they_count_as_wrong(model):
     evaluation = evaluate(model, OOS, unknown_labels="wrong")
     assert evaluation.scores.metrics["accuracy"].value == pytest.approx(12 / 15)
     assert {row.label: row.support for row in evaluation.scores.per_class}["oos"] == 2
-    assert any("3 of 15 examples have a label that the model does not know" in note for note in evaluation.notes)
+    assert any("3 of 15 examples have a label unknown to the model" in note for note in evaluation.notes)
     assert [row["correct"] for row in evaluation.rows()][-3:] == [False] * 3
     with pytest.raises(OptionError, match="found unknown_labels='skip', expected error or wrong"):
         evaluate(model, OOS, unknown_labels="skip")
@@ -157,7 +157,7 @@ def test_options_that_a_loaded_model_would_ignore_are_refused(model):
     loaded = load(model)
     with pytest.raises(OptionError, match="found task='tag' for a loaded model that does classify"):
         evaluate(loaded, ROWS, task="tag")
-    with pytest.raises(OptionError, match=r"found labels= for a model that is loaded already; give it to load\(\)"):
+    with pytest.raises(OptionError, match=r"found labels=, but the model is already loaded; pass it to load\(\)"):
         evaluate(loaded, ROWS, labels=("x", "y"))
     assert evaluate(loaded, ROWS, task="classify").as_json()["n"] == 12
 
@@ -185,8 +185,8 @@ def test_label_names_of_the_training_file_do_not_hold_for_another_task(tmp_path)
 
 def test_a_file_of_the_training_or_dev_files_name_is_pointed_out(tmp_path):
     facts = {"train": "train.csv", "dev": "dev.csv"}
-    assert "has the name of the training file" in seen_in_training(facts, tmp_path / "train.csv")
-    assert "chose the checkpoint" in seen_in_training(facts, "dev.csv")
+    assert "has the same name as the training file" in seen_in_training(facts, tmp_path / "train.csv")
+    assert "used to choose the checkpoint" in seen_in_training(facts, "dev.csv")
     assert seen_in_training(facts, "test.csv") is None
     assert seen_in_training({"train": "rows in memory"}, ROWS) is None
 
@@ -213,5 +213,5 @@ def test_a_comparison_writes_a_report_without_absolute_paths(model, tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert str(model) not in page
     assert comparison.rows[0].engine in page
-    assert "12 example(s) are few" in page
+    assert "12 example(s) give wide" in page
     assert comparison.verdicts[0].startswith("run is not shown to be better than run: accuracy")

@@ -55,7 +55,7 @@ def test_fields_of_recipe_and_columns_are_keywords(base, tmp_path):
     )
     recipe = json.loads((tmp_path / "out" / "run.json").read_text())["recipe"]
     assert (recipe["epochs"], recipe["batch_size"]) == (1, 4)
-    with pytest.raises(OptionError, match="no option 'num_train_epochs'; did you mean 'epochs'"):
+    with pytest.raises(OptionError, match="unknown option 'num_train_epochs'; did you mean 'epochs'"):
         bothways.finetune("classify", rows, base=base, out=tmp_path / "other", num_train_epochs=3)
     assert not (tmp_path / "other").exists()
 
@@ -87,7 +87,7 @@ def test_a_pooler_that_was_never_trained_begins_anew_and_learns_with_a_frozen_en
         ({"export": "fp16"}, "export is 'fp16', expected True or False"),
         ({"time_budget": "soon"}, "time budget 'soon' is not a time"),
         ({"time_budget": 0}, "time_budget is 0 seconds"),
-        ({"text": "body"}, "no option 'text'; did you mean 'text_column'"),
+        ({"text": "body"}, "unknown option 'text'; did you mean 'text_column'"),
     ],
 )
 def test_options_of_the_wrong_kind_are_refused_before_anything_is_written(base, tmp_path, options, message):
@@ -304,7 +304,9 @@ def test_what_stops_a_run_after_its_training_says_how_to_finish_it(base, tmp_pat
 
     with monkeypatch.context() as patched:
         patched.setattr(job.ModelDirectory, "write", failing)
-        with pytest.raises(BothwaysError, match=r"the training is saved in .*out: the same command with --resume"):
+        with pytest.raises(
+            BothwaysError, match=r"the trained model is saved in .*out; repeat the command with --resume"
+        ):
             finetune("classify", ROWS, ROWS, base=base, out=tmp_path / "out", **FAST)
     finetune("classify", ROWS, ROWS, base=base, out=tmp_path / "out", resume=True, **FAST)
     assert bothways.load(tmp_path / "out")(["a great film"])[0].label in ("good", "bad")

@@ -46,7 +46,7 @@ def test_fields_of_the_recipe_are_keywords(given, tmp_path):
     facts = json.loads((run.directory / "run.json").read_text())
     assert facts["recipe"]["steps"] == facts["steps"] == 4
     assert json.loads((run.directory / "config.json").read_text())["hidden_dropout_prob"] == 0.1
-    with pytest.raises(OptionError, match="no option 'max_steps'; did you mean 'steps'"):
+    with pytest.raises(OptionError, match="unknown option 'max_steps'; did you mean 'steps'"):
         pretrain(given["corpus"], out=tmp_path / "other", max_steps=4)
 
 

@@ -21,7 +21,7 @@ def test_keywords_change_the_fields_of_their_records():
         ({"num_train_epochs": 2}, "did you mean 'epochs'"),
         ({"epoch": 2}, "did you mean 'epochs'"),
         ({"overwritten": True}, "did you mean 'overwrite'"),
-        ({"color": "red"}, "there is no option 'color'; expected one of batch_size, learning_rate"),
+        ({"color": "red"}, "unknown option 'color'; expected one of batch_size, learning_rate"),
         ({"epochs": "many"}, "epochs is 'many', expected a value of the type float"),
         ({"epochs": -1}, "epochs is -1, expected a value from"),
         ({"epochs": float("nan")}, "epochs is nan"),

@@ -274,7 +274,9 @@ def test_a_student_is_not_its_own_teacher(teachers, base, tmp_path):
 def test_tokens_must_match_where_each_is_taught(base, tmp_path):
     teacher = write_model(tmp_path / "teacher", Answer(max_length=60), vocabulary="bert-base-cased")
     rows = [{"question": "Who?", "context": "Überlingen won.", "answers": ["Überlingen"]}] * 4
-    with pytest.raises(DataError, match=r"teacher teacher reads other tokens than the student; for the task answer"):
+    with pytest.raises(
+        DataError, match=r"teacher teacher produces different tokens from the student; for the task answer"
+    ):
         finetune("answer", rows, rows, base=base, out=tmp_path / "out", teacher=teacher, **FAST)
     short = write_model(tmp_path / "short", Answer(max_length=16), max_position_embeddings=16)
     with pytest.raises(OptionError, match=r"teacher short reads at most 16 tokens, and .*windows have 32"):
@@ -285,7 +287,7 @@ def test_a_teacher_of_tags_that_does_not_read_to_the_end_is_refused(base, tmp_pa
     task = Tag.learn(Tag.read(ENTITIES, Columns()), max_length=8, stride=2, truncation=True)
     teacher = write_model(tmp_path / "teacher", task)
     rows = [*ENTITIES, {"words": ["Ann"] * 20, "tags": ["O"] * 20}]
-    with pytest.raises(DataError, match=r"teacher teacher reads other tokens .*it must read them to their end"):
+    with pytest.raises(DataError, match=r"teacher teacher produces different tokens .*must not truncate them"):
         finetune("tag", rows, rows, base=base, out=tmp_path / "out", teacher=teacher, **FAST)
 
 
@@ -304,7 +306,7 @@ def test_a_teacher_that_computes_no_numbers_is_named(teachers, base, tmp_path):
     ("options", "name"), [({"unlabelled": ROWS}, "unlabelled"), ({"temperature": 3.0}, "temperature")]
 )
 def test_options_of_a_teacher_without_one_are_refused(base, tmp_path, options, name):
-    with pytest.raises(OptionError, match=f"^{name} is for training with a teacher: name one"):
+    with pytest.raises(OptionError, match=f"^{name} applies only to training with a teacher: give"):
         finetune("classify", ROWS, ROWS, base=base, out=tmp_path / "out", **FAST | options)
 
 

@@ -77,7 +77,7 @@ def test_a_download_is_announced_with_its_revision(hub, name, repository, revisi
     assert "local_files_only" not in options
     assert (
         heard.lines[0]
-        == f"{repository}: fetching from the Hugging Face hub (huggingface.co) what is not in its cache here"
+        == f"{repository}: downloading files that are not in the cache from the Hugging Face hub (huggingface.co)"
     )
     assert heard.lines[1] == f"{repository}: revision {COMMIT}, in {directory}"
     assert hub_revision(directory) == COMMIT

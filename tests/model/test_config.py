@@ -125,7 +125,7 @@ def test_numbers_that_are_no_numbers_are_named(key, value, tmp_path):
         ({"hidden_act": "swish"}, "hidden_act is 'swish', expected one of gelu"),
         ({"hidden_act": ["gelu"]}, "hidden_act is \\['gelu'\\], expected one of gelu"),
         ({"hidden_act": None}, "hidden_act is None, expected one of gelu"),
-        ({"num_attention_heads": 3}, "hidden_size 8 does not divide by num_attention_heads 3"),
+        ({"num_attention_heads": 3}, "hidden_size 8 is not divisible by num_attention_heads 3"),
         ({"pad_token_id": 50}, "pad_token_id is 50, expected less than vocab_size 50"),
         ({"pad_token_id": -1}, "pad_token_id is -1, expected a whole number from 0"),
         ({"type_vocab_size": -2}, "type_vocab_size is -2"),

@@ -101,7 +101,7 @@ def test_a_body_that_is_not_what_is_expected(serve, body, status, message):
         (
             "fill",
             {"inputs": "a [MASK]", "targets": ["\U0001f9a9"]},
-            "input 0: the target '\U0001f9a9' is not one",
+            "input 0: the target '\U0001f9a9' is not a single",
         ),
         ("similarity", {"inputs": {"source_sentence": "a", "sentences": []}}, "inputs.0.sentences: List should have"),
         ("similarity", {"inputs": {"sentences": ["a"]}}, "inputs.0.source_sentence: Field required"),

@@ -214,7 +214,7 @@ def test_a_model_that_cannot_answer_is_404(client, route, body, message):
 def test_a_task_that_no_model_has_is_404(serve):
     found = serve().post("/v1/classify", json={"inputs": "a"})
     assert found.status_code == 404
-    assert "no model of this server answers /v1/classify" in found.json()["error"]
+    assert "no model of this server supports /v1/classify" in found.json()["error"]
 
 
 def test_health_and_readiness(serve):

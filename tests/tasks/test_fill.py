@@ -57,7 +57,7 @@ def test_targets_are_tokens_as_the_vocabulary_spells_them_or_texts_of_one_token(
     answer = filled(Fill(targets=("ing", " river", "\u0120river")), "a <mask>", ROBERTA, ids[1])
     assert sorted(guess.token for guess in answer.masks[0]) == sorted(ids)
     for target in ("unaffable", "", "\U0001f642"):
-        with pytest.raises(OptionError, match="is not one token of the vocabulary"):
+        with pytest.raises(OptionError, match="is not a single token in the vocabulary"):
             filled(Fill(targets=(target,)), "a [MASK]", BERT, 2000)
 
 

@@ -365,14 +365,14 @@ def test_lists_of_numpy_and_torch_are_lists():
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"words": ["Ann", "Lee"], "tags": ["B-PER"]}, "2 words need a list of as many tags"),
-        ({"words": ["Ann"], "tags": "B-PER O"}, "1 words need a list of as many tags"),
-        ({"words": ["Ann"], "tags": None}, "1 words need a list of as many tags"),
+        ({"words": ["Ann", "Lee"], "tags": ["B-PER"]}, "expected 2 tags, one for each word"),
+        ({"words": ["Ann"], "tags": "B-PER O"}, "expected 1 tags, one for each word"),
+        ({"words": ["Ann"], "tags": None}, "expected 1 tags, one for each word"),
         ({"words": ["Ann", "Lee"], "tags": ["B-PER", None]}, "found an empty tag"),
         ({"words": ["Ann", None], "tags": ["B-PER", "O"]}, "found None among the words"),
         ({"words": ["Ann", ["Lee"]], "tags": ["B-PER", "O"]}, "found \\['Lee'\\] among the words"),
         ({"words": "['Ann', 'Lee']", "tags": "['B-PER', 'O']"}, "a list written as text"),
-        ({"word": "Ann", "tag": "B-PER"}, "one word a row, without the number of its sentence"),
+        ({"word": "Ann", "tag": "B-PER"}, "one word per row, without a sentence number"),
         ({"text": "great", "label": "good"}, 'no list "spans"'),
         ({"text": "Ann Lee", "tags": "B-PER"}, 'no list "spans"'),
         ({"data": {"text": "Ann"}, "annotations": []}, "of Label Studio export JSON-MIN"),

@@ -900,7 +900,7 @@ BPE = b'{"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "a": 4, "b": 5, "ab": 6}'
         ({"vocab_txt": SMALL + b"caf\xe9\n"}, r"vocab.txt: not UTF-8 at byte 31"),
         ({"tokenizer_json": b'{"version": "1.0", "mod'}, r"tokenizer.json: unreadable for tokenizers \d"),
         ({"tokenizer_json": b'{"version": "1.0", "model": {"type": "New"}}'}, r"tokenizer.json: unreadable"),
-        ({"spiece_model": b"\x0a\x0e"}, r"spiece.model: not a whole SentencePiece model"),
+        ({"spiece_model": b"\x0a\x0e"}, r"spiece.model: incomplete SentencePiece model"),
         ({"vocab_json": b"{", "merges_txt": b"a b\n"}, r"vocab.json:1: broken JSON"),
         ({"vocab_json": b"[]", "merges_txt": b"a b\n"}, r"vocab.json: expected a JSON object, found a list"),
         ({"vocab_json": b'{"a": 1}', "merges_txt": b"a b\n"}, r"vocab.json: the ids are not 0 to 0"),
@@ -957,8 +957,8 @@ def test_an_id_outside_the_vocabulary_is_refused() -> None:
 @pytest.mark.parametrize(
     ("texts", "max_length", "stride", "message"),
     [
-        (("a",), 2, 0, r"max_length=2 leaves no room; the least is 3"),
-        (("a", "b"), 4, 0, r"max_length=4 leaves no room; the least is 5"),
+        (("a",), 2, 0, r"max_length=2 is too small; the minimum is 3"),
+        (("a", "b"), 4, 0, r"max_length=4 is too small; the minimum is 5"),
         (("a",), 10, 8, r"stride=8 must be from 0 to 7 if max_length=10"),
         (("a",), 10, -1, r"stride=-1 must be"),
         (("a", "b"), 10, 6, r"stride=6 must be from 0 to 5 if max_length=10"),

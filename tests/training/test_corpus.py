@@ -213,8 +213,8 @@ def test_sentences(line, parts):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda folder: (folder / "00000.train.ids.npy").write_bytes(b"short"), "has 5 bytes, manifest.json means"),
-        (lambda folder: (folder / "00000.dev.ends.npy").unlink(), "is not there, manifest.json means"),
+        (lambda folder: (folder / "00000.train.ids.npy").write_bytes(b"short"), "has 5 bytes, manifest.json lists"),
+        (lambda folder: (folder / "00000.dev.ends.npy").unlink(), "is not there, manifest.json lists"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json: damaged"),
         (lambda folder: (folder / "manifest.json").write_text(json.dumps({"shards": 3})), "manifest.json: damaged"),
     ],
@@ -228,10 +228,10 @@ def test_damaged_shards_are_refused(text, tmp_path, spoil, message):
 
 def test_another_corpus_or_vocabulary_is_refused(text, tmp_path):
     open_corpus([text], BERT, tmp_path / "shards")
-    with pytest.raises(CheckpointError, match="made with another vocabulary;"):
+    with pytest.raises(CheckpointError, match="made with a different vocabulary;"):
         open_corpus([text], ROBERTA, tmp_path / "shards")
     text.write_text("Something else.\n\nAnd more.\n")
-    with pytest.raises(CheckpointError, match="made with another corpus;"):
+    with pytest.raises(CheckpointError, match="made with a different corpus;"):
         open_corpus([text], BERT, tmp_path / "shards")
 
 

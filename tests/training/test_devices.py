@@ -59,10 +59,10 @@ def trained(model, job, reporter):
 def test_a_gpu_that_is_not_there_is_refused_and_nothing_is_written(gpus, base, tmp_path):
     gpus(0)
     out = tmp_path / "out"
-    with pytest.raises(OptionError, match=r"device is 'cuda', and PyTorch finds no GPU here.*or say 'cpu'"):
+    with pytest.raises(OptionError, match=r"device is 'cuda', but PyTorch finds no GPU here.*or use 'cpu'"):
         finetune("classify", ROWS, ROWS, base=base, out=out, device="cuda")
     (tmp_path / "corpus.txt").write_text("A sentence. Another one.\n")
-    with pytest.raises(OptionError, match=r"device is 'cuda', and PyTorch finds no GPU here"):
+    with pytest.raises(OptionError, match=r"device is 'cuda', but PyTorch finds no GPU here"):
         pretrain([tmp_path / "corpus.txt"], base=base, out=out, device="cuda", max_length="16")
     assert not out.exists()
 
@@ -91,8 +91,8 @@ def test_a_gpu_without_memory_says_the_batch_and_what_to_lower(base, tmp_path, m
         trained(model, job, QUIET)
     longest = max(len(window.ids) for window in job.windows)
     assert str(found.value).startswith(
-        f"the GPU has too little memory for a batch of 4 windows of up to {longest} tokens; lower --batch-size (raise "
-        "--gradient-accumulation-steps as much, and updates stay as they are), or --max-length"
+        f"the GPU has too little memory for a batch of 4 windows of up to {longest} tokens; lower --batch-size "
+        "(and raise --gradient-accumulation-steps by the same factor), or --max-length"
     )
     assert "\n" not in str(found.value)
 

@@ -299,7 +299,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_loadable(go, tmp_path, monkeypat
         save_file(tensors, path, metadata)
 
     monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(BothwaysError, match=r"No space left on device.*untouched"):
+    with pytest.raises(BothwaysError, match=r"No space left on device.*unchanged"):
         go()
     monkeypatch.setattr(checkpoint, "save_file", save_file)
     assert go(resume=True).history[-1]["step"] == 12
@@ -402,7 +402,7 @@ def test_size_and_from_exclude_each_other(text, tmp_path):
 
 def test_a_pipe_is_no_corpus(go, tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(DataError, match="read twice, so a pipe"):
+    with pytest.raises(DataError, match="read twice, so it cannot be a pipe"):
         go(corpus=tmp_path / "pipe")
 
 

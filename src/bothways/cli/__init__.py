@@ -21,7 +21,7 @@ from bothways.errors import BothwaysError
 from bothways.options import with_signature
 from bothways.progress import messages_on_stderr, one_line
 
-# Each command, as users see them in --help, and the module that has it.
+# Each command, in the order of --help, and its module.
 COMMANDS = {
     "finetune": "training",
     "evaluate": "judging",
@@ -53,7 +53,7 @@ _COMMON: dict[str, Any] = {
 
 
 def command_line(words: Sequence[str]) -> typer.Typer:
-    """All commands, or only those of the module that has the command `words[0]`, because building them takes time."""
+    """Build the app with all commands, or to save time only those of the module of the command `words[0]`."""
     app = typer.Typer(
         help="Fine-tune, evaluate and run BERT-family models.",
         pretty_exceptions_enable=False,
@@ -84,18 +84,18 @@ def _start(
 
 
 def _with_messages(name: str, module: Any) -> Callable[..., Any]:
-    """The command `name` with the options for messages."""
+    """Add the options for messages to the command `name`."""
     command = getattr(module, f"{name}_command")
 
     def run(*, quiet: bool, verbose: bool, debug: bool, **options: Any) -> Any:
-        del debug  # `run` looks for it, because options that are wrong have no traceback either
+        del debug  # `_failed` finds it in the arguments, even if parsing them fails
         level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
         if name in ("finetune", "pretrain") and not _speaks():
             level = logging.CRITICAL
         with messages_on_stderr(level, times=verbose):
             try:
                 return command(**options)
-            except BrokenPipeError:  # the reader of stdout has what it wanted
+            except BrokenPipeError:  # the reader of stdout closed the pipe
                 return 0
 
     hints = inspect.get_annotations(command, eval_str=True)
@@ -111,7 +111,7 @@ def _with_messages(name: str, module: Any) -> Callable[..., Any]:
 
 
 def _speaks() -> bool:
-    """Whether this process is alone or the first of those that torchrun started to train together."""
+    """Whether this process prints messages: it is the only one, or rank 0 under torchrun."""
     return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
@@ -121,8 +121,8 @@ def run(words: Sequence[str]) -> int:
 
     words = list(words) or ["--help"]
     try:
-        status = command_line(words)(words, standalone_mode=False)  # 130 is what the library makes of Ctrl-C
-        sys.stdout.flush()  # so that what cannot be written is an error here, not after the end
+        status = command_line(words)(words, standalone_mode=False)  # Typer returns 130 after Ctrl-C
+        sys.stdout.flush()  # so that a write error is reported here, not at exit
     except typer.TyperException as error:
         text = error.format_message()
         advice = "bothways --help lists the commands, bothways COMMAND --help the options"
@@ -132,7 +132,7 @@ def run(words: Sequence[str]) -> int:
     except InterruptedRunError as error:
         _say(str(error))
         return 130
-    except (BothwaysError, OSError) as error:  # what the system refuses (space, permission) is the user's to fix
+    except (BothwaysError, OSError) as error:  # the user can fix system errors (disk space, permissions)
         return _failed(str(error), words)
     except (KeyboardInterrupt, typer.Abort):
         _say("interrupted")
@@ -173,15 +173,15 @@ def main() -> None:
     """The console script."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # closed by the caller: what is printed must not end up in the other one
+        if stream is None:  # closed by the caller: its output must not go to the other stream
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
         elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a console that cannot show a character does not fail
+            stream.reconfigure(errors="backslashreplace")  # escape characters that the console cannot encode
     signal.signal(signal.SIGTERM, _interrupt)
     status = run(sys.argv[1:])
-    if any(thread.daemon for thread in threading.enumerate()):  # one waits for standard input, and would crash the end
+    if any(thread.daemon for thread in threading.enumerate()):  # one that reads stdin would crash the exit
         sys.stderr.flush()
         os._exit(status)
-    gc.freeze()  # or ending looks through every object several times, which takes 30 ms
+    gc.freeze()  # otherwise the garbage collector scans all objects at exit, which takes 30 ms
     if status:
         sys.exit(status)

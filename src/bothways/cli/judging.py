@@ -1,4 +1,4 @@
-"""The commands that score models on labeled files."""
+"""The commands `evaluate` and `compare`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Writes predictions as JSON lines, tables or pages, to stdout or to a file that appears when it is complete.
+"""Write predictions as JSON Lines, tables or pages, to stdout or to a file that appears when it is complete.
 
-An `Answer` is an example with its prediction and the name of its file. Rows are written as they are ready; only
-Parquet collects some thousands of them.
+Rows are written as soon as they are ready; only Parquet buffers some thousands of them.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ SUFFIXES: dict[str, OutputFormat] = {
 }
 PACK: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 ROWS_PER_GROUP = 4096
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes a cell that begins with one of these
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # spreadsheets evaluate cells that begin with one of these
 STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 class Answer(NamedTuple):
-    """A prediction with its example and its file."""
+    """A prediction with its example and file name."""
 
     example: Example
     prediction: Prediction
@@ -46,12 +45,12 @@ class Answer(NamedTuple):
 
 @dataclass(slots=True)
 class Tally:
-    """What was written, counted as it goes by."""
+    """Counts of written rows and their problems."""
 
     rows: int = 0
     errors: int = 0
-    left_out: Counter[str] = field(default_factory=Counter)  # columns that are not those of the first row
-    twice: int = 0  # ids that had occurred before
+    left_out: Counter[str] = field(default_factory=Counter)  # columns missing in the first row
+    twice: int = 0  # duplicate ids
 
     def notes(self) -> Iterator[str]:
         """Notes for the user about what was written."""
@@ -67,11 +66,10 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What is written with each answer.
+    """The columns of an output row.
 
-    `keep` names columns of the input ("all": each one), `texts` those columns that hold the texts themselves, `number`
-    is what the number of a row is called ("" for none), `files` whether rows name their file; `more` makes further
-    keys of a row.
+    `keep` names the input columns to write ("all": every column), `texts` the columns that hold the texts. `number` is
+    the name of the row number ("": none); `files` adds the file name; `more` computes additional columns.
     """
 
     task: Task
@@ -87,12 +85,12 @@ class Layout:
     tally: Tally = field(default_factory=Tally)
 
     def origin(self, answer: Answer) -> dict[str, Any]:
-        """Where a row comes from."""
+        """The file and number of a row, if written."""
         origin: dict[str, Any] = {"file": answer.file} if self.files else {}
         return origin | ({self.number: answer.example.number} if self.number else {})
 
     def kept(self, row: Mapping[str, Any], taken: Iterable[str]) -> dict[str, str]:
-        """The name of each kept column of a row -> its name beside the keys `taken`, which are ours.
+        """The name of each kept column of a row -> its output name, which is not one of the keys `taken`.
 
         >>> from bothways.tasks import Classify
         >>> Layout(Classify(("a", "b")), keep=("id", "label")).kept({"id": 1, "label": "a"}, ["label", "score"])
@@ -111,7 +109,7 @@ class Layout:
         return found
 
     def answer(self, answer: Answer) -> dict[str, Any]:
-        """The answer and how its text was read, as JSON."""
+        """The prediction and the additional columns, as JSON."""
         prediction = answer.prediction
         scores: Mapping[str, float] | None = getattr(prediction, "scores", None)
         best = self.top_k is not None and isinstance(scores, Mapping)
@@ -129,13 +127,13 @@ class Layout:
 
 
 def json_lines(answers: Iterable[Answer], layout: Layout, *, ascii_only: bool) -> Iterator[str]:
-    """One object a line."""
+    """One JSON object per line."""
     for answer in answers:
         yield json_text(layout.record(answer), ascii_only=ascii_only) + "\n"
 
 
 def json_list(answers: Iterable[Answer], layout: Layout, *, ascii_only: bool) -> Iterator[str]:
-    """The same objects as one list."""
+    """The same objects as one JSON list."""
     before = "[\n"
     for answer in answers:
         yield before + json_text(layout.record(answer), ascii_only=ascii_only)
@@ -144,7 +142,7 @@ def json_list(answers: Iterable[Answer], layout: Layout, *, ascii_only: bool) ->
 
 
 def squad(answers: Iterable[Answer], layout: Layout, *, ascii_only: bool) -> Iterator[str]:
-    """One object {id: answer}, "" for no answer: what the evaluation script of SQuAD reads."""
+    """One object {id: answer}, "" for no answer, as read by SQuAD's evaluation script."""
     seen: set[str] = set()
     before = "{\n"
     for answer in answers:
@@ -161,9 +159,9 @@ def squad(answers: Iterable[Answer], layout: Layout, *, ascii_only: bool) -> Ite
 
 
 def table(answers: Iterable[Answer], layout: Layout, *, format: OutputFormat, to_terminal: bool) -> Iterator[str]:
-    """A header and a row for each answer: origin, kept columns, texts, the answer in a few words, its score."""
+    """A header and a row for each answer: origin, kept columns, texts, short answer, score, windows, error."""
     own = ["text", "second_text", *layout.more, "answer", "score", "windows", "truncated", "error"]
-    # The column "text" of the input is written already, unless another column holds the texts.
+    # Do not keep the input column "text" if it holds the texts: they are written already.
     is_text = "text" in layout.texts
     kept: dict[str, str] | None = None
     waiting: list[Answer] = []
@@ -171,7 +169,7 @@ def table(answers: Iterable[Answer], layout: Layout, *, format: OutputFormat, to
         waiting.append(answer)
         if kept is None:
             if not answer.example.row and "all" in layout.keep:
-                continue  # a row that cannot be read does not say what columns there are
+                continue  # an unreadable row has no column names
             row = dict.fromkeys(layout.keep) if answer.example.row is None else answer.example.row
             names = [name for name in own if name != "text" or not is_text]
             kept = {name: new for name, new in layout.kept(row, names).items() if not (is_text and name == "text")}
@@ -216,7 +214,7 @@ def _cell(value: Any, layout: Layout, *, to_terminal: bool) -> Any:
 
 
 def _line(cells: Sequence[Any], format: OutputFormat) -> str:
-    if format == "tsv":  # which has no quotes: a tab or a line end inside a cell becomes a space
+    if format == "tsv":  # TSV has no quotes: a tab or line end in a cell becomes a space
         return "\t".join(" ".join(str(cell).splitlines()).replace("\t", " ") for cell in cells) + "\n"
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow(cells)
@@ -224,7 +222,7 @@ def _line(cells: Sequence[Any], format: OutputFormat) -> str:
 
 
 def write_parquet(answers: Iterable[Answer], layout: Layout, file: Any, name: str) -> None:
-    """The objects of JSON lines as a Parquet file, whose types are those of the first thousands of rows."""
+    """Write the objects of JSON Lines as Parquet; the first `ROWS_PER_GROUP` rows determine the types."""
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
@@ -265,7 +263,7 @@ def write_parquet(answers: Iterable[Answer], layout: Layout, file: Any, name: st
 
 
 def _schema(rows: Sequence[Mapping[str, Any]], arrow: Any) -> Any:
-    """The columns of all keys of the rows; those without a value are numbers or strings by their name."""
+    """The schema of the rows; the type of a column without values is derived from its name."""
     names = list(dict.fromkeys(key for row in rows for key in row)) or ["error"]
     known = {"score": arrow.float64(), "start": arrow.int64(), "end": arrow.int64()}
     schema = arrow.Table.from_pylist([{name: row.get(name) for name in names} for row in rows] or [{}]).schema
@@ -273,12 +271,9 @@ def _schema(rows: Sequence[Mapping[str, Any]], arrow: Any) -> Any:
     return arrow.schema([(name, found.get(name, known.get(name, arrow.string()))) for name in names])
 
 
-# Where it goes
-
-
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where answers are written, and how; no path is stdout."""
+    """The output file and its format; without a path, stdout."""
 
     format: OutputFormat
     path: Path | None = None
@@ -287,10 +282,10 @@ class Destination:
     def of(
         cls, output: str | None, format: OutputFormat | None, sources: Sequence[str], *, overwrite: bool
     ) -> Destination:
-        """Check what was asked for, before anything is computed.
+        """Check the output options before anything is computed.
 
-        Raises `OptionError` for a suffix that names no format, for an output that is one of the inputs, and for a
-        file that exists, unless it may be overwritten.
+        Raises `OptionError` for Parquet on stdout, an unknown suffix, a directory, an output that is also an input,
+        and an existing file without `overwrite`.
         """
         if output is None or output in STDOUT:
             if format == "parquet":
@@ -311,11 +306,11 @@ class Destination:
         return cls(format or SUFFIXES.get(suffix, "jsonl"), path)
 
     def shows(self) -> bool:
-        """Whether answers appear on the terminal, where a bar would be drawn between them."""
+        """Whether answers are printed on the terminal, where they would mix with a progress bar."""
         return self.path is None and sys.stdout.isatty()
 
     def write(self, answers: Iterable[Answer], layout: Layout, reporter: Reporter) -> None:
-        """Write all answers. If their source fails or the user stops, those that came are kept, beside the file."""
+        """Write all answers. After an error or Ctrl-C, the answers so far are kept in FILE.partial."""
         guarded = _Guarded(answers, layout.tally)
         if self.path is None or _is_device(self.path):
             self._stream(guarded, layout)
@@ -333,7 +328,7 @@ class Destination:
                 raise
 
     def _stream(self, answers: _Guarded, layout: Layout) -> None:
-        """Every part at once, for whoever waits for it at the other end."""
+        """Write each part and flush, so that a reader gets it immediately."""
         if self.path is not None:
             with self.path.open("w", encoding="utf-8", newline="") as file:
                 for part in self._parts(answers, layout, ascii_only=False):
@@ -360,7 +355,7 @@ class Destination:
     def _parts(
         self, answers: Iterable[Answer], layout: Layout, *, ascii_only: bool, to_terminal: bool = False
     ) -> Iterator[str]:
-        """The output, part by part."""
+        """Yield the output in parts."""
         if self.format == "jsonl":
             return json_lines(answers, layout, ascii_only=ascii_only)
         if self.format == "json":
@@ -380,7 +375,7 @@ class Destination:
 
 
 class _Guarded:
-    """Answers, counted, that end where their source fails, so that what is written of them is a whole file."""
+    """Counts answers and stops if their source fails, so that the output so far is a complete file."""
 
     def __init__(self, answers: Iterable[Answer], tally: Tally) -> None:
         self.answers, self.tally = answers, tally
@@ -396,11 +391,11 @@ class _Guarded:
             self.failure = failure
 
     def check(self) -> None:
-        """Raise what the source raised."""
+        """Raise the error of the source, if any."""
         if self.failure is not None:
             raise self.failure
 
 
 def _is_device(path: Path) -> bool:
-    """Whether a path is something other than a file: a pipe, a terminal, /dev/null."""
+    """Whether a path exists and is not a regular file: a pipe, a terminal, /dev/null."""
     return path.exists() and not path.is_file()

@@ -43,7 +43,7 @@ MaxDrop = Annotated[
     ),
 ]
 Template = Annotated[str | None, typer.Option(help="zero_shot: hypothesis template, with {} for the label.")]
-# The choices of `load`; written out here so that --help needs no engine. A test holds them against each other.
+# The choices of `load`, repeated here so that --help imports no engine. A test compares them.
 Engine = Annotated[
     Literal["onnxruntime", "openvino", "torch"] | None,
     typer.Option(help="Inference engine. Default: the tuned plan, else the best available."),
@@ -79,7 +79,7 @@ _SHORT = {"learning_rate": ("--lr",)}
 
 
 def annotate(field: Field[Any], kind: Any, record: str) -> Any:
-    """The option for a field of a record; `Columns` and the recipes become options in this way."""
+    """The command-line option for a field of a record, such as `Columns` or a recipe."""
     flag = _FLAGS.get(field.name, field.name.replace("_", "-"))
     names = f"--{flag}/--no-{flag}" if kind is bool and field.default is True else f"--{flag}"
     return Annotated[
@@ -91,9 +91,9 @@ def annotate(field: Field[Any], kind: Any, record: str) -> Any:
 
 
 def split_labels(values: Sequence[str] | None, option: str = "--candidate-labels") -> tuple[str, ...] | None:
-    """The labels of an option: one list with commas between, quoted as in CSV, or several options with one label each.
+    """Parse the labels of an option: one comma-separated list, quoted as in CSV, or one label per repeated option.
 
-    Raises `OptionError` for a label that is empty or given twice.
+    Raises `OptionError` for an empty label, a duplicate, or a quoting error.
 
     >>> split_labels(['"arts, culture",sport']), split_labels(["arts, culture", "sport"])
     (('arts, culture', 'sport'), ('arts, culture', 'sport'))
@@ -119,16 +119,16 @@ def split_labels(values: Sequence[str] | None, option: str = "--candidate-labels
 
 
 def only_given(**settings: Any) -> dict[str, Any]:
-    """The settings that were given."""
+    """The settings that are not None or False."""
     return {name: value for name, value in settings.items() if value is not None and value is not False}
 
 
-# JSON. Control characters that JSON does not escape by itself, and bidirectional ones, as \uXXXX.
+# Control characters that JSON does not escape, and bidirectional ones: written as \uXXXX.
 _ESCAPED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufffe\uffff]")
 
 
 def json_text(value: Any, *, ascii_only: bool = False) -> str:
-    """A value as one line of standard JSON: NaN and infinity as null, half surrogates as U+FFFD.
+    """A value as one line of standard JSON: NaN and infinity become null, lone surrogates U+FFFD.
 
     >>> json_text({"score": float("nan"), "word": "a\\u202eb"})
     '{"score": null, "word": "a\\\\u202eb"}'
@@ -150,7 +150,7 @@ def _finite(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """What of a Parquet file or of numpy JSON has no form for: dates in ISO 8601, arrays as lists, bytes as text."""
+    """Convert a Parquet or NumPy value for JSON: dates to ISO 8601, arrays to lists, bytes to text."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     for method in ("isoformat", "tolist"):
@@ -160,12 +160,12 @@ def _plain(value: Any) -> Any:
 
 
 def encodable(text: str) -> str:
-    """Text that can be written as UTF-8: half surrogates become U+FFFD."""
+    """Text that UTF-8 can encode: lone surrogates become U+FFFD."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def argument_text(text: str) -> str:
-    """A text of the command line, whose bytes are UTF-8 whatever the locale is.
+    """A command-line argument, decoded as UTF-8 in any locale.
 
     >>> argument_text("caf\\udcc3\\udca9")
     'café'
@@ -176,29 +176,29 @@ def argument_text(text: str) -> str:
 
 
 def is_utf8(stream: TextIO) -> bool:
-    """Whether a stream takes every character."""
+    """Whether a stream is encoded in UTF-8."""
     return codecs.lookup(getattr(stream, "encoding", None) or "utf-8").name == "utf-8"
 
 
 def write_utf8() -> None:
-    """Let stdout take every character where it is a pipe or a file; a terminal shows what it can."""
+    """Set stdout to UTF-8 if it is a pipe or a file; a terminal keeps its encoding."""
     if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty() and not is_utf8(sys.stdout):
         sys.stdout.reconfigure(encoding="utf-8")
 
 
 def print_json(value: Any) -> None:
-    """One object, on stdout."""
+    """Print one JSON object."""
     typer.echo(json_text(value, ascii_only=not is_utf8(sys.stdout)))
 
 
 def print_line(text: str) -> None:
-    """One printable line, on stdout."""
+    """Print a text as one printable line."""
     write_utf8()
     typer.echo(one_line(text))
 
 
 def print_tables(make: Callable[[int], Iterable[Table]]) -> None:
-    """Tables of rich for the width of the terminal (80 columns in a pipe, or COLUMNS), on stdout; plain in a pipe."""
+    """Print rich tables as wide as the terminal; in a pipe without styles, 80 or COLUMNS characters wide."""
     from rich.console import Console
 
     write_utf8()

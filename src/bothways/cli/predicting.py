@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from bothways.tasks.task import Prediction
     from bothways.tasks.task import Task as AnyTask
 
-BY_ROW = {"parquet", "json", "squad"}  # formats without lines
+BY_ROW = {"parquet", "json", "squad"}  # input formats whose rows are not lines
 
 
 @with_options(annotate, Columns, only=("text_column", "pair_column", "header", "format", "delimiter"))
@@ -207,7 +207,7 @@ def predict_command(
 def _answers(
     predictions: Iterable[Prediction], waiting: deque[tuple[Example, str]], reporter: Reporter
 ) -> Iterator[Answer]:
-    """Each prediction with what it is a prediction of; how many there are is not known before the end."""
+    """Join each prediction with its example and file; the total is not known before the end."""
     from bothways.cli.output import Answer
 
     with reporter.bar("predicting", None) as bar:
@@ -218,10 +218,10 @@ def _answers(
 
 
 def _sources(patterns: Sequence[str], texts: Sequence[str]) -> list[str]:
-    """The input files, patterns replaced by what they match; none if there are texts instead.
+    """The input files, with patterns expanded; empty if there are texts instead.
 
-    Files that a shell made of a pattern come as texts after the first. Raises `OptionError` if it is not clear
-    what to read.
+    If the shell expands a pattern, all files but the first arrive as texts. Raises `OptionError` for missing files,
+    directories and contradictory arguments.
     """
     patterns = list(patterns)
     if patterns and texts:
@@ -254,16 +254,16 @@ def _sources(patterns: Sequence[str], texts: Sequence[str]) -> list[str]:
 
 
 def _is_piped() -> bool:
-    """Whether something was put into standard input: a pipe or a file, not a terminal or /dev/null."""
+    """Whether standard input is a pipe, a socket or a file, not a terminal or /dev/null."""
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
-    except (OSError, ValueError, AttributeError):  # there is none
+    except (OSError, ValueError, AttributeError):  # no standard input
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
 
 def number_of(names: Sequence[str], columns: Columns) -> Literal["line", "row", ""]:
-    """What rows are counted by."""
+    """The unit that rows are counted in; "" without files."""
     forms = {columns.format or RECORDS.get(suffix_of(name)) for name in names}
     return "" if not forms else "row" if forms & BY_ROW else "line"
 
@@ -279,7 +279,7 @@ def _columns(keep: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _text_columns(task: AnyTask, columns: Columns) -> tuple[str, ...]:
-    """Names of the column that holds the text, as a table of answers names it already."""
+    """The column that holds the text, which an output table contains already."""
     if columns.text_column is not None:
         return (columns.text_column,)
     return ("text",) if task.name != "answer" and "text" in task.texts[0] else ()
@@ -288,7 +288,7 @@ def _text_columns(task: AnyTask, columns: Columns) -> tuple[str, ...]:
 def _examples(
     task: AnyTask, names: Sequence[str], columns: Columns, keep: Sequence[str], waiting: deque[tuple[Example, str]]
 ) -> Iterator[Example]:
-    """The examples of all files, each put into `waiting` with its file until its answer comes."""
+    """Read the examples of all files; each waits in `waiting`, with its file, for its prediction."""
     for name in names:
         first = True
         for example in task.inputs(name, columns):
@@ -303,7 +303,7 @@ def _examples(
 
 
 def _typed(task: AnyTask, texts: Sequence[str], pair: str | None, waiting: deque[tuple[Example, str]]) -> list[Example]:
-    """The examples of texts on the command line."""
+    """The examples of texts on the command line, also added to `waiting`."""
     clean = [argument_text(text) for text in texts]
     inputs: list[Any] = list(clean) if pair is None else [(text, argument_text(pair)) for text in clean]
     examples = [task.example(one) for one in inputs]

@@ -1,4 +1,4 @@
-"""The command `serve`, which serves models over HTTP."""
+"""The command `serve`."""
 
 from __future__ import annotations
 

@@ -99,9 +99,9 @@ def finetune_command(
         report_texts=report_texts,
         reporter=reporter,
     )
-    if not run.first:  # the first process tells
+    if not run.first:  # only the first process prints
         return
-    if run.comparison is None:  # a note said why
+    if run.comparison is None:  # a note has given the reason
         if as_json:
             print_json({"directory": str(out), "seconds": run.seconds})
         return

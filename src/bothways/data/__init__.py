@@ -1,1 +1,1 @@
-"""Reads tables, files of words with tags, and questions, and turns rows into examples."""
+"""Read tables, tagged words and questions from files or memory, and convert them to examples."""

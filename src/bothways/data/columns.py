@@ -1,4 +1,4 @@
-"""Reads files with a word and its tag per line, as in CoNLL-2003, and detects the scheme of the tags."""
+"""Read files with a word and its tag per line, as in CoNLL-2003, and detect the tag scheme."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bothways.data.tables import clean_label
 from bothways.errors import DataError
 from bothways.text.lines import Line, checked_lines, shown, without_end
 
-HEAD = 1000  # lines from which the columns are inferred
+HEAD = 1000  # number of lines to infer the columns from
 _PREFIXED = re.compile(r"([BIESLUM])-(.+)", re.DOTALL)
 _BARE = re.compile(r"(?![BIESLUM]-)[^\W\d_][\w./-]*")
 # Other spellings of B-PER: b-PER and B_PER, PER-B and PER_B.
@@ -24,16 +24,16 @@ _SPELLINGS = (
     re.compile(r"(?P<kind>.+)[-_](?P<prefix>[BIESLUM])"),
 )
 _NUMBER = re.compile(r"\d+(?:[-.]\d+)?")  # a word number, CoNLL-U's "3-4" (a contraction) and "5.1" (an empty node)
-# Types of chunks, which are not entities.
+# Chunk types, which are not entities.
 _PHRASES = {"NP", "VP", "PP", "ADJP", "ADVP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP", "AP", "NC", "VC", "PC"}
 _COMMENT = re.compile(r"#(?:\s|$|(?:begin|end) document\b)")
 
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """Words, their tags as written ("" where there are none), "file:line" of each; `error` is why it cannot be read.
+    """Words, their raw tags ("" if there are none), and the "file:line" of each word.
 
-    `note` says what was inferred about the columns of its file.
+    `error` is the reason why it cannot be read; `note` reports what was inferred about the file's columns.
     """
 
     words: tuple[str, ...]
@@ -46,9 +46,9 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How many columns a file has, and which hold the words and the tags (None: none does).
+    """The number of columns of a file, and the columns of words and tags (None: no tags).
 
-    `mixed`: spaces divide columns also in lines with a tab.
+    `mixed`: spaces separate columns even in lines with tabs.
     """
 
     columns: int
@@ -59,9 +59,9 @@ class Layout:
 
     @classmethod
     def of(cls, lines: Sequence[str], word: int | None = None, tag: int | None = None) -> Layout:
-        """The layout of the first lines of a file, with the columns that the user named.
+        """Infer the layout from the first lines of a file; `word` and `tag` override the columns.
 
-        Words are in the first column, unless it holds tags, numbers, or one value for each whole sentence.
+        Words are in the first column that does not contain tags, word numbers, or one value per sentence.
         """
         blocks = [list(zip(*block, strict=True)) for block in _blocks(lines)]  # columns
         width = len(blocks[0]) if blocks else 0
@@ -74,12 +74,12 @@ class Layout:
 
     @property
     def numbered(self) -> bool:
-        """Whether something is before the words: a number of the word, the name of a document."""
+        """Whether a column precedes the words, such as a word number or a document name."""
         return self.word > 0
 
 
 def is_columns(name: str) -> bool:
-    """Whether the lines of a text file are words with tags: a tag in the last column of each of its first lines."""
+    """Whether a text file contains words with tags: one column of its first lines contains only tags."""
     if not Path(name).is_file():  # a pipe cannot be read again
         return False
     lines = [line.text for line in islice(checked_lines(name), HEAD) if line.error is None]
@@ -87,19 +87,19 @@ def is_columns(name: str) -> bool:
         return True
     rows = [cells for block in _blocks(lines) for cells in block]
     filled = sum(line[0] != "#" and not line.isspace() for line in lines)
-    if not rows or len(rows[0]) < 2 or 10 * len(rows) < 9 * filled:  # a few broken lines are errors, not texts
+    if not rows or len(rows[0]) < 2 or 10 * len(rows) < 9 * filled:  # invalid lines, if few, are errors later
         return False
     for column in zip(*rows, strict=True):
         marked = {cell for cell in column if is_marked(cell)}
         if marked and all(cell in marked or _is_tag(cell) for cell in column):
-            # Texts may end in "vitamin B-12" (but a type begins with a letter) or in "blood group O".
+            # Texts may end in "vitamin B-12" (types start with a letter) or in "blood group O".
             return any(_BARE.match(cell[2:]) for cell in marked) or (len(rows) > 1 and "O" in marked)
-    # CoNLL-U without tags: ten columns, the first counts the words.
+    # CoNLL-U without tags: ten columns, word numbers in the first.
     return len(rows[0]) == 10 and all(_NUMBER.fullmatch(cells[0]) for cells in rows)
 
 
 def begins_columns(line: str) -> bool:
-    """Whether a line alone looks like a word with a tag: "Ann B-PER", not "vitamin B-12"."""
+    """Whether a single line looks like a word with a tag: "Ann B-PER", but not "vitamin B-12"."""
     cells = _cells(without_end(line))
     return "-DOCSTART-" in line or (
         len(cells) > 1 and cells[-1] != "O" and is_marked(cells[-1]) and bool(_BARE.match(cells[-1][2:]))
@@ -109,17 +109,17 @@ def begins_columns(line: str) -> bool:
 def read_sentences(
     name: str, *, word_column: int | None = None, tag_column: int | None = None, strict: bool = True
 ) -> Iterator[Sentence]:
-    """The sentences of a file with a word a line, its tag in the last column, empty lines between sentences.
+    """Read sentences from a file with a word per line, its tag in the last column, and empty lines between sentences.
 
-    Lines with a tab are cut at tabs alone, others at ASCII spaces. A file of one column has no tags. Columns count
-    from 0. `-DOCSTART-` lines, comments (`# key = value`, or `# ...` among rows with tabs) and the ranges and empty
-    nodes of CoNLL-U are skipped.
+    Lines with a tab are split at tabs only (unless the file mixes both), others at ASCII spaces. A file with one
+    column has no tags. Columns count from 0. `-DOCSTART-` lines, comments (`# key = value`, or `# ...` among rows with
+    tabs), and ranges and empty nodes of CoNLL-U are skipped.
 
-    `strict`: raises `DataError` with file:line where the columns change, or a tag is not valid. Otherwise tags are not
-    read, and a sentence with another number of columns has an `error`.
+    With `strict`, raises `DataError` with file:line if the number of columns changes or a tag is invalid. Without it,
+    tags are not read, and a sentence with an invalid line has an `error`.
     """
     lines = checked_lines(name)
-    head = list(islice(lines, HEAD))  # kept: a pipe cannot be read again
+    head = list(islice(lines, HEAD))  # kept, because a pipe cannot be read again
     layout = Layout.of([line.text for line in head], word_column, tag_column)
     if not strict:
         layout = replace(layout, tag=None)
@@ -154,10 +154,10 @@ def read_sentences(
 
 
 def normalized(sentences: Sequence[Sentence]) -> tuple[list[Sentence], str]:
-    """The sentences with tags that are spelled another way (PER-B, B_PER, b-PER) as B-PER; and what was changed.
+    """Rewrite other spellings of tags (PER-B, B_PER, b-PER) to B-PER; return the sentences and a note.
 
-    In a file without any B- and I- tag, types such as E-MAIL and S-BAHN are not prefixes, but names. Prefixes without
-    a type (B, I) get the type ENTITY.
+    If a file has no B- or I- tag, tags such as E-MAIL and S-BAHN are types without a prefix. Prefixes without a type
+    (B, I) get the type ENTITY.
     """
     tags = {_clean(tag) for one in sentences for tag in one.tags} - {"O"}
     renamed = {tag: f"{tag}-ENTITY" for tag in tags} if tags & {"B", "I"} and tags <= set("BIESLUM") else {}
@@ -183,9 +183,9 @@ def normalized(sentences: Sequence[Sentence]) -> tuple[list[Sentence], str]:
 
 
 def detect_scheme(sentences: Sequence[Sentence]) -> Scheme:
-    """The scheme that all tags are in; raises `DataError` with all tags that it does not allow."""
-    first: dict[str, str] = {}  # the place of the first tag with each prefix, "" for a bare type
-    wrong: dict[str, list[str]] = {}  # the places of invalid tags
+    """Detect the scheme of all tags; raises `DataError` with the locations of invalid tags."""
+    first: dict[str, str] = {}  # location of the first tag by prefix; "" for a bare type
+    wrong: dict[str, list[str]] = {}  # locations of invalid tags
     for one in sentences:
         for tag, where in zip(one.tags, one.where, strict=True):
             if tag == "O":
@@ -214,8 +214,8 @@ def detect_scheme(sentences: Sequence[Sentence]) -> Scheme:
         return "BIOES"
     if "B" not in first:
         return "IO" if bare or first else "BIO"
-    begun_inside: list[str] = []  # entities that begin with I-
-    begun_apart = False  # one begins with B- for no need
+    begun_inside: list[str] = []  # entities that start with I-
+    begun_apart = False  # an entity starts with B- although IOB1 would use I-
     for one in sentences:
         before = ""
         for tag, where in zip(one.tags, one.where, strict=True):
@@ -234,7 +234,7 @@ def detect_scheme(sentences: Sequence[Sentence]) -> Scheme:
 
 
 def _placed(places: Sequence[str], message: str) -> str:
-    """A message about the first of some places, that names the others.
+    """Format a message for the first of several locations that lists the others.
 
     >>> _placed(["a:4", "a:9", "a:12"], "an I- tag begins an entity")
     'a:4: an I- tag begins an entity (3 lines: a:4, a:9, a:12)'
@@ -244,12 +244,12 @@ def _placed(places: Sequence[str], message: str) -> str:
 
 
 def _clean(tag: str) -> str:
-    """A tag without space and invisible characters, its letters composed: two that look alike are one."""
+    """Normalize a tag: without surrounding space and invisible characters, in NFC."""
     return tag.strip() if tag.isascii() else clean_label(tag)
 
 
 def _cells(text: str, *, mixed: bool = False) -> list[str]:
-    """The cells of a line: between tabs if it has one, else (or if `mixed`) between spaces; no other space divides."""
+    """Split a line at tabs if it has one, else at ASCII spaces; if `mixed`, at both."""
     if not text.strip():
         return []
     if "\t" in text and not mixed:
@@ -258,7 +258,7 @@ def _cells(text: str, *, mixed: bool = False) -> list[str]:
 
 
 def _is_mixed(lines: Sequence[str]) -> bool:
-    """Whether lines have the same number of columns only if both tabs and spaces divide them."""
+    """Whether lines have a constant number of columns only if both tabs and spaces separate columns."""
     texts = [text for text in map(without_end, lines) if not _COMMENT.match(text) and "-DOCSTART-" not in text]
     texts = [text for text in texts if text.strip()]
     widths = {len(_cells(text, mixed=True)) for text in texts}
@@ -267,7 +267,7 @@ def _is_mixed(lines: Sequence[str]) -> bool:
 
 
 def _blocks(lines: Sequence[str]) -> list[list[list[str]]]:
-    """The rows of each sentence, of the width that most have: without comments and broken lines."""
+    """Return the rows of each sentence, without comments and without rows of an uncommon width."""
     plain = [without_end(line) for line in lines]
     if not all(_COMMENT.match(text) for text in plain if text.strip()):
         plain = [text for text in plain if not _COMMENT.match(text)]
@@ -281,7 +281,7 @@ def _blocks(lines: Sequence[str]) -> list[list[list[str]]]:
 
 
 def _is_name(blocks: Sequence[Sequence[Sequence[str]]], number: int) -> bool:
-    """Whether a column numbers the words, or names the sentence or document that they are in."""
+    """Whether a column contains word numbers, or one value per sentence, such as a sentence or document name."""
     long = [block[number] for block in blocks if len(block[number]) > 1]
     if long and all(len(set(column)) == 1 for column in long):
         return True
@@ -289,12 +289,12 @@ def _is_name(blocks: Sequence[Sequence[Sequence[str]]], number: int) -> bool:
 
 
 def is_marked(cell: str) -> bool:
-    """Whether a cell is a tag for sure: O, or a type with a prefix or suffix."""
+    """Whether a cell is unambiguously a tag: O, or a type with a prefix or suffix."""
     return cell == "O" or any(form.fullmatch(cell) for form in _SPELLINGS)
 
 
 def _is_comment(text: str, cells: Sequence[str], layout: Layout, *, begins: bool) -> bool:
-    """Whether a line is a comment: among rows with tabs one without; above a sentence one of another width."""
+    """Whether a line is a comment: it has no tab although rows do, or it precedes a sentence and is no row of it."""
     if not _COMMENT.match(text):
         return False
     if "\t" not in text and (layout.tabs or (begins and " = " in text[2:])):
@@ -303,7 +303,7 @@ def _is_comment(text: str, cells: Sequence[str], layout: Layout, *, begins: bool
 
 
 def _problem(cells: Sequence[str], layout: Layout, *, named: bool) -> str | None:
-    """What is wrong with a line, if anything; `named`: the column of the tag is, so that it may hold any type."""
+    """Return an error message for an invalid line, or None; a `named` tag column may contain any type."""
     if len(cells) != layout.columns:
         return (
             f"found {len(cells)} columns, expected {layout.columns} as in the lines above; write a word and its tag on "
@@ -327,12 +327,12 @@ def _sentence(rows: Sequence[tuple[str, str, str, int]], error: str | None, note
 
 def _is_tag(tag: str) -> bool:
     tag = _clean(tag)
-    # A bare type in small letters looks like any word: it counts only where the column is named.
+    # A bare type in lower case looks like any word, so it needs a named column.
     return is_marked(tag) or bool(_BARE.fullmatch(tag) and tag.isupper())
 
 
 def _check_layers(name: str, head: Sequence[Line], layout: Layout) -> None:
-    """Raise `DataError` if a column before the last holds tags of entities too: which of the two is meant?"""
+    """Raise `DataError` if the last column and another one contain entity tags, which is ambiguous."""
     rows = [cells for block in _blocks([line.text for line in head]) for cells in block]
     types: dict[int, set[str]] = {}
     for number, column in enumerate(zip(*rows, strict=True)):
@@ -350,13 +350,13 @@ def _check_layers(name: str, head: Sequence[Line], layout: Layout) -> None:
 
 
 def _likely_columns(cells: Sequence[str], word: int) -> str:
-    """The options for a line whose last column is not a tag: its last cell that is one."""
+    """Suggest options for a line whose last column is not a tag: use its last cell that is a tag."""
     marked = [number for number, cell in enumerate(cells) if cell == "O" or _PREFIXED.fullmatch(cell)]
     return f"--text-column {word} --label-column {marked[-1] if marked else len(cells) - 1}"
 
 
 def _check_bioes(sentences: Sequence[Sentence]) -> None:
-    """Raise `DataError` if an entity of BIOES does not end as it should, or is continued without a beginning."""
+    """Raise `DataError` if a BIOES entity has no end, or continues without a start."""
     wrong: list[tuple[str, str]] = []
     for one in sentences:
         before = "O"

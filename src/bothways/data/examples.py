@@ -1,4 +1,4 @@
-"""The example that passes through every task, and how rows with texts and labels become examples."""
+"""The `Example` record of all tasks, and the conversion of rows with texts and labels to examples."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ LABEL_COLUMNS = ("label", "labels", "category", "class", "intent", "target", "se
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Where the words of an example are, and how its tags were written.
+    """The (start, end) of each word of an example, and the scheme of its tags.
 
-    `cut`: the words are those of `split_words`, cut where reference entities begin and end inside them, to score spans.
-    Predictions are never made of such words.
+    `cut`: the words are those of `split_words`, split further where reference entities start or end inside them, so
+    that spans can be scored. Predictions never use these words.
     """
 
     places: Places
@@ -39,18 +39,18 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class CandidateLabels:
-    """The labels that an example may have."""
+    """The candidate labels of an example (zero-shot)."""
 
     labels: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row of a file: its text or texts, the reference answer if it has one, and where it was found.
+    """One row of a file: its text or texts, its reference if it has one, and its location for error messages.
 
-    `details` is what else a task needs: where the words are (tag), the candidate labels (zero-shot). `row` holds all
-    columns of the row as they were read, `number` is the line or row number (from 1), `error` says why the row
-    cannot be answered (a prediction then carries the same error).
+    `details` holds other task inputs: the word offsets (tag), the candidate labels (zero-shot). `row` has all columns
+    as they were read, `number` is the line or row number (from 1). `error` is the reason why the row cannot be
+    answered; its prediction has the same error.
     """
 
     texts: tuple[str, ...]
@@ -63,19 +63,19 @@ class Example:
 
 
 def labels_of(reference: Reference | None) -> tuple[str, ...]:
-    """All labels of a reference, none for a number or for answers."""
+    """Return the labels of a reference; () for a number or for answers to a question."""
     if isinstance(reference, tuple):
         return tuple(label for label in reference if isinstance(label, str))
     return (reference,) if isinstance(reference, str) else ()
 
 
 def read_examples(source: Source, texts: Sequence[Sequence[str]], columns: Columns) -> list[Example]:
-    """Rows -> examples with one text for each of `texts`, the usual names of its column, and the reference answer.
+    """Read labeled examples from rows; `texts` lists the usual column names of each text.
 
-    Raises `DataError` with the row's place.
+    Raises `DataError` with the location of the row.
     """
     if columns.separator is not None and columns.kind not in (None, "multi"):
-        raise OptionError(f"a separator makes several labels of a cell, which is not of kind {columns.kind!r}")
+        raise OptionError(f"a separator is for several labels per cell (kind 'multi'), found kind {columns.kind!r}")
     found: list[str] = []
     label = ""
     examples: list[Example] = []
@@ -104,9 +104,9 @@ def read_examples(source: Source, texts: Sequence[Sequence[str]], columns: Colum
 
 
 def input_examples(source: Source, texts: Sequence[Sequence[str]], columns: Columns) -> Iterator[Example]:
-    """Rows -> examples to predict, one for each row, in order; a row that cannot be answered has an `error`.
+    """Iterate over examples to predict, one per row and in order; a row that cannot be answered has an `error`.
 
-    Raises `DataError` only if reading cannot go on, or if no column holds a text.
+    Raises `DataError` only if reading cannot continue, or if there is no text column.
     """
     return _inputs(rows_of(source, columns, strict=False), texts, columns)
 
@@ -133,7 +133,7 @@ def _text_columns(row: Row, texts: Sequence[Sequence[str]], columns: Columns) ->
 
 
 def _texts(row: Row, names: Sequence[str], *, name_column: bool) -> tuple[tuple[str, ...], str | None]:
-    """The texts of a row, and what is wrong with the first that is none."""
+    """Return the texts of a row, and the error message for the first invalid one."""
     words, errors = [], []
     for name in names:
         value = plain(row.values.get(name))

@@ -1,4 +1,4 @@
-"""The labels of a column as golds: names, sets of names, or numbers, spelled alike in the whole column."""
+"""Convert a label column to references: names, sets of names, or numbers, with consistent spelling."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from bothways.data.tables import Columns, Kind, clean_label, plain_name, split_q
 from bothways.errors import DataError
 
 NUMBER_COLUMNS = ("score", "similarity")
-MANY = 10  # labels that occur once, or half as many different whole numbers, before anything is said of them
-LISTED = 3  # labels in a message
-NO_LABEL = "-"  # in a column "gold_label": the annotators of SNLI and MNLI did not agree
+MANY = 10  # minimum number of labels that occur once to report them; of whole numbers, twice as many
+LISTED = 3  # maximum number of labels in a message
+NO_LABEL = "-"  # in a column "gold_label": the annotators disagreed (SNLI, MNLI)
 _LOG = logging.getLogger("bothways")
 _WHOLE = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.0*)?")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _BOOLEANS = {"true": "True", "false": "False"}
 _JOINED = re.compile(r"\d+(?:,\d+)*")  # a number with a decimal comma, or several numbers
-_NOTHING = {"nan", "null", "<na>", "nat", "n/a", "#n/a"}  # how programs write a missing value, in small letters
+_NOTHING = {"nan", "null", "<na>", "nat", "n/a", "#n/a"}  # common spellings of missing values, in lower case
 # Cyrillic and Greek letters that look like Latin ones.
 _ALIKE = str.maketrans("аеорсухіјѕԁһкмтвнαοεικνρτυχ", "aeopcyxijsdhkmtbhaoeiknptux")
 
 
 class Cell(NamedTuple):
-    """What a row holds in the label column, and its place."""
+    """The value of a row in the label column, and the row's location."""
 
     value: Any
     where: str
 
 
 def labels_of_cells(cells: Sequence[Cell], column: str, columns: Columns) -> list[Any]:
-    """The golds of a column: a str (one class), a tuple of str (several), a float (regression); None leaves a row out.
+    """Return the references of a column: str (one class), tuple of str (several), float (regression), None (skip).
 
-    Without `columns.kind`, lists and a separator mean several labels, and a column of numbers that are not all whole
-    means regression. Raises `DataError` with the row's place.
+    Without `columns.kind`, lists or a separator mean several labels per row, and numbers that are not all whole mean
+    regression. Raises `DataError` with the location of the row.
     """
     kind = columns.kind
     if kind is None and plain_name(column) in NUMBER_COLUMNS:
@@ -79,12 +79,12 @@ def labels_of_cells(cells: Sequence[Cell], column: str, columns: Columns) -> lis
 
 
 def label_name(where: str, value: Any, columns: Columns) -> str:
-    """One label as it is written, or the name of its number; raises `DataError` for a number without a name."""
+    """Return the normalized label, or the name of a numeric label; raises `DataError` if it has no name."""
     return _name(where, speller([value], columns.names())(value), columns)
 
 
 def speller(values: Iterable[Any], names: Sequence[str] = ()) -> Callable[[Any], str]:
-    """How the labels of a column are spelled: one spelling for 1, 1.0, "1" and "1.0", one for True and "true".
+    """Return a function that spells a column's labels consistently: 1, 1.0, "1" and "1.0" alike, True and "true" too.
 
     >>> [speller([1.0, "0"])(value) for value in (1.0, "0")], speller(["1.0", "v1"])("1.0")
     (['1', '0'], '1.0')
@@ -106,7 +106,7 @@ def speller(values: Iterable[Any], names: Sequence[str] = ()) -> Callable[[Any],
 
 
 def label_notes(references: Sequence[Any]) -> list[str]:
-    """What a user should know of the labels of training rows, a line each."""
+    """Return notes for the user on the labels of training rows, one per line."""
     if all(isinstance(reference, float) for reference in references):
         return [
             f"the labels are numbers from {min(references):g} to {max(references):g}, learned by regression; "
@@ -150,7 +150,7 @@ def label_notes(references: Sequence[Any]) -> list[str]:
 
 
 def skeleton(label: str) -> str:
-    """What two labels have in common that a reader may take for the same.
+    """Return a key that is equal for labels that look alike, ignoring case, spaces and punctuation.
 
     >>> skeleton("Very  Good") == skeleton("very-good") == skeleton("very_good "), skeleton("-1") == skeleton("1")
     (True, False)
@@ -160,14 +160,14 @@ def skeleton(label: str) -> str:
 
 
 def _means_nothing(label: str, others: Iterable[str]) -> bool:
-    """Whether a label stands for none: as programs write it, or -1 beside numbers from 0 (as in `datasets`)."""
+    """Whether a label means "missing": a usual spelling, "-" without "+", or -1 if 0 exists (as in `datasets`)."""
     if label in ("-", "-1"):
         return ("0" in others) if label == "-1" else "+" not in others
     return label.casefold() in _NOTHING or label == "None"
 
 
 def _joined(labels: Iterable[str]) -> list[tuple[str, str]]:
-    """The labels that are other labels with a separator between them, with the separator."""
+    """Return the labels that consist of other labels joined by a separator, each with its separator."""
     known = set(labels)
     return [
         (label, separator)
@@ -178,7 +178,7 @@ def _joined(labels: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _check_joined(cells: Sequence[Cell], column: str) -> None:
-    """Raise `DataError` if all labels are numbers, some with a comma: decimals, or several labels."""
+    """Raise `DataError` if all labels are numbers and some have a comma, which is ambiguous."""
     texts = [_text(cell.value) for cell in cells]
     place = next((place for place, text in enumerate(texts) if "," in text), None)
     if place is not None and all(map(_JOINED.fullmatch, texts)):
@@ -190,7 +190,7 @@ def _check_joined(cells: Sequence[Cell], column: str) -> None:
 
 
 def _note_unused(labels: Iterable[str], columns: Columns) -> None:
-    """Say which of the last label names do not occur, as when a name with a comma has become two."""
+    """Warn if the last label names do not occur, as when a name with a comma was split in two."""
     names, known = columns.names(), set(labels)
     last = max((place for place, name in enumerate(names) if name in known), default=-1)
     if 0 <= last < len(names) - 1:
@@ -203,7 +203,7 @@ def _text(value: Any) -> str:
 
 
 def _whole(value: Any) -> str | None:
-    """A whole number as it is usually spelled; None for anything else, such as "007"."""
+    """Return the canonical spelling of a whole number; None for other values, such as "007"."""
     if isinstance(value, bool):
         return None
     if isinstance(value, Real | Decimal):
@@ -214,7 +214,7 @@ def _whole(value: Any) -> str | None:
 
 
 def _number(value: Any) -> float | None:
-    """The finite number that a label is or spells."""
+    """Convert a label to a finite float; None if it is not a number."""
     if isinstance(value, bool):
         return None
     if not isinstance(value, Real | Decimal) and not _NUMBER.fullmatch(_text(value)):
@@ -224,7 +224,7 @@ def _number(value: Any) -> float | None:
 
 
 def _without_label(cells: Sequence[Cell], column: str) -> list[bool]:
-    """Which rows have the sign that annotators did not agree; says how many."""
+    """Mark the rows without an agreed label ("-" in "gold_label"), and log their number."""
     found = [isinstance(cell.value, str) and cell.value.strip() == NO_LABEL for cell in cells]
     positive = any(isinstance(cell.value, str) and cell.value.strip() == "+" for cell in cells)
     if plain_name(column) != "gold_label" or positive or not any(found):
@@ -240,7 +240,7 @@ def _first(cells: Sequence[Cell], found: Sequence[bool]) -> str:
 
 
 def _parts(cell: Cell, column: str, kind: Kind | None, columns: Columns) -> list[Any]:
-    """The labels in a cell, one unless it is a list or has a separator; none only if several are allowed."""
+    """Return the labels in a cell: one, unless it is a list or has a separator; [] only if several are allowed."""
     value, where = cell
     several = isinstance(value, list | tuple)
     if is_missing(value) or (isinstance(value, str) and not clean_label(value)):
@@ -287,7 +287,7 @@ def _is_written_list(text: str) -> bool:
 
 
 def _are_amounts(cells: Sequence[Cell], column: str) -> bool:
-    """Whether labels are numbers that are not all whole; raises `DataError` if only some labels are numbers."""
+    """Whether labels are numbers, not all whole; raises `DataError` if there are fractions and non-numbers."""
     numbers = [_number(cell.value) for cell in cells]
     broken = next((place for place, number in enumerate(numbers) if number is not None and number % 1), None)
     if broken is None:
@@ -312,7 +312,7 @@ def _amount(cell: Cell, column: str) -> float:
 
 
 def _without_vectors(cells: Sequence[Cell], parts: list[list[Any]], columns: Columns) -> list[list[Any]]:
-    """Labels given as vectors of 0 and 1, one place for each label name, as the numbers of the labels that apply."""
+    """Convert 0/1 vectors with an entry per label name to lists of the indices of the labels that apply."""
     sizes = {len(cell.value) if isinstance(cell.value, list | tuple) else -1 for cell in cells}
     flat = {_whole(part) or _text(part) for some in parts for part in some}
     repeated = any(len({_whole(part) for part in some}) < len(some) for some in parts)

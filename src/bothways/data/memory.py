@@ -1,4 +1,4 @@
-"""Rows from memory: dicts, texts, data frames, data sets; and their values as plain Python objects."""
+"""Read rows from memory (dicts, texts, data frames, data sets) and convert values to plain Python objects."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 from bothways.errors import DataError
 
-Found = tuple[dict[str, Any], str | None]  # the values of a row by column, or why it cannot be read
+Found = tuple[dict[str, Any], str | None]  # (values by column, error message or None)
 
 
 def plain(value: Any) -> Any:
-    """A value without the wrapping of numpy, torch or pyarrow: a Python scalar, a list, or the value itself.
+    """Convert a numpy, torch or pyarrow value to a Python scalar or list; return other values unchanged.
 
     >>> import numpy as np
     >>> plain(np.array(1)), plain(np.str_("a")), plain(np.array(["a", "b"]))
@@ -22,7 +22,7 @@ def plain(value: Any) -> Any:
         return value
     if type(value).__name__ == "MaskedConstant":
         return None
-    if callable(getattr(value, "as_py", None)):  # scalars of pyarrow
+    if callable(getattr(value, "as_py", None)):  # pyarrow scalars
         return value.as_py()
     dimensions = getattr(value, "ndim", None)
     if dimensions == 0 and callable(getattr(value, "item", None)):
@@ -33,7 +33,7 @@ def plain(value: Any) -> Any:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a plain value stands for nothing: None, NaN of any type, `pandas.NA`, NaT.
+    """Whether a plain value is missing: None, NaN of any type, `pandas.NA`, NaT.
 
     >>> is_missing(float("nan")), is_missing("nan"), is_missing(0)
     (True, False, False)
@@ -43,21 +43,21 @@ def is_missing(value: Any) -> bool:
     if isinstance(value, str | list | tuple | dict):
         return False
     try:
-        return bool(value != value)  # NaN alone differs from itself
+        return bool(value != value)  # only NaN differs from itself
     except (TypeError, ValueError):  # arrays have no truth value
         return False
 
 
 def memory_rows(source: Any, *, texts: bool) -> Iterator[Found]:
-    """The rows of a list of dicts, a data frame (pandas, polars, pyarrow), a data set or any other iterable.
+    """Iterate over the rows of a list of dicts, a data frame (pandas, polars, pyarrow), a data set or an iterable.
 
-    With `texts` (for prediction), an item may be a text, and the numbers of class labels stay as they are; else they
-    become the names that the data set has for them. Raises `DataError` for a source whose order or rows are unclear.
+    With `texts` (for prediction), an item may be a text, and class labels keep their ids; otherwise ids are replaced
+    by the label names of the data set. Raises `DataError` for a source whose order or rows are undefined.
     """
     if isinstance(source, Mapping):
         raise DataError(
-            f"found a {type(source).__name__}, expected rows such as a list of dicts; of a DatasetDict give one "
-            "split, of columns pandas.DataFrame(columns)"
+            f"found a {type(source).__name__}, expected rows such as a list of dicts; for a DatasetDict, give one "
+            "split; for columns, give pandas.DataFrame(columns)"
         )
     if isinstance(source, set | frozenset):
         raise DataError("found a set, whose order is not defined; expected a list")
@@ -84,7 +84,7 @@ def _rows(source: Any, *, texts: bool) -> Iterator[Found]:
 
 
 def _items(source: Any) -> Iterable[Any]:
-    """What a source yields row by row, whatever it is called there."""
+    """Return an iterable over the rows of a source, with the method that the source's type provides."""
     columns = getattr(source, "columns", None)
     if columns is not None and callable(getattr(source, "itertuples", None)):  # pandas
         names = [str(name) for name in columns]
@@ -95,20 +95,20 @@ def _items(source: Any) -> Iterable[Any]:
         return source.iter_rows(named=True)
     if columns is not None and callable(getattr(source, "to_batches", None)):  # pyarrow
         return (row for batch in source.to_batches() for row in batch.to_pylist())
-    if columns is not None and callable(getattr(source, "to_pylist", None)):  # a RecordBatch of pyarrow
+    if columns is not None and callable(getattr(source, "to_pylist", None)):  # a pyarrow RecordBatch
         return source.to_pylist()
-    form = getattr(source, "format", None)  # of a data set: how it hands out its values
+    form = getattr(source, "format", None)  # the output format of a data set
     if isinstance(form, dict) and form.get("type") not in (None, "custom") and hasattr(source, "with_format"):
         return source.with_format(None, columns=form.get("columns"))
     return source
 
 
 def _class_names(source: Any) -> dict[str, Sequence[str]]:
-    """The names of class labels by column, as a data set of `datasets` has them."""
+    """Return the class label names by column of a data set of `datasets`."""
     names = {}
     features = getattr(source, "features", None)
     for column, feature in features.items() if isinstance(features, Mapping) else ():
-        found = getattr(getattr(feature, "feature", feature), "names", None)  # a List(ClassLabel) has several a row
+        found = getattr(getattr(feature, "feature", feature), "names", None)  # List(ClassLabel): several labels per row
         if found is not None:
             names[column] = found
     return names
@@ -119,7 +119,7 @@ def _named(value: Any, names: Sequence[str] | None) -> Any:
         return [_named(plain(one), names) for one in value]
     if names is None or not isinstance(value, Integral):
         return value
-    if value == -1:  # "no label" in `datasets`, as in GLUE's test splits
+    if value == -1:  # means "no label" in `datasets`, as in GLUE test splits
         return None
     if not 0 <= int(value) < len(names):
         raise ValueError(f"label {value} is not one of 0 to {len(names) - 1}; correct it or the feature")

@@ -1,4 +1,4 @@
-"""Questions about passages: from SQuAD files and rows to examples."""
+"""Read questions about passages from SQuAD files and rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bothways.data.squad import is_squad, read_squad
 from bothways.data.tables import Columns, Row, Source, find_column, rows_of
 from bothways.errors import DataError
 
-NEAR = 5  # characters by which an answer may be off, if it occurs several times
+NEAR = 5  # maximum error of answer_start, in characters, if an answer occurs several times
 _COLUMNS = (
     ("question", ("question", "query"), "question (--text-column)"),
     ("passage", ("context", "passage", "paragraph", "document", "text"), "passage (--pair-column)"),
@@ -23,9 +23,9 @@ ANSWER_COLUMNS = ("answers", "answer", "answer_text")
 
 
 class ReferenceAnswer(NamedTuple):
-    """An answer that a human gave: its words, where they begin in the passage, whether that is sure.
+    """A reference answer: its text, its start in the passage, and whether the start is certain.
 
-    `moved`: they were said to begin elsewhere.
+    `moved`: the answer was not at its answer_start.
     """
 
     text: str
@@ -35,7 +35,7 @@ class ReferenceAnswer(NamedTuple):
 
 
 def read_answered(source: Source, columns: Columns) -> list[Example]:
-    """Questions with their answers. Raises one `DataError` with all answers that are not in their passage."""
+    """Read questions with answers. Raises one `DataError` for all answers that do not occur in their passage."""
     examples: list[Example] = []
     wrong: list[tuple[str, str]] = []
     names: list[str] = []
@@ -64,7 +64,7 @@ def read_answered(source: Source, columns: Columns) -> list[Example]:
 
 
 def read_questions(source: Source, columns: Columns) -> Iterator[Example]:
-    """Questions to answer, one by one; one that cannot be read has an `error`."""
+    """Iterate over questions to answer; a question that cannot be read has an `error`."""
     names: list[str] = []
     for row in _rows(source, columns, strict=False):
         texts: tuple[str, ...] = ("", "")
@@ -95,7 +95,7 @@ def _names(row: Row, columns: Columns) -> list[str]:
 
 
 def _text(row: Row, name: str) -> str:
-    """The text in a column, "" if there is none; raises `DataError` for what is not a text."""
+    """Return the text in a column, "" if it is missing; raises `DataError` if it is not a text."""
     value = plain(row.values.get(name))
     if is_missing(value):
         return ""
@@ -105,10 +105,10 @@ def _text(row: Row, name: str) -> str:
 
 
 def _listed(row: Row, columns: Columns) -> list[tuple[str, int | None]]:
-    """The answers of a row, each with where it begins if that is given; none for a question without answer.
+    """Return the answers of a row, each with its answer_start if given; [] for a question without an answer.
 
-    A list of answers (texts, or dicts of text and answer_start); one of them; or as `datasets` has them, a dict of
-    two lists. answer_start may be a column of its own. An answer without text is none; an empty cell is an error.
+    Accepts a list of answers (texts, or dicts with text and answer_start), a single answer, or a dict of two lists as
+    in `datasets`. answer_start may be a separate column. Empty answers are dropped; an empty cell is an error.
     """
     name = find_column(
         list(row.values),
@@ -158,10 +158,10 @@ def _answer(answer: Any, start: Any, row: Row) -> tuple[str, int | None]:
 
 
 def _given(passage: str, text: str, start: int | None, *, certain: bool) -> ReferenceAnswer | None:
-    """An answer with its place, None if it does not occur in the passage.
+    """Locate an answer in its passage; None if it does not occur there.
 
-    Where it is not at `start`: without the space around it, or with its accents composed otherwise; at the nearest
-    place if that is near, else where it occurs once. If it occurs several times, the place is not certain.
+    If it is not at `start`, search for it, also stripped and in NFC and NFD. Take the occurrence nearest to `start`
+    if it is within `NEAR` characters, else the first one, which is certain only if it is the only one.
     """
     if start is not None and start >= 0 and passage.startswith(text, start):
         return ReferenceAnswer(text, start, certain)

@@ -1,10 +1,10 @@
-"""The schemes in which the tags of words mark entities.
+"""Tag schemes for entities.
 
 word      IO     IOB1   BIO    BIOES
 Ann       I-PER  I-PER  B-PER  B-PER
 Lee       I-PER  I-PER  I-PER  E-PER
 Rome      I-LOC  I-LOC  B-LOC  S-LOC
-Paris     I-LOC  B-LOC  B-LOC  S-LOC      in IO one entity with the word before
+Paris     I-LOC  B-LOC  B-LOC  S-LOC      in IO one entity with Rome
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 Scheme = Literal["IO", "IOB1", "BIO", "BIOES"]
-_PREFIXES = {"B": "B", "I": "I", "E": "E", "S": "S", "L": "E", "U": "S", "M": "I"}  # BILOU's and BMES's as BIOES's
+_PREFIXES = {"B": "B", "I": "I", "E": "E", "S": "S", "L": "E", "U": "S", "M": "I"}  # BILOU and BMES prefixes -> BIOES
 
 
 def split_tag(tag: str) -> tuple[str, str]:
-    """A tag's prefix, as BIOES has it, and its type; a type without a prefix is inside an entity.
+    """Split a tag into its BIOES prefix and its type; a type without a prefix gets I.
 
     >>> split_tag("U-PER"), split_tag("PER"), split_tag("O")
     (('S', 'PER'), ('I', 'PER'), ('O', ''))
@@ -30,9 +30,9 @@ def split_tag(tag: str) -> tuple[str, str]:
 
 
 def tag_runs(tags: Sequence[str]) -> Iterator[tuple[str, int, int]]:
-    """The runs of one sentence of tags of any scheme: type, first word, one past the last.
+    """Yield the runs of tags of one sentence in any scheme: type, first word, one past the last word.
 
-    Each entity is a run, and words outside entities in a row are one of type "O".
+    Each entity is a run; consecutive words outside entities are a run of type "O".
 
     >>> list(tag_runs(["B-PER", "E-PER", "S-LOC", "O", "O"]))
     [('PER', 0, 2), ('LOC', 2, 3), ('O', 3, 5)]
@@ -49,7 +49,7 @@ def tag_runs(tags: Sequence[str]) -> Iterator[tuple[str, int, int]]:
 
 
 def to_bio(tags: Sequence[str]) -> tuple[str, ...]:
-    """The tags of one sentence, of any scheme, as BIO, marking the same entities.
+    """Convert the tags of one sentence from any scheme to BIO, with the same entities.
 
     >>> to_bio(["B-PER", "E-PER", "S-LOC", "O"])
     ('B-PER', 'I-PER', 'B-LOC', 'O')
@@ -62,9 +62,9 @@ def to_bio(tags: Sequence[str]) -> tuple[str, ...]:
 
 
 def entity_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
-    """The entities of one sentence of BIO tags: type, first word, one past the last.
+    """Return the entities of one sentence of BIO tags: type, first word, one past the last word.
 
-    Strict: an I- that continues no entity of its type begins none.
+    Strict: an I- tag that does not continue an entity of its type does not start one.
 
     >>> entity_spans(["B-PER", "I-PER", "O", "I-LOC", "B-LOC"])
     [('PER', 0, 2), ('LOC', 4, 5)]
@@ -73,7 +73,7 @@ def entity_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
 
 
 def may_follow(before: str, after: str, scheme: Scheme) -> bool:
-    """Whether one tag may follow another; O also represents the sentence boundaries.
+    """Whether tag `after` may follow tag `before`; O also represents the sentence boundaries.
 
     >>> may_follow("B-PER", "I-LOC", "BIO"), may_follow("B-PER", "I-LOC", "IOB1")
     (False, True)

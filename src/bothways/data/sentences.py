@@ -1,4 +1,4 @@
-"""Words with tags, texts with spans and texts alone: from files and rows to examples for tagging."""
+"""Read examples for tagging: words with tags, texts with spans, and unlabeled texts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _ONE_WORD = "write a column 'sentence_id', a file of words and tags (.conll), or
 
 
 def read_tagged(source: Source, columns: Columns) -> list[Example]:
-    """Sentences of a column file (word first, tag last), or rows with words and tags, or with a text and spans."""
+    """Read sentences from a column file (word first, tag last), or from rows with words and tags or text and spans."""
     if _in_columns(source, columns, labeled=True):
         found = [(of_words(one), one) for one in read_sentences(str(source), **_numbers(columns))]
     else:
@@ -58,9 +58,9 @@ def read_tagged(source: Source, columns: Columns) -> list[Example]:
 
 
 def read_untagged(source: Source, columns: Columns) -> Iterator[Example]:
-    """The sentences of a column file, or the texts or lists of words of rows, to predict: one by one.
+    """Iterate over sentences to predict: those of a column file, or the texts or word lists of rows.
 
-    One that cannot be read has an `error`.
+    A sentence that cannot be read has an `error`.
     """
     if _in_columns(source, columns, labeled=False):
         for one in read_sentences(str(source), **_numbers(columns), strict=False):
@@ -79,24 +79,24 @@ def read_untagged(source: Source, columns: Columns) -> Iterator[Example]:
 
 
 def _not_columns(rows: Iterator[Row]) -> Iterator[Row]:
-    """The rows of standard input; raises `DataError` if its first line is a word with a tag."""
+    """Yield the rows of standard input; raises `DataError` if the first line looks like a word with a tag."""
     for number, row in enumerate(rows):
         text = str(row.values.get("text", ""))
         if number == 0 and begins_columns(text):
             raise DataError(
                 f"{row.where}: found {text!r}, which looks like a word with its tag; name the format "
-                "(--input-format conll, or --input-format txt for a text a line)"
+                "(--input-format conll, or --input-format txt for one text per line)"
             )
         yield row
 
 
 def words_of(example: Example) -> Places:
-    """Where the words of an example are, of which its reference has a tag each: as its file gave them, else all."""
+    """Return the offsets of the words that the reference tags: the file's words, else those of `split_words`."""
     return example.details.places if isinstance(example.details, Words) else split_words(example.texts[0])
 
 
 def reference_spans(example: Example) -> list[Span]:
-    """The reference entities as spans of characters."""
+    """Return the reference entities as character spans."""
     if not isinstance(example.reference, tuple):
         return []
     places = words_of(example)
@@ -109,7 +109,7 @@ def _words(example: Example) -> Words:
 
 
 def of_words(sentence: Sentence) -> Example:
-    """Words as a text with a space between, and where they are in it."""
+    """Convert a sentence to an example: words joined by spaces, with their offsets."""
     ends = np.cumsum([len(word) + 1 for word in sentence.words]).tolist()
     places = tuple((end - 1 - len(word), end - 1) for word, end in zip(sentence.words, ends, strict=True))
     where = sentence.where[0] if sentence.where else "input"
@@ -119,7 +119,7 @@ def of_words(sentence: Sentence) -> Example:
 
 
 def _in_columns(source: Source, columns: Columns, *, labeled: bool) -> bool:
-    """Whether a source is a file of words in columns: by its suffix, and where that is one of tables, its content."""
+    """Whether a source is a column file, by its format or suffix; for .txt, .tsv and .tab also by its content."""
     if not isinstance(source, str | Path):
         return False
     if columns.format is not None or str(source) == STDIN:
@@ -140,7 +140,7 @@ def _numbers(columns: Columns) -> dict[str, Any]:
 
 
 def _sentence_rows(rows: Iterable[Row]) -> Iterator[tuple[Row, list[Row]]]:
-    """Each row alone; or if they hold a word each and the number of its sentence, the rows of a sentence together.
+    """Group rows with one word and a sentence number each by sentence; yield (row, []) for other rows.
 
     The number may be in the first row of a sentence only (Kaggle's "Sentence #").
     """
@@ -166,13 +166,13 @@ def _sentence_rows(rows: Iterable[Row]) -> Iterator[tuple[Row, list[Row]]]:
 
 
 def _cell(row: Row, wanted: str | None, usual: Sequence[str]) -> tuple[str, Any]:
-    """The name of the first column among the usual ones that a row has, and its value."""
+    """Return name and value of the column `wanted`, else of the first usual one; ("", None) if there is none."""
     name = find_optional_column(list(row.values), wanted=wanted, usual=usual, purpose="column", where=row.where)
     return ("", None) if name is None else (name, plain(row.values[name]))
 
 
 def _text_of(row: Row, group: Sequence[Row], columns: Columns) -> Example:
-    """The text or the words of a row, or of the rows of a sentence."""
+    """Convert the text or words of a row, or of the rows of a sentence, to an example without a reference."""
     name = ""
     words: Any = None
     if group:
@@ -182,7 +182,7 @@ def _text_of(row: Row, group: Sequence[Row], columns: Columns) -> Example:
     if isinstance(words, str):
         singular = name.strip().casefold() in ("word", "token")
         if singular or (words.startswith("[") and name.strip().casefold() in _WORDS):
-            found = "one word a row, without the number of its sentence" if singular else "a list written as text"
+            found = "one word per row, without a sentence number" if singular else "a list written as text"
             raise DataError(f"{row.where}: the column {name!r} holds {found} ({words!r}); {_ONE_WORD}")
         if _tags_of(row, columns, words) is None:
             return Example((words,), None, row.where, row=row.values)
@@ -200,13 +200,13 @@ def _text_of(row: Row, group: Sequence[Row], columns: Columns) -> Example:
 
 
 def _is_one_word(example: Example, columns: Columns) -> bool:
-    """Whether an example is of a row with one word as a string."""
+    """Whether the row of an example contains a single word as a string."""
     word = _cell(Row(dict(example.row or {}), example.where), columns.text_column, _WORDS)[1]
     return isinstance(word, str) and len(words_of(example)) == 1
 
 
 def _tags_of(row: Row, columns: Columns, text: str) -> list[str] | None:
-    """The tags of a text with spaces between its words, if a row has as many of them with spaces between."""
+    """Return the space-separated tags of a row if there is one for each space-separated word of `text`, else None."""
     wanted = columns.label_column if columns.label_column in row.values else None
     tags = _cell(row, wanted, _TAGS)[1]
     found = re.split(" +", tags.strip(" ")) if isinstance(tags, str) else []
@@ -216,7 +216,7 @@ def _tags_of(row: Row, columns: Columns, text: str) -> list[str] | None:
 
 
 def _sentence(row: Row, group: Sequence[Row], columns: Columns) -> tuple[Example, Sentence]:
-    """A row with words and tags, or with a text and spans of its entities; or the rows of a sentence."""
+    """Convert a row with words and tags or text and spans, or the rows of a sentence, to an example and its tags."""
     example = _text_of(row, group, columns)
     text = example.texts[0]
     if group:
@@ -237,7 +237,7 @@ def _sentence(row: Row, group: Sequence[Row], columns: Columns) -> tuple[Example
     else:
         places = _words(example).places
         if not isinstance(tags, list) or len(tags) != len(places):
-            raise DataError(f"{row.where}: {len(places)} words need a list of as many tags; found {tags!r}")
+            raise DataError(f"{row.where}: expected {len(places)} tags, one for each word; found {tags!r}")
         if any(is_missing(tag) for tag in tags):
             raise DataError(f"{row.where}: found an empty tag among {tags!r}; write O outside entities")
         names = tuple(label_name(row.where, tag, columns) for tag in tags)

@@ -1,4 +1,4 @@
-"""Entities as spans of characters, and the tags of words that they make.
+"""Entities as character spans, and their conversion to word tags.
 
 text    a Paris-based firm        span    2:7 LOC
 words   a Paris - based firm      tags    O B-LOC O O O
@@ -17,19 +17,19 @@ from bothways.data import memory
 from bothways.data.words import Places
 from bothways.errors import DataError
 
-Span = tuple[int, int, str]  # start, end and type
+Span = tuple[int, int, str]  # start, end, type
 _STARTS, _ENDS = ("start", "start_offset", "begin"), ("end", "end_offset")
 _TYPES = ("label", "labels", "entity_group", "type", "tag", "entity")
 
 
 def plain(value: Any) -> Any:
-    """An array, a tensor or a tuple as a list, a number of theirs as Python's; anything else as it is."""
+    """Convert arrays, tensors and tuples to lists, and their scalars to Python; return other values unchanged."""
     value = memory.plain(value)
     return list(value) if isinstance(value, tuple) else value
 
 
 def whole_number(value: Any) -> int | None:
-    """A whole number, also as 3.0 and "3"; None for anything else."""
+    """Convert a whole number, such as 3, 3.0 or "3", to int; None for anything else."""
     value = plain(value)
     if isinstance(value, str) and value.strip().removeprefix("-").isdecimal():
         return int(value)
@@ -38,10 +38,10 @@ def whole_number(value: Any) -> int | None:
 
 
 def read_spans(found: Iterable[Any], text: str, where: str) -> list[Span]:
-    """The spans of a text in their order: dicts with start, end and label, or lists of the three (doccano, spaCy).
+    """Read the spans of a text, sorted: dicts with start, end and label, or lists of the three (doccano, spaCy).
 
-    White space at the ends of a span is left out. Raises `DataError` for a span that is not in the text, is empty,
-    overlaps another, or whose own text is another.
+    White space at the ends of spans is removed. Raises `DataError` for a span that is invalid, outside the text,
+    empty, overlaps another one, or has a text that does not match its offsets.
     """
     spans = sorted({_span(plain(one), text, where) for one in found})
     for before, after in pairwise(spans):
@@ -52,7 +52,7 @@ def read_spans(found: Iterable[Any], text: str, where: str) -> list[Span]:
 
 
 def cut_words(words: Places, spans: Sequence[Span]) -> Places:
-    """The words, cut where spans begin and end inside them.
+    """Split words where spans start or end inside them.
 
     >>> cut_words(((0, 4), (5, 15)), [(5, 11, "PER")])
     ((0, 4), (5, 11), (11, 15))
@@ -66,7 +66,7 @@ def cut_words(words: Places, spans: Sequence[Span]) -> Places:
 
 
 def tag_words(words: Places, spans: Sequence[Span], length: int) -> tuple[str, ...]:
-    """The BIO tag of each word of a text of some length: of the span that most of its characters are in.
+    """Return the BIO tag of each word: that of the span with most of its characters. `length` is the text's.
 
     >>> tag_words(((0, 3), (4, 7), (8, 12)), [(0, 7, "PER")], 12)
     ('B-PER', 'I-PER', 'O')

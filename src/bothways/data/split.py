@@ -1,4 +1,4 @@
-"""Setting a share of examples aside for dev, and what two sets of examples have in common."""
+"""Split off a dev set, find texts shared by two sets, and find contradictory labels."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 from bothways.data.examples import Example, labels_of
 from bothways.errors import DataError
 
-_ONCE = object()  # the stratum of the sets of labels that occur once: no reference is equal to it
+_ONCE = object()  # stratum of all label sets that occur once; not equal to any reference
 
 
 def set_aside(
     examples: Sequence[Example], share: float, seed: int, *, split_by: int | None = None
 ) -> tuple[list[Example], list[Example]]:
-    """Set a share of the examples aside, stratified by their reference: (the rest, the share), each in file order.
+    """Split off a share of the examples, stratified by reference; return (rest, share), each in file order.
 
-    Texts (of pairs: both; with `split_by`, the text of that place) that occur twice stay on one side, so that
-    nothing is tested on what it was trained on, and every label stays in the rest. Sets of labels that occur once
-    are one stratum. Raises `DataError` if there are too few.
+    Examples with the same text (of pairs: both texts; with `split_by`, the text at that index) stay together, in the
+    rest if it would lack one of their labels otherwise. Label sets that occur once form one stratum. Raises `DataError`
+    if there are too few examples.
     """
     texts: dict[tuple[str, ...], list[int]] = {}
     for place, example in enumerate(examples):
@@ -33,20 +33,24 @@ def set_aside(
     alone = [reference for reference, members in strata.items() if isinstance(reference, tuple) and len(members) == 1]
     strata[_ONCE] = [strata.pop(reference)[0] for reference in alone]
     rng = np.random.default_rng(seed)
-    aside: set[int] = set()
-    owed = 0.0  # the fractions of a text that small strata add up to
+    chosen: list[list[int]] = []
+    owed = 0.0  # accumulated fractions of a text from small strata
     for stratum in sorted(strata, key=lambda reference: "" if reference is _ONCE else repr(reference)):
         members = strata[stratum]
         owed += share * len(members)
         most = min(int(owed), math.ceil(share * len(members)), len(members) - 1)
         for index in rng.permutation(len(members))[: max(most, 0)]:
-            aside.update(members[index])
+            chosen.append(members[index])
             owed -= 1
         owed = min(owed, 1.0)
-    left = {
-        label for place, example in enumerate(examples) if place not in aside for label in labels_of(example.reference)
+    left = set(range(len(examples))).difference(*chosen)
+    known = {label for place in left for label in labels_of(examples[place].reference)}
+    aside = {
+        place
+        for twins in chosen
+        if all(known.issuperset(labels_of(examples[twin].reference)) for twin in twins)
+        for place in twins
     }
-    aside = {place for place in aside if left.issuperset(labels_of(examples[place].reference))}
     if not aside:
         raise DataError(f"{len(examples)} rows are too few to set a tenth aside for dev; give a dev file with --dev")
     kept = [example for place, example in enumerate(examples) if place not in aside]
@@ -54,7 +58,7 @@ def set_aside(
 
 
 def shared(train: Sequence[Example], dev: Sequence[Example]) -> list[str]:
-    """What a user should know of a dev set: texts that are in train too."""
+    """Return a note on the number of dev texts that are also in train, if there are any."""
     known = {_compared(example, None) for example in train}
     both = sum(_compared(example, None) in known for example in dev)
     if not both:
@@ -66,7 +70,7 @@ def shared(train: Sequence[Example], dev: Sequence[Example]) -> list[str]:
 
 
 def contradictions(examples: Sequence[Example]) -> list[str]:
-    """The note that some texts occur with different references, if any do."""
+    """Return a note on texts that occur with different references, if there are any."""
     found: dict[tuple[str, ...], dict[Any, str]] = {}
     for example in examples:
         found.setdefault(_compared(example, None), {}).setdefault(example.reference, example.where)
@@ -78,6 +82,6 @@ def contradictions(examples: Sequence[Example]) -> list[str]:
 
 
 def _compared(example: Example, split_by: int | None) -> tuple[str, ...]:
-    """The texts by which examples are compared: without differences in case and space."""
+    """Return the texts to compare examples by, in lower case and with normalized space."""
     which = example.texts if split_by is None else (example.texts[split_by],)
     return tuple(" ".join(text.lower().split()) for text in which)

@@ -1,4 +1,4 @@
-"""Questions in the layout of SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018)."""
+"""Read SQuAD 1.1 and 2.0 files (Rajpurkar et al. 2016, 2018)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bothways.text.lines import STDIN, numbered_lines, opened, shown, suffix_of
 
 
 def is_squad(name: str) -> bool:
-    """Whether a file has SQuAD's layout: .json that begins with an object of "data" or "version"."""
+    """Whether a file is in SQuAD format: .json that starts with an object with "data" or "version"."""
     if name == STDIN or suffix_of(name) != ".json":
         return False
     with opened(name) as file:
@@ -20,10 +20,10 @@ def is_squad(name: str) -> bool:
 
 
 def read_squad(name: str, *, strict: bool = True) -> Iterator[Row]:
-    """Its questions as rows: id, title, question, context, answers (a list; [] if there is none), start_certain.
+    """Read questions as rows: id, title, question, context, answers ([] if is_impossible), start_certain.
 
-    Raises `DataError` if the layout is another. Without `strict`, a question or context that is not a text is an error
-    of its row.
+    Raises `DataError` if the file is not in SQuAD format. Without `strict`, a question or context that is not a text
+    becomes an error of its row.
     """
     label = shown(name)
     tree = parse_json("".join(text for _, text in numbered_lines(name)), label, 1)
@@ -48,11 +48,11 @@ def read_squad(name: str, *, strict: bool = True) -> Iterator[Row]:
                     raise DataError(f"{where}: {error}")
                 yield Row(values, where, count, error)
     if not count:
-        raise DataError(f"{label}: no questions; expected data, in it paragraphs, in them qas")
+        raise DataError(f"{label}: no questions; expected the layout data > paragraphs > qas")
 
 
 def _list(holder: Any, key: str, where: str) -> list[Any]:
     found = holder.get(key) if isinstance(holder, dict) else None
     if not isinstance(found, list):
-        raise DataError(f"{where}: found no list {key!r}, which SQuAD's layout has here (data, paragraphs, qas)")
+        raise DataError(f"{where}: found no list {key!r}, expected the SQuAD layout (data > paragraphs > qas)")
     return found

@@ -1,4 +1,4 @@
-"""Tables of examples from CSV, TSV, JSON, Parquet, plain text or memory: row by row, each with its place."""
+"""Read rows from CSV, TSV, JSON, Parquet, plain text or memory, one by one and with their location."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ Kind = Literal["single", "multi", "regression"]
 Format = Literal["csv", "tsv", "jsonl", "json", "txt", "parquet", "conll", "squad"]
 
 DELIMITERS = (",", ";", "\t", "|")
-LINES_TO_COMPARE = 20  # of a CSV without a header, to find its delimiter
-LARGEST_WHOLE = 2**30  # bytes of a file that is read whole: .json, packed .parquet
+LINES_TO_COMPARE = 20  # to detect the delimiter of a CSV without a header
+LARGEST_WHOLE = 2**30  # maximum bytes of a file that is read into memory: .json, compressed .parquet
 DEEPEST_JSON = 100
 CSV_LIMIT_LOCK = threading.Lock()
 ROWS_PER_PARQUET_BATCH = 1024
 _INVISIBLE = re.compile("[\0\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
-_AT_EDGES = "\u200c\u200d"  # joiners: within a word they have a meaning
+_AT_EDGES = "\u200c\u200d"  # joiners; meaningful inside words
 _LOG = logging.getLogger("bothways")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record: its values by column name, and its place for messages; lines and rows count from 1.
+    """One row: its values by column name and its location for messages; lines and rows count from 1.
 
-    `number` is the line (of Parquet, .json and rows in memory: the row), `error` says why it cannot be read.
+    `number` is the line (for Parquet, .json and memory: the row); `error` is the reason why it cannot be read.
     """
 
     values: dict[str, Any]
@@ -63,7 +63,7 @@ class Row:
 
 
 class Record(NamedTuple):
-    """The cells of a record, and the line where it begins; `error` says why it cannot be read."""
+    """The cells of a record and its first line; `error` is the reason why it cannot be read."""
 
     number: int
     cells: list[str]
@@ -72,9 +72,9 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which columns hold what, where the usual names do not say, and how labels are written.
+    """Column names (default: the usual names), and the format of labels and files.
 
-    Columns may be given as numbers if a file has no header (they become strings), `label_names` as a sequence.
+    For files without a header, columns may be ints (converted to strings). `label_names` may be a sequence.
     """
 
     text_column: Any = option(None, "Text column (for pairs: column of the first text).", str | None)  # noqa: RUF009
@@ -113,12 +113,12 @@ class Columns:
                 raise OptionError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}")
 
     def names(self) -> tuple[str, ...]:
-        """The names of labels written as numbers."""
+        """The names of numeric labels."""
         return tuple(self.label_names or ())
 
 
 def clean_label(text: str) -> str:
-    """A label as it is compared: NFC, without invisible characters and space around it.
+    """Normalize a label for comparison: NFC, without invisible characters or surrounding space.
 
     >>> clean_label("\\ufeffcafe\\u0301\\u00a0") == "caf\\u00e9"
     True
@@ -127,7 +127,7 @@ def clean_label(text: str) -> str:
 
 
 def split_quoted(text: str, separator: str) -> list[str]:
-    """The parts of a text; a part in double quotes may hold the separator.
+    """Split a text at a separator; parts in double quotes may contain the separator.
 
     >>> split_quoted('"arts, culture",news', ",")
     ['arts, culture', 'news']
@@ -148,14 +148,14 @@ def read_rows(
     delimiter: str | None = None,
     strict: bool = True,
 ) -> Iterator[Row]:
-    """The rows of a file (formats: `TABLES` and `RECORDS`; also packed as .gz and .xz), of standard input ("-") or of
-    an iterable of mappings. A file is opened once and read as rows are needed.
+    """Read rows from a file (formats: `TABLES` and `RECORDS`; also compressed as .gz and .xz), from standard input
+    ("-") or from an iterable of mappings. Files are opened once and read lazily.
 
     `header=False` names the columns of CSV and TSV "0", "1", ... Blank lines are skipped. Raises `DataError` if a row
-    cannot be read, and if there is none at all.
+    cannot be read, and if there are no rows.
 
-    Without `strict`, for prediction: a row that cannot be read has an `error`; a blank line of .txt, or of CSV and TSV
-    with one column, is a row; there may be no rows. `DataError` is raised only if reading cannot go on.
+    Without `strict`, for prediction: rows that cannot be read have an `error`; blank lines of .txt, and of CSV and TSV
+    with one column, are rows; there may be no rows. `DataError` is raised only if reading cannot continue.
 
     >>> next(read_rows([{"text": "good", "label": "pos"}]))
     Row(values={'text': 'good', 'label': 'pos'}, where='row 1', number=1, error=None)
@@ -176,7 +176,7 @@ def read_rows(
         raise OptionError(f"{shown(name)}: a delimiter is for the format csv, found {kind}; leave it out")
     settings = _Settings(shown(name), header, delimiter, strict)
     rows = _file_rows(name, kind, settings, guess=format is None and not _has_suffix(name))
-    next(rows)  # so that a wrong path is an error here, not at the first row
+    next(rows)  # raise errors for wrong paths here, not at the first row
     return _checked(rows, shown(name)) if strict else rows
 
 
@@ -186,7 +186,7 @@ def rows_of(source: Source, columns: Columns, *, strict: bool) -> Iterator[Row]:
 
 
 def format_of(name: str, wanted: Format | None = None) -> Format:
-    """The format of a file: `wanted`, else as its suffix tells; standard input and pipes hold plain text.
+    """Return the format of a file: `wanted`, else by its suffix; standard input and pipes are plain text.
 
     >>> format_of("a.csv.gz"), format_of("-"), format_of("a.data", "tsv")
     ('csv', 'txt', 'tsv')
@@ -199,7 +199,7 @@ def format_of(name: str, wanted: Format | None = None) -> Format:
         return kind
     if not _has_suffix(name):
         return "txt"
-    with opened(name):  # a wrong path is the better message
+    with opened(name):  # a missing file has the better message
         pass
     known = ", ".join([*TABLES, *RECORDS])
     raise DataError(
@@ -209,7 +209,7 @@ def format_of(name: str, wanted: Format | None = None) -> Format:
 
 
 def _has_suffix(name: str) -> bool:
-    """Whether a name tells the format: not that of standard input, nor of a pipe without a suffix."""
+    """Whether the suffix determines the format: False for standard input and for pipes without a suffix."""
     if name == STDIN:
         return False
     if suffix_of(name):
@@ -222,7 +222,7 @@ def _has_suffix(name: str) -> bool:
 
 
 def find_column(available: Sequence[str], *, wanted: str | None, usual: Sequence[str], purpose: str, where: str) -> str:
-    """The column for a purpose: `wanted` if given, else the first of `usual` that is there.
+    """Find a column: `wanted` if given, else the first of `usual` that exists; raises `DataError` if none does.
 
     >>> find_column(["id", "Text"], wanted=None, usual=["text", "sentence"], purpose="text", where="a.csv")
     'Text'
@@ -239,7 +239,7 @@ def find_column(available: Sequence[str], *, wanted: str | None, usual: Sequence
 def find_optional_column(
     available: Sequence[str], *, wanted: str | None, usual: Sequence[str], purpose: str, where: str
 ) -> str | None:
-    """As `find_column`, but None if no column was wanted and none of the usual ones is there."""
+    """As `find_column`, but return None if `wanted` is None and none of `usual` exists."""
     if wanted is not None:
         for column in (wanted, *(name for name in available if clean_label(name) == clean_label(wanted))):
             if column in available:
@@ -253,7 +253,7 @@ def find_optional_column(
 
 
 def plain_name(column: str) -> str:
-    """A column name as the usual names are compared: in small letters, without space around it."""
+    """Normalize a column name for comparison: `clean_label` in lower case."""
     return clean_label(column).casefold()
 
 
@@ -262,7 +262,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _checked(rows: Iterator[Row], name: str) -> Iterator[Row]:
-    """Rows without errors, at least one."""
+    """Yield rows; raises `DataError` for the first row with an error, or if there are no rows."""
     row = None
     for row in rows:
         if row.error is not None:
@@ -273,7 +273,7 @@ def _checked(rows: Iterator[Row], name: str) -> Iterator[Row]:
 
 
 class _Settings(NamedTuple):
-    """How a file is read, and what messages call it."""
+    """Settings to read a file; `name` is its name in messages."""
 
     name: str
     header: bool
@@ -282,7 +282,7 @@ class _Settings(NamedTuple):
 
 
 def _file_rows(name: str, kind: Format, settings: _Settings, *, guess: bool) -> Iterator[Any]:
-    """First None, when the file is open, then its rows."""
+    """Yield None when the file is open, then its rows."""
     with opened(name) as file:
         yield None
         if kind == "parquet":
@@ -295,7 +295,7 @@ def _file_rows(name: str, kind: Format, settings: _Settings, *, guess: bool) -> 
 
 
 def _told_apart(lines: Iterator[Line], settings: _Settings) -> Iterator[Line]:
-    """Lines of a source without a name for its format, if they do not begin as a table would."""
+    """Yield the lines of a source of unknown format; raises `DataError` if the first line looks like a table."""
     first = next(lines, None)
     if first is None:
         return
@@ -308,7 +308,7 @@ def _told_apart(lines: Iterator[Line], settings: _Settings) -> Iterator[Line]:
         found = reprlib.repr(without_end(first.text))
         raise DataError(
             f"{settings.name}:1: found {found}, which looks like {kind}; name the format (--input-format {kind}, or "
-            "--input-format txt for a text a line)"
+            "--input-format txt for one text per line)"
         )
     yield from chain([first], lines)
 
@@ -329,7 +329,7 @@ def _csv_rows(lines: Iterator[Line], settings: _Settings) -> Iterator[Row]:
 
 
 def _delimiter_of(head: Sequence[Line], settings: _Settings) -> str:
-    """The delimiter that a header tells; without a header, the one that all of the first lines have as often."""
+    """Detect the delimiter: the most frequent one in the header; without a header, one with a constant count."""
     lines = [without_end(line.text) for line in head if line.text.strip()]
     counts = {each: {_cells(line, each) for line in lines} for each in DELIMITERS}
     if settings.header or not lines:
@@ -353,23 +353,23 @@ def _cells(line: str, delimiter: str) -> int:
 def _csv_records(lines: Iterator[Line], settings: _Settings, delimiter: str) -> Iterator[Record]:
     bad: dict[int, str] = {}
     ahead: list[Line] = []
-    offset = 0  # of the lines that were read before, such as sep=;
+    offset = 0  # number of lines that `reader` has not seen, such as sep=;
 
     def texts() -> Iterator[str]:
         for line in iter(lambda: ahead.pop() if ahead else next(lines, None), None):
             if line.error is not None:
                 bad[line.number] = line.error
-                if not line.text:  # its quotes are not known, so neither is where the next record begins
+                if not line.text:  # the text is lost, so the next record's start is unknown
                     raise DataError(f"{settings.name}:{line.number}: {line.error}")
             yield line.text
 
-    # If not strict, the csv module reads `"a" b` as `a b`, and an open quote to the end, without a word.
+    # Without strict, the csv module reads `"a" b` as `a b`, and an open quote to the end of the file, without an error.
     reader = csv.reader(texts(), strict=True, delimiter=delimiter)
     while (line := next(lines, None)) is not None:
-        ahead.append(line)  # before the lock, which must not be held while a pipe is silent
+        ahead.append(line)  # before the lock: reading from a pipe may block
         offset = line.number - reader.line_num - 1
         error = None
-        with CSV_LIMIT_LOCK:  # the limit belongs to the whole process
+        with CSV_LIMIT_LOCK:  # the limit is process-wide
             limit = csv.field_size_limit(LONGEST_ROW)
             try:
                 cells = next(reader)
@@ -382,7 +382,7 @@ def _csv_records(lines: Iterator[Line], settings: _Settings, delimiter: str) -> 
                         "double quotes inside quotes, and end lines with LF or CRLF"
                     ),
                 )
-                if reader.line_num + offset > line.number:  # it has taken lines that are no part of it
+                if reader.line_num + offset > line.number:  # it consumed lines of other records
                     raise DataError(f"{settings.name}:{line.number}: {error}") from problem
             finally:
                 csv.field_size_limit(limit)
@@ -412,13 +412,13 @@ def _tsv_records(lines: Iterator[Line], settings: _Settings) -> Iterator[Record]
 
 
 def _is_quoted(cell: str) -> bool:
-    """Whether a cell is in quotes and holds doubled ones, as CSV writes it."""
+    """Whether a cell is quoted and contains doubled quotes, as in CSV."""
     inner = cell[1:-1]
     return cell.startswith('"') and cell.endswith('"') and '""' in inner and '"' not in inner.replace('""', "")
 
 
 def _old_mac(line: Line) -> str | None:
-    """What is wrong with a file of one line that holds carriage returns."""
+    """Return an error message if a file is a single line with carriage returns."""
     lone = line.number == 1 and not line.text.endswith("\n") and "\r" in line.text.rstrip("\r")
     return "the lines end with CR; end them with LF or CRLF" if lone else None
 
@@ -458,7 +458,7 @@ def _blank(record: Record, columns: Sequence[str], settings: _Settings) -> Row:
 
 
 def _wrong_width(cells: Sequence[str], columns: Sequence[str], delimiter: str) -> str:
-    advice = "in TSV take tabs and line ends out of texts"
+    advice = "in TSV, remove tabs and line breaks from the texts"
     if delimiter != "\t":
         advice = f"in CSV quote a text that holds {_DELIMITER_NAMES.get(delimiter, repr(delimiter))}"
     return f"found {len(cells)} columns, expected {len(columns)} ({_listed(columns)}); {advice}"
@@ -506,11 +506,11 @@ def _jsonl_rows(lines: Iterator[Line], settings: _Settings) -> Iterator[Row]:
 
 
 def parse_json(text: str, name: str, line: int) -> Any:
-    """The value of a JSON text that begins at a line of a file."""
+    """Parse a JSON text that starts at `line` of a file; raises `DataError` if it is invalid."""
     try:
         value = json.loads(text)
         if re.search(r"\\u[dD][89a-fA-F]", text):
-            # Half of a surrogate pair parses, but is not a character and would stop the tokenizer later.
+            # A lone surrogate is valid JSON, but not a character: the tokenizer would fail.
             json.dumps(value, ensure_ascii=False).encode()
         if text.count("[") + text.count("{") > DEEPEST_JSON:
             _check_depth([value])
@@ -570,7 +570,7 @@ def _parquet_rows(file: IO[bytes], settings: _Settings) -> Iterator[Row]:
     except ImportError as problem:
         raise MissingDependencyError(f"{settings.name}: needs pyarrow: pip install 'bothways[parquet]'") from problem
     number = 0
-    # Parquet is read from its end, which a pipe or a packed file cannot give without reading it all.
+    # Parquet is read from its end, so pipes and compressed files are read into memory.
     whole = not isinstance(file, io.BufferedReader) or isinstance(file.raw, BoundedFile) or not file.seekable()
     seekable = io.BytesIO(_whole(file, settings.name)) if whole else file
     try:

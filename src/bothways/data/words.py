@@ -1,4 +1,4 @@
-"""The words of a running text, in every alphabet."""
+"""Split text into words, in any script."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from unicodedata import category
 
 import numpy as np
 
-Places = tuple[tuple[int, int], ...]  # start and end of each word
+Places = tuple[tuple[int, int], ...]  # (start, end) of each word
 
-# Scripts that are written without spaces: each letter, with the marks on it, is a word of its own.
+# Scripts written without spaces: each letter, with its combining marks, is a word.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_MARK = "\u00aa"  # replaces a mark or an invisible character while words are searched; a letter, so it stays inside
+_MARK = "\u00aa"  # replaces marks and invisible characters for matching; it is a letter, so words stay whole
 _APOSTROPHES = "'’ʼ＇"
-# French, Italian and Catalan words that lose their last vowel before another word: l'Italie, dell'Unione, qu'Airbus.
+# French, Italian and Catalan words that elide their last vowel: l'Italie, dell'Unione, qu'Airbus.
 _ELIDED = (
     "c d j l m n s t v qu jusqu lorsqu puisqu quoiqu quelqu presqu entr un all coll dall dell nell sull quell quest "
     "bell sant tutt grand mezz senz anch com dov gl agl dagl degl negl sugl"
@@ -23,9 +23,9 @@ _SOLID = re.compile(rf"(?![{_UNSPACED}])[^\W_]")
 
 
 def split_words(text: str) -> Places:
-    """The words of a running text: punctuation is apart, also hyphens and what is joined by an apostrophe.
+    """Split a text into words; punctuation, hyphens and parts joined by an apostrophe are separate words.
 
-    The name in "Paris-based" and "l'Italie" is then a word, which a tag can mark.
+    The names in "Paris-based" and "l'Italie" are therefore words that a tag can mark.
 
     >>> text = "Musk's (U.S.) Paris-based AT&T, l'Italie."
     >>> [text[start:end] for start, end in split_words(text)]
@@ -41,7 +41,7 @@ def split_words(text: str) -> Places:
 
 @cache
 def _pattern(apostrophes: bool, plain: bool) -> re.Pattern[str]:
-    """A word, for texts with apostrophes or without, with characters outside ASCII or without (which is faster)."""
+    """Return the word pattern; texts without apostrophes and ASCII texts (`plain`) get faster variants."""
     letter = "[^\\W_]" if plain else rf"(?:(?![{_UNSPACED}_ʼ])\w)"
     mark = f"[{_APOSTROPHES}]"
     joined = (
@@ -60,7 +60,7 @@ def _pattern(apostrophes: bool, plain: bool) -> re.Pattern[str]:
 
 
 def word_edges(text: str) -> np.ndarray:
-    """The places in a text, 0 and its end included, that are not inside a word of letters, digits and their marks.
+    """Return the positions in a text, including 0 and its end, that are not inside a word of letters and digits.
 
     >>> word_edges("a Paris.").tolist(), word_edges("北京").tolist()
     ([0, 1, 2, 7, 8], [0, 1, 2])

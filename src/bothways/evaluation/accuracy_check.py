@@ -1,4 +1,4 @@
-"""The accuracy check: whether an int8 model still answers as the model in fp32 does."""
+"""The accuracy check: compares an int8 model with the fp32 model."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from bothways.progress import Reporter
 from bothways.tasks import Task, Trainable
 from bothways.text.tokenizer import Encoded
 
-MAX_DROP = 0.005  # of the task's metric, half a point
-MIN_AGREEMENT = 0.9  # of the answers, word for word
-MAX_EXAMPLES = 2000  # are checked: enough to see a fall of half a point
-CALIBRATION = 256  # of them set the scales of int8-static
-MIN_COSINE = 0.99  # of two vectors that count as the same answer
-SPREAD_SHARE = 0.1  # of the numbers' standard deviation: two numbers no further apart count as the same answer
+MAX_DROP = 0.005  # of the task's metric: half a point
+MIN_AGREEMENT = 0.9  # of the predictions
+MAX_EXAMPLES = 2000  # enough to detect a drop of half a point
+CALIBRATION = 256  # examples that calibrate int8-static
+MIN_COSINE = 0.99  # of two vectors that count as the same prediction
+SPREAD_SHARE = 0.1  # of the standard deviation: numbers within this distance count as the same prediction
 
 
 class CheckedExport:
-    """Exports a model, each precision but fp32 held against the same answers of the model in fp32.
+    """Exports a model and checks each precision except fp32 against the fp32 predictions.
 
-    At most `MAX_EXAMPLES` of the examples are used, evenly spread. A rejected ONNX model stays in
-    the folder and its record, and is not used.
+    Uses at most `MAX_EXAMPLES` of the examples, evenly spaced. A rejected ONNX model stays in the folder and in the
+    record, but is not used.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class CheckedExport:
         self._model_directory, self._reporter, self._max_drop = model_directory, reporter, max_drop
 
     def __call__(self, precision: OnnxPrecision) -> ExportRecord:
-        """Write the ONNX model of a precision, and check its accuracy unless it is fp32.
+        """Write the ONNX model in a precision, and check its accuracy unless it is fp32.
 
         Raises `DataError` if no example can be checked.
         """
         task, examples, reporter = self._model_directory.task, self._examples, self._reporter
         if precision != "fp32" and not examples:
             raise DataError(
-                f"there is no text that {task.name} can answer, so there is nothing to check {precision} on"
+                f"found no text that {task.name} can process, so the accuracy of {precision} cannot be checked"
             )
         batches: list[Batch] = []
         if precision == "int8-static":
@@ -74,7 +74,7 @@ class CheckedExport:
         predictions = self._predictions(engine)
         if task.head == "masked" and not any(prediction.masks for prediction in predictions):
             raise DataError(
-                f"no text has a masked word ([MASK] or <mask>), so there is nothing to check {precision} on"
+                f"found no masked word ([MASK] or <mask>), so the accuracy of {precision} cannot be checked"
             )
         onnx_model = check_accuracy(
             export.models[precision], task, examples, self._reference, predictions, max_drop=self._max_drop
@@ -87,13 +87,13 @@ class CheckedExport:
         return export
 
     def reads_long(self) -> bool:
-        """Whether half of the tokens are in windows of `UNBATCHED_FROM` tokens and more."""
+        """Return whether at least half of the tokens are in windows of at least `UNBATCHED_FROM` tokens."""
         lengths = [len(window.ids) for window in self._windows()]
         return 2 * sum(length for length in lengths if length >= UNBATCHED_FROM) >= max(1, sum(lengths))
 
     @cached_property
     def _reference(self) -> list[Any]:
-        """The answers in fp32."""
+        """The fp32 predictions."""
         return self._predictions(
             open_engine(self._model_directory, Reporter(quiet=True), engine="torch", precision="fp32")
         )
@@ -105,17 +105,16 @@ class CheckedExport:
         return predictor.predict_examples(self._examples, self._reporter)
 
     def _windows(self) -> list[Encoded]:
-        """The windows of `CALIBRATION` examples."""
+        """Return the windows of `CALIBRATION` examples."""
         some = self._examples[:: -(-len(self._examples) // CALIBRATION) or 1]
         return self._model_directory.task.encode(some, self._model_directory.tokenizer)
 
 
 def export_accepted(model_directory: ModelDirectory, examples: Sequence[Example], reporter: Reporter) -> str:
-    """Export the int8 model, or in fp32 if its accuracy does not hold or there are no examples to check it on.
+    """Export an int8 model, or an fp32 model if int8 fails the accuracy check or there are no examples.
 
-    Where OpenVINO runs long texts and large models faster, and the examples are long or the model is large, its
-    int8-static model is exported as well.
-    Returns what came of it in a few words.
+    Also export an int8-static model if the examples are long or the model is large, and OpenVINO is faster for them on
+    this machine. Return a short description of the result.
     """
     export, rejected = CheckedExport(model_directory, examples, reporter), "it needs labeled texts to be checked on"
     if examples:
@@ -144,11 +143,11 @@ def check_accuracy(
     *,
     max_drop: float = MAX_DROP,
 ) -> OnnxModelRecord:
-    """The record of an ONNX model with what its predictions are worth against those in fp32.
+    """Return the record of an ONNX model with its agreement and metric compared with fp32.
 
-    It is rejected where the metric falls by more than `max_drop` and one answer's worth, or where fewer than
-    `MIN_AGREEMENT` of the answers are the same. Examples without labels are checked by agreement only; a `max_drop`
-    of 1 lets everything through.
+    The model is rejected if the metric drops by more than `max_drop` plus one example, or if fewer than `MIN_AGREEMENT`
+    of the predictions agree. Examples without labels are checked for agreement only. With a `max_drop` of 1, every
+    model is accepted.
     """
     agreement = float(np.mean(_same(task, reference, predictions)))
     onnx_model = replace(onnx_model, agreement=agreement, examples=len(examples), rejected=None)
@@ -173,7 +172,7 @@ def _score(task: Trainable, predictions: Sequence[Any], examples: Sequence[Examp
 
 
 def _same(task: Task, reference: Sequence[Any], predictions: Sequence[Any]) -> np.ndarray:
-    """(n,) whether two predictions are the same answer."""
+    """Return whether each pair of predictions agrees (N,)."""
     pairs = list(zip(reference, predictions, strict=True))
     if task.head in ("hidden", "pooled"):
         return np.array([_cosine(first.vector, second.vector) >= MIN_COSINE for first, second in pairs])

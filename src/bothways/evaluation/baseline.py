@@ -1,7 +1,7 @@
-"""Baselines: a linear model on TF-IDF, or on sentence embeddings of the base; each is fitted in seconds.
+"""Baselines: linear models on TF-IDF or on sentence embeddings of the base model; they are fitted in seconds.
 
-A fine-tuned model that is not better than they are is not worth running. N examples, F features, L labels, D decisions:
-one for a number and for two labels, else L.
+A fine-tuned model should be better than its baselines. N examples, F features, L labels, D decisions (1 for a number or
+two labels, otherwise L).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from bothways.errors import DataError, MissingDependencyError
 from bothways.evaluation.features import FEWEST_FEATURES, MAX_WEIGHTS, Embeddings, Features, Tfidf
 from bothways.tasks.classify import THRESHOLD, Classify, Kind, LabelPrediction, best_threshold, probabilities
 
-# scikit-learn's C (of ridge regression, 1 / alpha) of TF-IDF and of embeddings: what few examples get, then what is
-# tried by cross-validation. Phrases of one text need a weaker penalty than the four parts of two texts.
+# scikit-learn's C (for ridge regression, 1 / alpha) for TF-IDF and embeddings: the value for few examples, then the
+# cross-validation grid. The n-grams of one text need a weaker penalty than the four feature blocks of two texts.
 STRENGTHS: dict[tuple[type, str, int], tuple[float, tuple[float, ...]]] = {
     (Tfidf, "classes", 1): (30.0, (1.0, 10.0, 30.0, 100.0, 300.0)),
     (Tfidf, "classes", 2): (0.3, (0.03, 0.1, 0.3, 1.0, 3.0)),
@@ -32,21 +32,21 @@ STRENGTHS: dict[tuple[type, str, int], tuple[float, tuple[float, ...]]] = {
     (Embeddings, "numbers", 2): (0.001, (0.00001, 0.0001, 0.001, 0.01)),
 }
 FOLDS = 3
-FEW_EXAMPLES = 50  # of fewer, a cross-validation is chance
-MAX_TRIED, MAX_TRIED_DECISIONS = 4000, 100_000  # examples in the cross-validation, and examples times decisions
-MAX_WORK = 200_000_000  # labels times words in the texts; of more, labels are means: minutes of logistic regression
-SHARPNESS = 20.0  # by which the cosine to a label's mean is multiplied
-MAX_SCORES = 1000  # labels; of more, a prediction holds the scores of the best ones
+FEW_EXAMPLES = 50  # minimum for cross-validation
+MAX_TRIED, MAX_TRIED_DECISIONS = 4000, 100_000  # limits of the cross-validation: examples, examples times decisions
+MAX_WORK = 200_000_000  # labels times words; above it, logistic regression takes minutes, so use label means
+SHARPNESS = 20.0  # factor for the cosine with a label's mean
+MAX_SCORES = 1000  # labels; above it, a prediction has only the best scores
 BEST_SCORES = 20
 CELLS_AT_ONCE = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """Features of texts and a linear model on them: weights (D, F), bias (D,).
+    """Text features and a linear model: weights (D, F), bias (D,).
 
-    `softmax`: the decisions compete, as in multinomial logistic regression; else each is about one label against the
-    rest. `means`: a row of the weights (sparse, then) is the mean of a label's texts. `strength` is scikit-learn's C.
+    With `softmax`, the model is multinomial logistic regression, otherwise one-vs-rest. With `means`, each row of the
+    (sparse) weights is the mean of a label's texts. `strength` is scikit-learn's C.
     """
 
     features: Features
@@ -61,20 +61,20 @@ class Baseline:
 
     @property
     def parameters(self) -> int:
-        """How many numbers were learned, those of the features included."""
+        """The number of learned parameters, including those of the features."""
         learned = self.weights.nnz if self.means else self.weights.size
         return int(learned + self.bias.size + self.features.parameters)
 
     @property
     def size_bytes(self) -> int:
-        """What the arrays and the features take, in bytes."""
-        learned = 2 * self.weights.data.nbytes if self.means else self.weights.nbytes  # a place for each number
+        """The size of the arrays and the features in bytes."""
+        learned = 2 * self.weights.data.nbytes if self.means else self.weights.nbytes  # values and their indices
         return int(learned + self.bias.nbytes + self.features.size_bytes)
 
     def predict(self, examples: Sequence[Example]) -> list[LabelPrediction]:
-        """Answer with the records that an encoder gives: label, score, scores and, for multi-label, labels.
+        """Return predictions as an encoder does: label, score, scores and, for multi-label, labels.
 
-        Raises DataError if an example has another number of texts than those it was fitted on.
+        Raises DataError if an example has a different number of texts from the training examples.
         """
         if not examples:
             return []
@@ -87,7 +87,7 @@ class Baseline:
         ]
 
     def probabilities(self, matrix: Any) -> NDArray[np.float64]:
-        """(N, F) features -> (N, L) probabilities, as scikit-learn's `predict_proba` gives them, or numbers."""
+        """(N, F) features -> (N, L) probabilities, as `predict_proba` in scikit-learn, or numbers."""
         if self.means:
             decisions = SHARPNESS * np.asarray((matrix @ self.weights.T).todense(), dtype=np.float64)
             return probabilities(decisions - SHARPNESS / 2 if self.kind == "multi" else decisions, self.kind)
@@ -114,14 +114,13 @@ def fit_baseline(
 ) -> Baseline:
     """Fit logistic regression, or ridge regression for numbers, to TF-IDF or, with `base`, to embeddings of that model.
 
-    C is chosen by cross-validation (log loss, squared error) on at most `MAX_TRIED` examples, and with it the threshold
-    of several labels. Of
-    TF-IDF each label is against the rest; of embeddings a single label is one of all (multinomial). A label that no
-    example has, or every example, gets its smoothed frequency and no weights. With thousands of labels, each is the
-    mean of its texts instead (Rocchio), compared by the cosine: time and memory are those of the texts. `balanced`
-    gives rare labels more weight, as scikit-learn's "balanced" does. `labels` is as in `Classify`. Raises DataError
-    for references that are missing or not in `labels` and without examples, MissingDependencyError without
-    scikit-learn, BothwaysError if `base` cannot be run.
+    Cross-validation on at most `MAX_TRIED` examples chooses C (by log loss or squared error) and the multi-label
+    threshold. TF-IDF models are one-vs-rest; single-label models on embeddings are multinomial. A label that no example
+    or every example has gets a bias from its smoothed frequency and no weights. With thousands of labels, a TF-IDF
+    model compares texts with the mean of each label by cosine (Rocchio); its time and memory depend only on the texts.
+    `balanced` is scikit-learn's class_weight="balanced". `labels` is as in `Classify`. Raises DataError for references
+    that are missing or not in `labels` and without examples, MissingDependencyError without scikit-learn, BothwaysError
+    if `base` cannot be run.
     """
     try:
         import sklearn.linear_model  # noqa: F401
@@ -149,7 +148,7 @@ def fit_baseline(
 
 @dataclass(frozen=True, slots=True)
 class _Fitting:
-    """How the linear model is fitted to (N, F) features and targets, (N,) numbers or (N, L) of 0 and 1, sparse."""
+    """Fits the linear model to (N, F) features and targets: (N,) numbers, or sparse (N, L) of 0 and 1."""
 
     kind: Kind
     decisions: int
@@ -158,13 +157,13 @@ class _Fitting:
     softmax: bool
 
     def chosen(self, matrix: Any, targets: Any, usual: float, tried: Sequence[float]) -> tuple[float, float]:
-        """The C of those tried with the smallest loss on held-out folds, and the threshold that suits it."""
+        """Return the C with the smallest cross-validation loss, and its best threshold."""
         n = min(matrix.shape[0], MAX_TRIED, MAX_TRIED_DECISIONS // self.decisions)
         if n < FEW_EXAMPLES:
             return usual, THRESHOLD
         rows = np.random.default_rng(self.seed).permutation(matrix.shape[0])[:n]
         matrix, targets = matrix[rows], targets[rows]
-        if hasattr(matrix, "getnnz"):  # columns of words that do not occur take time and nothing else
+        if hasattr(matrix, "getnnz"):  # drop empty columns, which only cost time
             matrix = matrix[:, np.flatnonzero(matrix.getnnz(axis=0))]
         found = {strength: self._held_out(matrix, targets, strength) for strength in tried}
         best = min(tried, key=lambda strength: _loss(found[strength], targets, self.kind))
@@ -174,7 +173,7 @@ class _Fitting:
         return best, best_threshold(found[best].ravel(), right.ravel(), int(targets.nnz), THRESHOLD)
 
     def _held_out(self, matrix: Any, targets: Any, strength: float) -> NDArray[np.float64]:
-        """(N, L) probabilities, or (N, 1) numbers, each row by a model that was fitted without its fold."""
+        """Return out-of-fold predictions: (N, L) probabilities, or (N, 1) numbers."""
         parts, folds = [], np.arange(matrix.shape[0]) % FOLDS
         for fold in range(FOLDS):
             weights, bias = self.fit(matrix[folds != fold], targets[folds != fold], strength)
@@ -186,7 +185,7 @@ class _Fitting:
         return found
 
     def fit(self, matrix: Any, targets: Any, strength: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(D, F) weights and (D,) bias."""
+        """Return (D, F) weights and (D,) bias."""
         from sklearn.linear_model import Ridge
 
         if self.kind == "regression":
@@ -196,7 +195,7 @@ class _Fitting:
         if self.softmax:
             return self._multinomial(matrix, targets.indices, strength, weights, bias)
         targets = targets.tocsc()
-        first = targets.shape[1] - self.decisions  # of two labels the one decision is about the second
+        first = targets.shape[1] - self.decisions  # with two labels, the decision is for the second
         for row in range(self.decisions):
             has_it = targets[:, first + row].toarray().ravel() > 0
             if has_it.all() or not has_it.any():
@@ -209,17 +208,17 @@ class _Fitting:
     def _multinomial(
         self, matrix: Any, classes: Any, strength: float, weights: NDArray[np.float32], bias: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        bias[:] = -np.log(2 * len(classes) + 1)  # of labels that no example has
+        bias[:] = -np.log(2 * len(classes) + 1)  # for labels without examples
         seen = np.unique(classes)
         bias[seen] = 0.0
         if len(seen) > 1:
             model = self._logistic(matrix, strength).fit(matrix, classes)
-            own = seen[-len(model.coef_) :]  # of two labels, the second has the weights
+            own = seen[-len(model.coef_) :]  # with two labels, the weights are for the second
             weights[own], bias[own] = model.coef_, model.intercept_
         return weights, bias
 
     def _logistic(self, matrix: Any, strength: float) -> Any:
-        """liblinear for sparse features, in a quarter of the time of lbfgs; lbfgs for embeddings, in a tenth."""
+        """Use liblinear for sparse features (a quarter of the time of lbfgs), lbfgs for embeddings (a tenth)."""
         from sklearn.linear_model import LogisticRegression
 
         return LogisticRegression(
@@ -232,20 +231,20 @@ class _Fitting:
 
 
 def _probabilities(decisions: NDArray[Any], kind: Kind, *, softmax: bool) -> NDArray[np.float64]:
-    """(N, D) decisions -> (N, L): of one label against the rest, normalized as in scikit-learn."""
+    """(N, D) decisions -> (N, L) probabilities; one-vs-rest is normalized as in scikit-learn."""
     if kind == "regression" or softmax:
         return probabilities(decisions, kind)
     each = probabilities(decisions, "multi")
     if kind == "multi":
         return each
-    if each.shape[1] == 1:  # the one decision speaks for the second label
+    if each.shape[1] == 1:  # the decision is for the second label
         return np.concatenate([1 - each, each], axis=1)
     normalized: NDArray[np.float64] = each / np.maximum(each.sum(axis=1, keepdims=True), 1e-300)
     return normalized
 
 
 def _loss(found: NDArray[np.float64], targets: Any, kind: Kind) -> float:
-    """The mean squared error of numbers, the mean log loss of probabilities."""
+    """Return the mean squared error of numbers, or the mean log loss of probabilities."""
     if kind == "regression":
         return float(np.square(found[:, 0] - targets).mean())
     found = np.clip(found, 1e-12, 1 - 1e-12)
@@ -255,7 +254,7 @@ def _loss(found: NDArray[np.float64], targets: Any, kind: Kind) -> float:
 
 
 def _targets(examples: Sequence[Example], kind: Kind, labels: Sequence[str]) -> Any:
-    """(N,) numbers, or a sparse (N, L) matrix with 1 for each label of an example."""
+    """Return (N,) numbers, or a sparse (N, L) matrix with 1 for each label of an example."""
     from scipy.sparse import csr_matrix
 
     if kind == "regression":
@@ -268,12 +267,12 @@ def _targets(examples: Sequence[Example], kind: Kind, labels: Sequence[str]) -> 
 
 
 def _is_large(matrix: Any, decisions: int) -> bool:
-    """Whether there are too many labels to fit a decision for each."""
+    """Return whether there are too many labels for one decision each."""
     return decisions > 1 and (decisions * matrix.nnz > MAX_WORK or MAX_WEIGHTS // decisions < FEWEST_FEATURES)
 
 
 def _means(matrix: Any, targets: Any) -> Any:
-    """The sum of the vectors of each label's examples, scaled to length 1: a sparse (L, F) matrix."""
+    """Return the mean vector of each label's examples, scaled to length 1: a sparse (L, F) matrix."""
     from sklearn.preprocessing import normalize
 
     return normalize((targets.T.tocsr() @ matrix).astype(np.float32))

@@ -1,6 +1,6 @@
-"""Models side by side on the same texts, classifiers with two baselines: quality, speed, size, memory.
+"""Compares models on the same texts, and classifiers with two baselines: quality, speed, size, memory.
 
-Each one is measured in a separate process, so that its memory and its speed are its own too.
+Each model is measured in a separate process, so that the others do not affect its memory and speed.
 """
 
 from __future__ import annotations
@@ -28,14 +28,12 @@ from bothways.tasks import Trainable, as_trainable
 
 BASELINE = "TF-IDF + linear model"
 LEFT_OUT = "The baseline on embeddings of the base is left out"
-MAX_LABELS = 1000  # of more, a linear model on embeddings takes minutes
+MAX_LABELS = 1000  # above it, a linear model on embeddings takes minutes
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All rows, baselines first; the row that the models are compared with; for each of these whether it is better, in
-    a sentence; and what a reader should know of the figures.
-    """
+    """The rows (baselines first), the index of the reference row, a verdict for each compared row, and notes."""
 
     task: Trainable
     rows: tuple[Contender, ...]
@@ -49,17 +47,17 @@ class Comparison:
 
     @property
     def against(self) -> Contender:
-        """The row that p and the verdicts are about besides their own."""
+        """The reference row of the p-values and most verdicts."""
         return self.rows[self.against_row]
 
     @property
     def tested(self) -> str | None:
-        """The metric that McNemar's p is about, if there is a p."""
+        """The metric of McNemar's test, if any row has a p-value."""
         named = {"single": "accuracy", "spans": "exact_match"}
         return named.get(self.task.loss) if any(row.p is not None for row in self.rows) else None
 
     def as_json(self) -> dict[str, Any]:
-        """The table and the sentences."""
+        """Return the table, verdicts and notes as a JSON object."""
         return {
             "task": self.task.name,
             "n": len(self.rows[0].predictions),
@@ -82,14 +80,14 @@ def compare_on(
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Comparison:
-    """Measure the models in `directories` on `test`, and if there is `train` and they give classes or numbers, first of
-    all the baselines, fitted on it: a linear model on TF-IDF, and one on embeddings of `base`.
+    """Measure the models in `directories` on `test`, and for classes and numbers also two baselines fitted on `train`:
+    a linear model on TF-IDF, and one on embeddings of `base`.
 
-    Each model is compared with the best baseline (without baselines, with the first model), or against the one called
-    `against`: "baseline", a directory or its last part; without it, also against the first model. Without `base` it is
-    that of the first model, if it is on this machine. `dev` says that `test` also chose their checkpoints.
+    Each model is compared with `against` ("baseline", a directory or its last part). The default is the best baseline,
+    or without baselines the first model; with baselines, models are also compared with the first model. `base` defaults
+    to that of the first model, if it is on this machine. `dev` means that `test` was also used to choose checkpoints.
 
-    Raises `OptionError` if the models do not answer the same question, or there is nothing to compare a model with.
+    Raises `OptionError` if the models differ in task, kind or labels, or there is nothing to compare a model with.
     """
     reporter = reporter or Reporter(quiet=True)
     if not directories:
@@ -112,7 +110,7 @@ def compare_on(
         task.check(train)
         baselines, notes = _baselines(task, train, model_directories[0].facts, base, seed)
     names, titles = [*baselines, *map(str, directories)], [*baselines, *short_names(directories)]
-    _row_of(against, names, titles, 0)  # before minutes are spent
+    _row_of(against, names, titles, 0)  # raises before the measurements, which take minutes
     measured = []
     for name, title in zip(list(names), list(titles), strict=True):
         reporter.say(f"measuring {title}")
@@ -167,7 +165,7 @@ def compare_on(
 def _baselines(
     task: Trainable, train: Sequence[Example], facts: Mapping[str, Any], base: Path | None, seed: int
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """What is to be measured of each baseline, by its name, and what to know of them."""
+    """Return the request to `measure` for each baseline by name, and notes."""
     balanced = facts.get("recipe", {}).get("class_weights", "none") == "balanced"
     settings = {"kind": task.loss, "labels": task.labels, "seed": seed, "balanced": balanced}
     found = {BASELINE: {"baseline": settings | {"train": train}}}
@@ -185,9 +183,9 @@ def _baselines(
 
 
 def base_of(facts: Mapping[str, Any]) -> Path:
-    """The base of a fine-tuned model, by the facts of its directory, if its files are on this machine.
+    """Return the directory of the base of a fine-tuned model, from the facts in the model's directory.
 
-    Raises `ModelNotFoundError` if they are not.
+    Raises `ModelNotFoundError` if the base is not on this machine or its weights differ.
     """
     name, revision = facts.get("base"), facts.get("base_revision")
     if not name:
@@ -209,7 +207,7 @@ def _name_of_base(facts: Mapping[str, Any], base: Path) -> str:
 
 
 def short_names(directories: Sequence[Path]) -> list[str]:
-    """The last parts of paths, as many as tell different ones apart.
+    """Return the shortest trailing parts of paths that are unique.
 
     >>> short_names([Path("runs/a/best"), Path("runs/b/best")])
     ['a/best', 'b/best']
@@ -223,7 +221,7 @@ def short_names(directories: Sequence[Path]) -> list[str]:
 
 
 def _row_of(against: str | None, names: Sequence[str], titles: Sequence[str], best: int) -> int:
-    """The row that the others are compared with; `best` is that of the best baseline, or of the first model."""
+    """Return the reference row; `best` is the row of the best baseline or the first model."""
     if against is None or (against == "baseline" and names[0] == BASELINE):
         return best
     found = [place for place, pair in enumerate(zip(names, titles, strict=True)) if against in pair]

@@ -1,4 +1,4 @@
-"""What a baseline reads of texts: TF-IDF of words, or sentence embeddings of a pretrained model that is not trained.
+"""Features of the baselines: TF-IDF of words, or sentence embeddings of a frozen pretrained model.
 
 N examples, F features. The features of two texts u and v are [u, v, |u - v|, u * v] (Conneau et al., 2017).
 """
@@ -18,51 +18,51 @@ from bothways.data.examples import Example
 from bothways.errors import DataError
 from bothways.inference.predictor import Predictor, load
 
-# Chosen on held-out parts of training files: Banking77, TREC, IMDB, GoEmotions; for pairs NLI and STS-B, where
-# single words did better than word pairs.
-NGRAM_RANGE = {1: (1, 2), 2: (1, 1)}  # texts an example -> shortest and longest phrase, in words
+# Chosen on held-out parts of the training sets of Banking77, TREC, IMDB and GoEmotions; for pairs, of NLI and STS-B,
+# where unigrams were better than bigrams.
+NGRAM_RANGE = {1: (1, 2), 2: (1, 1)}  # texts per example -> shortest and longest n-gram, in words
 MANY_EXAMPLES = 20_000
 MAX_WEIGHTS = 50_000_000  # 200 MB
 MAX_FEATURES, FEWEST_FEATURES = 1_000_000, 20_000
-# Thai, Lao, Burmese, Khmer, Chinese, Japanese: written without spaces, so characters take the place of words.
+# Thai, Lao, Burmese, Khmer, Chinese, Japanese have no spaces between words, so characters replace words.
 WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 CHARACTERS = {"analyzer": "char", "ngram_range": (1, 3), "lowercase": True}
-MAX_WITHOUT_WORDS = 0.2  # of the texts (only emoji, only punctuation); of more, characters are read
-MAX_EMBEDDED = 20_000  # training texts that are embedded (of pairs, both count)
-MAX_CHARACTERS = 4_000_000  # of these texts; about a million tokens, a minute or two on two cores
-MAX_LENGTH = 256  # tokens of a text that are embedded
-CHARACTERS_A_TOKEN = 4  # about
-SMALLEST_SCALE = 1e-6  # of a column of the embeddings; one that varies less is constant
+MAX_WITHOUT_WORDS = 0.2  # of the texts (only emoji, only punctuation); above it, characters replace words
+MAX_EMBEDDED = 20_000  # training texts to embed (both texts of a pair count)
+MAX_CHARACTERS = 4_000_000  # in these texts: about a million tokens, one to two minutes on two cores
+MAX_LENGTH = 256  # tokens of a text to embed
+CHARACTERS_A_TOKEN = 4  # approximately
+SMALLEST_SCALE = 1e-6  # standard deviation of a column; below it, the column is constant
 
 
 class Features(Protocol):
-    """What turns examples into the rows of a matrix, sparse or not."""
+    """Interface: converts examples to the rows of a dense or sparse matrix."""
 
     @property
     def parameters(self) -> int:
-        """How many numbers it holds."""
+        """The number of parameters."""
         ...
 
     @property
     def size_bytes(self) -> int:
-        """What its numbers and files take."""
+        """The size of its parameters and files in bytes."""
         ...
 
     @property
     def engine(self) -> str:
-        """What computes it, in a few words."""
+        """A short description of the engine."""
         ...
 
     def transform(self, examples: Sequence[Example]) -> Any:
-        """(N, F) features; raises `DataError` for another number of texts than it was fitted on."""
+        """Return (N, F) features; raises `DataError` for a different number of texts from training."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Tfidf:
-    """TF-IDF of words and word pairs (of two texts: of words, and their cosine).
+    """TF-IDF of unigrams and bigrams (for two texts: of unigrams, and the cosine).
 
-    Texts in scripts without spaces, and texts without words, are read by characters.
+    Texts in scripts without spaces, and texts without words, use character n-grams.
     """
 
     vectorizer: Any
@@ -70,15 +70,15 @@ class Tfidf:
 
     @classmethod
     def fit(cls, examples: Sequence[Example], decisions: int) -> tuple[Tfidf, Any]:
-        """Fitted, and the features of the examples: no more of them than `decisions` may have weights for."""
+        """Fit to examples and return their features; `decisions` limits the number of features."""
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         texts_each = len(examples[0].texts)
         texts = _texts(examples, texts_each)
-        # In many examples a phrase seen once costs memory and, measured on IMDB, helps nothing.
+        # With many examples, n-grams that occur once cost memory and, on IMDB, do not help.
         rare = 2 if len(examples) >= MANY_EXAMPLES else 1
         most = MAX_FEATURES
-        if MAX_WEIGHTS // decisions >= FEWEST_FEATURES:  # of more labels there is no matrix, as they are means
+        if MAX_WEIGHTS // decisions >= FEWEST_FEATURES:  # otherwise the weights are sparse label means
             most = min(most, MAX_WEIGHTS // decisions // (1 if texts_each == 1 else 4))
         reading: dict[str, Any] = {"ngram_range": NGRAM_RANGE[texts_each], "token_pattern": r"\w+"}
         letters, unspaced = sum(map(len, texts)), sum(len(WITHOUT_SPACES.findall(text)) for text in texts)
@@ -89,37 +89,37 @@ class Tfidf:
             vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=least, max_features=most, **reading)
             try:
                 vectors = vectorizer.fit_transform(texts)
-            except ValueError:  # no phrase occurs as often
+            except ValueError:  # no n-gram occurs this often
                 continue
             return cls(vectorizer, texts_each), _sparse_features(vectors, len(examples))
         raise DataError(f"found no words in {len(examples)} examples; texts with words are needed")
 
     @property
     def parameters(self) -> int:
-        """The inverse document frequencies."""
+        """The number of inverse document frequencies."""
         return int(self.vectorizer.idf_.size)
 
     @property
     def size_bytes(self) -> int:
-        """The frequencies and the vocabulary's UTF-8 text; no file is written."""
+        """The size of the frequencies and the UTF-8 vocabulary; there are no files."""
         words = sum(len(word.encode()) for word in self.vectorizer.vocabulary_)
         return int(self.vectorizer.idf_.nbytes + words)
 
     @property
     def engine(self) -> str:
-        """The library."""
+        """The library that computes the features."""
         return "scikit-learn"
 
     def transform(self, examples: Sequence[Example]) -> Any:
-        """(N, F) sparse features."""
+        """Return (N, F) sparse features."""
         return _sparse_features(self.vectorizer.transform(_texts(examples, self.texts_each)), len(examples))
 
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """Sentence embeddings, the mean over the tokens of a text scaled to length 1, in standardized columns.
+    """Sentence embeddings: the mean over the tokens, scaled to length 1, with standardized columns.
 
-    Of a text the first `MAX_LENGTH` tokens are read.
+    Texts are truncated to `MAX_LENGTH` tokens.
     """
 
     predictor: Predictor
@@ -129,7 +129,7 @@ class Embeddings:
 
     @classmethod
     def fit(cls, examples: Sequence[Example], base: Path) -> tuple[Embeddings, NDArray[np.float32]]:
-        """The columns' means and deviations, and the features of the examples.
+        """Fit column means and deviations, and return the features of the examples.
 
         Raises `BothwaysError` if `base` cannot be run here.
         """
@@ -143,23 +143,23 @@ class Embeddings:
 
     @property
     def parameters(self) -> int:
-        """Those of the encoder."""
+        """The number of parameters of the encoder and of the standardization."""
         return int(self.predictor.engine.parameters + self.center.size + self.scale.size)
 
     @property
     def size_bytes(self) -> int:
-        """The files of the model."""
+        """The size of the model's files in bytes."""
         directory, weights = self.predictor.model_directory, self.predictor.engine.weights
         files = [] if directory is None else directory.files()
         return sum(path.stat().st_size for path in [*files, *([] if weights is None else [weights])])
 
     @property
     def engine(self) -> str:
-        """What runs the encoder."""
+        """The description of the encoder's engine."""
         return self.predictor.engine.describe()
 
     def transform(self, examples: Sequence[Example]) -> NDArray[np.float32]:
-        """(N, F) features; a text that cannot be read, such as an empty one, is a vector of zeros."""
+        """Return (N, F) features; a text with an error, such as an empty one, has a zero vector."""
         texts = [Example((text,)) for text in _texts(examples, self.texts_each)]
         found = [one.vector for one in self.predictor.predict_examples(texts)]
         width = max(map(len, found))
@@ -172,9 +172,9 @@ class Embeddings:
 
 
 def sample(examples: Sequence[Example], seed: int) -> list[Example]:
-    """The examples that an embedding baseline is fitted on: all, or as many at random as can be embedded in time.
+    """Return the examples to fit an embedding baseline to: all, or a random sample to limit the time.
 
-    That is `MAX_EMBEDDED` texts, or `MAX_CHARACTERS` of what is read of them.
+    The limits are `MAX_EMBEDDED` texts and `MAX_CHARACTERS` characters, counted after truncation.
     """
     order = np.random.default_rng(seed).permutation(len(examples))
     read = [sum(min(len(text), CHARACTERS_A_TOKEN * MAX_LENGTH) for text in examples[place].texts) for place in order]
@@ -184,7 +184,7 @@ def sample(examples: Sequence[Example], seed: int) -> list[Example]:
 
 
 def _texts(examples: Sequence[Example], texts_each: int) -> list[str]:
-    """All first texts, then all second ones."""
+    """Return all first texts, then all second texts."""
     for example in examples:
         if len(example.texts) != texts_each:
             raise DataError(f"{example.where}: found {len(example.texts)} text(s); {texts_each} expected, as elsewhere")

@@ -18,26 +18,26 @@ from bothways.data.examples import Example
 from bothways.errors import BothwaysError
 from bothways.progress import Reporter
 
-ENOUGH_SECONDS = 6.0  # of passes over the same texts
-WARM_TEXTS = 64  # predicted once before the clock starts
-ENOUGH_CHARACTERS = 40_000  # of texts that a group is timed with: a few batches do not show how a long file runs
-ONE_BY_ONE = 100  # texts whose times alone have the median that is the latency
-ONE_BY_ONE_SECONDS = 2.0  # after which fewer must do
+ENOUGH_SECONDS = 6.0  # for repeated passes over the texts
+WARM_TEXTS = 64  # predicted as a warm-up
+ENOUGH_CHARACTERS = 40_000  # to time a group with: a few batches do not represent a long file
+ONE_BY_ONE = 100  # texts to time individually; the latency is their median
+ONE_BY_ONE_SECONDS = 2.0  # time limit; fewer texts are timed if it is reached
 
 
 def in_process(what: dict[str, Any], test: Sequence[Example]) -> dict[str, Any]:
-    """Run `measure` on `what` in a new Python; its answer, or its error as ours."""
+    """Run `measure` on `what` in a new Python process; return its result, or raise its error as `BothwaysError`."""
     with tempfile.TemporaryDirectory() as folder:
-        # Pickles are safe here: nobody else can put anything into the folder between writing and reading.
+        # Pickles are safe here: no other user can write to the folder.
         request, answer = Path(folder) / "request", Path(folder) / "answer"
         request.write_bytes(pickle.dumps(what | {"test": list(test)}))
         command = [sys.executable, "-P", "-m", "bothways.evaluation.measure", str(request), str(answer)]
-        command.append(repr(time.time()))  # the one clock that two processes share on every system
+        command.append(repr(time.time()))  # the only clock that processes share on every system
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 2:
             raise BothwaysError(done.stderr.strip().splitlines()[-1])
         if done.returncode < 0:
-            raise BothwaysError(f"the process that measures was ended by signal {-done.returncode}; was memory short?")
+            raise BothwaysError(f"the benchmark process was killed by signal {-done.returncode} (out of memory?)")
         if done.returncode:
             raise RuntimeError(f"measuring failed:\n{done.stderr}")
         result: dict[str, Any] = pickle.loads(answer.read_bytes())
@@ -45,20 +45,20 @@ def in_process(what: dict[str, Any], test: Sequence[Example]) -> dict[str, Any]:
 
 
 def measure(what: dict[str, Any]) -> dict[str, Any]:
-    """Predict the texts of a request, timed: predictions, texts a second, parameters, disk, peak memory.
+    """Predict the texts of a request and measure texts/s, parameters, disk, peak memory and the engine.
 
-    With "compile", a plan, only its layers are compiled.
+    With "compile" (a plan), only compile its layers.
 
-    With "passes" so often, unless that takes long, and the fastest counts: an engine that compiles for each new shape
-    is slow the first time.
+    "passes" is the maximum number of passes within the time limit; the fastest counts, since an engine that compiles
+    for each new shape is slow at first.
 
-    With "groups", lists of places of texts, each group is timed separately, and also text by text: "groups" has
-    (texts a second, median milliseconds of one text) of each, "milliseconds" the median of all, "cold_start" the
-    seconds from "started", when this process was started, to its first answer.
+    With "groups" (lists of text indices), time each group separately, in batches and one text at a time. The result
+    "groups" has (texts/s, median milliseconds of one text) per group, "milliseconds" the overall median, "cold_start"
+    the seconds from "started", the start of this process, to the first prediction.
     """
     if "compile" in what:
-        from bothways.inference.choice import compile_plan
         from bothways.inference.model_directory import ModelDirectory
+        from bothways.inference.plan_files import compile_plan
 
         compile_plan(ModelDirectory.read(Path(what["model"]), what["task"]), what["compile"], Reporter(quiet=True))
         return {}
@@ -117,9 +117,9 @@ def measure(what: dict[str, Any]) -> dict[str, Any]:
 
 
 def _copied(examples: list[Example]) -> list[Example]:
-    """The examples, and copies of all of them until there are `ENOUGH_CHARACTERS`.
+    """Return the examples, repeated until they have `ENOUGH_CHARACTERS`.
 
-    Each copy has a space more at its end, as equal texts are predicted once; the tokens are the same.
+    Each copy has one more trailing space, since equal texts are predicted only once; the tokens do not change.
     """
     characters = max(1, sum(len(text) for example in examples for text in example.texts))
     return [
@@ -130,7 +130,7 @@ def _copied(examples: list[Example]) -> list[Example]:
 
 
 def _one_by_one(predict: Callable[[list[Example]], Any], examples: list[Example], enough: float) -> list[float]:
-    """The milliseconds that each of some examples takes alone, evenly spread; the first is also the warm-up."""
+    """Return the milliseconds of single predictions for evenly spaced examples, after a warm-up."""
     times: list[float] = []
     chosen = examples[:: -(-len(examples) // ONE_BY_ONE)]
     predict(chosen[:1])
@@ -145,9 +145,9 @@ def _one_by_one(predict: Callable[[list[Example]], Any], examples: list[Example]
 
 
 def peak_memory() -> int:
-    """The peak memory of this process, in bytes."""
+    """Return the peak memory of this process in bytes."""
     status = Path("/proc/self/status")
-    if status.is_file():  # getrusage would count the parent that this process was forked from
+    if status.is_file():  # getrusage would include the parent process before exec
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     import resource
@@ -156,7 +156,7 @@ def peak_memory() -> int:
 
 
 def main() -> None:
-    """Answer one request: the path of a request file, the path for the answer, when this process was started."""
+    """Run one request; the arguments are the request file, the answer file and the start time of the process."""
     request, answer = (Path(argument) for argument in sys.argv[1:3])
     try:
         result = measure(pickle.loads(request.read_bytes()) | {"started": float(sys.argv[3])})

@@ -1,4 +1,4 @@
-"""What is told about a model beside its weights: the report's contents, the model card, how it was made."""
+"""The contents of the report and the model card, and facts about the training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bothways.render.report import Lengths, Mistake, Report, ReportRow, titled
 from bothways.training.recipe import Recipe
 
 HASHES = {"train": "train_sha256", "dev": "dev_sha256", "base": "base_sha256", "weights": "sha256"}
-MAX_MISTAKES = 20  # in a report
+MAX_MISTAKES = 20  # in the report
 PIPELINE_TAGS = {"classify": "text-classification", "tokens": "token-classification", "spans": "question-answering"}
 PACKAGES = ("torch", "onnxruntime", "onnx", "openvino", "tokenizers", "numpy", "scikit-learn")
 
@@ -35,7 +35,7 @@ def report_of(
     lengths: Lengths | None = None,
     texts: bool = True,
 ) -> Report:
-    """A report about the last row of a comparison. Without `texts` it shows no example."""
+    """Return a report on the last row of a comparison; without `texts`, it shows no examples."""
     task, model = comparison.task, comparison.rows[-1]
     wrong = [
         (example, prediction)
@@ -43,7 +43,7 @@ def report_of(
         if texts and task.loss != "regression" and example.reference is not None and prediction.error is None
         if not task.is_correct(prediction, example.reference)
     ]
-    wrong = sorted(wrong, key=lambda pair: -pair[1].summary()[1])[:MAX_MISTAKES]  # a picture may hold thousands of bars
+    wrong = sorted(wrong, key=lambda pair: -pair[1].summary()[1])[:MAX_MISTAKES]  # a picture may have thousands of bars
     mistakes = [
         Mistake(
             " / ".join(example.texts),
@@ -82,7 +82,7 @@ def report_of(
 
 
 def facts_of(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a report says of how the model was made."""
+    """Return the facts about the training for a report, as (name, value) rows."""
     recipe = ", ".join(f"{name} {value}" for name, value in facts["recipe"].items() if value is not None)
     packages = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     hashes = ", ".join(f"{name} {facts[key][:12]}" for name, key in HASHES.items() if facts.get(key))
@@ -105,7 +105,7 @@ def facts_of(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def command_of(facts: dict[str, Any]) -> str:
-    """The command that makes such a model, with the options that differ from the defaults; files by their names.
+    """Return the command that trains this model, with the options that differ from the defaults and file names only.
 
     >>> command_of({"task": "tag", "train": "train.txt", "dev": "", "base": "minilm-l6", "recipe": {"seed": 1}})
     'bothways finetune tag train.txt --base minilm-l6 --seed 1'
@@ -123,17 +123,17 @@ def command_of(facts: dict[str, Any]) -> str:
 
 
 def _base(facts: dict[str, Any]) -> str:
-    """The base model, without the folders of an absolute path."""
+    """Return the name of the base model, without the folders of an absolute path."""
     return Path(facts["base"]).name if Path(facts["base"]).is_absolute() else str(facts["base"])
 
 
 def machine() -> str:
-    """The processor, its cores and the system, in a few words."""
+    """Describe the processor, the number of cores and the operating system."""
     return f"{model_name()}, {cores()} cores, {platform.system()}"
 
 
 def versions() -> dict[str, str]:
-    """The versions that a result depends on, of Python and of the packages that are installed."""
+    """Return the versions of Python and of the installed packages that results depend on."""
     installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -144,7 +144,7 @@ def versions() -> dict[str, str]:
 
 
 def card_of(comparison: Comparison, facts: dict[str, Any]) -> str:
-    """The model card: what the model does, how well, how it was made."""
+    """Return the model card: task, scores, training."""
     from huggingface_hub import ModelCardData
 
     task, rows = comparison.task, comparison.rows
@@ -194,5 +194,5 @@ def _training_of(facts: dict[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text on one line, without markup of Markdown or HTML."""
+    """Return text on one line with Markdown and HTML escaped."""
     return "".join(f"\\{letter}" if letter in "\\`*_[]<>#|" else letter for letter in " ".join(text.split()))

@@ -1,7 +1,7 @@
-"""Tables for the terminal, each for a number of columns that it must not exceed.
+"""Tables for the terminal, with a maximum width in columns.
 
-A table that is too wide is turned (its rows become columns), or its rows are put below each other. Only text is folded
-to the next line; a number is never cut.
+A table that is too wide is transposed, or its rows are listed one below the other. Only text wraps; numbers are never
+truncated.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from bothways.evaluation.compare import Comparison
     from bothways.evaluation.tune import Trial
 
-GAP = 2  # columns of a terminal between those of a table
-MIN_TEXT = 16  # columns of a terminal that a folded text has at least
-MAX_CLASSES = 30  # rows of the table of labels: those with the lowest F1
-MAX_CONFUSED = 10  # rows of the list of confusions
+GAP = 2  # terminal columns between table columns
+MIN_TEXT = 16  # minimum width of wrapped text in terminal columns
+MAX_CLASSES = 30  # rows in the table of labels: the labels with the lowest F1
+MAX_CONFUSED = 10  # rows in the list of confusions
 
 
 def laid_out(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
-    """A table of cells whose first column is text and whose others are numbers, in at most `width` columns.
+    """Return a table with text in the first column and numbers in the others, at most `width` columns wide.
 
-    model  F1        too wide: turned       still too wide: one below the other
+    model  F1        too wide: transposed   still too wide: list of rows
     a      0.9       model  a    b          model  a
     b      0.8       F1     0.9  0.8        F1     0.9
 
@@ -57,7 +57,7 @@ def laid_out(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], w
 
 
 def _empty(title: str, *, show_header: bool = True) -> Table:
-    """A table without lines between its columns, which are two spaces apart."""
+    """Return an empty table without column lines, with two spaces between columns."""
     return Table(
         title=escape(one_line(title)),
         title_justify="left",
@@ -74,7 +74,7 @@ def _widths(cells: Sequence[Sequence[str]]) -> list[int]:
 
 
 def _fits(cells: Sequence[Sequence[str]], width: int) -> bool:
-    """Whether all but the first column fit whole, with room for the first, which may be folded."""
+    """Return whether the table fits; only the first column may wrap."""
     first, *others = _widths(cells)
     return min(first, MIN_TEXT) + sum(others) + GAP * len(others) <= width
 
@@ -92,7 +92,7 @@ def _table(title: str, cells: Sequence[Sequence[str]], width: int) -> Table:
 
 
 def models_tables(width: int) -> Iterator[Table]:
-    """The included models and what they do, then the base models and their shapes, from their configs."""
+    """Yield the included models with their tasks, then the base models with their sizes."""
     yield laid_out("Included models (bothways-models)", ["model", "answers"], list(map(list, INCLUDED.items())), width)
     rows = []
     for name, base in CATALOGUE.items():
@@ -105,7 +105,7 @@ def models_tables(width: int) -> Iterator[Table]:
 
 
 def comparison_tables(comparison: Comparison, width: int) -> Iterator[Table]:
-    """How good each model is, then what it costs."""
+    """Yield a table of metrics, then a table of speed and size."""
     rows = comparison.rows
     names = without_repeats(rows[0].scores.metrics)
     p_values = any(row.p is not None for row in rows)
@@ -138,7 +138,7 @@ def comparison_tables(comparison: Comparison, width: int) -> Iterator[Table]:
 
 
 def trials_tables(trials: Sequence[Trial], width: int) -> Iterator[Table]:
-    """What was measured, the winner first; then what could not be."""
+    """Yield the measurements, the winner first; then the reasons for plans that are not used."""
     measured = [trial for trial in trials if not trial.problem]
     rows, classes = [], []
     for place, trial in enumerate(measured):
@@ -162,8 +162,8 @@ def trials_tables(trials: Sequence[Trial], width: int) -> Iterator[Table]:
             classes[-1] += [f"{each.milliseconds:,.2f}" for each in trial.by_length]
     header = ["engine", "batches", "texts/s", "ms/text", "memory", "start", "same", ""]
     title = (
-        "From raw text to answer, on this machine. batches: how many at a time x tokens in each; ms/text: one text "
-        "alone; start: of a new process until its first answer; same: answers as in fp32"
+        "From raw text to answer, on this machine. batches: parallel batches x tokens per batch; ms/text: one text "
+        "alone; start: time from process start to first answer; same: answers that agree with fp32"
     )
     yield laid_out(title, header, rows, width)
     if classes:
@@ -190,7 +190,7 @@ def _engine_of(plan: Plan) -> str:
 
 
 def facts_table(model: str, facts: Mapping[str, Any]) -> Table:
-    """What is known of a model, a line for each fact."""
+    """Return a table with one row per fact about a model."""
     return _texts(model, ("", ""), list(_facts(facts)), show_header=False)
 
 
@@ -211,7 +211,7 @@ def _facts(facts: Mapping[str, Any], before: str = "") -> Iterator[list[str]]:
 
 
 def _texts(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, show_header: bool = True) -> Table:
-    """A table of texts, which fold."""
+    """Return a table of wrapped texts."""
     table = _empty(title, show_header=show_header)
     for name in header:
         table.add_column(name, overflow="fold")
@@ -221,7 +221,7 @@ def _texts(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, 
 
 
 def evaluation_tables(scores: Scores, width: int) -> Iterator[Table]:
-    """Which labels are confused, how good each label is, and last, to be seen first, the headline figures."""
+    """Yield the confusions, the scores per label and the metrics (last, next to the prompt)."""
     yield from _confusion(scores, width)
     if scores.per_class:
         ranked = sorted(scores.per_class, key=lambda row: row.f1)
@@ -242,7 +242,7 @@ def evaluation_tables(scores: Scores, width: int) -> Iterator[Table]:
 
 
 def _confusion(scores: Scores, width: int) -> Iterator[Table]:
-    """The matrix if it fits, else the most frequent confusions."""
+    """Yield the confusion matrix if it fits, otherwise the most frequent confusions."""
     if scores.confusion is not None and len(scores.labels) < width:
         cells = [["true \\ predicted", *map(one_line, scores.labels)]]
         for label, row in zip(scores.labels, scores.confusion, strict=True):

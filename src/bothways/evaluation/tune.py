@@ -1,4 +1,4 @@
-"""Which engine, precision, workers and batch size are best here, measured on the user's texts."""
+"""Finds the best engine, precision, workers and batch size on this machine, measured on the user's texts."""
 
 from __future__ import annotations
 
@@ -11,46 +11,47 @@ from bothways.errors import BothwaysError, OptionError
 from bothways.evaluation.accuracy_check import MAX_DROP, check_accuracy
 from bothways.evaluation.measure import in_process
 from bothways.hardware import cores
-from bothways.inference.choice import export_for, onnx_precision_of, remove_compiled, tuned_key, tuned_with
+from bothways.inference.choice import tuned_key, tuned_with
 from bothways.inference.engines.engine import ABLE
 from bothways.inference.engines.openvino import why_no_openvino
 from bothways.inference.model_directory import ModelDirectory
 from bothways.inference.onnx.record import ExportRecord, OnnxModelRecord
 from bothways.inference.plan import LONG_FROM, ONE_AT_A_TIME, Plan, default_plan, write_tuned
+from bothways.inference.plan_files import export_for, onnx_precision_of, remove_compiled
 from bothways.progress import Reporter
 
 Goal = Literal["throughput", "latency"]
 BUDGETS = (256, 384, 512, 1024)
 MARGIN = 0.03  # two measurements of the same plan differ by this much, so a smaller lead does not justify more memory
-SAVED = 0.2  # of the memory: a smaller saving does not justify a slower plan
-FINALISTS = 2  # engines whose workers and batch sizes are varied
+SAVED = 0.2  # of memory: a smaller saving does not justify a slower plan
+FINALISTS = 2  # plans whose workers and batch sizes are varied
 PASSES = 3
-WORTH_COMPILING = 0.75  # of the fastest: compiled layers were up to 1.15 times as fast, more where products are faster
-MIN_CLASS = 16  # texts of a length class: fewer are too few to time
+WORTH_COMPILING = 0.75  # of the fastest: compiled layers were up to 1.15 times as fast, or more with faster products
+MIN_CLASS = 16  # minimum number of texts to time a length class
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How fast texts are: many at a time, in texts a second, and one at a time, in milliseconds (the median)."""
+    """The speed in batches (texts/s) and of single texts (median milliseconds)."""
 
     texts_per_second: float
     milliseconds: float
 
     def of(self, goal: Goal) -> float:
-        """Texts a second, many or one at a time."""
+        """Return texts/s, in batches or one at a time."""
         return self.texts_per_second if goal == "throughput" else 1000 / self.milliseconds
 
     def as_json(self) -> dict[str, float]:
-        """The speed as one JSON object."""
+        """Return the speed as a JSON object."""
         return {"texts_per_second": self.texts_per_second, "milliseconds": self.milliseconds}
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One way to run a model: how fast, how much memory, and whether its answers hold; or why it did not run.
+    """The measurements of a plan: speed, memory and the accuracy check; or the reason that it did not run.
 
-    `cold_start` is the seconds from the start of a new Python process to its first answer. `by_length` has the speed
-    with short and with long texts (`LONG_FROM`) where there are enough of both.
+    `cold_start` is the time in seconds from the start of a Python process to its first prediction. `by_length` has the
+    speed with short and long texts (`LONG_FROM`) if there are enough of both.
     """
 
     plan: Plan
@@ -64,16 +65,16 @@ class Trial:
 
     @property
     def usable(self) -> bool:
-        """Whether it may be used."""
+        """Whether the plan ran and passed the accuracy check."""
         return self.problem is None and (self.onnx_model is None or self.onnx_model.rejected is None)
 
     def speed(self, goal: Goal, length_class: int | None = None) -> float:
-        """Texts a second for a goal, with all texts or those of one length class (0: short, 1: long)."""
+        """Return texts/s for a goal, with all texts or one length class (0: short, 1: long)."""
         whole = Speed(self.texts_per_second, self.milliseconds)
         return (whole if length_class is None else self.by_length[length_class]).of(goal)
 
     def as_json(self) -> dict[str, Any]:
-        """The trial as one JSON object."""
+        """Return the trial as a JSON object."""
         facts = self.plan.as_json()
         if self.problem is not None:
             return facts | {"problem": self.problem}
@@ -95,17 +96,17 @@ def tune_on(
     goal: Goal = "throughput",
     compiling: bool = True,
 ) -> list[Trial]:
-    """Measure what can run this model, and remember the winner in its directory for this processor.
+    """Measure the plans for this model, and save the best for this processor in the model directory.
 
-    The winner comes first: the fastest, or of those within `MARGIN` of it the one with the least memory if that saves
-    `SAVED` of it; then the others, fastest first. If there are enough short and long texts, and another engine or
-    precision is faster for one of these classes by more than `MARGIN`, the winner is a plan with a part for each, if
-    that proves as fast when measured.
+    Return the winner first, then the others, fastest first. The winner is the fastest plan, or the plan within `MARGIN`
+    of it with the least memory, if that saves the fraction `SAVED`. If there are enough short and long texts, and
+    another engine or precision is faster for one of these classes by more than `MARGIN`, the winner is a plan with one
+    part for each class, if a measurement confirms the gain.
 
-    First every engine and precision, each in a separate process. Then, for throughput, with `compiling`, compiled
-    layers of PyTorch if it comes near the fastest, and the workers and the batch sizes of the fastest two; for latency,
-    one text at a time, a worker for each core and one with all cores. What falls below the accuracy check, against fp32
-    on the same examples, never wins.
+    Each engine and precision is measured in a separate process. Then, for throughput, compiled PyTorch layers (with
+    `compiling`, if PyTorch is close to the fastest) and other workers and batch sizes of the two fastest plans; for
+    latency, also one worker with all cores. Plans that fail the accuracy check against fp32 on the same examples never
+    win.
 
     Raises `OptionError` if nothing runs.
     """
@@ -116,7 +117,7 @@ def tune_on(
     plans = _plans(export)
     for plan in plans:
         run.measure(plan)
-    if compiling and goal == "throughput":  # one short text is not faster in compiled layers
+    if compiling and goal == "throughput":  # compiled layers are not faster for one short text
         run.compile(plans, export)
     varied = [plan for plan in plans if (plan.engine, plan.precision) not in ONE_AT_A_TIME]
     if goal == "latency":
@@ -136,14 +137,14 @@ def tune_on(
     try:
         write_tuned(model_directory.path, tuned_key(model_directory.task), winner.plan, facts | short, *long)
     except BothwaysError as error:
-        reporter.note(f"the winner could not be remembered: {error}")
+        reporter.note(f"the tuned plan could not be saved: {error}")
     rest = [trial for trial in run.trials if not trial.usable]
     others = [trial for trial in run.ranked() if trial is not winner]
     return [winner, *others, *sorted(rest, key=lambda trial: -trial.texts_per_second)]
 
 
 def _plans(export: ExportRecord | None) -> list[Plan]:
-    """A plan for each engine and precision whose files are there; fp32 first, as the others are compared with it."""
+    """Return a plan for each engine and precision with an accepted model; fp32 first, as the reference."""
     accepted = {
         name for name, onnx_model in ({} if export is None else export.models).items() if onnx_model.rejected is None
     }
@@ -153,7 +154,7 @@ def _plans(export: ExportRecord | None) -> list[Plan]:
 
 
 def length_classes(model_directory: ModelDirectory, examples: Sequence[Example]) -> list[list[int]]:
-    """The places of the short and of the long examples; of all, if one of the two classes has too few."""
+    """Return the indices of short and of long examples, or of all if one class has too few."""
     longest = [0] * len(examples)
     for window in model_directory.task.encode(examples, model_directory.tokenizer):
         longest[window.example] = max(longest[window.example], len(window.ids))
@@ -178,15 +179,15 @@ class _Trials:
         self.trials: list[Trial] = []
         self.reference: Sequence[Any] | None = None
         self.compiled: set[Plan] = set()
-        self.no_openvino = why_no_openvino()  # asked here, as the first answer takes seconds of a cold start
+        self.no_openvino = why_no_openvino()  # checked here, because the first check adds seconds to a cold start
 
     def ranked(self, length_class: int | None = None) -> list[Trial]:
-        """Those that may be used, fastest first."""
+        """Return the usable trials, fastest first."""
         usable = [trial for trial in self.trials if trial.usable]
         return sorted(usable, key=lambda trial: -trial.speed(self.goal, length_class))
 
     def finalists(self, varied: Sequence[Plan]) -> list[Plan]:
-        """The fastest of some plans, in all length classes."""
+        """Return the fastest plans of each length class."""
         found: list[Plan] = []
         for length_class in self._length_classes():
             fast = [trial.plan for trial in self.ranked(length_class) if trial.plan in varied]
@@ -194,7 +195,7 @@ class _Trials:
         return found
 
     def compile(self, plans: Sequence[Plan], export: ExportRecord | None) -> None:
-        """Compile the layers of plans of PyTorch that come near the fastest, and keep those that are faster so."""
+        """Compile the layers of PyTorch plans that are close to the fastest; keep them if they are faster."""
         for plan in plans:
             eager = next((trial for trial in self.ranked() if trial.plan == plan), None)
             if plan.engine != "torch" or (plan.engine, plan.precision) in ONE_AT_A_TIME or eager is None:
@@ -219,7 +220,7 @@ class _Trials:
                 remove_compiled(self.model_directory, export, plan)
 
     def vary(self, plan: Plan) -> None:
-        """Measure other batch sizes, then one worker with the best of them."""
+        """Measure other batch sizes, then one worker with the best batch size."""
         for budget in BUDGETS:
             if budget == plan.max_tokens:
                 continue
@@ -237,7 +238,7 @@ class _Trials:
                 self.measure(replace(each, workers=1))
 
     def winner(self) -> Trial:
-        """The best trial for all texts, or one of a plan that has an engine for each length class."""
+        """Return the best trial for all texts, or of a plan with an engine per length class."""
         whole = self._lightest(None)
         if len(self.classes) == 1:
             return whole
@@ -247,7 +248,7 @@ class _Trials:
             parts.append(self._lightest(length_class) if self._gains(fastest, whole, length_class) else whole)
         short, long = (trial.plan for trial in parts)
         if (short.engine, short.precision) == (long.engine, long.precision):
-            return whole  # another batch size alone is not worth a second copy of the model
+            return whole  # a different batch size does not justify a second copy of the model
         self.measure(replace(short, long=long))
         both = self.trials[-1]
         if not both.usable:
@@ -257,11 +258,11 @@ class _Trials:
         return both if any(gains) and not any(loses) else whole
 
     def _gains(self, trial: Trial, other: Trial, length_class: int) -> bool:
-        """Whether a trial is faster than another by more than the margin, with the texts of a class."""
+        """Return whether a trial is faster than another by more than `MARGIN` for a length class."""
         return (1 - MARGIN) * trial.speed(self.goal, length_class) > other.speed(self.goal, length_class)
 
     def _lightest(self, length_class: int | None) -> Trial:
-        """The fastest, or of those within the margin of it the one with the least memory, if that saves much."""
+        """Return the fastest trial, or the one within `MARGIN` with the least memory, if that saves `SAVED`."""
         fastest, *others = self.ranked(length_class)
         enough = (1 - MARGIN) * fastest.speed(self.goal, length_class)
         light = [
@@ -284,7 +285,7 @@ class _Trials:
             return
         try:
             found = in_process(request, self.examples)
-        except (BothwaysError, RuntimeError) as error:  # an engine that is missing, failed or died
+        except (BothwaysError, RuntimeError) as error:  # the engine is missing, failed or crashed
             self.trials.append(Trial(plan, problem=str(error).strip().splitlines()[-1]))
             return
         if plan.long is None and f", {plan.precision}, " not in found["engine"]:

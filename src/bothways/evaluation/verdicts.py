@@ -1,4 +1,4 @@
-"""What scores mean, in sentences: which of two systems is better, and what a reader should know before believing it."""
+"""Sentences about scores: which of two systems is better, and the limits of the comparison."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bothways.tasks import Trainable
 from bothways.tasks.classify import shortened
 from bothways.tasks.task import Prediction
 
-TOO_FEW = 10  # examples; with fewer, no difference is shown
-FEW_STEPS = 200  # of training
-CONSTANT = 0.01  # of the references' standard deviation: numbers that differ less are one number
+TOO_FEW = 10  # examples; with fewer, no system is called better
+FEW_STEPS = 200  # training steps
+CONSTANT = 0.01  # of the references' standard deviation: predictions that vary less are constant
 SECOND = {
     "accuracy": ("macro_f1", "matthews"),
     "micro_f1": ("macro_f1",),
@@ -40,11 +40,11 @@ CORRELATIONS = ("matthews", "spearman", "pearson")
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One row of a comparison: what a model scored and what it costs.
+    """One row of a comparison: the scores and costs of a model.
 
-    `title` is a short name. `p` is McNemar's exact test against the reference, of accuracy (one label an example) or
-    exact match (answers); other tasks have none. `memory` is the peak in bytes of a process that loads the model and
-    predicts (for the baseline: fits and predicts). `facts` tell how it was trained.
+    `title` is a short name. `p` is the p-value of McNemar's exact test against the reference row, for accuracy (single
+    labels) or exact match (answers), otherwise None. `memory` is the peak in bytes of a process that loads the model
+    (or fits the baseline) and predicts. `facts` describe the training.
     """
 
     name: str
@@ -61,18 +61,18 @@ class Contender:
 
     @property
     def metrics(self) -> dict[str, Interval]:
-        """The headline figures."""
+        """The metrics with their intervals."""
         return self.scores.metrics
 
     def as_json(self) -> dict[str, Any]:
-        """The row without its predictions."""
+        """Return the row as a JSON object, without predictions."""
         metrics = {name: interval.as_json() for name, interval in self.metrics.items()}
         costs = ("p", "texts_per_second", "parameters", "disk", "memory", "engine")
         return {"name": self.name, "metrics": metrics} | {name: getattr(self, name) for name in costs}
 
 
 def collapsed(task: Trainable, predictions: Sequence[Any], references: Sequence[Reference]) -> str | None:
-    """How a model answers that gives all examples one answer, as the end of a sentence; None for any other."""
+    """Return the predicate of a sentence about a model with constant predictions; None for other models."""
     answered = [(one, reference) for one, reference in zip(predictions, references, strict=True) if one.error is None]
     if not answered:
         return "answers no example"
@@ -98,11 +98,11 @@ def collapsed(task: Trainable, predictions: Sequence[Any], references: Sequence[
 
 
 def cautions(task: Trainable, predictions: Sequence[Prediction], references: Sequence[Reference]) -> list[str]:
-    """What limits the figures of any model on these examples, a sentence each."""
+    """Return sentences about the limits of metrics on these examples."""
     lines = []
     if len(references) < FEW:
         lines.append(
-            f"{len(references)} example(s) are few: the intervals are wide; label at least {FEW}, better some hundreds."
+            f"{len(references)} example(s) give wide intervals; label at least {FEW}, preferably a few hundred."
         )
     failed = [one.error for one in predictions if one.error is not None]
     if failed:
@@ -126,10 +126,10 @@ def cautions(task: Trainable, predictions: Sequence[Prediction], references: Seq
 def verdict(
     task: Trainable, first: Contender, row: Contender, references: Sequence[Reference], seed: int, *, dev: bool = False
 ) -> str:
-    """Whether a system is better than the first one, with the difference of the headline metric and its interval.
+    """Say whether `row` is better than `first`, with the difference of the headline metric and its interval.
 
-    It is called better only if the interval of the paired difference lies above 0 and, for accuracy, McNemar's test
-    agrees; not if it always gives one answer, or loses in macro F1 more than it gains.
+    It is better only if the interval of the paired difference is above 0 and, for accuracy, McNemar's test agrees, and
+    never with fewer than `TOO_FEW` examples, constant predictions, or a macro F1 that drops more than the metric gains.
     """
     metric = task.headline
     gains = {
@@ -143,7 +143,7 @@ def verdict(
     against = first.title + (f" (which {reference_nothing})" if reference_nothing else "")
     if nothing:
         longer = _advice(row) or "Train it longer, or with another learning rate or base."
-        return f"{row.title} {nothing}{place}, so it is of no use yet; compared with {first.title}: {figures}. {longer}"
+        return f"{row.title} {nothing}{place}, so it is not usable; compared with {first.title}: {figures}. {longer}"
     sign = _sign(gains[metric]) if metric != "accuracy" or row.p is None or row.p < 0.05 else 0
     if len(references) < TOO_FEW:
         sign = 0
@@ -169,11 +169,11 @@ def verdict(
 
 
 def caveat(task: Trainable, rows: Sequence[Contender], *, exported: bool) -> str:
-    """What to know of the figures of the last row on the dev set."""
+    """Return a caveat about the metrics of the last row on the dev set."""
     chosen = ["the checkpoint", *(["the threshold"] if task.tunable else []), *(["the ONNX model"] if exported else [])]
     listed = " and ".join([", ".join(chosen[:-1]), chosen[-1]] if len(chosen) > 1 else chosen)
     return (
-        f"The dev set also chose {listed} of {rows[-1].title}, so its figures are slightly too good"
+        f"{rows[-1].title}: the dev set was also used to choose {listed}, so its scores are slightly too high"
         + (
             ""
             if len(rows) == 1
@@ -204,7 +204,7 @@ def _figures(metric: str, first: Contender, row: Contender, gain: Interval) -> s
 
 
 def _advice(row: Contender) -> str:
-    """To train longer, if there are signs that it would help."""
+    """Advise to train longer if there are signs that it would help; otherwise ""."""
     steps, best = row.facts.get("steps"), row.facts.get("best_step")
     if not steps or (steps >= FEW_STEPS and best != steps):
         return ""

@@ -1,4 +1,4 @@
-"""The attention probabilities of a model that was exported with them (`bothways export DIR --attentions`)."""
+"""The attention probabilities of a model exported with `bothways export DIR --attentions`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from bothways.inference.onnx.record import ExportRecord, OnnxFile
 
 
 class AttentionModel:
-    """Computes attention probabilities in fp32; its session is opened by the first window.
+    """Computes attention probabilities in fp32; the first window opens the session.
 
-    `layers` and `heads` are those of the encoder.
+    `layers` and `heads` are the encoder's.
     """
 
     def __init__(self, file: OnnxFile, *, layers: int, heads: int) -> None:
@@ -26,9 +26,9 @@ class AttentionModel:
         self._lock = threading.Lock()
 
     def run(self, ids: np.ndarray, type_ids: np.ndarray) -> np.ndarray:
-        """(T,) ids and type ids of a window -> (layers, H, T, T): what each token, a row, takes of the others.
+        """(T,) ids and type ids of a window -> (layers, H, T, T) probabilities, queries by keys.
 
-        One window is computed at a time. Raises `CheckpointError` if the file is not the one that was exported.
+        Windows are computed one at a time. Raises `CheckpointError` if the file is not the exported one.
         """
         given = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": type_ids}
         with self._lock:
@@ -40,10 +40,10 @@ class AttentionModel:
 
 
 def find_attentions(model_directory: ModelDirectory) -> AttentionModel | None:
-    """The attention probabilities of a model, if they were exported from its weights."""
+    """Return the attention model of a directory, or None if none was exported from its current weights."""
     try:
         export = ExportRecord.read(model_directory.path)
-    except CheckpointError:  # whoever chooses an engine is told
+    except CheckpointError:  # reported when an engine is chosen
         return None
     file = None if export is None else export.attentions_to_open()
     if export is None or file is None or export.stale(model_directory.config) is not None:

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import json
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, get_args
 
-from bothways.errors import BothwaysError, CheckpointError, MissingDependencyError, OptionError
+from bothways.errors import CheckpointError, MissingDependencyError, OptionError
 from bothways.hardware import Device, cores, multiplies_bf16, multiplies_bytes, processor
 from bothways.inference.engines.by_length import ByLength
-from bothways.inference.engines.engine import (
-    ABLE,
-    COMPILED,
-    UNBATCHED_FROM,
-    Engine,
-    Name,
-    Precision,
-)
+from bothways.inference.engines.engine import ABLE, UNBATCHED_FROM, Engine, Name, Precision
 from bothways.inference.engines.onnxruntime import OnnxRuntimeEngine
 from bothways.inference.engines.openvino import OpenVinoEngine, why_no_openvino
 from bothways.inference.model_directory import ModelDirectory
-from bothways.inference.onnx.record import FOLDER, ONNX_PRECISIONS, ExportRecord, OnnxPrecision, sample_of
+from bothways.inference.onnx.record import FOLDER, ONNX_PRECISIONS, ExportRecord, OnnxPrecision
 from bothways.inference.plan import TUNED, Plan, default_plan, read_tuned, tuned_records
+from bothways.inference.plan_files import (
+    compiled_layers,
+    export_for,
+    files_of,
+    is_compiled,
+    mark_used,
+    onnx_precision_of,
+)
 from bothways.model.config import WEIGHTS
 from bothways.progress import Reporter
-from bothways.storage import user_cache
 from bothways.tasks import Task
 
 LARGE = 40_000_000  # multiplications a token: from here on OpenVINO is faster with short windows, too
-COMPILED_FORMAT = 1  # of compiled layers; raise it when what is compiled changes
 
 
 def open_engine(
@@ -100,20 +96,22 @@ def open_engine(
 def _open_by_length(
     model_directory: ModelDirectory, reporter: Reporter, plan: Plan, *, threads: int | None, device: Device | None
 ) -> Engine:
-    short, long = plan.parts()
-    opened = open_engine(model_directory, reporter, plan=short, threads=threads, device=device)
-    export, _ = choose(model_directory, reporter, long.engine, long.precision)  # what it lacks is said now
-    onnx_precision = onnx_precision_of(long)
+    first, later = plan.parts()
+    if plan.from_tokens == 1:
+        first, later = later, first
+    opened = open_engine(model_directory, reporter, plan=first, threads=threads, device=device)
+    export, _ = choose(model_directory, reporter, later.engine, later.precision)  # what it lacks is said now
+    onnx_precision = onnx_precision_of(later)
     if export is not None and onnx_precision is not None:
         export.file(onnx_precision)  # the same of a file that is not there
     absolute = replace(model_directory, path=model_directory.path.absolute())
-    files = _files_of(absolute, export, long)
+    files = files_of(absolute, export, later)
     return ByLength(
         opened,
-        partial(_open_unchanged, absolute, long, files, threads=threads, device=device),
+        partial(_open_unchanged, absolute, later, files, threads=threads, device=device),
         from_tokens=plan.from_tokens,
-        long_workers=min(long.workers, threads or long.workers),
-        long_name=str(long),
+        other_workers=min(later.workers, threads or later.workers),
+        other_name=str(later),
     )
 
 
@@ -127,7 +125,7 @@ def _open_unchanged(
 ) -> Engine:
     """The engine of a plan; raises `CheckpointError` if the files that it reads are not those of before."""
     opened = open_engine(model_directory, Reporter(quiet=True), plan=plan, threads=threads, device=device)
-    if _files_of(model_directory, export_for(model_directory)[0], plan) != files:
+    if files_of(model_directory, export_for(model_directory)[0], plan) != files:
         raise CheckpointError(f"{model_directory.path}: its files were replaced since it was loaded; load it again")
     return opened
 
@@ -153,7 +151,9 @@ def _open_torch(
         ranges = {} if export is None else export.ranges
         numbers: dict[str, Any] = {"workers": plan.workers, "max_tokens": plan.max_tokens, "threads": threads}
         compiled = compiled_layers(model_directory, export, plan)
-        numbers["compiled"] = compiled if compiled is not None and _is_compiled(compiled) else None
+        if compiled is not None and is_compiled(compiled):
+            numbers["compiled"] = compiled
+            mark_used(compiled)
         fused = open_fused_engine(path, task.head, task.outputs, precision, ranges, reporter, **numbers)
         if fused is not None:
             return fused
@@ -216,76 +216,15 @@ def tuned_key(task: Task) -> str:
     return f"{processor()}; {task.head} {task.outputs}"
 
 
-def onnx_precision_of(plan: Plan) -> OnnxPrecision | None:
-    """The ONNX model that a plan takes its numbers from; None for one that runs the weights themselves."""
-    if plan.engine == "torch":
-        return "int8-static" if plan.precision == "int8-static" else None
-    return next((name for name in ONNX_PRECISIONS if name == plan.precision), "fp32")  # bf16 is made of fp32
-
-
-def _files_of(model_directory: ModelDirectory, export: ExportRecord | None, plan: Plan) -> dict[str, str | None]:
-    """The hashes of what a plan reads: its ONNX model, and the weights if PyTorch runs them (of a sample of them)."""
-    onnx_precision, weights = onnx_precision_of(plan), model_directory.path / WEIGHTS
-    onnx_model = export.models.get(onnx_precision) if export is not None and onnx_precision is not None else None
-    return {
-        "onnx_model": None if onnx_model is None else onnx_model.sha256,
-        "weights": sample_of(weights) if plan.engine == "torch" and weights.is_file() else None,
-    }
-
-
 def tuned_with(model_directory: ModelDirectory, export: ExportRecord | None, plan: Plan) -> dict[str, Any]:
     """What a measured plan holds for besides: the version of its engine, and the files that were measured."""
     from importlib.metadata import version  # slow to import, and most predictions do without a measured plan
 
-    found = {"version": version(plan.engine)} | _files_of(model_directory, export, plan)
+    found = {"version": version(plan.engine)} | files_of(model_directory, export, plan)
     compiled = compiled_layers(model_directory, export, plan)
     if compiled is not None:
-        found["compiled layers"] = compiled.name if _is_compiled(compiled) else None
+        found["compiled layers"] = compiled.name if is_compiled(compiled) else None
     return found
-
-
-def compiled_layers(model_directory: ModelDirectory, export: ExportRecord | None, plan: Plan) -> Path | None:
-    """Where compiled layers of a plan are, or would be: in the cache of this user, as libraries are code.
-
-    None for a plan that has none, and for a user without a home.
-    """
-    cache = user_cache()
-    if plan.engine != "torch" or plan.precision == "fp32" or cache is None:
-        return None
-    from importlib.metadata import version
-
-    facts = [COMPILED_FORMAT, processor(), version("torch"), plan.precision, model_directory.task.head]
-    text = json.dumps([*facts, _files_of(model_directory, export, plan)])
-    return cache / "compiled" / hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _is_compiled(path: Path) -> bool:
-    return all(path.with_suffix(suffix).is_file() for suffix in COMPILED)
-
-
-def compile_plan(model_directory: ModelDirectory, plan: Plan, reporter: Reporter) -> None:
-    """Compile the layers that a plan of PyTorch in bf16 or int8-static runs; takes a minute, and a C++ compiler.
-
-    Raises `BothwaysError` if that fails.
-    """
-    from bothways.inference.engines.compiled import compile_layers
-    from bothways.inference.engines.torch import trained_model
-
-    export, task = export_for(model_directory)[0], model_directory.task
-    path = compiled_layers(model_directory, export, plan)
-    if path is None:
-        raise BothwaysError("this user has no home directory to keep compiled layers in")
-    model = trained_model(model_directory.path, task.head, task.outputs, reporter)
-    precision: Literal["bf16", "int8-static"] = "bf16" if plan.precision == "bf16" else "int8-static"
-    compile_layers(model, precision, {} if export is None else export.ranges, path)
-
-
-def remove_compiled(model_directory: ModelDirectory, export: ExportRecord | None, plan: Plan) -> None:
-    """Remove the compiled layers of a plan, if there are any."""
-    path = compiled_layers(model_directory, export, plan)
-    if path is not None:
-        for suffix in COMPILED:
-            path.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def _tuned(model_directory: ModelDirectory, export: ExportRecord | None) -> tuple[Plan | None, str | None]:
@@ -306,7 +245,7 @@ def _tuned(model_directory: ModelDirectory, export: ExportRecord | None) -> tupl
     record = records[key]
     for part, measured in zip(plan.parts(), (record, record.get("long")), strict=False):
         if part.precision not in ABLE.get(part.engine, ()):
-            return None, f"the tuned plan, {part}, is none that this version of bothways runs"
+            return None, f"this version of bothways cannot run the tuned plan, {part}"
         if importlib.util.find_spec(part.engine) is None:
             continue  # `_plans` says so
         for name, value in tuned_with(model_directory, export, part).items():
@@ -314,27 +253,10 @@ def _tuned(model_directory: ModelDirectory, export: ExportRecord | None) -> tupl
                 return None, f"the compiled layers of the tuned plan, {part}, are not in the cache of this user"
             if measured.get(name, value) != value:
                 return None, (
-                    f"the tuned plan, {part}, was measured with another {name} ({measured[name]}, now {value}), so it "
+                    f"the tuned plan, {part}, was measured with {name} {measured[name]} (now {value}), so it "
                     "is not used"
                 )
     return plan, None
-
-
-def export_for(model_directory: ModelDirectory) -> tuple[ExportRecord | None, str | None]:
-    """The ONNX models, if they are for what the task asks; else why those that are there are not used."""
-    export, task = ExportRecord.read(model_directory.path), model_directory.task
-    reason = export.stale(model_directory.config) if export is not None else None
-    if reason is not None and not (model_directory.path / WEIGHTS).is_file():
-        raise CheckpointError(f"{reason}; restore the files that belong together")
-    if reason is not None:
-        return None, f"{reason}, so they are not used; bothways export {model_directory.path} makes others"
-    if export is not None and (export.head, export.outputs) != (task.head, task.outputs):
-        return None, (
-            f"the ONNX models in {model_directory.path} answer with the head {export.head!r}, {task.name} asks for "
-            f"{task.head!r}, so they are not used; export them: bothways export "
-            f"{model_directory.path} --task {task.name}"
-        )
-    return export, None
 
 
 def _plans(
@@ -403,13 +325,13 @@ def _usable(export: ExportRecord, reporter: Reporter, precision: str | None) -> 
             reporter.note(f"the {onnx_precision} ONNX model is not used: {rejected}")
         elif rejected is not None and precision == onnx_precision:
             reporter.note(
-                f"the {onnx_precision} ONNX model was rejected ({rejected}); it runs because it was asked for"
+                f"the {onnx_precision} ONNX model was rejected ({rejected}); it is used because it was requested"
             )
     first = next((onnx_precision for onnx_precision in order if precision in (None, onnx_precision)), "")
     if first.startswith("int8") and not multiplies_bytes():
         reporter.note(
-            "this processor has no exact 8-bit products (VNNI), as far as is known: answers may be off, and slower "
-            f"than they could; bothways export {export.directory} --precision fp32 makes an ONNX model that is exact"
+            "this processor does not seem to support exact int8 products (VNNI): int8 may be less accurate and slower; "
+            f"bothways export {export.directory} --precision fp32 writes an exact ONNX model"
         )
     return order
 
@@ -425,11 +347,11 @@ def _nothing_fits(
     if engine in (None, "torch") and precision in (None, "bf16", "fp32"):
         if export is not None:
             return MissingDependencyError(
-                f"{directory}: what was asked for takes PyTorch (pip install 'bothways[train]') and {WEIGHTS}; "
-                f"exported, and so able to run without both, are: {there}"
+                f"{directory}: this engine or precision needs PyTorch (pip install 'bothways[train]') and {WEIGHTS}; "
+                f"exported ONNX models, which need neither: {there}"
             )
         return MissingDependencyError(
-            f"{directory}: {reason or 'there is no exported graph for this task'}; running it needs PyTorch "
+            f"{directory}: {reason or 'no ONNX model was exported for this task'}; running it needs PyTorch "
             "(pip install 'bothways[train]'); with it, bothways export writes an ONNX model that runs without it"
         )
     onnx_precision = (
@@ -441,6 +363,6 @@ def _nothing_fits(
     )
     wanted = " ".join(each for each in (engine, precision) if each)
     return CheckpointError(
-        f"{directory}: no ONNX model that {wanted} could run; {reason or f'exported are: {there}'} "
+        f"{directory}: no ONNX model for {wanted}; {reason or f'exported models: {there}'} "
         f"(bothways export {directory} --precision {onnx_precision} makes one)"
     )

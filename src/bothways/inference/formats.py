@@ -1,11 +1,11 @@
-"""Files of a model directory that were written in format 1, with the names of today."""
+"""Conversion of model-directory files from format 1 to the current names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-SETTINGS_OF_FORMAT_1 = {  # of the tasks, in bothways.json
+SETTINGS_OF_FORMAT_1 = {  # task settings in bothways.json
     "max_pieces": "max_length",
     "overlap": "stride",
     "strategy": "aggregation_strategy",
@@ -18,7 +18,7 @@ SETTINGS_OF_FORMAT_1 = {  # of the tasks, in bothways.json
 
 
 def from_format_1(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a `bothways.json` or `onnx/export.json` of format 1 as one of format 2; others as they are.
+    """Convert the content of a `bothways.json` or `onnx/export.json` from format 1 to 2; other formats are unchanged.
 
     >>> from_format_1({"format": 1, "task": "tag", "settings": {"max_pieces": 256, "long": "cut"}})
     {'format': 2, 'task': 'tag', 'settings': {'max_length': 256, 'truncation': True}}

@@ -21,12 +21,12 @@ from bothways.text.sentence_transformers import SENTENCE_FILES
 from bothways.text.tokenizer import Tokenizer
 
 SETTINGS = "bothways.json"
-RUN = "run.json"  # what a run was started with
-CHECKPOINT = "resume.safetensors"  # there only while a run is not finished
-TEACHER = "teacher.npy"  # the logits of its teacher, as long
-EVENTS = ".bothways"  # how the names of the TensorBoard files of a run end
+RUN = "run.json"  # the options of a run
+CHECKPOINT = "resume.safetensors"  # exists only while a run is not finished
+TEACHER = "teacher.npy"  # the logits of its teacher, likewise
+EVENTS = ".bothways"  # suffix of the TensorBoard files of a run
 FORMAT = 2
-_TOKENIZER = (  # what a tokenizer is read from
+_TOKENIZER = (  # the files of a tokenizer
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model"),
 )
@@ -34,10 +34,10 @@ _TOKENIZER = (  # what a tokenizer is read from
 
 @dataclass(frozen=True, slots=True)
 class ModelDirectory:
-    """What a model directory holds, except the weights, which the engine reads.
+    """The contents of a model directory except the weights, which the engine reads.
 
-    `facts` tell how the model was made: base, data, recipe, versions. `default_task` is the task where none is asked
-    for, if it is not the one that the model was trained for.
+    `facts` record how the model was made: base, data, recipe, versions. `default_task` is the default if it differs
+    from the task that the model was trained for.
     """
 
     path: Path
@@ -49,13 +49,13 @@ class ModelDirectory:
 
     @classmethod
     def read(cls, directory: Path, task: str | None = None, changes: Mapping[str, Any] | None = None) -> ModelDirectory:
-        """Read a directory that bothways or `transformers` wrote.
+        """Read a directory written by bothways or `transformers`.
 
-        `task` selects the task; by default the one that it was fine-tuned for, or the usual one for its head.
-        `changes` are settings of the task.
+        `task` selects the task; the default is the recorded one, or the usual one for the head. `changes` override
+        settings of the task.
 
-        Raises `CheckpointError` if the directory has no trained head for the task, or parts of different
-        models, `OptionError` for an unknown task, or a setting that is unknown, wrong or fixed by the weights.
+        Raises `CheckpointError` if the directory has no trained head for the task, or mixes files of different
+        models, and `OptionError` for an unknown task or a setting that is unknown, invalid or fixed by the weights.
         """
         if task is not None and task not in tuple(TASKS):
             raise OptionError(f"task {task!r} is not one of {', '.join(TASKS)}")
@@ -83,7 +83,7 @@ class ModelDirectory:
         return cls(directory, config, made, tokenizer, facts, default_task)
 
     def write(self) -> None:
-        """Write everything but the weights; `bothways.json` comes last, so that a whole one means a whole model."""
+        """Write everything but the weights; `bothways.json` is written last, to mark the model as complete."""
         self.tokenizer.save(self.path)
         write_text(self.path / "config.json", _json(self._config_json()))
         task = as_trainable(self.task)
@@ -96,12 +96,12 @@ class ModelDirectory:
 
     @staticmethod
     def stamps(directory: Path) -> dict[str, tuple[int, ...]]:
-        """What changes whenever one of the files that a model is loaded from is written or replaced."""
+        """Return the stamps of a model's files; they change when a file is written or replaced."""
         names = ("config.json", SETTINGS, WEIGHTS, *_TOKENIZER, *SENTENCE_FILES, f"{FOLDER}/{EXPORT}")
         return {name: stamp_of(directory / name) for name in names if (directory / name).is_file()}
 
     def files(self) -> list[Path]:
-        """The files that predicting needs besides the weights."""
+        """Return the files needed for prediction besides the weights."""
         names = ("config.json", SETTINGS, "tokenizer.json", "tokenizer_config.json", *SENTENCE_FILES)
         return [self.path / name for name in names if (self.path / name).is_file()]
 
@@ -111,9 +111,9 @@ class ModelDirectory:
 
 
 def _own(directory: Path, raw: dict[str, Any], tokenizer: Tokenizer) -> tuple[Task, dict[str, Any], str | None]:
-    """The task that a directory was fine-tuned for, how it was made, and its usual task, from `bothways.json`.
+    """Read the fine-tuned task, the facts and the default task from `bothways.json`.
 
-    Raises `CheckpointError` if the file is damaged, or the files beside it are of another model.
+    Raises `CheckpointError` if the file is damaged, or if other files belong to another model.
     """
     path = directory / SETTINGS
     try:
@@ -144,7 +144,7 @@ def _own(directory: Path, raw: dict[str, Any], tokenizer: Tokenizer) -> tuple[Ta
         if run is not None and other is not None and run != other:
             raise CheckpointError(
                 f"{directory}: {WEIGHTS} is of the run {other}, {SETTINGS} of the run {run}; they belong to different "
-                "model; copy it again, or train it again with --overwrite"
+                "models; copy the model again, or train it again with --overwrite"
             )
     elif settings.get("weights") is not None:
         export = ExportRecord.read(directory)
@@ -156,8 +156,10 @@ def _own(directory: Path, raw: dict[str, Any], tokenizer: Tokenizer) -> tuple[Ta
 
 
 def continued(task: Trainable, base: Path) -> tuple[Trainable, bool]:
-    """A task to fine-tune a base for, with the labels in the base's order if it has the same; and whether the base's
-    head, if it has one, is for this task: one for other labels, or for tags in another order, is not taken over.
+    """Adapt a task to the base model; returns the task and whether the base's head, if any, can be reused.
+
+    If the base has the same labels, the task takes their order. A head for other labels, or for tags in another order,
+    is not reused.
     """
     _, raw, _ = EncoderConfig.read(base)
     names = raw.get("id2label")
@@ -177,7 +179,7 @@ def _named(names: Any) -> str:
 
 
 def _tokenizer_files(directory: Path) -> str:
-    """A hash of the files that a tokenizer is read from."""
+    """Return a hash of the tokenizer's files."""
     digest = hashlib.sha256()
     for name in _TOKENIZER:
         if (directory / name).is_file():
@@ -193,14 +195,14 @@ def _task_of(
     task: str | None,
     changes: Mapping[str, Any] | None = None,
 ) -> Task:
-    """The task of a directory that `transformers` wrote, from its config; or `task`, if its head can do that."""
+    """Return the task of a `transformers` directory from its config, or `task` if the head supports it."""
     architecture = str((raw.get("architectures") or ["an encoder alone"])[0])
     heads = [head for head, ending in ARCHITECTURES.items() if architecture.endswith(ending) and ending != "Model"]
     if architecture.endswith("ForPreTraining") and "next" in config.rules.heads:
         heads = ["masked", "next"]
     own: dict[str, Any] = {name: one.head for name, one in TASKS.items()}
     fit = [name for name, head in own.items() if head in heads]
-    able = [*fit, *(name for name, head in own.items() if not isinstance(head, str))]  # these need no trained head
+    able = [*fit, *(name for name, head in own.items() if not isinstance(head, str))]  # tasks without a trained head
     wanted = task or next(iter(fit), None)
     if wanted is None or wanted not in able:
         raise CheckpointError(
@@ -210,7 +212,7 @@ def _task_of(
         )
     max_length = min(512, config.max_length)
     beside: dict[str, Any] = {}
-    if wanted == "embed":  # a sentence-transformers directory says how its vectors are made
+    if wanted == "embed":  # a sentence-transformers directory defines its pooling
         beside = {"directory": directory, "limit": config.max_length, "pooling": (changes or {}).get("pooling")}
     return TASKS[wanted].of_checkpoint(raw, max_length=max_length, stride=max_length // 4, **beside)
 

@@ -55,10 +55,12 @@ class Plan:
             if type(getattr(self, name)) is not str:
                 raise OptionError(f"a plan with {name}={getattr(self, name)!r}, expected its name")
         if self.long is not None and (not isinstance(self.long, Plan) or self.long.long is not None):
-            raise OptionError(f"a plan with long={self.long!r}, expected a plan that does not divide texts again")
+            raise OptionError(f"a plan with long={self.long!r}, expected a Plan whose long is None")
 
     def __str__(self) -> str:
         own = f"{self.engine} {self.precision}, {self.workers} x {self.max_tokens} tokens"
+        if self.long is not None and self.from_tokens == 1:
+            return f"{self.long}; after a fork {own}"
         return own if self.long is None else f"{own}; from {self.from_tokens} tokens {self.long}"
 
     def parts(self) -> tuple[Plan, ...]:

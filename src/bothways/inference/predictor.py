@@ -1,4 +1,4 @@
-"""The only inference path: encode, sort, batch, run, put back in order, decode."""
+"""The only inference path: encode, sort, batch, run, restore the order, decode."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from bothways.tasks import Task
 from bothways.tasks.task import Prediction
 from bothways.text.tokenizer import Encoded, Tokenizer
 
-CHUNK = 4096  # examples sorted together: many enough to fill batches with equal lengths, few enough for memory
-FIRST_CHUNK = 1024  # and at first, so that answers come soon; each chunk is twice the one before
-FIRST_OF_STREAM = 64  # the same for inputs that come one by one
-SMALL = 128  # tokens: fewer are not worth a batch
-PADDED = 1.05  # tokens with padding, of those without
-AHEAD = 128  # examples of a chunk, the longest, that are computed while the others are encoded
+CHUNK = 4096  # examples sorted together: enough to fill batches of equal lengths, few enough for memory
+FIRST_CHUNK = 1024  # the first chunk is smaller, for early answers; each chunk is twice the previous one
+FIRST_OF_STREAM = 64  # the same for streams
+SMALL = 128  # tokens: minimum budget of a batch
+PADDED = 1.05  # expected ratio of tokens with padding to tokens without
+AHEAD = 128  # longest examples of a chunk, computed while the others are encoded
 CHUNK_CHARACTERS = 1_000_000  # soft limit on the characters in a chunk
-Progress = Callable[[float], None]  # told the share that is done
+Progress = Callable[[float], None]  # called with the completed fraction
 
 
 class Predictor:
-    """A task, its tokenizer and an engine; training evaluates with the same one that serves.
+    """A task, its tokenizer and an engine; evaluation during training and serving use the same class.
 
-    It can be used by several threads at once, pickled, and used after a fork (but see `OpenVinoEngine`).
+    It is thread-safe, can be pickled, and can be used after a fork (but see `OpenVinoEngine`).
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Predictor:
         self._workers = Workers(engine.workers)
 
     def with_task(self, task: Task) -> Predictor:
-        """The same model for a task with other settings; both share their threads."""
+        """Return the same model for a task with other settings; both share worker threads."""
         made = Predictor(task, self.tokenizer, self.engine, self.model_directory)
         made._workers = self._workers
         return made
@@ -71,30 +71,29 @@ class Predictor:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels of the model, in the order of `predict_proba`; empty for a task that has none."""
+        """The labels of the model, in the order of `predict_proba`; empty for a task without labels."""
         return tuple(getattr(self.task, "labels", ()))
 
     def __call__(self, inputs: Iterable[Any]) -> list[Any]:
-        """Predictions for inputs (texts; for pairs and questions, tuples of two), in their order.
+        """Return predictions for inputs (texts; for pairs and questions, tuples of two), in their order.
 
-        A text that cannot be answered, such as an empty one, has a prediction with an `error`. Raises `DataError` for
-        an input that is none, with its place from 0.
+        A text without an answer, such as an empty one, gets a prediction with an `error`. Raises `DataError` with the
+        index (from 0) of an input of the wrong kind.
         """
         return self.predict_examples(self._examples(inputs))
 
     def predict(self, inputs: Iterable[Any]) -> list[Any]:
-        """The answers alone, in the order of the inputs; None where there is none (`model(inputs)` says why).
+        """Return only the answers, in the order of the inputs; None if there is an error (see `model(inputs)`).
 
-        For classes a label, or a tuple of labels of a multi-label model; for regression a number; for entities a list
-        of dicts; for questions the text of the answer; for masked tokens the best of each mask; for embeddings a
-        vector.
+        An answer is a label, a tuple of labels (multi-label models), a number (regression), a list of dicts (entities),
+        the answer text (questions), the best token for each mask (masked tokens) or a vector (embeddings).
         """
         return [None if one.error is not None else _plain(one) for one in self(inputs)]
 
     def predict_proba(self, inputs: Iterable[Any]) -> np.ndarray:
-        """(N, L) probabilities of the labels, in the order of `labels`; those of a multi-label model do not add up.
+        """Return (N, L) probabilities in the order of `labels`; those of a multi-label model do not sum to 1.
 
-        Raises `OptionError` for a task without classes, `DataError` for an input that cannot be answered.
+        Raises `OptionError` for a task without classes, and `DataError` for an input without an answer.
         """
         labels = self.labels
         if not labels or getattr(self.task, "kind", None) not in ("single", "multi"):
@@ -105,13 +104,13 @@ class Predictor:
         found = self(inputs)
         for place, one in enumerate(found):
             if one.error is not None:
-                raise DataError(f"input {place} (from 0): {one.error}; leave it out, or call the model, which goes on")
+                raise DataError(f"input {place} (from 0): {one.error}; remove it, or call the model to get the rest")
         rows = [[one.scores[label] for label in labels] for one in found]
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(labels))
 
     def predict_examples(self, examples: Sequence[Example], reporter: Reporter | None = None) -> list[Any]:
-        """Predictions for examples, in their order."""
-        if len(examples) == 1 and reporter is None:  # without a stream, which takes longer to begin and to end
+        """Return predictions for examples, in their order."""
+        if len(examples) == 1 and reporter is None:  # avoid the overhead of a stream
             chunk = _Chunk(self, examples, Jobs(self._workers_here()))
             try:
                 return list(chunk.start().finish(None))
@@ -122,23 +121,23 @@ class Predictor:
     def stream(
         self, inputs: Iterable[Any], *, total: int = 0, chunk: int | None = None, reporter: Reporter | None = None
     ) -> Iterator[Any]:
-        """Predictions one by one, in order, for examples or for inputs as in a call.
+        """Yield predictions in order, for examples or for inputs as in a call.
 
-        Answers come as they are ready: an input is answered without waiting for further ones, unless they come within
-        some milliseconds. An input of the wrong kind has a prediction with an `error`. What the source raises comes
-        after the answers to what it gave before. No more than two chunks of inputs are held at a time.
+        An input is answered without waiting for further inputs, unless they arrive within a few milliseconds. An input
+        of the wrong kind gets a prediction with an `error`. An exception of the source is raised after the answers to
+        earlier inputs. At most two chunks of inputs are held at a time.
 
-        The source is read on a separate thread, unless it is a sequence. With `chunk`, that many inputs are read, on
-        the calling thread, and answered before the next ones are read.
+        The source is read on a separate thread, unless it is a sequence. With `chunk`, the calling thread reads that
+        many inputs, and they are answered before the next ones are read.
         """
         if isinstance(inputs, str | bytes | Mapping) or not isinstance(inputs, Iterable):
-            raise DataError(f"found {reprlib.repr(inputs)}, expected inputs one by one: a list or an iterator of texts")
+            raise DataError(f"found {reprlib.repr(inputs)}, expected a list or an iterator of texts")
         if chunk is not None and (type(chunk) is not int or chunk < 1):
             raise OptionError(f"chunk is {chunk!r}, expected a whole number from 1")
         return self._stream(inputs, total, chunk, reporter or Reporter(quiet=True))
 
     def _stream(self, inputs: Iterable[Any], total: int, chunk: int | None, reporter: Reporter) -> Iterator[Any]:
-        """While one chunk is computed, the next one is encoded and the one before is decoded."""
+        """While one chunk is computed, the next one is encoded and the previous one is decoded."""
         examples = (one if isinstance(one, Example) else self._example(one) for one in inputs)
         direct = chunk is not None or isinstance(inputs, Sequence)
         source = Direct(examples, self.task.size) if direct else Reader(examples, self.task.size).start()
@@ -165,7 +164,7 @@ class Predictor:
             jobs.close()
 
     def _workers_here(self) -> Workers:
-        """The threads for the engine in this process; after a fork they are others."""
+        """Return the engine's threads in this process; after a fork, new ones."""
         if self._workers.process != os.getpid() or self._workers.count != self.engine.workers:
             self._workers = Workers(self.engine.workers)
         return self._workers
@@ -177,7 +176,7 @@ class Predictor:
             return Example(("",) * max(1, len(self.task.texts)), error=str(error))
 
     def _examples(self, inputs: Iterable[Any]) -> list[Example]:
-        """The examples of a call; raises `DataError` for what is not a list of inputs, or holds one that is none."""
+        """Return the examples of a call; raises `DataError` for inputs that are not a list or of the wrong kind."""
         if isinstance(inputs, str | bytes):
             raise DataError("a single string was given, expected a list of texts: model([text])")
         if hasattr(inputs, "columns"):
@@ -194,7 +193,7 @@ class Predictor:
 
 
 def _plain(prediction: Any) -> Any:
-    """The answer of a prediction without what else it says."""
+    """Return only the answer of a prediction."""
     answer = prediction.answer(all_scores=False)
     if answer.get("labels") is not None:
         return tuple(answer["labels"])
@@ -206,13 +205,13 @@ def _plain(prediction: Any) -> Any:
 
 
 class _Chunk:
-    """Examples whose batches are being computed; those with the same texts are computed once."""
+    """Examples whose batches are being computed; equal examples are computed once."""
 
     def __init__(self, predictor: Predictor, examples: Sequence[Example], shared: Jobs) -> None:
         self.predictor, self.size, self.shared = predictor, len(examples), shared
         task = predictor.task
         self.problems = [example.error or task.problem(example) for example in examples]
-        places: dict[Any, int] = {}  # of each different readable example among the readable
+        places: dict[Any, int] = {}  # index of each distinct example in `readable`
         self.readable: list[Example] = []
         self.which: list[int] = []
         for example, problem in zip(examples, self.problems, strict=True):
@@ -222,7 +221,7 @@ class _Chunk:
                     self.readable.append(example)
                 self.which.append(place)
         self.windows: list[Encoded] = []
-        self.owners: list[int] = []  # which readable example each window is of
+        self.owners: list[int] = []  # the readable example of each window
         self.groups: list[list[int]] = []
         self.jobs: list[Job] = []
 
@@ -232,22 +231,22 @@ class _Chunk:
         waiting: list[int] = []
         parts = [part for part in (order[:AHEAD], order[AHEAD:]) if part]
         for part in parts:
-            *full, waiting = self.grouped(waiting + self.encode(part))  # the last may have room for more
+            *full, waiting = self.grouped(waiting + self.encode(part))  # the last batch may have room for more
             self.submit(full, more=True)
         self.submit([waiting] if waiting else [], more=False)
         return self
 
     def encode(self, places: Sequence[int]) -> list[int]:
-        """Add the windows of some readable examples; gives their numbers."""
+        """Add the windows of some readable examples; returns their indices."""
         made = self.predictor.task.encode([self.readable[place] for place in places], self.predictor.tokenizer)
         self.owners += [places[window.example] for window in made]
         self.windows += made
         return list(range(len(self.windows) - len(made), len(self.windows)))
 
     def grouped(self, windows: Sequence[int]) -> Iterator[list[int]]:
-        """The batches of some windows: as many for each stream, so that none waits for the last one of another.
+        """Yield batches of windows, the same number for each worker, so that all finish at about the same time.
 
-        No batch has windows of two engines, so that a window is run by the same one alone and among others.
+        A batch never mixes windows of two engines, so a window runs on the same engine alone and in a batch.
         """
         parts: dict[int, tuple[Engine, list[int]]] = {}
         for number in sorted(windows, key=lambda number: -len(self.windows[number].ids)):
@@ -262,12 +261,12 @@ class _Chunk:
                 yield [numbers[place] for place in group]
 
     def submit(self, groups: Sequence[list[int]], *, more: bool) -> None:
-        """Let batches be computed; `more` says that others follow."""
+        """Submit batches; `more` means that others follow."""
         self.groups += groups
         self.jobs += self.shared.submit([partial(self.run, group) for group in groups], more=more)
 
     def run(self, group: Sequence[int]) -> list[Any]:
-        """What the task keeps of each window of a group."""
+        """Run one batch; returns the task's reduced result for each window."""
         batch = make_batch([self.windows[index] for index in group])
         logits = finite_logits(self.predictor.engine, batch)
         if len(group) == 1:
@@ -279,27 +278,29 @@ class _Chunk:
         return kept
 
     def finish(self, progress: Progress | None) -> Iterator[Prediction]:
-        """The predictions, in the order of the examples, when all is computed."""
+        """Decode examples while batches are computed, then yield the predictions in the order of the examples."""
+        task, tokenizer = self.predictor.task, self.predictor.tokenizer
+        own: list[list[int]] = [[] for _ in self.readable]  # the windows of each example
+        for index, owner in enumerate(self.owners):
+            own[owner].append(index)
+        waiting = list(map(len, own))  # how many of them are not computed
         parts: list[Any] = [None] * len(self.windows)
+        answers: list[Any] = [None] * len(self.readable)
         done, total = 0, sum(len(window.ids) for window in self.windows)
         for group, job in zip(self.groups, self.jobs, strict=True):
             for index, part in zip(group, self.shared.result(job), strict=True):
                 parts[index] = part
                 done += len(self.windows[index].ids)
+                owner = self.owners[index]
+                waiting[owner] -= 1
+                if not waiting[owner]:
+                    kept, windows = [parts[one] for one in own[owner]], [self.windows[one] for one in own[owner]]
+                    answers[owner] = task.decode(self.readable[owner], kept, windows, tokenizer)
             if progress is not None:
                 progress(done / total)
-        answers, which = list(self.decoded(parts)), iter(self.which)
+        which = iter(self.which)
         for problem in self.problems:
-            yield answers[next(which)] if problem is None else self.predictor.task.failure(problem)
-
-    def decoded(self, parts: Sequence[Any]) -> Iterator[Prediction]:
-        own: list[tuple[list[Any], list[Encoded]]] = [([], []) for _ in self.readable]
-        for owner, part, window in zip(self.owners, parts, self.windows, strict=True):
-            own[owner][0].append(part)
-            own[owner][1].append(window)
-        task, tokenizer = self.predictor.task, self.predictor.tokenizer
-        for example, (kept, windows) in zip(self.readable, own, strict=True):
-            yield task.decode(example, kept, windows, tokenizer)
+            yield answers[next(which)] if problem is None else task.failure(problem)
 
 
 def _advance(bar: Bar, done: int, size: int, share: float) -> None:
@@ -319,18 +320,18 @@ def load(
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> Predictor:
-    """The trained model in a directory, ready to predict.
+    """Load a trained model for prediction.
 
-    `task` selects the task if the directory does not record one, or the model supports several: "pairs" for
-    a directory that `transformers` wrote and that reads two texts, "embed", "zero_shot" with a model of pairs.
-    `engine` (onnxruntime, openvino, torch) and `precision` (int8, int8-static, bf16, fp32) say how to run it; without
-    them, as `bothways tune` found best, else as `open_engine` says; `plan` says workers and batch size too. `threads`
-    is the number of cores to use (else all that this process may use), `device` "cuda" runs PyTorch on the GPU.
-    `offline` downloads nothing.
-    `settings` change those of the task, such as `aggregation_strategy`, `top_k` or `threshold`.
+    `task` selects the task if the directory does not record one, or if the model supports several: "pairs" for a
+    `transformers` directory of a sentence-pair model, "embed", or "zero_shot" with a sentence-pair model.
+    `engine` (onnxruntime, openvino, torch) and `precision` (int8, int8-static, bf16, fp32) select how to run it; the
+    default is the result of `bothways tune`, else the choice of `open_engine`. `plan` also sets workers and batch size.
+    `threads` is the number of cores (default: all that this process may use); `device` "cuda" runs PyTorch on the GPU.
+    `offline` disables downloads. `settings` override task settings such as `aggregation_strategy`, `top_k` or
+    `threshold`.
 
-    Raises `CheckpointError` for a directory without a trained model, or one that is being replaced, `OptionError` for
-    an unknown setting or one that belongs to the weights.
+    Raises `CheckpointError` if the directory has no trained model or is being replaced, and `OptionError` for a setting
+    that is unknown or fixed by the weights.
     """
     from bothways.model.catalogue import find_model
 

@@ -1,4 +1,4 @@
-"""Weights in 8 bits (numpy)."""
+"""Quantize weights to 8 bits (numpy)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def quantized(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(M, C) -> 8-bit rows (M, C) and their scales (M,): symmetric, each row's largest number is 127.
+    """(M, C) -> 8-bit rows (M, C) and their scales (M,): symmetric, the largest magnitude in each row is 127.
 
     >>> rows, scales = quantized(np.array([[1.0, -0.5], [0.0, 0.0]], np.float32))
     >>> rows.tolist()

@@ -1,7 +1,7 @@
-"""Batches computed in the background, and inputs read in the background: threads that never outlive their use.
+"""Background threads that compute batches and read inputs.
 
-Those that compute end with the predictor, those that read end with the stream: when it is collected (a stream also
-when it is closed), or the interpreter ends.
+Computing threads end with the predictor, reading threads with the stream: when it is garbage-collected (a stream also
+when it is closed), or when the interpreter exits.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any, Self
 
 from bothways.errors import BothwaysError
 
-IDLE_SECONDS = 0.005  # without a further input, after which those that are there are answered
-FULL_SECONDS = 0.05  # after the first input of a chunk, until which it may be filled
+IDLE_SECONDS = 0.005  # without a further input, until available inputs are answered
+FULL_SECONDS = 0.05  # maximum time to fill a chunk after its first input
 
 
 class Job:
-    """One call, its result or the error that it raised."""
+    """One call, and its result or error."""
 
     __slots__ = ("_call", "done", "error", "value")
 
@@ -33,9 +33,9 @@ class Job:
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        """Call, and keep what came of it, not the call: it holds the predictor."""
+        """Run the call and keep its result or error; drops the call, which references the predictor."""
         call, self._call = self._call, None
-        if call is None:  # it is run already
+        if call is None:  # already run
             return
         try:
             self.value = call()
@@ -45,7 +45,7 @@ class Job:
 
 
 class _Shared:
-    """What the threads of `Workers` hold; not the object itself, so that it can be collected while they run."""
+    """The state shared with the threads of `Workers`, so that the object itself can be collected while they run."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
@@ -55,21 +55,21 @@ class _Shared:
 
 
 class Workers:
-    """`count` threads that run jobs in their order, for all streams of a predictor.
+    """`count` threads that run jobs in order, for all streams of a predictor.
 
-    They are started with the first jobs that are put, and end when the object is collected or the interpreter ends.
-    After a fork, the new process needs a new object.
+    They start with the first jobs, and end when the object is collected or the interpreter exits. After a fork, the
+    new process needs a new object.
     """
 
     def __init__(self, count: int) -> None:
         self.count, self.process = count, os.getpid()
         self._shared = _Shared()
         self._threads: list[threading.Thread] = []
-        weakref.finalize(self, _stop, self._shared, self._threads, self.process)  # also at the interpreter's end
+        weakref.finalize(self, _stop, self._shared, self._threads, self.process)  # also at interpreter exit
 
     def put(self, jobs: Iterable[Job]) -> None:
-        """Let jobs be run."""
-        with self._shared.changed:  # several threads may come with the first jobs
+        """Queue jobs."""
+        with self._shared.changed:  # several threads may submit the first jobs
             while len(self._threads) < self.count:
                 thread = threading.Thread(target=_work, args=(self._shared,), daemon=True)
                 thread.start()
@@ -78,19 +78,19 @@ class Workers:
             self._shared.changed.notify_all()
 
     def wait(self, job: Job) -> None:
-        """Return when a job is done."""
+        """Wait until a job is done."""
         with self._shared.changed:
             while not job.done:
                 self._shared.changed.wait()
 
     def drop(self, jobs: Collection[Job]) -> None:
-        """Take back the jobs that nobody has begun, and wait for the others of them."""
+        """Remove jobs that have not started, and wait for the others."""
         shared = self._shared
         with shared.changed:
             kept = [job for job in shared.waiting if job not in jobs]
             shared.waiting.clear()
             shared.waiting.extend(kept)
-            # An abandoned stream may be collected on any thread, also on one that runs its job.
+            # An abandoned stream may be collected on any thread, even one that runs its job.
             while threading.current_thread() not in self._threads and not shared.running.isdisjoint(jobs):
                 shared.changed.wait()
 
@@ -108,11 +108,11 @@ def _work(shared: _Shared) -> None:
         with shared.changed:
             shared.running.discard(job)
             shared.changed.notify_all()
-        del job  # with its result and error, while this thread waits
+        del job  # free its result and error while this thread waits
 
 
 def _stop(shared: _Shared, threads: list[threading.Thread], process: int) -> None:
-    if process != os.getpid():  # the threads are not here, and one of them may have held the lock at the fork
+    if process != os.getpid():  # a fork does not copy the threads, and one may have held the lock
         return
     with shared.changed:
         shared.stopped = True
@@ -123,18 +123,18 @@ def _stop(shared: _Shared, threads: list[threading.Thread], process: int) -> Non
 
 
 class Jobs:
-    """The jobs of one stream: run by workers, or on the thread that asks if there is one job, or one worker.
+    """The jobs of one stream: run by workers, or on the calling thread if there is only one job or one worker.
 
-    What nobody has begun when it is closed is never run.
+    Jobs that have not started when it is closed are never run.
     """
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
-        self._held: deque[Job] = deque()  # not put to the workers
-        self._put: set[Job] = set()  # without a result yet
+        self._held: deque[Job] = deque()  # not queued
+        self._put: set[Job] = set()  # queued, result not taken
 
     def submit(self, calls: Iterable[Callable[[], Any]], *, more: bool) -> list[Job]:
-        """Let calls be run; `more` says that others will follow before a result is asked for."""
+        """Submit calls; `more` means that others follow before the first result is needed."""
         self._check()
         jobs = [Job(call) for call in calls]
         self._held.extend(jobs)
@@ -146,7 +146,7 @@ class Jobs:
         return jobs
 
     def result(self, job: Job) -> Any:
-        """What a job gave; waits for it, or raises what it raised."""
+        """Wait for a job; returns its result or raises its error."""
         self._check()
         while self._held and not job.done and job not in self._put:
             self._held.popleft().run()
@@ -159,10 +159,10 @@ class Jobs:
 
     def _check(self) -> None:
         if self._workers.process != os.getpid():
-            raise BothwaysError("a stream that was begun before a fork cannot go on in the new process; begin another")
+            raise BothwaysError("a stream started before a fork cannot continue in the new process; start a new one")
 
     def close(self) -> None:
-        """Run nothing more."""
+        """Drop all jobs that have not started."""
         self._held.clear()
         if self._put and self._workers.process == os.getpid():
             self._workers.drop(self._put)
@@ -170,9 +170,9 @@ class Jobs:
 
 
 class Reader:
-    """Reads an iterable on a separate thread, so that a source which makes its reader wait holds up no answer.
+    """Reads an iterable on a separate thread, so that a slow source does not delay answers.
 
-    It reads no more than `take` asks for. `ended` says that all is taken, `error` what the source raised then.
+    It reads only what `take` requests. `ended` is set when everything is taken, `error` is the source's exception.
     """
 
     def __init__(self, source: Iterable[Any], cost: Callable[[Any], int]) -> None:
@@ -183,16 +183,16 @@ class Reader:
         self.close = weakref.finalize(self, _leave, self._shared, self._thread, os.getpid())
 
     def start(self) -> Self:
-        """Begin to read."""
+        """Start reading."""
         self._thread.start()
         return self
 
     error: BaseException | None
 
     def take(self, most: int, most_cost: int, *, wait: bool) -> list[Any]:
-        """The next inputs: `most`, or as many as cost `most_cost`, or those that come without a pause.
+        """Return the next inputs, up to `most`, a total cost of `most_cost` or a pause of the source.
 
-        Without `wait`, none if there is none soon.
+        Without `wait`, returns an empty list if no input arrives soon.
         """
         shared = self._shared
         with shared.changed:
@@ -208,14 +208,14 @@ class Reader:
                 if len(shared.items) == before or time.monotonic() > until:
                     break
             if shared.full():
-                shared.most = 0  # the rest when it is asked for
+                shared.most = 0  # read no more until the next request
             taken, shared.items, shared.cost = shared.items, [], 0
             self.ended, self.error = shared.ended, shared.error
         return taken
 
 
 class Direct:
-    """Reads an iterable on the thread that asks."""
+    """Reads an iterable on the calling thread."""
 
     error: BaseException | None
 
@@ -224,7 +224,7 @@ class Direct:
         self._source, self._cost = iter(source), cost
 
     def take(self, most: int, most_cost: int, *, wait: bool) -> list[Any]:  # noqa: ARG002 - it always waits
-        """The next inputs: `most`, or as many as cost `most_cost`."""
+        """Return the next inputs, up to `most` or a total cost of `most_cost`."""
         taken: list[Any] = []
         cost = 0
         try:
@@ -238,7 +238,7 @@ class Direct:
         return taken
 
     def close(self) -> None:
-        """Nothing is to be ended."""
+        """Do nothing."""
 
 
 class _Inputs:
@@ -289,4 +289,4 @@ def _leave(shared: _Inputs, thread: threading.Thread, process: int) -> None:
         shared.stopped = True
         shared.changed.notify_all()
     if thread.is_alive() and thread is not threading.current_thread():
-        thread.join(IDLE_SECONDS)  # it may wait in the source, for as long as the source likes
+        thread.join(IDLE_SECONDS)  # the source may block it indefinitely

@@ -1,4 +1,4 @@
-"""The mean of the weights of several fine-tuned models (model soup; Wortsman et al. 2022), as a new model."""
+"""Averages the weights of several fine-tuned models (model soup; Wortsman et al. 2022)."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 EVALUATION = "evaluation.json"
-# What two models may differ in and still be averaged.
+# Config fields that may differ between averaged models.
 _FREE = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": None}
 
 
 @dataclass(frozen=True, slots=True)
 class Average:
-    """A finished average: where the model is, and how it compares with the runs on dev, if there was a dev file."""
+    """An averaged model: its directory, and its comparison with the runs if there was a dev file."""
 
     directory: Path
     comparison: Comparison | None
@@ -67,11 +67,11 @@ def average(
     export: bool = True,
     reporter: Reporter | None = None,
 ) -> Average:
-    """Write the mean of the weights of `runs`, and everything else of the last of them, to the directory `out`.
+    """Write a model with the mean weights of `runs` to `out`; everything else is from the last run.
 
-    The runs are fine-tunings of the same base for the same task and labels; one of them may be the base of the others.
-    With `dev`, a labeled file, the threshold of the task is set on it, the runs and their average are compared on it,
-    and the int8 ONNX model is checked on it; without, the ONNX model is in fp32.
+    The runs must be fine-tuned from the same base for the same task and labels; one of them may be the base of the
+    others. The labeled file `dev` is used to set the threshold of the task, to compare the runs with their average, and
+    to check the int8 ONNX model; without it, the ONNX model is fp32.
 
     Raises `OptionError` for runs that cannot be averaged, `DataError` for the dev file.
     """
@@ -107,7 +107,7 @@ def average(
         held.enter_context(claimed(out))
         check_run_directory(out, resume=False, overwrite=overwrite)
         work = work_directory(out, resume=False)
-        tensors = mean_of(directories)  # before anything is written: they may not suit each other
+        tensors = mean_of(directories)  # before anything is written, since this may raise
         clear_run_directory(out, work)
         write_text(work / RUN, json.dumps(facts, indent=2) + "\n")
         facts["run"] = run_id(facts, tensors)
@@ -137,7 +137,7 @@ def average(
 
 
 def mean_of(directories: Sequence[Path]) -> dict[str, Tensor]:
-    """The mean of each tensor, in fp32; raises `OptionError` if two models do not have the same tensors."""
+    """Return the mean of each tensor in fp32; raises `OptionError` if models have different tensors."""
     from bothways.model.checkpoint import read_tensors
 
     total: dict[str, Tensor] = {}
@@ -159,7 +159,7 @@ def mean_of(directories: Sequence[Path]) -> dict[str, Tensor]:
 
 def _check_paths(directories: Sequence[Path], out: Path) -> None:
     if len(directories) < 2:
-        raise OptionError("one model has no average; give at least two directories of fine-tuned models")
+        raise OptionError("found one model, expected at least two; give the directories of fine-tuned models")
     paths = [directory.resolve() for directory in directories]
     for place, path in enumerate(paths):
         if path in paths[:place]:
@@ -169,7 +169,7 @@ def _check_paths(directories: Sequence[Path], out: Path) -> None:
 
 
 def _check_members(members: Sequence[ModelDirectory]) -> None:
-    """Raise `OptionError` unless all models answer the same question with the same network and vocabulary."""
+    """Raise `OptionError` unless all models have the same task, labels, architecture and tokenizer."""
     first = members[0]
     for other in members[1:]:
         pair = f"{other.path} and {first.path}"
@@ -196,9 +196,9 @@ def _architecture(config: EncoderConfig) -> EncoderConfig:
 
 
 def _common_ancestor(members: Sequence[ModelDirectory], hashes: Sequence[str | None]) -> str:
-    """The hash of the model that all were fine-tuned from; it may be one of them.
+    """Return the hash of the model that all were fine-tuned from; it may be one of them.
 
-    Raises `OptionError` if there is none: the mean of models that were not trained from the same weights is noise.
+    Raises `OptionError` if there is none: averaging models from different initial weights does not work.
     """
     first = [str(hashes[0]), *ancestors_of(members[0].path)]
     for member, own in zip(members[1:], hashes[1:], strict=True):
@@ -214,7 +214,7 @@ def _common_ancestor(members: Sequence[ModelDirectory], hashes: Sequence[str | N
 
 
 def _facts_of_base(members: Sequence[ModelDirectory], hashes: Sequence[str | None], ancestor: str) -> dict[str, Any]:
-    """How the common base is called, with its own ancestors."""
+    """Return the facts about the common base: name, revision, hash, ancestors."""
     for member, own in zip(members, hashes, strict=True):
         if own == ancestor:
             return {"base": name_of(member.path), "base_sha256": own, "base_ancestors": ancestors_of(member.path)}

@@ -30,10 +30,10 @@ def compare(
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Comparison:
-    """Compare models on a test file. For models that predict classes or numbers, `train` adds baselines fitted on it.
+    """Compare models on a test file. For models that predict classes or numbers, `train` adds baselines.
 
     Each model is compared with the best baseline (without baselines, with the first model), or with `against`: a
-    model, or "baseline". `report` is a path for an HTML report with the confusion matrix of the last model and, with
+    model or "baseline". `report` is the path of an HTML report with the confusion matrix of the last model and, with
     `report_texts`, its most confident errors.
     """
     directories = [find_model(model) for model in ([models] if isinstance(models, str | Path) else models)]

@@ -1,7 +1,7 @@
-"""The directory of a run: one run writes to it at a time, and a model in it stays until the new one is complete.
+"""The directory of a run: one run writes to it at a time, and an existing model stays until the new one is complete.
 
-A run that replaces a finished model writes to the hidden folder `NEXT` of the directory, and what it wrote is moved
-into place at its end. Files that no run of bothways wrote are never removed.
+A run that replaces a finished model writes to the hidden folder `NEXT` and moves its files into place at the end. Files
+that bothways did not write are never deleted.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from bothways.progress import Reporter
 LOCK, NEXT = ".lock", ".new"
 CONFIG = "config.json"
 _OF_A_RUN = (
-    CONFIG,  # first: without it a directory is not a model, so half of one is never read
+    CONFIG,  # first: a directory without it is not a model, so partial models are never read
     *(SETTINGS, WEIGHTS, RUN, CHECKPOINT, TEACHER),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "README.md", "evaluation.json", "metrics.jsonl", "report.html"),
     "curves.png",
 )
 
-# What can fail after a training without the model being at fault: the texts (no words for a baseline), the system, a
-# child process that was killed, memory.
+# Errors after training that do not affect the model: texts without words for a baseline, the system, a killed child
+# process, memory.
 LATE_FAILURES = (BothwaysError, OSError, RuntimeError, ValueError, MemoryError)
 
 
 def check_run_directory(out: Path, *, resume: bool, overwrite: bool, besides: tuple[str, ...] = ()) -> None:
-    """Raise `OptionError` unless a run may write to `out`: a new or empty directory, or as the options say.
+    """Raise `OptionError` unless `out` is new or empty, or the options allow a run to write to it.
 
-    Files named in `besides` do not count.
+    Files named in `besides` are ignored.
     """
     if out.exists() and not out.is_dir():
         raise OptionError(f"{out} is a file, expected a directory to write the run to")
@@ -69,14 +69,14 @@ def check_run_directory(out: Path, *, resume: bool, overwrite: bool, besides: tu
 
 
 def work_directory(out: Path, *, resume: bool) -> Path:
-    """Where a run that may write to `out` writes: in `out` itself, or in `NEXT` while `out` holds a model."""
+    """Return the directory that a run writes to: `out`, or `NEXT` if `out` contains a model."""
     if resume:
         return out / NEXT if (out / NEXT / CHECKPOINT).is_file() else out
     return out / NEXT if _finished(out) else out
 
 
 def clear_run_directory(out: Path, work: Path) -> None:
-    """Make the directory `work` of a new run in `out`; what an unfinished run left there is removed."""
+    """Make the directory `work` of a new run in `out`, and delete the files of an unfinished run."""
     shutil.rmtree(out / NEXT, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
     if work == out:
@@ -84,9 +84,9 @@ def clear_run_directory(out: Path, work: Path) -> None:
 
 
 def publish(work: Path, out: Path, reporter: Reporter) -> None:
-    """Move a complete run from `work` to `out`, in place of the run that is there.
+    """Move a complete run from `work` to `out`, replacing the run there.
 
-    The checkpoint is moved last: a run that is stopped before can be resumed.
+    The checkpoint is moved last, so that an interrupted run can be resumed.
     """
     if work == out:
         return
@@ -104,18 +104,18 @@ def publish(work: Path, out: Path, reporter: Reporter) -> None:
 
 
 def refuse_if_in_use(out: Path) -> None:
-    """Raise `OptionError` if a run is writing to `out` now."""
+    """Raise `OptionError` if a run is writing to `out`."""
     if (out / LOCK).is_file():
         lock = FileLock(out / LOCK)
-        _acquire(lock, out, timeout=1.0)  # other processes may be asking the same
+        _acquire(lock, out, timeout=1.0)  # another process may be checking at the same time
         lock.release()
 
 
 @contextmanager
 def claimed(out: Path) -> Iterator[None]:
-    """Within, no other process or thread runs in `out`; raises `OptionError` if one does.
+    """Lock `out` against other processes and threads; raises `OptionError` if it is locked.
 
-    The lock is the system's, so that of a process that was killed does not block.
+    The operating system releases the lock if the process is killed.
     """
     new = not out.exists()
     lock = FileLock(out / LOCK)
@@ -127,36 +127,36 @@ def claimed(out: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if os.name != "nt":  # there an open file cannot be removed, and a free lock file does no harm
+        if os.name != "nt":  # Windows cannot delete an open file; an unlocked lock file is harmless
             (out / LOCK).unlink(missing_ok=True)
         lock.release()
         if new:
-            with suppress(OSError):  # it is not empty
+            with suppress(OSError):  # not empty
                 out.rmdir()
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Within, SIGTERM (`docker stop`, Slurm, systemd) ends a job as Ctrl-C does."""
+    """Treat SIGTERM (`docker stop`, Slurm, systemd) like Ctrl-C in the block."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     try:
         before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread: whoever owns it decides
+    except ValueError:  # not the main thread: leave signals alone
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)  # None: not of Python
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)  # None: not set from Python
 
 
 @contextmanager
 def resumable(out: Path) -> Iterator[None]:
-    """Within, the training is over and saved in `out`: what stops the job says how to finish it."""
-    rest = f"the training is saved in {out}: the same command with --resume finishes the rest"
+    """In the block after training, add to errors how to finish the run in `out`."""
+    rest = f"the trained model is saved in {out}; repeat the command with --resume to finish"
     try:
         yield
     except KeyboardInterrupt:
@@ -167,7 +167,7 @@ def resumable(out: Path) -> Iterator[None]:
 
 @contextmanager
 def guarded(what: str, reporter: Reporter) -> Iterator[None]:
-    """Within, a failure is a note that begins with `what`: it does not lose the model that was trained before."""
+    """Report failures in the block as a note that begins with `what`, to keep the trained model."""
     try:
         yield
     except LATE_FAILURES as error:
@@ -196,7 +196,7 @@ def _finished(out: Path) -> bool:
 
 
 def _remove_run(out: Path) -> None:
-    """Remove what a run of bothways wrote, and nothing else."""
+    """Delete the files that bothways wrote, and no others."""
     for name in _OF_A_RUN:
         (out / name).unlink(missing_ok=True)
     graphs = out / FOLDER
@@ -210,5 +210,5 @@ def _remove_run(out: Path) -> None:
     for path in (out / "tensorboard").glob(f"*{EVENTS}"):
         path.unlink()
     for folder in (graphs, out / "tensorboard"):
-        with suppress(OSError):  # it holds other files, or is not there
+        with suppress(OSError):  # not empty, or missing
             folder.rmdir()

@@ -1,4 +1,4 @@
-"""Scoring models on labeled files: one alone, or several side by side."""
+"""Evaluates a model on a labeled file."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from bothways.progress import Reporter
 from bothways.tasks import Trainable, ZeroShot, as_trainable
 from bothways.tasks.task import Prediction
 
-MAX_IN_JSON = 100  # labels with a whole confusion matrix; of more, the confused pairs
+MAX_IN_JSON = 100  # labels in a confusion matrix; above it, only the confused pairs
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a model scored on a file; `facts` tell what was measured: model, engine, file, versions, date."""
+    """The scores of a model on a file; `facts` describe the model, settings, engine, file, versions and date."""
 
     task: Trainable
     examples: tuple[Example, ...]
@@ -48,7 +48,7 @@ class Evaluation:
         return f"<Evaluation of {self.facts.get('model')} on {len(self.examples):,} examples: {self.scores!r}>"
 
     def as_json(self) -> dict[str, Any]:
-        """Task, n, the metrics with their 95 % intervals, each class, the confusions, and what was measured."""
+        """Return task, n, metrics with 95 % intervals, class scores, confusions, notes and facts as a JSON object."""
         answer: dict[str, Any] = {
             "task": self.task.name,
             "n": len(self.examples),
@@ -69,9 +69,9 @@ class Evaluation:
         return answer | {"notes": list(self.notes)} | self.facts
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Each example as one JSON object: its number, texts and reference, the prediction, and whether it is correct.
+        """Yield each example as a JSON object: number, texts, reference, prediction, and whether it is correct.
 
-        Numbers have the `difference` of the prediction from the reference instead.
+        For regression, `difference` (prediction minus reference) replaces `correct`.
         """
         names = ("question", "context") if self.task.loss == "spans" else ("text", "text_pair")
         for example, prediction in zip(self.examples, self.predictions, strict=True):
@@ -99,11 +99,11 @@ def evaluate(
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> Evaluation:
-    """Score a model on a labeled file: the predictions are those that it would serve.
+    """Score a model on a labeled file, with the same predictions as in serving.
 
-    `task` and `settings` as in `load`, for a model that is not loaded yet. Labels that the model does not know are an
-    error, or with `unknown_labels` "wrong" count as examples that it has wrong. Raises `DataError` for a file that does
-    not suit the model, `OptionError` for options that do not.
+    `task` and `settings` are as in `load`, for a model that is not loaded yet. Labels unknown to the model are an
+    error; with `unknown_labels` "wrong", their examples count as wrong. Raises `DataError` for a file that does not fit
+    the model, `OptionError` for invalid options.
     """
     if unknown_labels not in ("error", "wrong"):
         raise OptionError(f"found unknown_labels={unknown_labels!r}, expected error or wrong")
@@ -123,9 +123,9 @@ def evaluate(
     scores = made.score(predictions, references, rng=np.random.default_rng(seed))
     notes = cautions(made, predictions, references)
     nothing = collapsed(made, predictions, references)
-    notes += [f"The model {nothing}, so it does not tell the examples apart."] if nothing else []
+    notes += [f"The model {nothing}, so it does not distinguish the examples."] if nothing else []
     if any(unknown):
-        notes.append(f"{sum(unknown)} of {len(examples)} examples have a label that the model does not know: wrong.")
+        notes.append(f"{sum(unknown)} of {len(examples)} examples have a label unknown to the model, counted as wrong.")
     facts = {} if predictor.model_directory is None else predictor.model_directory.facts
     familiar = seen_in_training(facts, data)
     notes += [familiar] if familiar else []
@@ -151,5 +151,5 @@ def _loaded(model: str | Path | Predictor, task: str | None, settings: dict[str,
     if task is not None and task != model.task.name:
         raise OptionError(f"found task={task!r} for a loaded model that does {model.task.name}; give its directory")
     if settings:
-        raise OptionError(f"found {next(iter(settings))}= for a model that is loaded already; give it to load()")
+        raise OptionError(f"found {next(iter(settings))}=, but the model is already loaded; pass it to load()")
     return model

@@ -1,4 +1,4 @@
-"""Making a model run without PyTorch, and finding what runs it fastest here."""
+"""Exports a model to ONNX."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def export(
     attentions: bool = False,
     reporter: Reporter | None = None,
 ) -> ExportRecord:
-    """Export the model to ONNX, so that it runs without PyTorch, into `onnx/` of its directory.
+    """Export a model to ONNX, to run it without PyTorch, in the folder `onnx/` of its directory.
 
-    With `out`, the model is copied into that new directory first; installed packages and the cache of the hub are not
-    written to. The accuracy of int8 and int8-static is checked on `calibrate`, a file of the model's task, with labels
-    if the task has them; an ONNX model whose metric falls by more than `max_drop` is not used.
+    With `out`, the model is first copied to that new directory; models in installed packages and in the hub cache are
+    not modified. The accuracy of int8 and int8-static is checked on `calibrate`, a file for the model's task, with
+    labels if the task has them; an ONNX model whose metric drops by more than `max_drop` is not used.
 
-    `precision` is int8 unless it is given. With `attentions`, an ONNX model of the attention probabilities of all
-    layers is written as well (fp32); without `precision` and `calibrate` it is the only one, and the others stay.
+    `precision` defaults to int8. `attentions` adds an fp32 ONNX model that returns the attention probabilities of all
+    layers; without `precision` and `calibrate`, only this model is written, and the other ONNX models stay.
 
-    Raises `OptionError` for int8 without texts to check its accuracy on, `DataError` for a file that does not suit.
+    Raises `OptionError` for int8 without `calibrate`, `DataError` for a file that does not fit the model.
     """
     only_attentions = attentions and precision is None and calibrate is None
     precision = precision or "int8"
@@ -68,10 +68,10 @@ def export(
 def exportable(
     model: str | Path, task: str | None, out: str | Path | None = None, *, with_onnx: bool = False
 ) -> ModelDirectory:
-    """A model that can be exported, in `out` a copy of it; raises `OptionError` if its directory is not written to."""
+    """Return the model to export, copied to `out` if given; raises `OptionError` if its directory is read-only."""
     if task == "zero_shot":
         raise OptionError(
-            "zero_shot runs the ONNX model of pairs: say --task pairs, or nothing for a model trained here"
+            "zero_shot uses the ONNX model of pairs: give --task pairs, or no --task for a model trained with bothways"
         )
     directory = find_model(model)
     if out is not None:
@@ -79,16 +79,16 @@ def exportable(
     elif not Path(model).is_dir():
         raise OptionError(
             f"{model} is in {directory}, which belongs to an installed package or the cache of the hub and is not "
-            f"written to; make a copy of your own: bothways export {model} --out DIR"
+            f"modified; export a copy instead: bothways export {model} --out DIR"
         )
     return ModelDirectory.read(directory, task)
 
 
 def _copied(directory: Path, out: Path, task: str | None, *, with_onnx: bool) -> Path:
-    """A copy of a model, and of its ONNX models if asked; raises `OptionError` if there is something at `out`."""
+    """Copy a model, with its ONNX models if `with_onnx`; raises `OptionError` if `out` is not new or empty."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OptionError(f"{out} is there already, expected a new directory to copy {directory} to")
-    ModelDirectory.read(directory, task)  # nothing is copied that cannot be exported
+    ModelDirectory.read(directory, task)  # raises before the copy if the model cannot be exported
     left_out = shutil.ignore_patterns("tensorboard", ".*", *([] if with_onnx else [FOLDER]))
     try:
         shutil.copytree(directory, out, ignore=left_out, dirs_exist_ok=True)

@@ -1,4 +1,4 @@
-"""Fine-tuning from a file of labeled texts to a model, its evaluation, its ONNX model and its report."""
+"""Fine-tunes a model on a file of labeled texts, and writes its evaluation, ONNX model and report."""
 
 from __future__ import annotations
 
@@ -57,17 +57,16 @@ EVALUATION, REPORT = "evaluation.json", "report.html"
 
 @dataclass(frozen=True, slots=True)
 class FineTuningRun:
-    """A finished fine-tuning: where the model is, how it compares on dev, how long it took.
+    """A finished fine-tuning run: model directory, comparison on dev, time in seconds.
 
-    `comparison` is None if it could not be made, and, of several processes that train one model, for all but the
-    first.
+    `comparison` is None if it failed, and in all but the first of several training processes.
     """
 
     directory: Path
     comparison: Comparison | None
     seconds: float
     history: list[dict[str, Any]] = field(default_factory=list)
-    first: bool = True  # of the processes that trained it
+    first: bool = True  # whether this is the first training process
 
     def __repr__(self) -> str:
         found = "not compared" if self.comparison is None else repr(self.comparison)
@@ -95,19 +94,18 @@ def finetune(
     reporter: Reporter | None = None,
     **options: Any,
 ) -> FineTuningRun:
-    """Fit `base` to labeled texts, keep the weights that are best on dev, and compare them with the baselines.
+    """Fine-tune `base` on labeled texts, keep the best weights on dev, and compare them with the baselines.
 
-    Fields of `Recipe` and `Columns` can be given as they are: `finetune(..., epochs=3, text_column="body")`; they
-    replace those of `recipe` and `columns`. Without `dev`, a tenth of `train` is set aside for it, by label.
-    `device` is where the model is trained: "auto" is a GPU if PyTorch finds one.
-    `time_budget` is in seconds (or "5m") and replaces `epochs`. The directory `out` then holds the model, its
-    evaluation and a report, and with `export` an int8 ONNX model that runs without PyTorch, if its
-    accuracy on dev holds; else one in fp32. Without `report_texts` the report shows no dev text. With `overwrite`, a
-    model in `out` stays until the new one is complete.
+    Fields of `Recipe` and `Columns` can be keyword arguments: `finetune(..., epochs=3, text_column="body")`; they
+    override those of `recipe` and `columns`. Without `dev`, a tenth of `train` is held out, stratified by label. For
+    training, `device` "auto" is a GPU if PyTorch finds one. `time_budget` is in seconds (or "5m") and replaces
+    `epochs`. The model, its evaluation and a report are written to `out`; `export` adds an int8 ONNX model, which runs
+    without PyTorch, or an fp32 ONNX model if int8 fails the accuracy check on dev. Without `report_texts`, the report
+    shows no dev texts. With `overwrite`, a model in `out` stays until the new one is complete.
 
-    With `teacher`, a model that was fine-tuned for the same task with the same labels, the loss is `soft_weight` times
-    the divergence from its probabilities, and the rest that of the labels (Hinton et al. 2015). The texts of
-    `unlabelled` are learned from the teacher alone.
+    `teacher` is a model fine-tuned for the same task and labels. The loss is then `soft_weight` times the divergence
+    from the teacher's probabilities plus `1 - soft_weight` times the loss of the labels (Hinton et al. 2015). Texts in
+    `unlabelled` are learned only from the teacher.
 
     Raises `DataError` for the texts, `OptionError` for the options, or if another run is writing to `out`,
     `InterruptedRunError` after Ctrl-C or SIGTERM.
@@ -138,7 +136,7 @@ def finetune(
         kept, dev_examples = set_aside(kept, DEV_SHARE, recipe.seed, split_by=made.split_by)
         dev_name = f"{100 * DEV_SHARE:.0f} % of the training texts set aside, seed {recipe.seed}"
     else:
-        columns_of_dev = replace(columns, kind=columns.kind or getattr(made, "kind", None))  # as train has been read
+        columns_of_dev = replace(columns, kind=columns.kind or getattr(made, "kind", None))  # as for train
         dev_examples, dev_name = TRAINED[task].read(dev, columns_of_dev), name_of(dev)
     made.check(dev_examples)
     more, notes = ([], []) if unlabelled is None else read_unlabelled(unlabelled, made, columns)
@@ -179,7 +177,7 @@ def finetune(
         facts["recipe"] |= {"teacher": taught.name, "unlabelled": None if unlabelled is None else name_of(unlabelled)}
         facts |= {"teacher_sha256": taught.sha256, "unlabelled_sha256": hash_of(unlabelled), "n_unlabelled": len(more)}
 
-    # PyTorch is imported here, so that what is wrong with the texts is said before those seconds are spent.
+    # Import PyTorch here, which takes seconds, after the texts are validated.
     import torch
 
     from bothways.inference.engines.torch import TorchEngine
@@ -192,7 +190,7 @@ def finetune(
     with ExitStack() as held:
         with training_frame(held, out, reporter, device=device, resume=resume, overwrite=overwrite) as frame:
             devices, reporter, work = frame.devices, frame.reporter, frame.work
-            if frame.first and not resume:  # nothing is written before the base is known to be whole
+            if frame.first and not resume:  # do not write anything until the base is loaded
                 frame.begin(facts)
             texts = f"{len(kept):,} training texts" + (f" and {len(more):,} without labels" if more else "")
             reporter.say(
@@ -219,7 +217,7 @@ def finetune(
                 predictions = predictor.predict_examples(dev_examples, reporter)
                 tuned = made.tune_on(
                     predictions, references
-                )  # a model of rare labels gives few of them at 0.5 for long
+                )  # with rare labels, few scores reach 0.5 early in training
                 decided = tuned.redecided(predictions)
                 scores = tuned.score(decided, references, rng=np.random.default_rng(recipe.seed), resamples=10)
                 return {name: interval.value for name, interval in scores.metrics.items()}
@@ -314,19 +312,19 @@ def finetune(
 
 
 def _check_teacher(teacher: object, unlabelled: object, recipe: Recipe) -> None:
-    """Raise `OptionError` for options of a teacher without one."""
+    """Raise `OptionError` for teacher options without a teacher."""
     if teacher is not None:
         return
     usual = Recipe()
     given = [name for name in OF_TEACHERS if getattr(recipe, name) != getattr(usual, name)]
     for name in [*(["unlabelled"] if unlabelled is not None else []), *given]:
-        raise OptionError(f"{name} is for training with a teacher: name one (--teacher DIR), or leave {name} out")
+        raise OptionError(f"{name} applies only to training with a teacher: give --teacher DIR, or leave {name} out")
 
 
 def _identity(
     facts: dict[str, Any], task: Trainable, windows: Sequence[Encoded], dev: Sequence[Example], base: Path
 ) -> dict[str, Any]:
-    """Everything that the trained weights depend on, by name; large things as hashes."""
+    """Return everything that the trained weights depend on, by name; large data as hashes."""
     train, evaluated = hashlib.sha256(), hashlib.sha256()
     for window in windows:
         target = () if window.target is None else (np.asarray(window.target),)

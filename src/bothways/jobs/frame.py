@@ -1,4 +1,4 @@
-"""What fine-tuning and pretraining have in common: devices, run directory, facts about the base, weights, time."""
+"""Shared code of fine-tuning and pretraining: devices, run directory, facts about the base, weights."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The processes of a run, the directory that it writes to, and its messages, which only the first process shows."""
+    """The directories, processes and messages of a run; only the first process shows messages."""
 
     out: Path
     work: Path
@@ -40,11 +40,11 @@ class Frame:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and evaluates."""
+        """Whether this process is the one that writes and evaluates."""
         return self.devices.rank == 0
 
     def precision(self, options: TrainingOptions) -> Precision:
-        """The precision of the run, the same in all processes."""
+        """Return the precision of the run, the same in all processes."""
         from bothways.model.forward import best_precision
 
         return self.devices.told(
@@ -52,7 +52,7 @@ class Frame:
         )
 
     def begin(self, facts: Mapping[str, Any]) -> None:
-        """Remove the former run, and record how this one began."""
+        """Delete the previous run, and write the first facts of this run."""
         clear_run_directory(self.out, self.work)
         self.record(facts)
 
@@ -61,7 +61,7 @@ class Frame:
         write_text(self.work / RUN, json.dumps(facts, indent=2) + "\n")
 
     def save_weights(self, model: nn.Module, state: State, identity: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the trained weights; returns the facts about them and about the training."""
+        """Write the trained weights; return facts about them and the training."""
         from bothways.model.checkpoint import model_tensors, write_safetensors
 
         tensors = model_tensors(model)  # type: ignore[arg-type]
@@ -88,7 +88,7 @@ def training_frame(
     overwrite: bool,
     besides: tuple[str, ...] = (),
 ) -> Iterator[Frame]:
-    """Within, the processes that torchrun started are joined. Until `held` is closed, no other run writes to `out`."""
+    """Join the processes that torchrun started, for the block. Lock `out` until `held` is closed."""
     from bothways.training.devices import joined
 
     held.enter_context(terminable())
@@ -101,7 +101,7 @@ def training_frame(
 
 
 def require(what: str, *packages: str, extra: str = "train") -> None:
-    """Raise `MissingDependencyError` now for a package that would be missing at the end of a run."""
+    """Raise `MissingDependencyError` for missing packages at the start of a run rather than at its end."""
     for name in packages:
         if importlib.util.find_spec(name) is None:
             raise MissingDependencyError(
@@ -110,7 +110,7 @@ def require(what: str, *packages: str, extra: str = "train") -> None:
 
 
 def facts_of_base(base: str | Path | None, directory: Path | None, out: Path) -> dict[str, Any]:
-    """What identifies the base of a run; raises `OptionError` if it is also the output."""
+    """Return facts that identify the base of a run; raises `OptionError` if it is also the output."""
     if directory is not None and directory.resolve() == out.resolve():
         raise OptionError(f"{out} is both the base and the output; choose another output directory")
     return {

@@ -1,4 +1,4 @@
-"""What is known of a model directory, without running it."""
+"""Describes a model directory without running the model."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ PACKAGES = ("bothways", "onnxruntime", "openvino", "torch", "tokenizers", "numpy
 
 
 def describe_model(model: str | Path, task: str | None = None) -> dict[str, Any]:
-    """Task, labels, windows, encoder, exports with their accuracy check, tuned plans, origin, versions, engine.
+    """Return the task, labels, settings, encoder, exports, tuned plans, training facts, versions and engine.
 
-    `task` as in `load`. `engine` is what would run here (None if nothing can: `problems` says why), `notes` are what
-    would be said of the choice. The values are plain JSON.
+    `task` is as in `load`. `engine` is the plan that `load` chooses on this machine (None if none works; see
+    `problems`), `notes` are the notes on that choice. The values are JSON types.
 
-    Raises `ModelNotFoundError` for a model that is not there, `CheckpointError` for a directory that is none.
+    Raises `ModelNotFoundError` for a missing model, `CheckpointError` for a directory that is not a model.
     """
     directory = find_model(model)
     config, _, unknown = EncoderConfig.read(directory)
@@ -84,7 +84,7 @@ class _Heard(Reporter):
 
 
 def _exports(export: ExportRecord) -> dict[str, Any]:
-    """Each exported form: its file, its size (None if it is not there), and what the accuracy check found."""
+    """Return the file, size (None if missing), head and accuracy check of each exported model."""
     found: dict[str, Any] = {}
     made = [(name, export.directory / FOLDER / FILES[name], onnx_model) for name, onnx_model in export.models.items()]
     others = [("attentions", export.attentions_file(), export.attentions)] if export.attentions is not None else []
@@ -95,7 +95,7 @@ def _exports(export: ExportRecord) -> dict[str, Any]:
 
 
 def _tuned(model_directory: ModelDirectory) -> list[dict[str, Any]]:
-    """Each measured plan; `here` says whether it is for this processor and this task."""
+    """Return the tuned plans; `here` is True for a plan for this processor and this task."""
     key, found = tuned_key(model_directory.task), []
     for name, record in tuned_records(model_directory.path).items():
         if isinstance(record, dict):
@@ -104,7 +104,7 @@ def _tuned(model_directory: ModelDirectory) -> list[dict[str, Any]]:
 
 
 def _versions() -> dict[str, str]:
-    """The versions of what runs models here, of those that are installed."""
+    """Return the versions of the installed packages that run models."""
     found = {}
     for name in PACKAGES:
         try:

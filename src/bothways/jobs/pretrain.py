@@ -1,4 +1,4 @@
-"""Pretraining from plain text to a model directory that every other job takes as a base."""
+"""Pretrains a model on plain text; other jobs can use its directory as a base."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bothways.model.pretraining import PretrainModel
 
 SHARDS, REPORT, CURVES = "shards", "report.html", "curves.png"
-# Layers, width and heads; those of Turc et al. 2019 and Devlin et al. 2019. An inner layer is four times as wide.
+# Layers, hidden size and heads, from Turc et al. 2019 and Devlin et al. 2019. The intermediate size is 4 * hidden size.
 SIZES = {
     "tiny": (2, 128, 2),
     "mini": (4, 256, 4),
@@ -44,20 +44,20 @@ SIZES = {
 
 @dataclass(frozen=True, slots=True)
 class PretrainingRun:
-    """A finished pretraining: where the model is, the last evaluation on held-out text, how long it took."""
+    """A finished pretraining run: model directory, last evaluation on held-out text, time in seconds."""
 
     directory: Path
     dev: dict[str, float]
     seconds: float
     history: list[dict[str, Any]] = field(default_factory=list)
-    first: bool = True  # of the processes that trained it
+    first: bool = True  # whether this is the first training process
 
     def __repr__(self) -> str:
         figures = ", ".join(f"{name} {value:.3f}" for name, value in self.dev.items())
         return f"<Pretraining in {self.directory}, {self.seconds:.0f} s: {figures or 'not evaluated'}>"
 
     def as_json(self) -> dict[str, Any]:
-        """Directory, held-out metrics, seconds."""
+        """Return directory, held-out metrics and seconds as a JSON object."""
         return {"directory": str(self.directory), "dev": self.dev, "seconds": self.seconds}
 
 
@@ -77,15 +77,14 @@ def pretrain(
     reporter: Reporter | None = None,
     **options: Any,
 ) -> PretrainingRun:
-    """Pretrain a model on plain text (masked tokens, next sentence), from scratch or continued from `base`.
+    """Pretrain a model on plain text (masked tokens, next sentence), from scratch or from `base`.
 
-    `vocab` is a directory of `bothways vocab` or a name that `bothways models` lists, `size` one of `SIZES` or a
-    config.json ("mini" without it); of `base` both are its own. The corpus is tokenized once, into `shards`
-    (without it a folder of `out`), and used again where it is there. Under torchrun all processes train one model.
-    Fields of `PretrainRecipe` can be given as they are: `pretrain(..., steps=1000)`; they replace those of `recipe`.
-    `device` is where the model is trained: "auto" is a GPU if PyTorch finds one.
-    `time_budget` is in seconds (or "5m") and replaces `steps`. With `overwrite`, a model in `out` stays until the new
-    one is complete.
+    `vocab` is a directory of `bothways vocab` or a name that `bothways models` lists; `size` is one of `SIZES`
+    (default "mini") or a config.json. With `base`, both come from the base. The corpus is tokenized once, into `shards`
+    (default: a folder of `out`), and reused if it exists. Under torchrun, all processes train one model. Fields of
+    `PretrainRecipe` can be keyword arguments: `pretrain(..., steps=1000)`; they override those of `recipe`. `device`
+    "auto" is a GPU if PyTorch finds one. `time_budget` is in seconds (or "5m") and replaces `steps`. With `overwrite`,
+    a model in `out` stays until the new one is complete.
 
     Raises `DataError` for the corpus, `OptionError` for the options, or if another run is writing to `out`,
     `CheckpointError` for parts of different models, `InterruptedRunError` after Ctrl-C or SIGTERM.
@@ -100,7 +99,7 @@ def pretrain(
     time_budget = budget(time_budget)
     directory = None if base is None else find_model(base)
     if directory is not None and size is not None:
-        raise OptionError(f"--size {size} with --base {base}: a model that exists has its size; leave out one of them")
+        raise OptionError(f"--size {size} with --base {base}: the base already has a size; leave out one of them")
     size = "mini" if size is None else size
     facts = facts_of_base(base, directory, out)
     tokenizer = _vocabulary(vocab, directory)
@@ -110,7 +109,7 @@ def pretrain(
     if longest > config.max_length:
         raise OptionError(f"max_length is {longest}; a model of this shape reads at most {config.max_length} tokens")
 
-    # PyTorch is imported here, so that what is wrong with the options is said before those seconds are spent.
+    # Import PyTorch here, which takes seconds, after the options are validated.
     import torch
 
     from bothways.model.checkpoint import load_for_pretraining
@@ -155,7 +154,7 @@ def pretrain(
             "processes": devices.size,
             "device": devices.device.type,
         }
-        if first and not resume:  # nothing is written before all is known to be right
+        if first and not resume:  # do not write anything until everything is validated
             frame.begin(facts)
             tokenizer.save(folder)
         devices.wait()
@@ -198,7 +197,7 @@ def _vocabulary(vocab: str | Path | None, base: Path | None) -> Tokenizer:
 
 
 def _config(size: str | Path, tokenizer: Tokenizer) -> EncoderConfig:
-    """The shape called `size` around a vocabulary: a BERT, or a RoBERTa where the first token is `<s>`."""
+    """Return the config of a size with a vocabulary: BERT, or RoBERTa if the CLS token is `<s>`."""
     vocabulary = {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id}
     if str(size) in SIZES:
         layers, width, heads = SIZES[str(size)]
@@ -217,7 +216,7 @@ def _config(size: str | Path, tokenizer: Tokenizer) -> EncoderConfig:
     except (ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: not a config.json ({error})") from error
     offset = config.rules.position_offset
-    if offset and config.pad_token_id + 1 != offset:  # by which `transformers` counts positions
+    if offset and config.pad_token_id + 1 != offset:  # `transformers` counts positions from pad_token_id + 1
         raise CheckpointError(
             f"{path}: a {config.family} needs a vocabulary whose pad token is number {offset - 1}, found "
             f"{config.pad_token_id}; make one with bothways vocab --algorithm bpe"
@@ -226,7 +225,7 @@ def _config(size: str | Path, tokenizer: Tokenizer) -> EncoderConfig:
 
 
 def _identity(facts: dict[str, Any], config: EncoderConfig, corpus: str, base: Path | None) -> dict[str, Any]:
-    """Everything that the weights depend on, by name."""
+    """Return everything that the weights depend on, by name."""
     return {
         "shape": json.dumps(config.to_json()),
         **json.loads(corpus),
@@ -245,7 +244,7 @@ def _write(
     name: str,
     reporter: Reporter,
 ) -> None:
-    """Everything of the directory `out` but weights and vocabulary; the config comes last."""
+    """Write all files of `out` except weights and vocabulary; the config comes last."""
     recipe = ", ".join(f"{name} {value}" for name, value in facts["recipe"].items() if value is not None)
     lines = [
         ("Model", _shape(model.config) + (f", from {facts['base']}" if facts["base"] else ", from scratch")),

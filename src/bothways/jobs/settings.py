@@ -1,4 +1,4 @@
-"""Records of options from keyword arguments, and what a run writes down about itself."""
+"""Options from keyword arguments, and facts that a run records."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bothways.training.recipe import parse_seconds
 
 PACKAGES = ("onnxruntime", "onnx", "openvino", "safetensors")
 SHORT_NAMES = {"lr": "learning_rate"}  # as on the command line
-# Names of the same options in `transformers` and elsewhere.
+# Names of these options in `transformers` and elsewhere.
 OTHER_NAMES = {
     "num_train_epochs": "epochs",
     "per_device_train_batch_size": "batch_size",
@@ -40,10 +40,10 @@ OTHER_NAMES = {
 
 
 def options_from(given: Mapping[str, Any], *records: Any, also: Collection[str] = ()) -> tuple[Any, ...]:
-    """The records, with the fields that `given` names changed; `lr` is short for `learning_rate`.
+    """Return the records with the fields in `given` replaced; `lr` is short for `learning_rate`.
 
-    Raises `OptionError` for a name that none of them has (`also` names other arguments, for the hint) and for a value
-    of another type.
+    Raises `OptionError` for an unknown name (its hint also considers the arguments in `also`) and for a value of the
+    wrong type.
     """
     known = [item.name for record in records for item in fields(record)]
     given = {SHORT_NAMES.get(name, name): value for name, value in given.items()}
@@ -52,7 +52,7 @@ def options_from(given: Mapping[str, Any], *records: Any, also: Collection[str] 
             near = OTHER_NAMES.get(name) or next((one for one in known if one.startswith(f"{name}_")), None)
             near = near or next(iter(get_close_matches(name, [*known, *also], 1)), None)
             hint = f"did you mean {near!r}?" if near in {*known, *also} else f"expected one of {', '.join(known)}"
-            raise OptionError(f"there is no option {name!r}; {hint}")
+            raise OptionError(f"unknown option {name!r}; {hint}")
     made = []
     for record in records:
         own = {item.name: given[item.name] for item in fields(record) if item.name in given}
@@ -66,7 +66,7 @@ def options_from(given: Mapping[str, Any], *records: Any, also: Collection[str] 
 
 
 def budget(given: float | str | None) -> float | None:
-    """A time budget in seconds; raises `OptionError` if it is not a time."""
+    """Return a time budget in seconds; raises `OptionError` if it is not a positive time."""
     seconds = parse_seconds(given) if isinstance(given, str) else given
     if seconds is not None and not seconds > 0:
         raise OptionError(f"time_budget is {seconds} seconds, expected more than 0")
@@ -74,10 +74,10 @@ def budget(given: float | str | None) -> float | None:
 
 
 def _suits(value: Any, hint: Any) -> bool:
-    """Whether a value is of the type that an annotation names; numbers of NumPy count as numbers."""
+    """Return whether a value has the annotated type; NumPy numbers are accepted."""
     parts = get_args(hint)
     if get_origin(hint) is Literal or hint is Any:
-        return hint is Any or isinstance(value, str)  # which ones there are, the record says
+        return hint is Any or isinstance(value, str)  # the record checks its choices
     if parts:
         return any(_suits(value, part) for part in parts)
     kind = {float: Real, int: Integral}.get(hint, hint)
@@ -85,7 +85,7 @@ def _suits(value: Any, hint: Any) -> bool:
 
 
 def name_of(source: object) -> str:
-    """What published files call a file, a directory or a model: its name without the folders above it.
+    """Return the name of a file, directory or model for published files: without parent folders.
 
     >>> name_of("/home/ann/data/train.csv"), name_of(Path("minilm-l6")), name_of([{"text": "a"}])
     ('train.csv', 'minilm-l6', 'rows in memory')
@@ -97,7 +97,7 @@ def name_of(source: object) -> str:
 
 
 def hash_of(path: object) -> str | None:
-    """The SHA-256 of a file; None if it is not a file."""
+    """Return the SHA-256 of a file; None if it is not a file."""
     if not isinstance(path, str | Path) or not Path(path).is_file():
         return None
     with Path(path).open("rb") as file:
@@ -105,9 +105,9 @@ def hash_of(path: object) -> str | None:
 
 
 def run_id(identity: Mapping[str, Any], tensors: Mapping[str, Any]) -> str:
-    """32 hexadecimal digits that all parts of a model carry, so that parts of two models are noticed.
+    """Return 32 hexadecimal digits that all parts of a model contain, to detect mixed models.
 
-    A hash of what was trained and what came out: the same run, resumed or repeated to the same bits, has the same.
+    The ID is a hash of `identity` and the weights. A resumed or repeated run with identical weights has the same ID.
     """
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
     for name in sorted(tensors):
@@ -117,12 +117,12 @@ def run_id(identity: Mapping[str, Any], tensors: Mapping[str, Any]) -> str:
 
 
 def revision_of(directory: Path) -> str | None:
-    """The revision of a model in the cache of the Hugging Face hub, by the name of its folder."""
+    """Return the revision of a model in the Hugging Face hub cache, from its folder name; None elsewhere."""
     return directory.name if directory.parent.name == "snapshots" else None
 
 
 def ancestors_of(directory: Path) -> list[str]:
-    """The SHA-256 of the weights that a model was fine-tuned from, then of those that these were, and so on."""
+    """Return the SHA-256 of the weights of a model's base, of the base's base, and so on."""
     if not (directory / SETTINGS).is_file():
         return []
     facts = read_json(directory / SETTINGS).get("facts")
@@ -131,7 +131,7 @@ def ancestors_of(directory: Path) -> list[str]:
 
 
 def circumstances() -> dict[str, Any]:
-    """When and with what a result was computed."""
+    """Return the date, machine and package versions of a result."""
     installed = {"python": platform.python_version()} | versions()
     for name in PACKAGES:
         with suppress(metadata.PackageNotFoundError):

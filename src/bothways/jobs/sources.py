@@ -1,4 +1,4 @@
-"""How the texts of a job are named and read."""
+"""Helpers of jobs to read labeled files and to check their labels and words."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ MAX_COUNTED = 1000  # examples
 
 
 def columns_for(model_directory: ModelDirectory | None, columns: Columns | None) -> Columns:
-    """Columns for a trained model: how the labels of its training file were written holds for others, too.
+    """Return columns for a trained model, with the label format of its training file as default.
 
-    Not if the model does another task than it was trained for (zero-shot): then the file has other labels.
+    A zero-shot model has no such default, since its files have other labels than the training file.
     """
     columns = columns or Columns()
     if model_directory is None:
@@ -38,7 +38,7 @@ def columns_for(model_directory: ModelDirectory | None, columns: Columns | None)
 
 
 def unknown_words(tokenizer: Tokenizer, examples: Sequence[Example]) -> str | None:
-    """A note if a tenth of the words of some examples or more are not in the vocabulary (counted in a sample)."""
+    """Return a note if at least a tenth of the words, in a sample, are not in the vocabulary."""
     texts = [text for example in examples[:: -(-len(examples) // MAX_COUNTED) or 1] for text in example.texts]
     unknown, words = tokenizer.unknown_words(texts)
     if unknown < MANY_UNKNOWN * words or not unknown:
@@ -47,23 +47,21 @@ def unknown_words(tokenizer: Tokenizer, examples: Sequence[Example]) -> str | No
 
 
 def named(source: Source) -> str:
-    """What a report calls it: a path as it was given, of an absolute one the last part."""
+    """Return the name of a source for reports: the path as given, or the file name of an absolute path."""
     if not isinstance(source, str | Path):
         return "rows in memory"
     return Path(source).name if Path(source).is_absolute() else str(source)
 
 
 def seen_in_training(facts: Mapping[str, Any], source: Source) -> str | None:
-    """A sentence for figures on a file that the model may have been trained or chosen on, by its name."""
+    """Return a note if the file has the name of the training or dev file of the model."""
     if not isinstance(source, str | Path):
         return None
     name = named(source)
     if facts.get("train") == name:
-        return (
-            f"{name} has the name of the training file; on texts that the model was trained on, figures are too good."
-        )
+        return f"{name} has the same name as the training file; scores on training texts are too high."
     if facts.get("dev") == name:
-        return f"{name} has the name of the dev file that chose the checkpoint: on it, figures are slightly too good."
+        return f"{name} has the name of the dev file used to choose the checkpoint; its scores are slightly too high."
     return None
 
 
@@ -71,9 +69,9 @@ Unknown = Literal["error", "wrong"]
 
 
 def examples_with_unknown_labels(task: Trainable, examples: Sequence[Example], how: Unknown) -> list[bool]:
-    """Which examples have a label that is not one of the task's.
+    """Return for each example whether it has a label unknown to the task.
 
-    Raises `DataError` with all of these labels if they are an error.
+    Raises `DataError` with the unknown labels if `how` is "error".
     """
     if task.loss not in ("single", "multi"):
         return [False] * len(examples)

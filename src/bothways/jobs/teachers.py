@@ -1,11 +1,11 @@
-"""Teachers: a trained model whose logits a student learns besides the labels, and on texts without labels.
+"""Knowledge distillation: logits of a teacher, which a student learns with the labels or, without labels, alone.
 
-The teacher answers as it is served, with its own tokenizer. What it says of a text becomes rows for the student's
-windows of that text, one for each token that the student's head reads:
+The teacher predicts as in serving, with its own tokenizer. Its logits for a text become rows for the student's windows
+of that text, one for each token that the student's head reads:
 
 classify, pairs   the average over the teacher's windows, for each window of the student
-tag               of each word
-answer            of each token; both must cut a passage into the same tokens and windows
+tag               one per word
+answer            one per token; teacher and student must have the same tokens and windows
 
 B windows, K tokens read by the head, L outputs.
 """
@@ -41,12 +41,12 @@ from bothways.tasks.logits import Answered, Logits
 from bothways.text.tokenizer import Encoded, Tokenizer
 from bothways.training.teacher import edges
 
-FARTHEST = 30.0  # no logit of a probability is larger
+FARTHEST = 30.0  # maximum logit of a probability
 
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """A model that may teach a task: where it is, what it is, and a hash of what it answers with."""
+    """A teacher: its name, its model directory, and the hash of its weights or ONNX export."""
 
     name: str
     model: ModelDirectory
@@ -54,14 +54,14 @@ class Teacher:
 
     @property
     def has_weights(self) -> bool:
-        """Whether PyTorch can run it; else it is an ONNX model alone."""
+        """Whether it has PyTorch weights; otherwise it has only an ONNX model."""
         return (self.model.path / WEIGHTS).is_file()
 
 
 def find_teacher(teacher: str | Path, student: Trainable, *, base: Path, out: Path) -> Teacher:
-    """A teacher for a task that is fine-tuned from `base`.
+    """Return the teacher for a student that is fine-tuned from `base`.
 
-    Raises `OptionError` for the student itself, or a model of another task or with other labels.
+    Raises `OptionError` if the teacher is the student itself, or has another task or other labels.
     """
     directory = find_model(teacher)
     name = name_of(teacher)
@@ -91,7 +91,7 @@ def find_teacher(teacher: str | Path, student: Trainable, *, base: Path, out: Pa
 
 
 def read_unlabelled(source: Source, task: Trainable, columns: Columns) -> tuple[list[Example], list[str]]:
-    """The texts of a file for the teacher to label, and what a user should know of them: labels are ignored.
+    """Return the texts of a file for the teacher to label, without their labels, and notes for the user.
 
     Raises `DataError` if there is no text.
     """
@@ -114,12 +114,12 @@ def read_unlabelled(source: Source, task: Trainable, columns: Columns) -> tuple[
 
 
 def _has_labels(source: Source, task: Trainable, columns: Columns, example: Example) -> bool:
-    """Whether a file that is read without labels has some, by the columns of its first row."""
+    """Return whether a file has labels, from the columns of its first row."""
     if isinstance(example.details, Words) and isinstance(source, str | Path) and list(example.row or {}) == ["words"]:
         try:
             return any(next(read_sentences(str(source))).tags)
         except (DataError, StopIteration):
-            return True  # of several columns, which are not tags
+            return True  # several columns that are not tags
     usual = {"tag": SPAN_COLUMNS, "answer": ANSWER_COLUMNS}.get(task.name, (*LABEL_COLUMNS, *NUMBER_COLUMNS))
     names = list(example.row or {})
     wanted = columns.label_column if columns.label_column in names else None
@@ -137,10 +137,10 @@ def write_logits(
     reporter: Reporter,
     device: Device | None = None,
 ) -> None:
-    """Write the teacher's logits for the student's windows of some examples: (K of all windows, L), in their order.
+    """Write the teacher's logits for the student's windows: (K of all windows, L), in the order of the windows.
 
-    In fp16, numbers (regression) in fp32. Raises `DataError` for an example that the teacher reads otherwise, or cannot
-    answer.
+    Logits are fp16, numbers (regression) fp32. Raises `DataError` for an example with different tokens for the teacher,
+    or without a prediction.
     """
     task = teacher.model.task
     assert isinstance(task, Trainable)
@@ -164,9 +164,9 @@ def write_logits(
             made = None if answer.error else _aligned(answer, [windows[number] for number in numbers], student)
             if made is None:
                 raise DataError(
-                    f"{example.where}: teacher {teacher.name} reads other tokens than the student"
-                    f"{f' ({answer.error})' if answer.error else ''}; for the task {student.name} its vocabulary must "
-                    "cut texts into the same tokens, and it must read them to their end"
+                    f"{example.where}: teacher {teacher.name} produces different tokens from the student"
+                    f"{f' ({answer.error})' if answer.error else ''}; for the task {student.name} it must tokenize "
+                    "texts in the same way, and must not truncate them"
                 )
             for number, part in zip(numbers, made, strict=True):
                 rows[first[number] : first[number + 1]] = part[:, order]
@@ -175,7 +175,7 @@ def write_logits(
 
 
 def _named(teacher: Teacher, answers: Iterator[Any]) -> Iterator[Any]:
-    """The answers of a teacher; what is wrong with it is said with its name."""
+    """Yield the answers of a teacher, and add its name to errors."""
     try:
         yield from answers
     except BothwaysError as error:
@@ -185,7 +185,7 @@ def _named(teacher: Teacher, answers: Iterator[Any]) -> Iterator[Any]:
 def _same_windows(
     task: Trainable, theirs: Tokenizer, student: Trainable, tokenizer: Tokenizer, teacher: Teacher
 ) -> Trainable:
-    """The teacher's task with windows that show what the student's windows show, if both have the same tokens."""
+    """Return the teacher's task with windows like the student's, if both tokenize alike."""
     more = len(theirs.layout(2)) - len(tokenizer.layout(2))
     length = student.max_length + more
     if length > teacher.model.config.max_length:
@@ -197,7 +197,7 @@ def _same_windows(
 
 
 def _aligned(answer: Answered, windows: Sequence[Encoded], student: Trainable) -> Sequence[np.ndarray] | None:
-    """The (K, L) logits of an example for each of the student's windows; None if the teacher read it otherwise."""
+    """Return (K, L) logits of an example for each student window; None if the teacher's tokens differ."""
     if student.loss == "tokens":
         return _of_words(answer, windows)
     if student.loss == "spans":
@@ -206,7 +206,7 @@ def _aligned(answer: Answered, windows: Sequence[Encoded], student: Trainable) -
 
 
 def _of_text(answer: Answered, kind: Kind) -> np.ndarray:
-    """(1, L) logits of the average over the teacher's windows, as it is served."""
+    """Return (1, L) logits of the average over the teacher's windows, as in serving."""
     average = window_weights(answer.read) @ probabilities(np.concatenate(answer.parts), kind)  # (L,)
     if kind == "regression":
         return average[None]
@@ -216,7 +216,7 @@ def _of_text(answer: Answered, kind: Kind) -> np.ndarray:
 
 
 def _of_words(answer: Answered, windows: Sequence[Encoded]) -> list[np.ndarray] | None:
-    """The logits of the words that each window reads, if the teacher read them too."""
+    """Return the logits of the words of each window; None if the teacher did not read all of them."""
     found = {
         int(window.word_ids[place]): row
         for window, part in zip(answer.read, answer.parts, strict=True)
@@ -229,7 +229,7 @@ def _of_words(answer: Answered, windows: Sequence[Encoded]) -> list[np.ndarray] 
 
 
 def _of_tokens(answer: Answered, windows: Sequence[Encoded]) -> Sequence[np.ndarray] | None:
-    """The logits of the tokens that each window reads, if the teacher's windows and tokens are the same."""
+    """Return the logits of the tokens of each window; None if the teacher's tokens or windows differ."""
     places = [[window.offsets[window.head_positions] for window in some] for some in (answer.read, windows)]
     same = len(places[0]) == len(places[1]) and all(map(np.array_equal, *places))
     return answer.parts if same else None

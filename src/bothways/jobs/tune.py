@@ -1,4 +1,4 @@
-"""Finds what runs a model best on this machine."""
+"""Finds the best engine and settings for a model on this machine."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from bothways.data.tables import Columns, Source
 from bothways.errors import BothwaysError, DataError, OptionError
 from bothways.evaluation.accuracy_check import MAX_DROP, MAX_EXAMPLES, CheckedExport
 from bothways.evaluation.tune import Goal, Trial, tune_on
-from bothways.inference.choice import export_for
 from bothways.inference.model_directory import ModelDirectory
 from bothways.inference.onnx.record import FOLDER, ONNX_PRECISIONS, ExportRecord, OnnxPrecision
+from bothways.inference.plan_files import export_for
 from bothways.jobs.export import exportable
 from bothways.jobs.sources import columns_for, named
 from bothways.progress import Reporter
 from bothways.tasks import Trainable
 
-TUNE_CHARACTERS = 150_000  # so that the slowest way takes seconds, not minutes
+TUNE_CHARACTERS = 150_000  # so that the slowest plan takes seconds, not minutes
 
 
 def tune(
@@ -34,15 +34,15 @@ def tune(
     compiling: bool = True,
     reporter: Reporter | None = None,
 ) -> list[Trial]:
-    """Measure what runs this model best on this machine with these texts; later predictions use it.
+    """Find the best plan for this model, machine and texts; later predictions use it.
 
-    `goal` "throughput" looks for the most texts a second, "latency" for the least time of one text alone. ONNX models
-    that are not there are exported first (int8 and int8-static are checked, int8-static is calibrated, with these
-    texts), unless `export` is False. For throughput, layers of PyTorch that come near the fastest are compiled, which
-    takes a minute or two and a C++ compiler, unless `compiling` is False. What answers worse than fp32, by more than
-    `max_drop` where the texts have labels, is not used.
+    `goal` "throughput" maximizes texts/s, "latency" minimizes the time of a single text. Unless `export` is False,
+    missing ONNX models are exported first; these texts calibrate int8-static and check the accuracy of both int8
+    models. Unless `compiling` is False, for throughput, the layers of PyTorch are compiled if it is close to the
+    fastest, which takes a minute or two and needs a C++ compiler. Plans that fail the accuracy check against fp32 (with
+    labels, a drop of more than `max_drop`) are not used.
 
-    Raises `DataError` for a file that does not suit, `OptionError` if nothing runs.
+    Raises `DataError` for a file that does not fit the model, `OptionError` if nothing runs.
     """
     if goal not in get_args(Goal):
         raise OptionError(f"goal is {goal!r}, expected one of {', '.join(get_args(Goal))}")
@@ -76,7 +76,7 @@ def _export_missing(
     max_drop: float,
     export: bool,
 ) -> None:
-    """Export the ONNX models that are not there; what is written, and what is not there to be measured, is noted."""
+    """Export missing ONNX models; report exported models and models that are not measured."""
     record, _ = export_for(model_directory)
     models = {} if record is None else record.models
     for name, onnx_model in models.items():
@@ -103,6 +103,6 @@ def _export_missing(
             file = made.file(name)
             written.append(f"{FOLDER}/{file.name} ({name}, {file.stat().st_size / 1e6:,.1f} MB)")
         if written:
-            reporter.note(f"exported to be measured: {', '.join(written)}; --no-export measures what is there")
+            reporter.note(f"exported to be measured: {', '.join(written)}; --no-export measures existing models only")
     for reason, names in reasons.items():
         reporter.note(f"not exported, so not measured: {', '.join(names)} ({reason})")

@@ -1,1 +1,1 @@
-"""The encoder, its heads and its files; `config`, `families` and `catalogue` work without PyTorch."""
+"""Encoder, heads and checkpoints; `config`, `families` and `catalogue` work without PyTorch."""

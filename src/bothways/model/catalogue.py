@@ -1,4 +1,4 @@
-"""Base models and included models by name, and where their files are: a directory, a package, the hub."""
+"""Base models and included models by name, and their location: a directory, a package or the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bothways.errors import CheckpointError, ModelNotFoundError
 from bothways.model.config import EncoderConfig
 from bothways.progress import Reporter
 
-HUB = "hf:"  # how the name of a model on the hub begins: hf:owner/name, or hf:owner/name@revision
+HUB = "hf:"  # prefix of hub models: hf:owner/name or hf:owner/name@revision
 HUB_FILES = (  # no code, no pickles
     "config.json",
     "model.safetensors",
@@ -24,7 +24,7 @@ HUB_FILES = (  # no code, no pickles
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.txt",
-    "bpe.codes",  # belongs to tokenizers that are refused
+    "bpe.codes",  # marks an unsupported tokenizer
     "vocab.json",
     "merges.txt",
     "spiece.model",
@@ -39,10 +39,10 @@ _SNAPSHOT = re.compile(r"models--.+?/snapshots/([0-9a-f]{40})(/|$)")
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """A published model: its shape, its hub name if it has one, and what is known of its files.
+    """A published model: its configuration, its hub name if any, and its known files.
 
-    `packages` are importable packages that carry the weights, as "module/folder"; `vocabulary` names the
-    packaged vocabulary that is the model's own; `install` says how to get the model without the hub.
+    `packages` lists importable packages that contain the weights, as "module/folder"; `vocabulary` names the
+    model's packaged vocabulary; `install` describes how to get the model without the hub.
     """
 
     config: EncoderConfig
@@ -123,7 +123,7 @@ CATALOGUE: dict[str, BaseModel] = {
     ),
 }
 BASE_OF_INCLUDED = "bothways-base"
-INCLUDED: dict[str, str] = {  # the models of the package bothways-models, and what they do
+INCLUDED: dict[str, str] = {  # models in the package bothways-models, with a description
     "sentiment": "reviews: positive or negative",
     "ner": "named entities: PER, ORG, LOC, MISC",
     "question-answering": "the part of a passage that answers a question",
@@ -134,14 +134,14 @@ INCLUDED: dict[str, str] = {  # the models of the package bothways-models, and w
 
 
 def find_model(name: str | Path, *, offline: bool = False, reporter: Reporter | None = None) -> Path:
-    """The directory that holds a model: `name` itself, an installed package, or a copy from the Hugging Face hub.
+    """Return the directory of a model: `name` itself, an installed package, or a copy from the Hugging Face hub.
 
-    `name` is a directory, or the name of a base model or of an included model (package bothways-models). The hub is
-    asked for a base model that is not installed, and for `hf:owner/name`, or `hf:owner/name@revision`; a line says so,
-    with the revision (`hub_revision`). With `offline` it is not asked, and its cache is used. A path that is not there
-    never becomes a download.
+    `name` is a directory, a base model, an included model (package bothways-models), `hf:owner/name` or
+    `hf:owner/name@revision`. Names with `hf:` and base models that are not installed are downloaded from the hub, and
+    `reporter` notes the revision (`hub_revision`). With `offline`, only the hub's local cache is used. A path that
+    does not exist is never downloaded.
 
-    Raises `ModelNotFoundError` that lists what was tried, `CheckpointError` if a known hash differs.
+    Raises `ModelNotFoundError` with a list of what was tried, and `CheckpointError` if a known hash differs.
     """
     reporter, asked = reporter or Reporter(quiet=True), str(name)
     if asked.startswith(HUB):
@@ -155,7 +155,7 @@ def find_model(name: str | Path, *, offline: bool = False, reporter: Reporter | 
     directory = Path(name)
     try:
         is_directory, is_file = directory.is_dir(), directory.is_file()
-    except OSError as error:  # a name that is too long, a folder above that may not be read
+    except OSError as error:  # the name is too long, or a parent directory is not readable
         raise ModelNotFoundError(f"{asked[:200]}: cannot be read ({error.strerror})") from error
     if is_directory:
         return directory
@@ -194,7 +194,7 @@ def find_model(name: str | Path, *, offline: bool = False, reporter: Reporter | 
 
 
 def hub_revision(directory: Path) -> str | None:
-    """The commit of the hub that a directory in its cache is a copy of, None for any other directory."""
+    """Return the commit hash of a snapshot in the hub's cache, or None for any other directory."""
     found = _SNAPSHOT.search(directory.as_posix())
     return None if found is None else found[1]
 
@@ -207,12 +207,12 @@ def _in_package(package: str) -> Path | None:
 
 
 def _announced(hub: str, revision: str, offline: bool, reporter: Reporter) -> tuple[Path | None, str]:
-    """`_from_hub`, and lines that say what is fetched and which revision it is."""
+    """Call `_from_hub`; report the download and its revision."""
     wanted: dict[str, Any] = {"revision": revision} if revision else {}
     if offline:
         wanted["local_files_only"] = True
     else:
-        reporter.note(f"{hub}: fetching from the Hugging Face hub (huggingface.co) what is not in its cache here")
+        reporter.note(f"{hub}: downloading files that are not in the cache from the Hugging Face hub (huggingface.co)")
     found, reason = _from_hub(hub, **wanted)
     if found is not None:
         reporter.note(f"{hub}: revision {hub_revision(found) or 'unknown'}, in {found}")
@@ -220,11 +220,11 @@ def _announced(hub: str, revision: str, offline: bool, reporter: Reporter) -> tu
 
 
 def _from_hub(name: str, **wanted: Any) -> tuple[Path | None, str]:
-    """A copy of the model's files from the hub or its cache, else the reason in a few words."""
+    """Return a copy of the model's files from the hub or its cache, or None and a short reason."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    # That of requests or of httpx, by the version of huggingface_hub.
+    # The base class is from requests or httpx, depending on the version of huggingface_hub.
     http_error = cast("type[Exception]", HfHubHTTPError.__bases__[0])
     try:
         return Path(snapshot_download(name, allow_patterns=list(HUB_FILES), etag_timeout=5, **wanted)), ""

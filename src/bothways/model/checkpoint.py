@@ -1,4 +1,4 @@
-"""Weights from and to files with the ecosystem's tensor names; strict both ways, safetensors only."""
+"""Read and write weights with the tensor names of `transformers`, in safetensors only."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ from bothways.model.pretraining import PretrainModel
 from bothways.storage import replacing
 from bothways.text.modelfiles import read_json, refuse_pointer
 
-INDEX = "model.safetensors.index.json"  # of weights in several files
+INDEX = "model.safetensors.index.json"  # index of sharded weights
 PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.pt", "model.pt", "model.ckpt", "tf_model.h5")
 _TIED = (
     *("predictions.decoder.weight", "predictions.decoder.bias", "lm_head.decoder.weight", "lm_head.decoder.bias"),
     *("vocab_projector.weight", "generator_lm_head.weight"),
 )
-_WRAPPERS = ("module.", "_orig_mod.")  # of distributed training and torch.compile, before every name
-_LARGE, _MOST_MISSING = 100_000_000, 4  # parameters; times the size of the file that config.json may describe
-_BUFFERS = ("position_ids", "token_type_ids")  # saved by old versions of transformers, computed by all
+_WRAPPERS = ("module.", "_orig_mod.")  # prefixes from distributed training and torch.compile
+_LARGE, _MOST_MISSING = 100_000_000, 4  # parameters; maximum parameters in config.json per byte of the file
+_BUFFERS = ("position_ids", "token_type_ids")  # saved by old versions of transformers, recomputed by all
 
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What became of the weights in a file: loaded, newly initialized, left over."""
+    """The result of loading a checkpoint: loaded, newly initialized and unused weights."""
 
     source: Path
     loaded: int
     new: tuple[str, ...]
     left_over: tuple[str, ...]
     unknown_keys: tuple[str, ...] = ()
-    misfits: tuple[str, ...] = ()  # of a head that is there for another number of outputs, in words
-    untrained_pooler: bool = False  # loaded, but its bias is exactly zero, which no update leaves it
+    misfits: tuple[str, ...] = ()  # shape mismatches of a head with another number of outputs
+    untrained_pooler: bool = False  # the pooler bias in the file is exactly zero; any update changes it
 
     @property
     def head_is_new(self) -> bool:
-        """Whether any part of the head or the pooler that it reads was not in the file."""
+        """Whether any weight of the head or its pooler is newly initialized."""
         return any(name.startswith((*HEADS, "encoder.pooler.")) for name in self.new)
 
     def lines(self) -> list[str]:
-        """The report in plain words, a line each."""
+        """Return the report as lines of text."""
         lines = [f"loaded {self.loaded} tensors from {self.source}"]
         if self.new:
             lines.append(f"new, to be trained: {', '.join(_modules(self.new))}")
         if self.untrained_pooler:
-            anew = "; it begins anew" if "encoder.pooler.bias" in self.new else ""
+            anew = "; it is initialized again" if "encoder.pooler.bias" in self.new else ""
             lines.append(f"the pooler in the file was never trained: its bias is exactly zero{anew}")
         if self.left_over:
             lines.append(f"in the file but not used: {', '.join(_modules(self.left_over))}")
@@ -69,16 +69,16 @@ def _modules(names: tuple[str, ...]) -> list[str]:
 
 
 def read_tensors(directory: Path) -> dict[str, Tensor]:
-    """Every tensor in the directory's safetensors file, on the CPU.
+    """Read all tensors of the directory's safetensors file to the CPU.
 
-    Raises `CheckpointError` if it is missing, damaged, or a pickle, which can run code when it is opened.
+    Raises `CheckpointError` if the file is missing, damaged or a pickle, which can run code when loaded.
     """
     path = directory / WEIGHTS
     if not path.is_file():
         pickles = [name for name in PICKLES if (directory / name).is_file()]
         if pickles:
             raise CheckpointError(
-                f"{directory / pickles[0]}: a pickle can run any code when it is opened, so bothways does not; "
+                f"{directory / pickles[0]}: loading a pickle can run any code, so bothways does not load it; "
                 f"expected {WEIGHTS} (convert it once, where you trust it, with safetensors)"
             )
         exported = any(directory.glob("onnx/*.onnx"))
@@ -95,7 +95,7 @@ def read_tensors(directory: Path) -> dict[str, Tensor]:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of one file and its metadata; raises `CheckpointError` if it is damaged."""
+    """Read the tensors and metadata of one file; raises `CheckpointError` if it is damaged."""
     refuse_pointer(path)
     try:
         with safe_open(path, framework="pt") as file:
@@ -105,7 +105,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write one file under a temporary name, then rename; a full disk leaves the old file whole."""
+    """Write to a temporary file, then rename it; a full disk leaves the old file intact."""
     with replacing(path) as temporary:
         try:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
@@ -116,7 +116,7 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
 
 
 def _order_metadata(path: Path) -> None:
-    """Sort the metadata of a safetensors file, which has a random order, so that equal contents are equal files."""
+    """Sort the randomly ordered metadata of a safetensors file, so that equal contents give equal files."""
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
@@ -130,8 +130,9 @@ def _order_metadata(path: Path) -> None:
 def load_model(
     directory: Path, head: str, outputs: int, generator: torch.Generator, *, new_head: bool = False
 ) -> tuple[TaskModel, LoadReport]:
-    """A model with the encoder's weights from `directory`, and the head's where the file has one to fit, unless
-    `new_head` asks for a new one.
+    """Load a model with the encoder's weights from `directory`.
+
+    The head's weights are loaded if their shapes fit, unless `new_head` is set.
 
     Raises `CheckpointError` for missing encoder weights or shapes that differ.
     """
@@ -144,9 +145,9 @@ def load_model(
 def load_for_pretraining(
     directory: Path, generator: torch.Generator, *, pairs: bool
 ) -> tuple[PretrainModel, LoadReport]:
-    """A model to go on pretraining with the weights in `directory`; heads that are not there are new.
+    """Load a model to continue pretraining; heads that `directory` lacks are newly initialized.
 
-    Raises `CheckpointError` as `load_model` does.
+    Raises `CheckpointError` like `load_model`.
     """
     config, _, _ = EncoderConfig.read(directory)
     _check_size(config, directory)
@@ -157,7 +158,7 @@ def load_for_pretraining(
 def fill_model(
     model: TaskModel | PretrainModel, directory: Path, generator: torch.Generator, *, new_head: bool = False
 ) -> LoadReport:
-    """Give a model the weights in a directory, and to what is not there new ones; says what became of them.
+    """Load the weights in a directory into a model, initialize missing ones and return a report.
 
     Raises `CheckpointError` for missing encoder weights or shapes that differ.
     """
@@ -202,7 +203,7 @@ def fill_model(
     untrained, loaded = False, len(used)
     if pooler is not None and "encoder.pooler.bias" not in new and not pooler.bias.any():
         untrained = True
-        if any(name.startswith(HEADS) for name in new):  # a head that was trained over it reads it as it is
+        if any(name.startswith(HEADS) for name in new):  # a trained head needs the pooler unchanged
             pooler.load_state_dict(fresh)
             new += [f"encoder.pooler.{name}" for name in fresh]
             loaded -= len(fresh)
@@ -210,10 +211,10 @@ def fill_model(
 
 
 def _check_size(config: EncoderConfig, directory: Path) -> None:
-    """Raises `CheckpointError` before a model is made that is much larger than its file."""
+    """Raise `CheckpointError` if the model would be much larger than its file."""
     path = directory / WEIGHTS
     described = config.count_parameters(pooler=False)
-    # A parameter takes at least a byte. What little is missing of a small model, `fill_model` names.
+    # A parameter takes at least one byte. `fill_model` reports what is missing from smaller models.
     if described > _LARGE and path.is_file() and described > _MOST_MISSING * path.stat().st_size:
         raise CheckpointError(
             f"{path}: has {path.stat().st_size:,} bytes, config.json describes {described:,} parameters; they "
@@ -222,7 +223,7 @@ def _check_size(config: EncoderConfig, directory: Path) -> None:
 
 
 def _checked(tensor: Tensor, name: str, path: Path) -> Tensor:
-    """A tensor of weights; raises `CheckpointError` if it is quantized or holds numbers that are none."""
+    """Return a weight tensor; raises `CheckpointError` if it is quantized or contains NaN or infinity."""
     if not tensor.is_floating_point() or tensor.element_size() < 2:
         kind = str(tensor.dtype).removeprefix("torch.")
         raise CheckpointError(f"{path}: {name} is {kind}, so quantized; expected fp32, fp16 or bf16 weights")
@@ -232,7 +233,7 @@ def _checked(tensor: Tensor, name: str, path: Path) -> Tensor:
 
 
 def _tied(saved: dict[str, Tensor], model: TaskModel | PretrainModel, directory: Path) -> set[str]:
-    """The second copies of embedding table and output bias that some files hold; they must be copies."""
+    """Return the names of tied copies of the embedding table and output bias; raises if they differ."""
     word, bias = model.encoder.embeddings.word.weight, model.get_parameter("head.bias")
     copies = {name: tensor for name, tensor in saved.items() if name.endswith(_TIED)}
     for name, tensor in copies.items():
@@ -248,7 +249,7 @@ def _without_prefix(saved: dict[str, Tensor], prefix: str, path: Path) -> dict[s
     plain: dict[str, Tensor] = {}
     wrapper = next((one for one in _WRAPPERS if saved and all(name.startswith(one) for name in saved)), "")
     for name, tensor in saved.items():
-        # The first BERT checkpoints called the two vectors of a norm gamma and beta.
+        # Early BERT checkpoints name the LayerNorm parameters gamma and beta.
         short = name.removeprefix(wrapper).removeprefix(prefix)
         short = short.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
         if short in plain:
@@ -258,7 +259,7 @@ def _without_prefix(saved: dict[str, Tensor], prefix: str, path: Path) -> dict[s
 
 
 def model_tensors(model: TaskModel | PretrainModel) -> dict[str, Tensor]:
-    """The weights of a model under the ecosystem's names, fp32."""
+    """Return the weights of a model in fp32 with the tensor names of `transformers`."""
     tensors: dict[str, Tensor] = {}
     for ours, parameter in model.named_parameters():
         names = tensor_names(model.config, ours, model.head_name)

@@ -1,4 +1,4 @@
-"""The shape of an encoder, read from and written to `config.json` with the ecosystem's key names."""
+"""The encoder configuration, read from and written to `config.json` with the key names of `transformers`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bothways.model.families import FAMILIES, Family
 from bothways.text.modelfiles import read_json
 
 WEIGHTS = "model.safetensors"  # beside config.json
-UNUSED_ROWS = 1000  # more of them than this and the vocabulary is of another model; some tables are rounded up
+UNUSED_ROWS = 1000  # maximum embedding rows without a token; some tables are rounded up
 MAX_PARAMETERS = 20_000_000_000  # twice the largest published encoder of these families
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
 _ACTIVATION_FROM_HF = {
@@ -42,7 +42,7 @@ _HARMLESS = frozenset({
     "use_bfloat16", "use_cache",
 })
 # fmt: on
-_WHOLE: dict[str, tuple[int, int]] = {  # least and most
+_WHOLE: dict[str, tuple[int, int]] = {  # (minimum, maximum)
     "vocab_size": (1, 10_000_000),
     "hidden_size": (1, 65_536),
     "num_hidden_layers": (1, 1_000),
@@ -67,16 +67,16 @@ _MUST_BE: dict[str, tuple[Any, ...]] = {
     "is_decoder": (False,),
     "add_cross_attention": (False,),
     "inner_group_num": (1,),
-    "relative_attention_num_buckets": (32,),  # transformers computes 32, whatever the config says
-    "sinusoidal_pos_embds": (False, True),  # the sinusoids are stored in the checkpoint like any other weight
+    "relative_attention_num_buckets": (32,),  # transformers always uses 32
+    "sinusoidal_pos_embds": (False, True),  # sinusoids are stored in the checkpoint as weights
 }
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderConfig:
-    """The shape and the constants of one encoder; checked when made.
+    """The shape and constants of an encoder, validated on creation.
 
-    Raises `CheckpointError` for a shape that cannot be built.
+    Raises `CheckpointError` for an invalid value or combination.
     """
 
     family: str = "bert"
@@ -95,7 +95,7 @@ class EncoderConfig:
     initializer_range: float = 0.02
     pad_token_id: int = 0
     embedding_size: int | None = None  # None: the same as hidden_size
-    num_hidden_groups: int = 1  # ALBERT: how many distinct layers there are
+    num_hidden_groups: int = 1  # ALBERT: the number of distinct layers
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
@@ -106,7 +106,7 @@ class EncoderConfig:
             self._check(name)
         if self.hidden_size % self.num_attention_heads:
             raise CheckpointError(
-                f"{self._key('hidden_size')} {self.hidden_size} does not divide by "
+                f"{self._key('hidden_size')} {self.hidden_size} is not divisible by "
                 f"{self._key('num_attention_heads')} {self.num_attention_heads}"
             )
         if self.hidden_act not in ACTIVATIONS:
@@ -127,7 +127,7 @@ class EncoderConfig:
             raise CheckpointError(f"found sizes of {parameters:,} parameters, expected at most {MAX_PARAMETERS:,}")
 
     def _key(self, name: str) -> str:
-        """What a field is called in the config.json of the family."""
+        """Return the key of a field in the family's config.json."""
         return self.rules.config_keys.get(name, name)
 
     def _check(self, name: str) -> None:
@@ -144,17 +144,17 @@ class EncoderConfig:
 
     @property
     def rules(self) -> Family:
-        """The row of the family table that this model follows."""
+        """The model's row of the family table."""
         return FAMILIES[self.family]
 
     @property
     def position_offset(self) -> int:
-        """The row of the position table that the first token gets: RoBERTa counts on from `pad_token_id`."""
+        """The row of the position table for the first token; in RoBERTa, `pad_token_id` + 1."""
         return self.pad_token_id + 1 if self.rules.counts_from_pad else self.rules.position_offset
 
     @property
     def max_length(self) -> int:
-        """The longest window in tokens, special tokens included."""
+        """The maximum sequence length in tokens, special tokens included."""
         return self.max_position_embeddings - self.position_offset
 
     @property
@@ -169,12 +169,12 @@ class EncoderConfig:
 
     @property
     def projects(self) -> bool:
-        """Whether a linear layer is between the embeddings and the first layer."""
+        """Whether a linear projection follows the embeddings."""
         return self.rules.always_projects or self.embedding_width != self.hidden_size
 
     @property
     def distinct_layers(self) -> int:
-        """How many layers have weights of their own (ALBERT shares them)."""
+        """The number of layers with distinct weights (ALBERT shares them)."""
         return self.num_hidden_groups if self.rules.shared_layers else self.num_hidden_layers
 
     @property
@@ -188,9 +188,9 @@ class EncoderConfig:
         return self.num_hidden_layers * (4 * C * C + 2 * C * self.intermediate_size)
 
     def count_parameters(self, *, pooler: bool | None = None, labels: int = 0) -> int:
-        """How many numbers the encoder holds, with a classification head of `labels` outputs if not 0.
+        """Return the number of encoder parameters, plus a classification head of `labels` outputs if not 0.
 
-        `pooler` None: as the published base model has it.
+        `pooler` None: as in the published base model or, with `labels`, as the classification head requires.
 
         >>> EncoderConfig().count_parameters()
         109482240
@@ -211,9 +211,9 @@ class EncoderConfig:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any], *, where: str = "config.json") -> tuple[EncoderConfig, list[str]]:
-        """The config that a `config.json` means, and the keys that are not understood.
+        """Return the config of a parsed `config.json`, and its unknown keys.
 
-        Raises `CheckpointError` for a missing or impossible value.
+        Raises `CheckpointError` for an unknown model type or an invalid value.
         """
         family = raw.get("model_type") or _family_in(raw.get("architectures"))
         if not isinstance(family, str) or family not in FAMILIES:
@@ -232,7 +232,7 @@ class EncoderConfig:
         for item in fields(cls):
             keys = {rules.config_keys.get(item.name, item.name), item.name} - {"family"}  # transformers reads either
             understood |= keys
-            for key in sorted(keys, key=item.name.__ne__):  # the family's own last
+            for key in sorted(keys, key=item.name.__ne__):  # the family's key takes precedence
                 if key in raw:
                     values[item.name] = raw[key]
         if values.get("pad_token_id", 0) is None and not rules.position_offset:
@@ -248,7 +248,7 @@ class EncoderConfig:
 
     @classmethod
     def read(cls, directory: Path) -> tuple[EncoderConfig, dict[str, Any], list[str]]:
-        """The config in a model directory, the raw JSON it came from, and the keys not understood."""
+        """Return the config in a model directory, its raw JSON and its unknown keys."""
         path = directory / "config.json"
         if not path.is_file():
             inside = [place.parent.name for place in sorted(directory.glob("*_Transformer/config.json"))]
@@ -259,7 +259,7 @@ class EncoderConfig:
         return config, raw, unknown
 
     def to_json(self) -> dict[str, Any]:
-        """The config under the key names of its family, as `transformers` reads it."""
+        """Return the config with the key names of its family, as `transformers` reads it."""
         written = {item.name: getattr(self, item.name) for item in fields(self)}
         if "classifier_dropout" in self.rules.defaults:
             written["classifier_dropout"] = self.head_dropout
@@ -281,7 +281,7 @@ class EncoderConfig:
         )
 
     def check_vocabulary(self, tokens: int, where: Path) -> None:
-        """Raise `CheckpointError` if a vocabulary of this size cannot be this model's."""
+        """Raise `CheckpointError` if the vocabulary size does not match the embedding table."""
         if not self.vocab_size - UNUSED_ROWS <= tokens <= self.vocab_size:
             raise CheckpointError(
                 f"{where}: the vocabulary has {tokens:,} tokens, the embedding table {self.vocab_size:,} rows; "
@@ -289,12 +289,12 @@ class EncoderConfig:
             )
 
     def replace(self, **changes: Any) -> EncoderConfig:
-        """A copy with some values changed."""
+        """Return a copy with some values changed."""
         return replace(self, **changes)
 
 
 def _family_in(architectures: Any) -> str | None:
-    """The family that `architectures` of a config.json without model_type names: "BertForMaskedLM" is of "bert"."""
+    """Return the family of the `architectures` in a config.json: "bert" for "BertForMaskedLM"."""
     name = architectures[0] if isinstance(architectures, list) and architectures else None
     stems = {rules.class_stem: family for family, rules in FAMILIES.items()}
     ends = ("For", "Model")

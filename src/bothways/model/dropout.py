@@ -1,8 +1,8 @@
 """Dropout with the randomness passed in.
 
-PyTorch's own dropout draws one Bernoulli number an element from a serial generator on a CPU, which was a
-third of a fine-tuning step of a small model; here one 64-bit draw serves four elements. A GPU draws its own, from
-its default generator, which the first drop seeds anew.
+On a CPU, PyTorch's dropout draws one Bernoulli sample per element from a serial generator, which took a third of
+a fine-tuning step of a small model; here one 64-bit draw serves four elements. On a GPU, PyTorch's dropout uses its
+default generator, seeded at the first call.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_STEPS = 1 << 16  # 16 random bits an element: a rate is met to within 1/65,536
+_STEPS = 1 << 16  # 16 random bits per element: the rate is accurate to 1/65,536
 
 
 class Dropout:
-    """Drops elements at a rate and scales up the rest (Srivastava et al. 2014); without a generator, nothing.
+    """Zeroes elements at a rate and scales up the rest (Srivastava et al. 2014); without a generator, a no-op.
 
-    The same generator state gives the same drops: resuming needs no more than (seed, step).
+    The same generator state gives the same masks, so (seed, step) is enough to resume training.
     """
 
     def __init__(self, rng: np.random.Generator | None = None) -> None:
@@ -28,7 +28,7 @@ class Dropout:
         self._seeded = False
 
     def rate_on_gpu(self, device: torch.device, rate: float) -> float:
-        """The rate for one of PyTorch's own functions on a GPU, whose generator is seeded by now."""
+        """Return the rate for a PyTorch function on a GPU; seed the GPU's generator on first use."""
         if self.rng is None or rate == 0.0:
             return 0.0
         if not self._seeded:
@@ -37,7 +37,7 @@ class Dropout:
         return rate
 
     def mask(self, shape: torch.Size, rate: float, dtype: torch.dtype) -> Tensor:
-        """Zeros at `rate`, elsewhere 1 / (1 - rate), in `shape`."""
+        """Return a mask of `shape` with zeros at `rate`, elsewhere 1 / (1 - rate)."""
         assert self.rng is not None
         threshold = round(rate * _STEPS)
         words = self.rng.integers(0, 1 << 64, size=-(-math.prod(shape) // 4), dtype=np.uint64)
@@ -46,7 +46,7 @@ class Dropout:
         return kept.mul_(_STEPS / (_STEPS - threshold))
 
     def __call__(self, x: Tensor, rate: float) -> Tensor:
-        """`x` with elements dropped, same shape."""
+        """Return `x` after dropout, same shape."""
         if self.rng is None or rate == 0.0:
             return x
         if x.is_cuda:
@@ -54,7 +54,7 @@ class Dropout:
         return x * self.mask(x.shape, rate, x.dtype)
 
     def add(self, residual: Tensor, x: Tensor, rate: float) -> Tensor:
-        """`residual` + dropped `x`, in one pass."""
+        """Return `residual` + dropout(`x`), in one pass on a CPU."""
         if self.rng is None or rate == 0.0:
             return residual + x
         if x.is_cuda:

@@ -1,9 +1,9 @@
-"""The whole encoder, top to bottom (Devlin et al. 2019; the layers are those of Vaswani et al. 2017, post-norm).
+"""The whole encoder, top to bottom (Devlin et al. 2019; post-norm layers of Vaswani et al. 2017).
 
-B sequences, T their longest length, N tokens in all, C hidden width, H heads, I inner width, E embedding
-width. Tokens lie either padded (B, T) or packed (N,): the code is the same, the layout knows (layout.py).
-Weights of the large matrices may be bf16, everything else is fp32; hidden states follow the matrices. On a GPU, whose
-kernels do not mix types, the norms of the layers have the type of the matrices.
+B sequences, T maximum length, N tokens in total, C hidden width, H heads, I inner width, E embedding width.
+Tokens are either padded (B, T) or packed (N,); only the layout depends on it (layout.py).
+The large matrices may be bf16, everything else is fp32; hidden states have the type of the matrices. GPU kernels do
+not mix types, so on a GPU the norms of the layers also have the type of the matrices.
 """
 
 from __future__ import annotations
@@ -49,19 +49,19 @@ class Embeddings(nn.Module):
 
 
 def relative_biases(table: nn.Embedding, widths: Sequence[int]) -> list[Tensor]:
-    """What attention adds to scores for the distance of a key from its query, of a table with a row for each range.
+    """Return the relative-position biases of the attention scores, from a table with one row per bucket.
 
     Widths T, widest first -> (H, T, T) for each, queries by keys.
     """
     T = widths[0]
     buckets = torch.from_numpy(distance_buckets(T, table.num_embeddings)).to(table.weight.device)
-    by_distance = table(buckets).t()  # (H, 2T - 1), from the key T - 1 before the query on
-    widest = by_distance.unfold(1, T, 1).flip(1)  # (H, T, T): the row of query i begins with the distance -i
+    by_distance = table(buckets).t()  # (H, 2T - 1), for distances from 1 - T to T - 1
+    widest = by_distance.unfold(1, T, 1).flip(1)  # (H, T, T): the row of query i starts at distance -i
     return [widest[:, :width, :width] for width in widths]
 
 
 class Layer(nn.Module):
-    """Self-attention, then a feed-forward net, each added to what came in and normalized: (…, C) -> (…, C)."""
+    """Self-attention and a feed-forward network, each with residual connection and post-norm: (…, C) -> (…, C)."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Layer(nn.Module):
         after_attention = config.hidden_dropout_prob if rules.dropout_after_attention else 0.0
         after_feedforward = config.hidden_dropout_prob if rules.dropout_after_feedforward else 0.0
         mixed = layout.attention(self.qkv(hidden), dropout, config.attention_probs_dropout_prob, relative)
-        if keep is not None:  # nothing after attention mixes tokens, so those that are not read can go
+        if keep is not None:  # no later step mixes tokens, so unread tokens can be dropped
             hidden, mixed = hidden.index_select(0, keep), mixed.index_select(0, keep)
         hidden = self.attention_norm(dropout.add(hidden, self.attention_output(mixed), after_attention))
         inner = ACTIVATE[config.hidden_act](self.inner(hidden))  # (…, I)
@@ -114,9 +114,9 @@ class Encoder(nn.Module):
         dropout: Dropout = NO_DROPOUT,
         keep: Tensor | None = None,
     ) -> Tensor:
-        """(…) ids, segment ids and positions from 0 -> (…, C) hidden; … is (B, T) or (N,) as the layout has it.
+        """(…) ids, segment ids and positions from 0 -> (…, C) hidden; … is (B, T) or (N,), depending on the layout.
 
-        With `keep` (K,), packed tokens by their places, the last layer computes those alone: (K, C).
+        With `keep` (K,), indices of packed tokens, the last layer returns only those: (K, C).
         """
         hidden = self.embeddings(ids, type_ids, positions, dropout)
         hidden = hidden.to(next(self.layers.parameters()).dtype)
@@ -141,7 +141,7 @@ class Encoder(nn.Module):
 
 
 def initialize(module: nn.Module, config: EncoderConfig, generator: torch.Generator) -> None:
-    """New weights as in the paper's code: normal with `initializer_range`, zero biases, unit norms, zero [PAD]."""
+    """Initialize weights as in the paper: normal with `initializer_range`, zero biases, unit norms, zero [PAD]."""
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Embedding):
             nn.init.normal_(part.weight, 0.0, config.initializer_range, generator=generator)

@@ -1,7 +1,7 @@
-"""Every model family as one row of data: where its files differ and which switches its layers set.
+"""Every model family as one row of data: its tensor names, config keys and layer switches.
 
-All of them are the post-norm encoder of Devlin et al. 2019; a family is a set of names and a few facts.
-`{i}` stands for the layer, a tuple of three for query, key and value, which our encoder keeps as one matrix.
+All families use the post-norm encoder of Devlin et al. 2019.
+`{i}` is the layer number; a tuple of three names query, key and value, which our encoder stores as one matrix.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ Names = dict[str, str | tuple[str, str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What distinguishes one family from the others.
+    """The properties of one model family.
 
-    `names` maps our module names to the names in its checkpoints (without `prefix`), `heads` those of each
-    head that the family has, `config_keys` our config fields to its keys where they differ. `defaults` are the
-    values of config fields that a config.json of the family may leave out, where they are not BERT's.
+    `names` maps our module names to the names in its checkpoints (without `prefix`). `heads` does so for each head
+    of the family. `config_keys` maps our config fields to its keys where they differ. `defaults` are the values of
+    fields that its config.json may omit, where they differ from BERT's.
     """
 
     class_stem: str
@@ -26,24 +26,24 @@ class Family:
     heads: dict[str, Names]
     config_keys: dict[str, str] = field(default_factory=dict)
     defaults: dict[str, int | float | str] = field(default_factory=dict)
-    position_offset: int = 0  # of the published models
-    counts_from_pad: bool = False  # the first position is pad_token_id + 1, whatever that is
-    relative_buckets: int = 0  # ranges of distances with a bias of attention each, shared by all layers; 0: none
-    pooler: bool = True  # the published base model carries one
+    position_offset: int = 0  # in the published models
+    counts_from_pad: bool = False  # the first position is pad_token_id + 1
+    relative_buckets: int = 0  # relative-position buckets, each with an attention bias, shared by all layers
+    pooler: bool = True  # the published base model has one
     classify_from_pooler: bool = True  # else the head has its own dense layer
     head_activation: str = "tanh"
-    masked_activation: str | None = None  # None: that of the layers
+    masked_activation: str | None = None  # None: the layers' activation
     span_dropout: float = 0.0
     next_dropout: float = 0.0
     dropout_before_head_dense: bool = False
     dropout_after_attention: bool = True
     dropout_after_feedforward: bool = True
     shared_layers: bool = False
-    always_projects: bool = False  # a projection after the embeddings even where the sizes are equal
+    always_projects: bool = False  # project the embeddings even if the sizes are equal
     segments: bool = True
 
 
-# Class endings of `transformers`, by our name of the head.
+# Class suffixes of `transformers`, by our head name.
 ARCHITECTURES: dict[str, str] = {
     "classify": "ForSequenceClassification",
     "tokens": "ForTokenClassification",
@@ -53,7 +53,7 @@ ARCHITECTURES: dict[str, str] = {
     "hidden": "Model",
     "pooled": "Model",
 }
-READ_ONCE = ("classify", "next", "pooled")  # heads that read the first token of each window, and no other
+READ_ONCE = ("classify", "next", "pooled")  # heads that read only the first token of each window
 _BERT_NAMES: Names = {
     "embeddings.word": "embeddings.word_embeddings",
     "embeddings.position": "embeddings.position_embeddings",
@@ -125,7 +125,7 @@ _ALBERT_NAMES: Names = {
 
 
 def _heads(classify: Names, masked: tuple[str, str, str], next_: str | None = None) -> dict[str, Names]:
-    """The heads of a family; `masked` names dense layer, norm and the owner of the bias."""
+    """Return the heads of a family; `masked` names the dense layer, the norm and the module with the bias."""
     heads: dict[str, Names] = {
         "classify": classify,
         "tokens": {"head.output": "classifier"},

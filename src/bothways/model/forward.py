@@ -1,4 +1,4 @@
-"""Runs a PyTorch model on a packed batch, in fp32 or bf16: in training and in prediction."""
+"""Run a PyTorch model on a packed batch in fp32 or bf16, for training and prediction."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ Precision = Literal["bf16", "fp32"]
 
 
 def device_of(name: str) -> torch.device:
-    """Where PyTorch trains and predicts: "auto" is a GPU if it finds one, "cuda" a GPU, "cpu" never one.
+    """Return the PyTorch device: "auto" is a GPU if one is available, else the CPU; "cuda" requires a GPU.
 
-    Raises `OptionError` for a GPU that is not there, and for another name.
+    Raises `OptionError` if the GPU is not available or the name is unknown.
     """
     if name not in get_args(Device):
         raise OptionError(f"device is {name!r}, expected one of {', '.join(get_args(Device))}")
     there = torch.cuda.is_available()
     if name == "cuda" and not there:
         built = " (it was built without CUDA)" if torch.version.cuda is None and torch.version.hip is None else ""
-        raise OptionError(f"device is 'cuda', and PyTorch finds no GPU here{built}; leave it out, or say 'cpu'")
+        raise OptionError(f"device is 'cuda', but PyTorch finds no GPU here{built}; leave it out, or use 'cpu'")
     return torch.device("cuda" if there and name != "cpu" else "cpu")
 
 
 @contextmanager
 def enough_memory(what: str, advice: str) -> Iterator[None]:
-    """Within, a GPU that has no memory left for `what` is an error that says what to lower."""
+    """Turn a GPU out-of-memory error into a `BothwaysError` with advice."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -45,17 +45,17 @@ def enough_memory(what: str, advice: str) -> Iterator[None]:
 
 
 def best_precision(device: torch.device | None = None) -> Precision:
-    """bf16 where the processor, or the GPU, multiplies it directly, else fp32: emulated bf16 is slower than fp32."""
+    """Return bf16 if the CPU or GPU supports it natively, else fp32: emulated bf16 is slower than fp32."""
     if device is not None and device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if multiplies_bf16() else "fp32"
 
 
 def set_precision(encoder: Encoder, precision: Precision) -> None:
-    """Keep the large matrices of an encoder in `precision`; norms, embeddings, pooler and head stay fp32.
+    """Convert the large matrices of an encoder to `precision`; norms, embeddings, pooler and head stay fp32.
 
-    On a GPU the norms of the layers are converted too, because its kernel needs weights of the input's type. The kernel
-    computes mean and variance in fp32 either way.
+    On a GPU the norms of the layers are converted too: the kernel requires weights of the input's type. It computes
+    mean and variance in fp32 either way.
     """
     kinds = (nn.Linear,) if encoder.embeddings.word.weight.device.type == "cpu" else (nn.Linear, nn.LayerNorm)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -69,14 +69,14 @@ def set_precision(encoder: Encoder, precision: Precision) -> None:
 
 
 def forward(model: TaskModel, batch: Batch, dropout: Dropout = NO_DROPOUT) -> torch.Tensor:
-    """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order, fp32."""
+    """Packed batch -> (K, L) logits at its head positions, in the batch's order, fp32."""
     return model(*packed_inputs(batch, model.encoder), dropout)
 
 
 def packed_inputs(
     batch: Batch, encoder: Encoder
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Packed | Varlen, torch.Tensor]:
-    """A batch as a model takes it: (N,) ids, segment ids and positions, where they lie, (K,) places that are read."""
+    """Return the model inputs of a batch: (N,) ids, segment ids and positions, the layout, (K,) head positions."""
     device, heads = encoder.embeddings.word.weight.device, encoder.config.num_attention_heads
     half = next(encoder.layers.parameters()).dtype == torch.bfloat16
     flash = half and encoder.relative is None and has_flash_attention(device, encoder.config.hidden_size // heads)

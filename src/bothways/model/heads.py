@@ -1,6 +1,6 @@
-"""The head on the encoder for each kind of task, each with its loss.
+"""The heads and losses of each kind of task.
 
-A head reads some tokens of each window (`Encoded.head_positions`) and answers with a row for each of them.
+A head reads some tokens of each window (`Encoded.head_positions`) and returns one row of outputs per token.
 B windows, K tokens read, K_b of one window, C hidden width, E embedding width, L outputs, V vocabulary.
 """
 
@@ -18,11 +18,11 @@ from bothways.model.dropout import NO_DROPOUT, Dropout
 from bothways.model.encoder import ACTIVATE, Encoder
 from bothways.model.layout import Layout
 
-NOTHING = -1e30  # a logit whose share is 0; unlike those of -inf, its differences are numbers
+NOTHING = -1e30  # a logit with probability 0; unlike for -inf, differences are finite
 
 
 class ClassifyHead(nn.Module):
-    """(K, C) first tokens or their pooled form -> (K, L) logits, in fp32."""
+    """(K, C) first tokens, pooled or not -> (K, L) logits, in fp32."""
 
     def __init__(self, config: EncoderConfig, outputs: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class ClassifyHead(nn.Module):
 
 
 class LinearHead(nn.Module):
-    """(K, C) tokens -> (K, L) logits, in fp32: a tag each, or start and end of an answer."""
+    """(K, C) tokens -> (K, L) logits, in fp32, for tags, answer spans or the next sentence."""
 
     def __init__(self, config: EncoderConfig, outputs: int, rate: float) -> None:
         super().__init__()
@@ -85,9 +85,9 @@ def _head(config: EncoderConfig, name: str, outputs: int) -> nn.Module:
 
 
 class TaskModel(nn.Module):
-    """An encoder with the head called `head` (`Family.heads`), which gives `outputs` numbers a row.
+    """An encoder with the head named `head` (`Family.heads`) and `outputs` outputs per row.
 
-    Raises `CheckpointError` if the family has no such head.
+    Raises `CheckpointError` if the family does not have this head.
     """
 
     def __init__(self, config: EncoderConfig, head: str, outputs: int) -> None:
@@ -109,7 +109,7 @@ class TaskModel(nn.Module):
         head_positions: Tensor,
         dropout: Dropout = NO_DROPOUT,
     ) -> Tensor:
-        """Packed (N,) tokens and the (K,) places that the head reads -> (K, L) logits, fp32."""
+        """Packed (N,) tokens, (K,) indices of the tokens read -> (K, L) logits, fp32."""
         return self.answer(self.encoder(ids, type_ids, positions, layout, dropout, keep=head_positions), dropout)
 
     def padded(self, ids: Tensor, attention_mask: Tensor, type_ids: Tensor) -> Tensor:
@@ -117,40 +117,40 @@ class TaskModel(nn.Module):
         return self.answer(self.encoder.padded(ids, attention_mask, type_ids)[:, 0], NO_DROPOUT)
 
     def answer(self, rows: Tensor, dropout: Dropout) -> Tensor:
-        """(K, C) hidden of the tokens read -> (K, L) logits."""
+        """(K, C) hidden states of the tokens read -> (K, L) logits."""
         rows = rows.float() if self.encoder.pooler is None else self.encoder.pool(rows)
         return self.head(rows, self.encoder, dropout)
 
 
 def single_loss(logits: Tensor, targets: Tensor, counts: Tensor, class_weights: Tensor | None) -> Tensor:
-    """(B, L) logits, (B,) class numbers -> (B,) cross-entropies."""
+    """(B, L) logits, (B,) class indices -> (B,) cross-entropies."""
     return F.cross_entropy(logits, targets, weight=class_weights, reduction="none")
 
 
 def multi_loss(logits: Tensor, targets: Tensor, counts: Tensor, class_weights: Tensor | None) -> Tensor:
-    """(B, L) logits, (B, L) 0/1 -> (B,) binary cross-entropies, mean over labels."""
+    """(B, L) logits, (B, L) 0/1 targets -> (B,) binary cross-entropies, mean over labels."""
     targets = targets.view_as(logits).float()
     return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=class_weights, reduction="none").mean(-1)
 
 
 def regression_loss(logits: Tensor, targets: Tensor, counts: Tensor, class_weights: Tensor | None) -> Tensor:
-    """(B, 1) values, (B,) numbers -> (B,) squared errors."""
+    """(B, 1) predictions, (B,) targets -> (B,) squared errors."""
     return torch.square(logits[:, 0] - targets.float())
 
 
 def tokens_loss(logits: Tensor, targets: Tensor, counts: Tensor, class_weights: Tensor | None) -> Tensor:
-    """(K, L) logits, (K,) class numbers -> (B,) cross-entropies, mean over the tokens read of each window."""
+    """(K, L) logits, (K,) class indices -> (B,) cross-entropies, mean over the tokens read of each window."""
     return _window_means(F.cross_entropy(logits, targets, weight=class_weights, reduction="none"), counts)
 
 
 def spans_loss(logits: Tensor, targets: Tensor, counts: Tensor, class_weights: Tensor | None) -> Tensor:
-    """(K, 2) logits, (2B,) start and end among the tokens read of each window -> (B,) mean of both cross-entropies."""
+    """(K, 2) logits, (2B,) start and end indices among each window's tokens -> (B,) mean of both cross-entropies."""
     shares = F.log_softmax(_by_window(logits, counts), -1)  # (B, 2, K_max)
     return -shares.gather(-1, targets.view(-1, 2, 1)).mean((1, 2))
 
 
 def _by_window(logits: Tensor, counts: Tensor) -> Tensor:
-    """(K, L) logits, (B,) tokens read of each window -> (B, L, K_max), with `NOTHING` in empty places."""
+    """(K, L) logits, (B,) number of tokens read per window -> (B, L, K_max), padded with `NOTHING`."""
     ends = counts.cumsum(0)
     owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=len(logits))
     column = torch.arange(len(logits), device=counts.device) - (ends - counts)[owner]
@@ -160,7 +160,7 @@ def _by_window(logits: Tensor, counts: Tensor) -> Tensor:
 
 
 def _window_means(losses: Tensor, counts: Tensor) -> Tensor:
-    """(K,) losses of the tokens read -> (B,) their means in each window."""
+    """(K,) losses of the tokens read -> (B,) mean per window."""
     owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=len(losses))
     return losses.new_zeros(len(counts)).index_add_(0, owner, losses) / counts.clamp(min=1)
 
@@ -175,9 +175,9 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]] = {
 
 
 def divergence(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """(…, L) logits of both -> (…) how far the softmax of `logits` is from the teacher's (Kullback-Leibler).
+    """(…, L) logits of both -> (…) Kullback-Leibler divergence KL(teacher || student).
 
-    Both are softened by the temperature; its square keeps the gradients as large as without (Hinton et al. 2015, 2).
+    Both are softened by the temperature; multiplying by its square keeps the gradients' scale (Hinton et al. 2015, 2).
     """
     own, theirs = (F.log_softmax(each / temperature, -1) for each in (logits, teacher))
     return (theirs.exp() * (theirs - own)).sum(-1) * temperature**2
@@ -189,13 +189,13 @@ def soft_single_loss(logits: Tensor, teacher: Tensor, counts: Tensor, temperatur
 
 
 def soft_multi_loss(logits: Tensor, teacher: Tensor, counts: Tensor, temperature: float) -> Tensor:
-    """(B, L) logits of both -> (B,) divergences of each label, which is there or not; mean over labels."""
+    """(B, L) logits of both -> (B,) divergences of one binary distribution per label, mean over labels."""
     own, theirs = (torch.stack([each, torch.zeros_like(each)], -1) for each in (logits, teacher))  # (B, L, 2)
     return divergence(own, theirs, temperature).mean(-1)
 
 
 def soft_regression_loss(logits: Tensor, teacher: Tensor, counts: Tensor, temperature: float) -> Tensor:
-    """(B, 1) values of both -> (B,) squared differences; numbers have no temperature."""
+    """(B, 1) values of both -> (B,) squared differences; the temperature is not used."""
     return torch.square(logits - teacher)[:, 0]
 
 

@@ -1,11 +1,11 @@
-"""Where the tokens of a batch lie, and attention over them: padded rectangles or packed without padding.
+"""Layouts of a batch, padded or packed without padding, and attention over them.
 
-B sequences, T their longest length, N tokens in all, C hidden width, H heads, D = C / H.
+B sequences, T maximum length, N tokens in total, C hidden width, H heads, D = C / H.
 
-Only attention mixes the tokens of a sequence; every other layer works on each token alone. So the tokens of
-a batch can lie in one row (N, C) with no padding, and attention alone asks the layout to bring them into
-rectangles, one for each group of sequences of similar length. A padded batch is a layout of one rectangle
-that is there already. Both end in the same `attend`. On a GPU, a kernel reads sequences where they lie (`Varlen`).
+Only attention mixes the tokens of a sequence; every other layer processes each token separately. So the tokens of
+a batch can be packed in one row (N, C) without padding, and the layout copies them into rectangles for attention
+only, one for each group of sequences of similar length. A padded batch already is one rectangle. Both use the same
+`attend`. On a GPU, a kernel reads packed sequences in place (`Varlen`).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from torch import Tensor
 
 from bothways.model.dropout import Dropout
 
-TOKENS_MULTIPLE = 16  # bf16 products of an odd number of rows are up to a fifth slower
-RECTANGLE_COST = 400_000  # scores that take as long as the calls of one more rectangle
-MAX_SCORES = 4_000_000  # per rectangle, 16 MB: they stay in cache, and memory is used again
-MAX_SCORES_GPU = 1 << 28  # there, calls cost more than memory
+TOKENS_MULTIPLE = 16  # bf16 products with an odd number of rows are up to 20 % slower
+RECTANGLE_COST = 400_000  # overhead of one more rectangle, in attention scores
+MAX_SCORES = 4_000_000  # per rectangle, 16 MB: the scores stay in cache, and memory is reused
+MAX_SCORES_GPU = 1 << 28  # on a GPU, calls cost more than memory
 
 
 def attend(
@@ -37,9 +37,9 @@ def attend(
 ) -> Tensor:
     """Scaled dot-product attention (Vaswani et al. 2017, 3.2.1), (..., T, D) each -> (..., T, D).
 
-    `bias` is added to the scores: 0 where a key is real, -inf where it is padding; so is `relative` (H, T, T). The
-    softmax is computed in fp32 whatever the inputs are; plain products are faster here than the fused kernel, whose
-    backward in bf16 is slow on a CPU (docs/performance.md).
+    `bias` is added to the scores: 0 for tokens, -inf for padding; so is `relative` (H, T, T). The softmax is always
+    computed in fp32. Plain products are faster here than the fused kernel, whose bf16 backward is slow on a CPU
+    (docs/performance.md).
     """
     scale = query.shape[-1] ** -0.5
     scores = (query @ key.transpose(-1, -2)).float()  # (..., T, T)
@@ -51,13 +51,13 @@ def attend(
 
 
 def padding_bias(lengths: Tensor, width: int) -> Tensor:
-    """(B,) lengths -> (B, 1, 1, T): 0 on the tokens, -inf on the padding after them."""
+    """(B,) lengths -> (B, 1, 1, T): 0 for tokens, -inf for padding after them."""
     real = torch.arange(width, device=lengths.device) < lengths[:, None]  # (B, T)
     return torch.zeros(real.shape, device=real.device).masked_fill_(~real, float("-inf"))[:, None, None]
 
 
 class Layout(Protocol):
-    """Brings (…, 3C) queries, keys and values into rectangles and their attention back to (…, C)."""
+    """Computes attention over a batch: (…, 3C) queries, keys and values -> (…, C)."""
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -65,16 +65,16 @@ class Layout(Protocol):
         ...
 
     def attention(self, qkv: Tensor, dropout: Dropout, rate: float, relative: Sequence[Tensor] = ()) -> Tensor:
-        """Self-attention within each sequence; `relative` are biases by distance, (H, T, T) for each rectangle.
+        """Return self-attention within each sequence; `relative` has one (H, T, T) position bias per rectangle.
 
-        A sequence lies in consecutive columns, so the distance of two columns is that of their tokens.
+        The tokens of a sequence are in consecutive columns, so relative positions are differences of columns.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Padded:
-    """A batch as it is usually laid out, (B, T, ...), with padding after the shorter sequences."""
+    """The usual layout of a batch, (B, T, ...), with padding after the shorter sequences."""
 
     heads: int
     bias: Tensor  # (B, 1, 1, T)
@@ -95,26 +95,26 @@ class Padded:
 
 @dataclass(frozen=True, slots=True)
 class Rectangle:
-    """R rows of width T that hold a group of sequences, several short ones side by side in a row.
+    """R rows of width T for a group of sequences; several short sequences share a row.
 
-    The index tensors say where each piece of a head, D numbers, is copied from: `spread` (3·R·H·T,) fills the
-    rectangle from the rows of the packed qkv, `gather` (N'·3·H,) goes back; `lift` (N'·H,) takes the result
-    out of the rectangle, `settle` (R·H·T,) goes back. Empty places copy some token, and attend to themselves.
+    The index tensors hold the source of each copied vector of D numbers. `spread` (3·R·H·T,) fills the rectangle from
+    the packed qkv, and `gather` (N'·3·H,) is its backward. `lift` (N'·H,) copies the result out of the rectangle, and
+    `settle` (R·H·T,) is its backward. Empty places copy the first token and attend only to each other.
     """
 
     rows: int
     width: int
     start: int  # in tokens
     stop: int
-    bias: Tensor | None  # (R, 1, T, T): 0 within a sequence, -inf between two
-    real: Tensor | None  # (R, 1, T, 1): 0 on empty places
+    bias: Tensor | None  # (R, 1, T, T): 0 within a sequence, -inf between sequences
+    real: Tensor | None  # (R, 1, T, 1): 0 for empty places
     spread: Tensor
     gather: Tensor
     settle: Tensor
     lift: Tensor
 
     def to(self, device: torch.device) -> Rectangle:
-        """The same on another device."""
+        """Return a copy on another device."""
         moved: dict[str, Any] = {
             item.name: value.pin_memory().to(device, non_blocking=True)
             for item in fields(self)
@@ -129,11 +129,11 @@ class Packed:
 
     heads: int
     rectangles: tuple[Rectangle, ...]
-    filler: int  # tokens after all sequences that round their number up; nothing attends to them
+    filler: int  # padding tokens at the end, up to a multiple of TOKENS_MULTIPLE
 
     @classmethod
     def from_lengths(cls, lengths: np.ndarray, heads: int, device: torch.device | None = None) -> Packed:
-        """(B,) lengths, longest first -> where each token goes, on the device of the model."""
+        """(B,) lengths, longest first -> the layout, on the model's device."""
         rectangles: list[Rectangle] = []
         start, gpu = 0, device is not None and device.type != "cpu"
         for group in np.split(lengths, group_edges(lengths, heads, MAX_SCORES_GPU if gpu else MAX_SCORES)):
@@ -144,7 +144,7 @@ class Packed:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Those of the rectangles."""
+        """The width of each rectangle."""
         return tuple(part.width for part in self.rectangles)
 
     def attention(self, qkv: Tensor, dropout: Dropout, rate: float, relative: Sequence[Tensor] = ()) -> Tensor:
@@ -166,16 +166,16 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class Varlen:
-    """All tokens of a batch in one row on a GPU, (N, ...), in bf16; flash attention (Dao 2023) finds the sequences."""
+    """All tokens of a batch in one row on a GPU, (N, ...), in bf16, for flash attention (Dao 2023)."""
 
     heads: int
-    edges: Tensor  # (B + 1,) int32: where each sequence begins and the last ends; the filler is a sequence too
+    edges: Tensor  # (B + 1,) int32: the start of each sequence and the end of the last; the filler is a sequence
     longest: int
     filler: int
 
     @classmethod
     def from_lengths(cls, lengths: np.ndarray, heads: int, device: torch.device) -> Varlen:
-        """(B,) lengths, longest first -> where each sequence is, on the device of the model."""
+        """(B,) lengths, longest first -> the layout, on the model's device."""
         tokens = int(lengths.sum())
         filler = -tokens % TOKENS_MULTIPLE
         ends = np.cumsum(np.append(lengths, filler) if filler else lengths)
@@ -184,12 +184,12 @@ class Varlen:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """There are no rectangles."""
+        """Empty: there are no rectangles."""
         return ()
 
     def attention(self, qkv: Tensor, dropout: Dropout, rate: float, relative: Sequence[Tensor] = ()) -> Tensor:
         """(N, 3C) -> (N, C)."""
-        assert not relative  # the kernel adds none
+        assert not relative  # the kernel does not support biases
         query, key, value = qkv.view(len(qkv), 3, self.heads, -1).unbind(1)  # (N, H, D)
         dropped = dropout.rate_on_gpu(qkv.device, rate)
         mixed = torch.ops.aten._flash_attention_forward(
@@ -199,7 +199,7 @@ class Varlen:
 
 
 def has_flash_attention(device: torch.device, head_size: int) -> bool:
-    """Whether this PyTorch has flash attention for packed sequences, and the device can run it for heads of a size."""
+    """Whether PyTorch and the device support flash attention for packed sequences with heads of this size."""
     if head_size % 8 or head_size > 256:
         return False
     if (
@@ -212,17 +212,16 @@ def has_flash_attention(device: torch.device, head_size: int) -> bool:
 
 
 def on_device(array: np.ndarray, device: torch.device) -> Tensor:
-    """An array as a tensor on the device; a GPU copies it while the processor goes on."""
+    """Return an array as a tensor on the device; the copy to a GPU is asynchronous."""
     tensor = torch.from_numpy(array)
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
 def group_edges(lengths: np.ndarray, heads: int, max_scores: int = MAX_SCORES) -> list[int]:
-    """Where a batch, longest first, is cut into groups of its own rectangle each.
+    """Return where to split a batch, longest first, into groups with one rectangle each.
 
-    A group ends where the next sequence is less than half as long as its first, if the scores that this
-    saves, (first² - next·first) a token of the rest, are worth the calls of another rectangle; and where it
-    has `max_scores`.
+    A group ends before a sequence at most half as long as its first, if the scores this saves, (first - next) per
+    head and remaining token, exceed `RECTANGLE_COST`. It also ends before it would exceed `max_scores`.
     """
     edges: list[int] = []
     first, behind = int(lengths[0]), np.cumsum(lengths[::-1])[::-1]  # tokens from here on
@@ -237,7 +236,7 @@ def group_edges(lengths: np.ndarray, heads: int, max_scores: int = MAX_SCORES) -
 
 
 def rows_for(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(B,) lengths, longest first -> the row and the first column of each, in rows as wide as the longest.
+    """(B,) lengths, longest first -> the row and first column of each, in rows as wide as the longest.
 
     First fit decreasing (Johnson 1973): each sequence goes into the first row with room.
     """
@@ -286,7 +285,7 @@ def _index(places: np.ndarray) -> Tensor:
 
 
 class _Move(torch.autograd.Function):
-    """Rows by index, with a backward that is a row copy too: a real row is read once, padding never counts."""
+    """Select rows by index; the backward pass also copies rows, as each real row is read once and padding is zeroed."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, places: Tensor, back: Tensor, real: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""The names of weights: ours, and those in the files of each family."""
+"""Weight names: ours and those in the checkpoints of each family."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from bothways.errors import CheckpointError
 from bothways.model.config import EncoderConfig
 
-HEADS = ("head.", "next.")  # how the names of our modules that are no part of the encoder begin
+HEADS = ("head.", "next.")  # name prefixes of our modules outside the encoder
 
 
 def tensor_names(config: EncoderConfig, ours: str, head: str = "hidden") -> tuple[str, ...]:
-    """The names in a checkpoint of our tensor `ours`, without the family's prefix; three for qkv.
+    """Return the checkpoint names of our tensor `ours`, without the family's prefix; three for qkv.
 
-    `head` says which head the names that begin with "head" belong to; those with "next" are of that head.
+    Names that start with "head" belong to `head`; names that start with "next" belong to the "next" head.
 
     >>> tensor_names(EncoderConfig(), "encoder.layers.0.norm.weight")
     ('encoder.layer.0.output.LayerNorm.weight',)
@@ -34,10 +34,10 @@ def tensor_names(config: EncoderConfig, ours: str, head: str = "hidden") -> tupl
 
 
 def own_weights(config: EncoderConfig, head: str, tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The weights of a checkpoint under our names, in fp32, as `TaskModel(config, head, ...)` has them.
+    """Return the weights of a checkpoint in fp32 under the names of `TaskModel(config, head, ...)`.
 
-    Tensors of other heads are left out, and so is a pooler that the head does not read. Raises `CheckpointError` if
-    one of the encoder or of the head is missing.
+    Other heads are omitted, and so is the pooler if the head does not read it. Raises `CheckpointError` if a module
+    of the encoder or of the head is missing.
     """
     rules, prefix = config.rules, config.rules.prefix
     saved = {name.removeprefix(prefix): value for name, value in tensors.items()}

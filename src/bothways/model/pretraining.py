@@ -1,4 +1,4 @@
-"""The model as it is pretrained: an encoder with both heads, and a loss that is cheap for a large vocabulary.
+"""The pretraining model: an encoder with both heads, and an efficient loss for large vocabularies.
 
 K masked tokens, B sequences, C hidden width, E embedding width, V vocabulary.
 """
@@ -18,13 +18,13 @@ from bothways.model.encoder import Encoder
 from bothways.model.heads import LinearHead, MaskedHead
 from bothways.model.layout import Layout
 
-ROWS_AT_ONCE = 512  # of logits: 30,522 in fp32 for each are 60 MB
+ROWS_AT_ONCE = 512  # rows of 30,522 logits in fp32: 60 MB
 
 
 class PretrainModel(nn.Module):
-    """An encoder with the head for masked tokens and, with `pairs`, that for the next sentence.
+    """An encoder with the masked-token head and, with `pairs`, the next-sentence head.
 
-    Raises `CheckpointError` if the family has no head for the next sentence.
+    Raises `CheckpointError` if the family has no next-sentence head.
     """
 
     head_name = "masked"
@@ -51,9 +51,9 @@ class PretrainModel(nn.Module):
         firsts: Tensor,
         dropout: Dropout = NO_DROPOUT,
     ) -> tuple[Tensor, Tensor | None]:
-        """Packed (N,) tokens; the places that are read, of which `firsts` are first tokens, the others masked.
+        """Packed (N,) tokens, indices of the tokens read; `firsts` marks first tokens, the others are masked tokens.
 
-        -> (K, E) what is compared with the vocabulary's table, (B, 2) logits of next and not next.
+        -> (K, E) inputs of the tied output layer, (B, 2) next-sentence logits or None.
         """
         rows = self.encoder(ids, type_ids, positions, layout, dropout, keep=head_positions)
         masked = rows if self.next is None else rows[~firsts]
@@ -64,9 +64,9 @@ class PretrainModel(nn.Module):
         return guess, self.next(self.encoder.pool(rows[firsts]), self.encoder, dropout)
 
     def masked_losses(self, guess: Tensor, targets: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """(K, E), (K,) masked tokens -> the sum of their cross-entropies, and how many were guessed right.
+        """(K, E) output-layer inputs, (K,) masked token ids -> sum of cross-entropies, number of correct predictions.
 
-        `dtype` is that of the products with the table.
+        `dtype` is the type of the products with the embedding table.
         """
         table = self.encoder.embeddings.word.weight
         loss, right = _TiedCrossEntropy.apply(guess, table, self.head.bias, targets, dtype)  # type: ignore[no-untyped-call]
@@ -74,10 +74,10 @@ class PretrainModel(nn.Module):
 
 
 class _TiedCrossEntropy(torch.autograd.Function):
-    """The sum of cross-entropies of `guess` @ `table`ᵀ + `bias`, some rows at a time.
+    """The sum of cross-entropies of `guess` @ `table`ᵀ + `bias`, computed in blocks of rows.
 
-    The gradient of each row is known as soon as its logits are, so logits are never kept: of 30,522 numbers for
-    each masked token that is most of the memory traffic of a small model.
+    The forward pass also computes the gradients of each block, so logits are never stored: 30,522 numbers per masked
+    token are most of the memory traffic of a small model.
     """
 
     @staticmethod
@@ -96,7 +96,7 @@ class _TiedCrossEntropy(torch.autograd.Function):
             own = reference[:, None]
             best, given_logit = logits.amax(1, keepdim=True), logits.gather(1, own)
             right += (given_logit == best).sum()
-            shares = logits.sub_(best).exp_()  # in place: memory traffic is what this costs
+            shares = logits.sub_(best).exp_()  # in place: memory traffic dominates the cost
             total = shares.sum(1, keepdim=True)
             loss += (total.log() + best - given_logit).sum()
             if to_table is not None:

@@ -1,4 +1,4 @@
-"""One HTML file that tells how good a model is: no network, no script, readable on paper and on a phone."""
+"""HTML report on the quality of a model: one file without scripts or network access, for screen and print."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ LOWER_IS_BETTER = {"mean_absolute_error", "root_mean_squared_error", "perplexity
 PERCENT = set(METRIC_TITLES) - LOWER_IS_BETTER - {"matthews", "pearson", "spearman", "r2"}
 MAX_CELLS = 12  # labels; a larger confusion matrix is drawn without numbers
 MAX_PAIRS = 12
-MAX_CLASSES = 200  # labels in the table of labels, the weakest
-MIN_AXIS = 0.1  # the shortest axis of the intervals, so that a difference of half a point does not fill it
-AROUND = 150  # characters of a text that are shown before and after a mark
+MAX_CLASSES = 200  # labels in the per-label table, lowest F1 first
+MIN_AXIS = 0.1  # minimum length of the axis of intervals, so that a difference of half a point does not fill it
+AROUND = 150  # characters shown before and after a mark
 
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
-    """One system in the comparison: p is McNemar's against the reference; sizes are in bytes."""
+    """One system in the comparison: `p` is McNemar's against the reference; `disk` and `memory` are in bytes."""
 
     name: str
     metrics: dict[str, Interval]
@@ -70,7 +70,7 @@ class ReportRow:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """A wrong answer, with the probability that the model gave it, and what is marked in the text, if anything."""
+    """A wrong prediction with its score, and a picture of the text with its marks, if any."""
 
     text: str
     reference: str
@@ -81,7 +81,7 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Tokens per text, the window's limit in tokens, texts read in several windows, tokens not read at all."""
+    """Tokens per text, maximum window length, number of texts with several windows, number of truncated tokens."""
 
     tokens: Sequence[int]
     limit: int
@@ -91,11 +91,11 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a report shows; a part that is empty or None is left out.
+    """The content of a report; empty parts are omitted.
 
-    `notes` limit what the figures show, `against` names the row of the reference. `losses` are (step, value) pairs,
-    `dev` those of each metric on development data; `scores` are those of the model that the report is about,
-    `mistakes` its most confident ones.
+    `notes` are caveats about the results; `against` names the reference row. `losses` are (step, value) pairs, `dev`
+    the same for each metric on development data. `scores` are the scores of the reported model, `mistakes` its most
+    confident errors.
     """
 
     title: str
@@ -120,19 +120,19 @@ class Theme(NamedTuple):
 
 
 class Plot(NamedTuple):
-    """A picture as data URIs, for light pages and dark ones, and in words."""
+    """A plot as data URIs for light and dark pages, with its alt text."""
 
     alt: str
     light: str
     dark: str
 
 
-Drawn = tuple[str, Callable[[Any, Theme], None]]  # what a plot shows in words, and how to draw it
+Drawn = tuple[str, Callable[[Any, Theme], None]]  # alt text and drawing function of a plot
 THEMES = Theme("#59626c", "#dfe2e6", "#1f6f8b"), Theme("#a3adb7", "#343b42", "#6cb8d6")
 
 
 def write_report(path: Path, report: Report) -> None:
-    """Write the report as one HTML file, whole or not at all.
+    """Write the report as one HTML file, atomically.
 
     Raises MissingDependencyError without Jinja2 and matplotlib.
     """
@@ -153,7 +153,7 @@ def write_report(path: Path, report: Report) -> None:
 
 
 def _parts(report: Report) -> dict[str, Any]:
-    """What the template needs besides the report itself."""
+    """The template variables besides the report itself."""
     confusion, lengths = report.scores.confusion, report.lengths
     many = len(report.scores.labels) > MAX_CELLS
     metrics = list(dict.fromkeys(name for row in report.rows for name in without_repeats(row.metrics)))
@@ -179,7 +179,7 @@ def _parts(report: Report) -> dict[str, Any]:
 
 
 def _axis(intervals: Sequence[Interval]) -> tuple[float, float]:
-    """Where an axis begins and ends that holds all intervals: multiples of a twentieth, a tenth apart at least.
+    """The limits of an axis that contains all intervals: multiples of 0.05, at least 0.1 apart.
 
     >>> _axis([Interval(0.912, 0.903, 0.921)])
     (0.85, 0.95)
@@ -192,7 +192,7 @@ def _axis(intervals: Sequence[Interval]) -> tuple[float, float]:
 
 
 def _confused_pairs(scores: Scores) -> list[tuple[str, str, int, float]]:
-    """(reference, predicted, texts, share of the label's texts), the most frequent first."""
+    """(reference, predicted, texts, share of the reference label's texts), most frequent first."""
     support = {row.label: row.support for row in scores.per_class}
     return [
         (reference, guess, n, n / max(1, support.get(reference, n)))
@@ -201,7 +201,7 @@ def _confused_pairs(scores: Scores) -> list[tuple[str, str, int, float]]:
 
 
 def _marked(mistake: Mistake) -> Any:
-    """The text of a mistake; of a long one its beginning, or what is around its marks."""
+    """The text of a mistake as HTML; a long one is shortened to its beginning or around its marks."""
     from markupsafe import Markup, escape
 
     if mistake.picture is None or not mistake.picture.marks:
@@ -223,7 +223,7 @@ def _marked(mistake: Mistake) -> Any:
 
 
 def _shortened(text: str, *, first: bool) -> str:
-    """The text before a mark, without its middle (or its beginning, if it is before the first)."""
+    """Shorten the text before a mark: omit its middle, or before the first mark its beginning."""
     if len(text) <= 2 * AROUND:
         return text
     return ("" if first else text[:AROUND]) + "… " + text[-AROUND:]
@@ -241,7 +241,7 @@ def _styled(axes: Any, theme: Theme) -> Any:
 
 
 def _plot(alt: str, draw: Callable[[Any, Theme], None], size: tuple[float, float] = (4.6, 2.7)) -> Plot:
-    """Draw once for each theme; `size` in inches."""
+    """Draw once per theme; `size` is in inches."""
     from matplotlib.figure import Figure
 
     pictures = []
@@ -255,7 +255,7 @@ def _plot(alt: str, draw: Callable[[Any, Theme], None], size: tuple[float, float
 
 
 def write_curves(path: Path, report: Report) -> None:
-    """Write the curves of a report as one PNG, side by side."""
+    """Write the training curves of a report side by side in one PNG."""
     from matplotlib.figure import Figure
 
     drawn = [_drawn_loss(report.losses)] if report.losses else []
@@ -366,12 +366,12 @@ def _figure(value: float, metric: str) -> str:
 
 
 def titled(metric: str) -> str:
-    """A metric as a reader calls it."""
+    """The display name of a metric."""
     return METRIC_TITLES.get(metric, metric)
 
 
 def _label(name: str) -> Any:
-    """A name that may break after its joints; a narrow column would break it anywhere."""
+    """A name that can wrap after its separators, instead of anywhere, in a narrow column."""
     from markupsafe import Markup, escape
 
     return Markup(re.sub(r"([_/.:-])(?=\w)", r"\1<wbr>", str(escape(name or "(no answer)"))))

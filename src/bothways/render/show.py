@@ -1,6 +1,6 @@
-"""Predictions to look at: entities colored in their text, answers in their passage, scores as bars.
+"""Render predictions: entities colored in the text, answers marked in the passage, scores as bars.
 
-As one HTML page that needs no script and no network, or on a terminal.
+The output is one HTML page without scripts or network access, or text for a terminal.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from html import escape
 from bothways.progress import printable
 from bothways.tasks.picture import Mark, Picture
 
-LONG = 3000  # characters; of a longer text with marks, only what is around them is drawn
+LONG = 3000  # characters; of a longer text with marks, only their surroundings are shown
 AROUND = 200
-BEGINNING = 1000  # of a long text without marks
+BEGINNING = 1000  # characters shown of a long text without marks
 MAX_BARS = 10
-# Okabe and Ito's colors, which the color-blind can tell apart, and four between them; light ground, dark ground.
+# Six of Okabe and Ito's colors, which are distinct for the color-blind, and four more; for light and dark pages.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8a100", "#56b4e9", "#e69f00", "#7a5cc9", "#8c564b", "#5d7183")
 _TERMINAL = ("blue", "red", "green", "magenta", "yellow", "cyan")
 
@@ -66,7 +66,7 @@ footer mark {{ margin-inline-end: .5em; }}
 
 
 def html_page(title: str, pictures: Iterable[Picture]) -> Iterator[str]:
-    """One self-contained page, part by part; the labels get their colors in the order in which they come."""
+    """Yield one self-contained page in parts; labels get their colors in order of appearance."""
     classes = "\n".join(f".c{number} {{ --hue: {color}; }}" for number, color in enumerate(COLOURS))
     yield _HEAD.format(title=escape(printable(title)), classes=classes)
     labels: dict[str, int] = {}
@@ -112,9 +112,9 @@ def _article(picture: Picture, labels: dict[str, int]) -> Iterator[str]:
 
 
 def ansi(picture: Picture, labels: dict[str, int] | None = None, *, width: int = 100, color: bool = True) -> str:
-    """The same for a terminal; without colors, marks are in brackets.
+    """Render a picture for a terminal; without colors, marks are in brackets.
 
-    Pictures that share `labels` give a label the same color.
+    Pictures that share `labels` use the same color for a label.
     """
     from rich.console import Console
     from rich.text import Text
@@ -149,7 +149,7 @@ def ansi(picture: Picture, labels: dict[str, int] | None = None, *, width: int =
 
 
 def _parts(text: str, marks: Sequence[Mark]) -> Iterator[tuple[str, Mark | None]]:
-    """The text in pieces, marked and not; of a long one, what is around the marks. No mark overlaps another."""
+    """Split a text into marked and unmarked parts; shorten a long one. Overlapping marks are skipped."""
     place, whole = 0, len(text) <= LONG
     if not marks and not whole:
         yield text[:BEGINNING] + _left_out(len(text) - BEGINNING), None

@@ -1,1 +1,1 @@
-"""HTTP service: a batcher that serves many clients at once, the routes, and the page (extra `serve`)."""
+"""HTTP server: dynamic batching across clients, the routes, and the web page (extra `serve`)."""

@@ -1,4 +1,4 @@
-"""The application: routes of our own, of Hugging Face's inference endpoints and of OpenAI's embeddings; the page."""
+"""The FastAPI application: our routes, Hugging Face's inference API, OpenAI's embeddings, and the web page."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from bothways.serving.service import Service
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may use a server: with which token, under which host names, from pages of which origins.
+    """Who may use a server: the token, the host names, and the allowed origins of web pages (CORS).
 
-    `reload` says whether a model can be reloaded by a request, which also needs a token.
+    `reload` allows requests to reload a model, which also needs a token.
     """
 
     token: str | None = field(default=None, repr=False)
@@ -37,7 +37,7 @@ class Access:
 
 
 def create_app(models: Models, *, limits: Limits, access: Access, metrics: Metrics) -> FastAPI:
-    """The application for models that are loaded; at its end it finishes what is queued and closes them."""
+    """Create the application for loaded models; on shutdown it computes the queued texts and closes the models."""
     service = Service(models, limits, metrics, reload=access.reload and access.token is not None)
 
     @asynccontextmanager

@@ -1,10 +1,10 @@
-"""Batches of the texts of many requests: length-sorted, under the engine's token budget, computed as they come.
+"""Dynamic batching across requests: windows of similar length, under the engine's token budget.
 
-A free thread takes what waits, without a pause to gather more: while the engine is busy, the queue fills by itself.
+A free worker takes the queued texts at once instead of waiting for more: the queue fills while the engine is busy.
 
 submit -> fair queue -> encode (tokenize) -> pool of windows -> select a batch -> engine -> reduce -> decode -> done
 
-The functions are those of the predictor, so an answer is the one that the predictor gives.
+The steps call the same functions as the predictor, so both give the same predictions.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from bothways.tasks.task import Prediction
 from bothways.text.tokenizer import Encoded, Tokenizer
 
 LOGGER = logging.getLogger("bothways.serving")
-CHARACTERS = 4  # of a token, about: how much text is tokenized ahead of the engine
-AHEAD = 2  # batches for each worker that are tokenized before they are needed, so that lengths can be sorted
+CHARACTERS = 4  # per token, approximately: to estimate tokens before tokenization
+AHEAD = 2  # batches per worker that are tokenized ahead, to choose windows of similar length from
 DEFECT = "internal error: this text could not be computed"
-HALF_LIFE = 10.0  # seconds, of the measured speed
-LONGEST_WAIT = 60  # seconds, of what a client is told to wait
+HALF_LIFE = 10.0  # seconds, of the average speed
+LONGEST_WAIT = 60  # seconds, maximum Retry-After
 
 
 class QueueFullError(Exception):
-    """There is no room for a request; `retry_after` is when there may be, in seconds."""
+    """The queue has no room for a request; `retry_after` is the estimated wait in seconds."""
 
     def __init__(self, waiting: int, retry_after: int) -> None:
         super().__init__(f"{waiting:,} texts are waiting; try again in {retry_after} s")
@@ -49,12 +49,12 @@ class QueueFullError(Exception):
 
 
 class ClosedError(Exception):
-    """The batcher takes no further requests."""
+    """The batcher accepts no more requests."""
 
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """One example of a request on its way; `parts` are what the task keeps of each window."""
+    """One example of a request; `parts` are the results of `task.reduce` for its windows."""
 
     work: Work
     place: int
@@ -65,7 +65,7 @@ class Item:
 
 
 class Ready(NamedTuple):
-    """A window that can be computed."""
+    """A tokenized window; `length` is in tokens."""
 
     item: Item
     number: int
@@ -75,7 +75,7 @@ class Ready(NamedTuple):
 class Work:
     """The examples of one request; `on_done` is called on a thread of the batcher when all have predictions.
 
-    `defects` are the places of predictions that are missing because of an error of ours.
+    `defects` are the indices of examples that failed because of the model or the server, not the input.
     """
 
     def __init__(self, client: Hashable, task: Task, examples: Sequence[Example], on_done: Callable[[], None]) -> None:
@@ -95,28 +95,28 @@ class Work:
 
     @property
     def empty(self) -> bool:
-        """Whether all its items are taken."""
+        """Whether no items are left to take."""
         return self.over or not self.waiting
 
     def take(self) -> tuple[Item, float]:
-        """The next item and its size in characters."""
+        """Remove and return the next item and its cost in characters."""
         item = self.waiting.popleft()
         return item, 1 + self.task.size(item.example)
 
 
 class Rest:
-    """The windows of a long text that are not in the pool yet: they take their turn like other texts."""
+    """The windows of a long text that are not in the pool yet; they are queued like other texts."""
 
     def __init__(self, windows: Sequence[Ready], most: int) -> None:
         self.windows, self.most = deque(windows), most
 
     @property
     def empty(self) -> bool:
-        """Whether all its windows are taken."""
+        """Whether no windows are left to take."""
         return not self.windows or self.windows[0].item.work.over
 
     def take(self) -> tuple[list[Ready], float]:
-        """The next windows, of about one batch, and their size in characters."""
+        """Remove and return windows of at most `most` tokens (at least one), and their approximate characters."""
         taken = [self.windows.popleft()]
         tokens = taken[0].length
         while self.windows and tokens + self.windows[0].length <= self.most:
@@ -126,11 +126,11 @@ class Rest:
 
 
 class Batcher:
-    """Threads, one for each worker of the engine, that compute what clients submit.
+    """Computes submitted examples in threads, one per worker of the engine.
 
-    No more than `room` texts wait, and no client has more than all clients leave free, so that one cannot fill the
-    queue. `on_batch` is told the tokens and the windows of each batch. `slots` is entered while the engine computes: a
-    semaphore that several batchers share bounds how many batches are computed at a time.
+    At most `room` texts wait. A client may not have more texts than there are free places, so one client cannot fill
+    the queue. `on_batch` is called with the tokens and windows of each batch. `slots` is held while the engine
+    computes: a semaphore shared by several batchers bounds the number of concurrent batches.
     """
 
     def __init__(
@@ -150,9 +150,9 @@ class Batcher:
         self._queue = FairQueue()
         self._pool: list[Ready] = []
         self._pooled = 0  # tokens in the pool
-        self._encoding = 0  # tokens, about, that threads are making windows of
+        self._encoding = 0  # approximate number of tokens being tokenized
         self._idle = 0
-        self._waiting = 0  # texts that were submitted and have no prediction yet
+        self._waiting = 0  # submitted texts without a prediction
         self._of_client: dict[Hashable, int] = {}
         self._speed = _Speed()
         self._closed = False
@@ -165,12 +165,12 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """How many texts wait or are computed."""
+        """The number of texts that wait or are being computed."""
         return self._waiting
 
     @property
     def alive(self) -> bool:
-        """Whether all its threads run, as they do until `close`."""
+        """Whether all threads are running; false after `close`."""
         return all(thread.is_alive() for thread in self._threads)
 
     def submit(
@@ -178,8 +178,8 @@ class Batcher:
     ) -> Work:
         """Queue the examples of a request of `client`; `on_done` is called when all are computed.
 
-        If no example can be computed, the work is over at once and `on_done` is not called. Raises `QueueFullError`,
-        and `ClosedError` after `close`.
+        If no example is valid, the work is over at once and `on_done` is not called. Raises `QueueFullError`, and
+        `ClosedError` after `close`.
         """
         work = Work(client, task, examples, on_done)
         if not work.left:
@@ -198,7 +198,7 @@ class Batcher:
         return work
 
     def cancel(self, work: Work) -> None:
-        """Forget a request: what of it is not being computed never will be, and `on_done` is not called."""
+        """Cancel a request: its remaining texts are dropped, and `on_done` is not called."""
         with self._changed:
             if not work.over:
                 work.over = True
@@ -207,7 +207,7 @@ class Batcher:
                 self._changed.notify_all()  # `close` may wait for it
 
     def close(self) -> None:
-        """Compute what is queued, take nothing more, and end the threads."""
+        """Accept no more requests, compute the queued ones, and end the threads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -215,11 +215,11 @@ class Batcher:
             thread.join()
 
     def _retry_after(self) -> int:
-        """Seconds in which what waits will be computed, by the speed of the last seconds."""
+        """Estimate the seconds until the queue is empty, from the recent speed."""
         return max(1, min(LONGEST_WAIT, math.ceil(self._waiting / max(self._speed.now(), 1.0))))
 
     def _left(self, work: Work, texts: int) -> None:
-        """Some texts of a request do not wait any more. Needs the lock."""
+        """Subtract texts of a request from the waiting ones. Needs the lock."""
         self._waiting -= texts
         self._of_client[work.client] -= texts
         if not self._of_client[work.client]:
@@ -251,7 +251,7 @@ class Batcher:
                 self._compute(group)
 
     def _portion(self) -> tuple[list[Item], int]:
-        """Items to tokenize, as many as the pool has room for, and about how many tokens. Needs the lock."""
+        """Take items to tokenize until the pool is full; also estimate their tokens. Needs the lock."""
         found: list[Item] = []
         tokens = 0
         while self._pooled + self._encoding + tokens < self._ahead:
@@ -267,7 +267,7 @@ class Batcher:
         return found, tokens
 
     def _encoded(self, items: Sequence[Item]) -> list[Item]:
-        """Items with their windows; those of one task are tokenized together. An item that fails is done."""
+        """Tokenize items, grouped by task, and return those that succeed; items that fail are done."""
         groups: dict[int, list[Item]] = {}
         for item in items:
             groups.setdefault(id(item.work.task), []).append(item)
@@ -297,7 +297,7 @@ class Batcher:
             item.left, item.parts = len(item.windows), [None] * len(item.windows)
 
     def _add(self, items: Sequence[Item]) -> None:
-        """Windows of items that were tokenized into the pool; of a long text, the first. Needs the lock."""
+        """Add windows to the pool; of a long text only the first, the rest is queued. Needs the lock."""
         for item in items:
             rest = Rest(
                 [Ready(item, number, len(window.ids)) for number, window in enumerate(item.windows)],
@@ -310,9 +310,9 @@ class Batcher:
                 self._queue.push(item.work.client, rest)
 
     def _select(self) -> list[Ready]:
-        """A batch: the window that waits longest, and those of the nearest length under the budget. Needs the lock.
+        """Take a batch from the pool: the oldest window and those closest to it in length. Needs the lock.
 
-        If other threads are idle, the batch is no more than a fair share of what is there.
+        If other threads are idle, the budget is a fair share of the pool's tokens.
         """
         live = [one for one in self._pool if not one.item.work.over]
         if not live:
@@ -341,7 +341,7 @@ class Batcher:
         return chosen
 
     def _compute(self, group: Sequence[Ready]) -> None:
-        """Run a batch; if that fails, each of its windows by itself, so that a bad one fails alone."""
+        """Run a batch; if it fails, run each window separately, so that only the bad ones fail."""
         windows = [one.item.windows[one.number] for one in group]
         try:
             batch = make_batch(windows)
@@ -380,9 +380,9 @@ class Batcher:
             self._done(item, made)
 
     def _failed(self, item: Item, error: Exception) -> None:
-        """An error in one item: what the library says is told; a mistake of ours is logged, without texts."""
+        """Fail one item: return the message of a library error; log any other error, without texts."""
         if isinstance(error, BothwaysError):
-            of_the_text = isinstance(error, DataError | OptionError)  # else of the model
+            of_the_text = isinstance(error, DataError | OptionError)  # otherwise the model is at fault
             self._done(item, item.work.task.failure(str(error)), defect=not of_the_text)
             return
         place = error.__traceback__
@@ -410,19 +410,19 @@ class Batcher:
 
 
 class _Speed:
-    """Texts a second: a mean in which what is `HALF_LIFE` seconds old counts half."""
+    """Texts per second: an exponential average with a half-life of `HALF_LIFE` seconds."""
 
     def __init__(self) -> None:
         self._begin = self._then = time.monotonic()
         self._sum = 0.0
 
     def add(self, texts: int) -> None:
-        """Some texts are done now."""
+        """Count texts that are done now."""
         self._sum, self._then = self._decayed() + texts, time.monotonic()
 
     def now(self) -> float:
-        """Texts a second."""
-        seen = 1 - 0.5 ** ((time.monotonic() - self._begin) / HALF_LIFE)  # less than 1 soon after the start
+        """Return texts per second."""
+        seen = 1 - 0.5 ** ((time.monotonic() - self._begin) / HALF_LIFE)  # less than 1 shortly after the start
         return self._decayed() * math.log(2) / HALF_LIFE / max(seen, 1e-3)
 
     def _decayed(self) -> float:

@@ -1,6 +1,6 @@
-"""Around every request: its id, its log line, its metrics, the headers of its answer; and who may ask how much.
+"""ASGI middleware: request ids, logs, metrics and security headers; authentication and limits on the body.
 
-Two layers of ASGI. `Observed` is the outer one: no error passes it, and what it logs holds no text of a user.
+`Observed` is the outer middleware: it catches every error, and its log records contain no user text.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from bothways.serving.metrics import Metrics
 from bothways.serving.problems import ProblemError
 
 LOGGER = logging.getLogger("bothways.serving")
-OPEN = ("/", "/docs", "/health", "/ready")  # without a token; and what begins with /page/
-PROBES = ("/health", "/ready", "/metrics")  # asked every few seconds, and logged for --verbose only
+OPEN = ("/", "/docs", "/health", "/ready")  # need no token, like all paths under /page/
+PROBES = ("/health", "/ready", "/metrics")  # polled every few seconds; logged with --verbose only
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HEADERS = {
@@ -39,20 +39,20 @@ HEADERS = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.i
 
 
 class Observed:
-    """Gives a request an id (or keeps the client's), logs and counts it; answers 500 if the application fails."""
+    """Assigns a request id (or keeps the client's), logs and counts requests; sends 500 if the application fails."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         begin = time.perf_counter()
         given = _header(scope, b"x-request-id")
         request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
-        facts: dict[str, Any] = {}  # what the routes say of a request: model, texts, tokens
+        facts: dict[str, Any] = {}  # set by the routes: model, texts, tokens
         scope.setdefault("state", {})
         scope["state"] |= {"request_id": request_id, "facts": facts, "begin": begin}
         status = 0
@@ -98,10 +98,10 @@ class Observed:
 
 
 class Guarded:
-    """Lets a request in that has the token, names this server, and is not too large or too slow.
+    """Checks the token, the Host header, and the size and duration of the request body.
 
-    `hosts` are the names that the Host header may have (None: any): a page of another site that makes a browser take
-    this machine for its own server names that site there.
+    `hosts` are the allowed values of the Host header (None: any). The check prevents DNS rebinding, in which another
+    site points its host name at this machine: the browser then sends that name.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Guarded:
         self._token = None if token is None else token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
@@ -126,7 +126,7 @@ class Guarded:
         await self.app(scope, self._bounded(receive), send)
 
     def _admit(self, scope: Scope) -> None:
-        """Raise `ProblemError` for a request that is refused before its body is read."""
+        """Raise `ProblemError` for a request that can be rejected before its body is read."""
         host = re.sub(r":\d+$", "", _header(scope, b"host")).lower()
         if self.hosts is not None and host not in self.hosts:
             raise ProblemError(
@@ -144,20 +144,20 @@ class Guarded:
             raise self._too_large()
 
     def _bounded(self, receive: Receive) -> Receive:
-        """`receive` that raises `ProblemError` for a body that is too large, or that takes too long to come."""
+        """Wrap `receive` so that it raises `ProblemError` for a body that is too large or too slow."""
         read, complete = 0, False
         until = time.monotonic() + self.limits.read_timeout
 
         async def bounded() -> Message:
             nonlocal read, complete
-            if complete:  # what comes now is that the client has gone
+            if complete:  # the next message is http.disconnect
                 return await receive()
             try:
                 async with asyncio.timeout(max(0.0, until - time.monotonic())):
                     message = await receive()
             except TimeoutError:
                 raise ProblemError(
-                    408, f"the body was not there within {self.limits.read_timeout:g} s", {"Connection": "close"}
+                    408, f"the body was not received within {self.limits.read_timeout:g} s", {"Connection": "close"}
                 ) from None
             read += len(message.get("body", b""))
             complete = not message.get("more_body", False)
@@ -177,7 +177,7 @@ class Guarded:
 async def send_problem(
     send: Send, status: int, message: str, request_id: str, headers: Mapping[str, str] | None = None
 ) -> None:
-    """Answer with an error as plain JSON."""
+    """Send an error as JSON."""
     body = json.dumps({"error": message, "request_id": request_id}).encode()
     own = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
     own += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
@@ -186,7 +186,7 @@ async def send_problem(
 
 
 def _log_failure(request_id: str, error: Exception) -> None:
-    """Log where an error was raised and of what type it is, but not its message, which may hold the text of a user."""
+    """Log the traceback locations and the type of an error, but not its message, which may contain user text."""
     where = [f"{place.filename}:{place.lineno}" for place in traceback.extract_tb(error.__traceback__)]
     fields = {"request_id": request_id, "error": type(error).__name__, "where": where}
     LOGGER.error("request failed", extra={"fields": fields})

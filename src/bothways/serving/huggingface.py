@@ -1,7 +1,7 @@
-"""The wire format of Hugging Face's inference endpoints, under /models/NAME, for `huggingface_hub.InferenceClient`.
+"""Hugging Face's inference API under /models/NAME, for `huggingface_hub.InferenceClient`.
 
-The shapes are those of that API, which differ from a pipeline's: classes come as a list in a list, with all labels;
-zero-shot gives a list of label and score; entities are grouped with "simple"; embeddings are one vector for each text.
+Its output differs from a pipeline's: text classification returns a list of lists with all labels, zero-shot a list of
+labels and scores; entities are aggregated with "simple"; embeddings are one vector per text.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ REQUESTS: dict[str, type[schemas.Options]] = {
     "similarity": schemas.SimilarityRequest,
 }
 DEFAULTS: dict[str, dict[str, Any]] = {"classify": {"top_k": None}, "tag": {"aggregation_strategy": "simple"}}
-# Options of that API for vectors that have no effect here if they have this value.
+# Feature-extraction options of that API that are accepted, without effect, with these values only.
 IGNORED = {"truncation_direction": ("right", "Right"), "encoding_format": ("float",), "prompt_name": (None,)}
 
 
@@ -46,7 +46,7 @@ async def model_health(request: Request, name: str) -> Response:
 
 @router.post("/models/{name}", tags=["Hugging Face"], response_model=Any, responses=PROBLEMS)
 async def infer(request: Request, name: str, body: schemas.InferenceRequest) -> Response:
-    """One input or a list, in the format of Hugging Face's inference API."""
+    """Run a model on one input or a list, in the format of Hugging Face's inference API."""
     service = of_request(request)
     model = service.models.named(name)
     route = _route(model, body.inputs)
@@ -69,14 +69,14 @@ async def infer(request: Request, name: str, body: schemas.InferenceRequest) -> 
 
 
 def _route(model: ServedModel, inputs: Any) -> str:
-    """The route that a model answers inputs by: an embedding model compares a sentence with others, too."""
+    """The route for the inputs of a model; an embedding model also takes sentence-similarity inputs."""
     if model.embeds and isinstance(inputs, dict):
         return "similarity"
     return next(iter(model.routes))
 
 
 def _vector_options(given: dict[str, Any]) -> dict[str, Any]:
-    """The options of feature extraction under our names."""
+    """Check feature-extraction options and rename them to ours."""
     given = dict(given)
     if "truncate" in given:
         given["truncation"] = given.pop("truncate")

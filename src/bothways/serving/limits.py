@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from bothways.errors import OptionError
 from bothways.options import check_options, option
 
-SMALLEST_WINDOW = 32  # tokens: shorter windows make many of one text
+SMALLEST_WINDOW = 32  # tokens; shorter windows split a text into too many
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of one server process. Raises `OptionError` for a number out of range."""
+    """Limits of one server process. Raises `OptionError` for a value out of range."""
 
     max_body_bytes: int = option(4 * 1024 * 1024, "Maximum request body size in bytes.")
     max_texts: int = option(256, "Maximum number of texts in a request.")

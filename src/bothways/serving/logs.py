@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, without the texts of requests and answers."""
+"""Structured logs: one JSON object per line, without the texts of requests and responses."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ LOGGER = logging.getLogger("bothways.serving")
 
 
 class JsonLines(logging.Formatter):
-    """time, level, event, and the fields of a record."""
+    """JSON with the time, level, event and fields of a record."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line. Of an exception its type alone, as its message may hold the text of a user."""
+        """One line. An exception is shown by its type only, because its message may contain user text."""
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -31,7 +31,7 @@ class JsonLines(logging.Formatter):
 
 
 class TextLines(logging.Formatter):
-    """The same for a person: time, event, and the values of the fields."""
+    """The same as readable text: time, event and fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
@@ -44,28 +44,28 @@ class TextLines(logging.Formatter):
 
 class _Stderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        with suppress(OSError):  # nobody reads stderr; the server goes on
+        with suppress(OSError):  # stderr is closed; the server keeps running
             print(one_line(self.format(record)), file=sys.stderr, flush=True)
 
 
 class LogReporter(Reporter):
-    """Notes of loading as log records."""
+    """Logs the messages of model loading."""
 
     def __init__(self) -> None:
         super().__init__(quiet=True)
 
     def note(self, text: str) -> None:
-        """A warning."""
+        """Log a warning."""
         LOGGER.warning(text)
 
     def say(self, text: str) -> None:
-        """Progress."""
+        """Log progress."""
         LOGGER.info(text)
 
 
 @contextmanager
 def logging_to_stderr(level: int, *, as_json: bool = True) -> Iterator[None]:
-    """Write the records of the server and of uvicorn to stderr, from `level` on, while the block runs."""
+    """Write log records of the server and uvicorn, from `level` on, to stderr while the block runs."""
     handler = _Stderr()
     handler.setFormatter(JsonLines() if as_json else TextLines())
     loggers = [LOGGER, logging.getLogger("uvicorn.error")]
@@ -74,7 +74,7 @@ def logging_to_stderr(level: int, *, as_json: bool = True) -> Iterator[None]:
         logger.addHandler(handler)
         logger.propagate = False
     LOGGER.setLevel(level)
-    loggers[1].setLevel(max(level, logging.WARNING))  # its progress is said by us
+    loggers[1].setLevel(max(level, logging.WARNING))  # the server logs its own progress
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What /metrics shows: requests, times, queues and batches, in the format of Prometheus."""
+"""Prometheus metrics at /metrics: requests, times, queues and batches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """The metrics of one process; with `shared`, a folder, /metrics shows the sum over all processes that have it."""
+    """The metrics of one process; with `shared`, a directory, /metrics shows the sum over all processes that use it."""
 
     content_type = CONTENT_TYPE_LATEST
 
@@ -57,12 +57,12 @@ class Metrics:
         )
 
     def batch(self, model: str, tokens: int, windows: int) -> None:
-        """A batch was computed."""
+        """Record a computed batch."""
         self.batch_tokens.labels(model).observe(tokens)
         self.batch_windows.labels(model).observe(windows)
 
     def text(self) -> bytes:
-        """The metrics in the format of Prometheus."""
+        """The metrics in Prometheus text format."""
         registry = self.registry
         if self._shared is not None:
             registry = CollectorRegistry()

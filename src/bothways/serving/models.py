@@ -1,4 +1,4 @@
-"""The models of a server. All that serving takes from the rest of bothways (loading, pipelines) is taken here."""
+"""The models of a server: loading and reloading them, and turning requests into calls of their pipelines."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from bothways.serving.problems import ProblemError, of_error
 from bothways.tasks import task_name
 from bothways.text.modelfiles import read_json
 
-ROUTES: dict[str, dict[str, str]] = {  # of each task, the routes under /v1 that it answers, and their pipelines
+ROUTES: dict[str, dict[str, str]] = {  # task -> {route under /v1: pipeline}
     "classify": {"classify": "text-classification"},
     "pairs": {"classify": "text-classification"},
     "next_sentence": {"classify": "next-sentence-prediction"},
@@ -44,15 +44,15 @@ ROUTES: dict[str, dict[str, str]] = {  # of each task, the routes under /v1 that
 }
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MOST_CARD = 200_000  # characters
-MOST_GUESSES = 20_000_000  # characters of the texts that fill-mask gives back
-MOST_PAIRED = 2_000_000  # characters of a text, once for each label
-MOST_ATTENTIONS = 1_000_000  # probabilities of a text: layers x heads x tokens²
-MOST_TOKEN_VECTORS = 20_000  # characters, if each token gets a vector
-REMEMBERED = 64  # combinations of options
+MOST_GUESSES = 20_000_000  # characters that fill-mask returns: masks x top_k x text
+MOST_PAIRED = 2_000_000  # characters: longest text x labels
+MOST_ATTENTIONS = 1_000_000  # probabilities per text: layers x heads x tokens²
+MOST_TOKEN_VECTORS = 20_000  # characters in a request with pooling "none"
+REMEMBERED = 64  # pipelines cached per model
 
 
 class Spec(NamedTuple):
-    """What is served: a name, where the model is, and what it does (None: what it was trained for)."""
+    """A model to serve: its name, its source, and its task (None: the model's own)."""
 
     name: str
     source: str
@@ -60,7 +60,7 @@ class Spec(NamedTuple):
 
     @classmethod
     def parse(cls, text: str, tasks: Mapping[str, str]) -> Spec:
-        """`NAME=MODEL`, or MODEL, whose name is then the last part of its path. `tasks` are tasks by names.
+        """Parse `NAME=MODEL`, or MODEL, named after the last part of its path. `tasks` maps names to tasks.
 
         >>> Spec.parse("reviews=runs/7", {}).name, Spec.parse("runs/lr=3/best", {}).name
         ('reviews', 'best')
@@ -77,7 +77,7 @@ class Spec(NamedTuple):
 def specs_of(texts: Sequence[str], tasks: Sequence[str]) -> list[Spec]:
     """The models of the command line; `tasks` are NAME=TASK.
 
-    Raises `OptionError` if two have one name, or a task is for none of them.
+    Raises `OptionError` for a duplicate name and for a task whose NAME is not a model.
     """
     pairs = dict(each.partition("=")[::2] for each in tasks)
     specs = [Spec.parse(text, pairs) for text in texts]
@@ -93,7 +93,7 @@ def specs_of(texts: Sequence[str], tasks: Sequence[str]) -> list[Spec]:
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """How models are loaded, as in `load`."""
+    """Options of `load` that all models share."""
 
     engine: Name | None = None
     precision: Precision | None = None
@@ -102,14 +102,14 @@ class Loading:
 
 
 class Prepared(NamedTuple):
-    """A request that can be queued, and the notes that its options caused."""
+    """A request that is ready to queue, and the notes about its options."""
 
     call: Call
     notes: list[str]
 
 
 class ServedModel:
-    """A model that is ready: its predictor, its batcher, its pipelines."""
+    """A loaded model with its predictor, batcher and pipelines."""
 
     def __init__(self, spec: Spec, predictor: Predictor, batcher: Batcher, limits: Limits) -> None:
         self.spec, self.predictor, self.batcher, self.limits = spec, predictor, batcher, limits
@@ -123,19 +123,19 @@ class ServedModel:
 
     @property
     def name(self) -> str:
-        """Its name in addresses."""
+        """Its name in URLs."""
         return self.spec.name
 
     @property
     def mask_token(self) -> str | None:
-        """How a mask is written, for a model that fills masks."""
+        """The mask token of a fill-mask model, else None."""
         tokenizer = self.predictor.tokenizer
         if self.predictor.task.name != "fill" or tokenizer.mask_id is None:
             return None
         return tokenizer.convert_ids_to_tokens([tokenizer.mask_id])[0]
 
     def facts(self) -> dict[str, Any]:
-        """What /v1/models says of it."""
+        """Its entry in /v1/models."""
         predictor = self.predictor
         return {
             "id": self.name,
@@ -158,12 +158,12 @@ class ServedModel:
 
     @property
     def embeds(self) -> bool:
-        """Whether it gives vectors."""
+        """Whether it is an embedding model."""
         return self.predictor.task.name == "embed"
 
     @property
     def attentions(self) -> dict[str, int] | None:
-        """Layers, heads and most tokens of the attention probabilities that it gives, if it was exported with them."""
+        """Layers, heads and maximum tokens of its attention probabilities; None if it was exported without them."""
         model = self._attentions
         if model is None:
             return None
@@ -172,7 +172,7 @@ class ServedModel:
         return {"layers": model.layers, "heads": model.heads, "max_tokens": most}
 
     def prepare(self, route: str, inputs: Sequence[Any], options: Mapping[str, Any]) -> Prepared:
-        """A request of a route as a call of its pipeline; raises `ProblemError` for what is too much or wrong."""
+        """Turn a request into a call of the route's pipeline; raises `ProblemError` for invalid or too much input."""
         self._check(inputs, options)
         settings = {name: value for name, value in options.items() if name != "candidate_labels"}
         try:
@@ -183,7 +183,7 @@ class ServedModel:
             raise of_error(error) from None
 
     def submit(self, call: Call, on_done: Callable[[], None], client: Hashable) -> Work:
-        """Queue a call; raises `ProblemError` 429 if there is no room."""
+        """Queue a call; raises `ProblemError` 429 if the queue is full."""
         try:
             return self.batcher.submit(call.predictor.task, call.examples, on_done, client=client)
         except QueueFullError as full:
@@ -192,8 +192,8 @@ class ServedModel:
     def tokens(self, text: str, pair: str | None, *, attentions: bool = False) -> dict[str, Any]:
         """The tokens of a text or pair, as one window, and the number of windows that the model reads.
 
-        With `attentions` also the attention probabilities. Raises `ProblemError` if there are none of the model, or
-        too many of the text.
+        With `attentions` also the attention probabilities. Raises `ProblemError` if the model was exported without
+        them, or if the text is too long for them.
         """
         tokenizer, task = self.predictor.tokenizer, self.predictor.task
         encoded = tokenizer.encode(text, pair)
@@ -235,7 +235,7 @@ class ServedModel:
             raise ProblemError(500, "the ONNX model of the attentions is damaged; export it again") from None
 
     def warm(self) -> None:
-        """Open all sessions and answer a text of some length; raises what fails."""
+        """Open all sessions and run one text of medium length; errors are raised."""
         self.predictor.engine.open()
         task, tokenizer = self.predictor.task, self.predictor.tokenizer
         word = (
@@ -291,7 +291,7 @@ class ServedModel:
 
 
 class Models:
-    """The models of a server by their names."""
+    """The models of a server, by name."""
 
     def __init__(self, models: Sequence[ServedModel], reopen: Callable[[Spec], ServedModel]) -> None:
         self._models = {model.name: model for model in models}
@@ -302,17 +302,17 @@ class Models:
         return iter(self._models.values())
 
     def named(self, name: str) -> ServedModel:
-        """A model; raises `ProblemError` 404 for one that is not served."""
+        """The model of this name; raises `ProblemError` 404 if it is not served."""
         if name not in self._models:
             raise ProblemError(404, f"no model of this name is served; there are {', '.join(self._models)}")
         return self._models[name]
 
     def answering(self, route: str, name: str | None) -> ServedModel:
-        """The model `name` if it answers a route, without a name the first that does; else `ProblemError` 404."""
+        """The model `name`, or without a name the first that has the route; raises `ProblemError` 404 if none has."""
         able = [model for model in self if route in model.routes]
         if name is None:
             if not able:
-                raise ProblemError(404, f"no model of this server answers /v1/{route}; /v1/models lists what there is")
+                raise ProblemError(404, f"no model of this server supports /v1/{route}; /v1/models lists all")
             return able[0]
         found = self.named(name)
         if found not in able:
@@ -322,7 +322,7 @@ class Models:
         return found
 
     async def reload(self, name: str) -> ServedModel:
-        """Read a model again; requests are answered by the one before until the new one is warm, and none is lost.
+        """Load a model again. The old one answers requests until the new one is warm; no request is lost.
 
         Raises `ProblemError`: 409 while it is being reloaded, 422 if the directory cannot be served.
         """
@@ -341,7 +341,7 @@ class Models:
         return made
 
     def close(self) -> None:
-        """End all batchers, when what is queued is computed."""
+        """Close all batchers after they have computed their queues."""
         for model in self:
             model.batcher.close()
 
@@ -357,7 +357,7 @@ def open_model(
 ) -> ServedModel:
     """Load a model and warm it up. An encoder without a head is served for its embeddings.
 
-    `slots` bounds how many batches of all models are computed at a time. Raises what `load` raises.
+    `slots` bounds the number of concurrent batches over all models. Raises what `load` raises.
     """
     reporter = reporter or Reporter(quiet=True)
     directory, task = resolve(spec, loading, reporter)
@@ -379,13 +379,13 @@ def open_model(
 
 
 def resolve(spec: Spec, loading: Loading, reporter: Reporter) -> tuple[Path, str | None]:
-    """The directory of a model, and the task that it is loaded for (None: its own)."""
+    """The directory of a model, and the task to load it for (None: its own)."""
     directory = find_model(spec.source, offline=loading.offline, reporter=reporter)
     return directory, "embed" if spec.task is None and _is_bare(directory) else spec.task
 
 
 def _is_bare(directory: Path) -> bool:
-    """Whether a directory of `transformers` holds an encoder without a head."""
+    """Whether a `transformers` directory holds an encoder without a head."""
     if (directory / SETTINGS).is_file():
         return False
     architectures = read_json(directory / "config.json").get("architectures") or ["Model"]
@@ -409,7 +409,7 @@ def _too_much(what: str, found: int, most: int, advice: str) -> ProblemError:
 
 
 def _version(predictor: Predictor) -> str:
-    """A hash of the files that a model consists of."""
+    """A hash of the model's files."""
     digest = hashlib.sha256()
     files = [] if predictor.model_directory is None else predictor.model_directory.files()
     weights = predictor.engine.weights
@@ -420,7 +420,7 @@ def _version(predictor: Predictor) -> str:
 
 
 def _card(predictor: Predictor) -> str | None:
-    """The README.md of a model directory."""
+    """The README.md of the model directory, or None."""
     path = None if predictor.model_directory is None else predictor.model_directory.path / "README.md"
     if path is None or not path.is_file():
         return None
@@ -428,12 +428,12 @@ def _card(predictor: Predictor) -> str | None:
 
 
 class _Heard(Reporter):
-    """Keeps notes."""
+    """Collects notes."""
 
     def __init__(self) -> None:
         super().__init__(quiet=True)
         self.lines: list[str] = []
 
     def note(self, text: str) -> None:
-        """Keep a line."""
+        """Append a note."""
         self.lines.append(text)

@@ -1,4 +1,4 @@
-"""OpenAI's /v1/embeddings, for clients that speak it."""
+"""OpenAI's /v1/embeddings API."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ router = APIRouter(route_class=JsonRoute)
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.OpenAIProblem, "description": problem["description"]}
     for status, problem in PROBLEMS.items()
-    if status != 401  # answered before a route is known
+    if status != 401  # sent before routing, in our own format
 } | {401: PROBLEMS[401]}
 
 
 @router.post(PATH, tags=["OpenAI"], response_model=schemas.Embeddings, responses=_PROBLEMS)
 async def embeddings(request: Request, body: schemas.EmbeddingsRequest) -> Response:
-    """Vectors of texts, in OpenAI's format. Every text must have one."""
+    """Embed texts, in OpenAI's format. The request fails if one text fails."""
     service = of_request(request)
     model = service.models.answering("embed", body.model)
     computed = await service.compute(request, model, "embed", body.input, {})
@@ -47,7 +47,7 @@ async def embeddings(request: Request, body: schemas.EmbeddingsRequest) -> Respo
 
 
 def problem(error: ProblemError) -> Response:
-    """An error in OpenAI's form."""
+    """An error in OpenAI's format."""
     kind = TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
     body = {"error": {"message": error.message, "type": kind, "param": None, "code": None}}
     return JSONResponse(body, error.status, headers=error.headers)

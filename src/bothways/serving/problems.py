@@ -1,4 +1,4 @@
-"""Errors of requests: a status, a sentence, never a traceback or the text of a user."""
+"""Errors of requests: a status and a sentence, never a traceback or user text."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from bothways.errors import BothwaysError
 
-SHOWN = 5  # errors of one body
+SHOWN = 5  # errors reported per body
 
 
 class ProblemError(Exception):
-    """A request that is not answered: the status and the message that the client gets."""
+    """A request that failed: the status, message and headers of the error response."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -22,11 +22,11 @@ class ProblemError(Exception):
 
 
 def of_validation(error: ValidationError) -> ProblemError:
-    """The problem of a body: where it is wrong and what is expected, without what was found there."""
+    """The problem of an invalid body: where it is invalid and what is expected, without its content."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
     if found[0]["type"] == "json_invalid":
         return ProblemError(400, f"the body is not JSON ({_reason(found[0]['msg'])})")
-    # Of a union, each alternative has its errors: the deepest are those of what was meant.
+    # Each alternative of a union has its own error: those at the same place are joined with "or".
     lines: dict[str, str] = {}
     for one in found:
         place = ".".join(str(part) for depth, part in enumerate(one["loc"]) if not depth or not _is_type(part))
@@ -37,17 +37,17 @@ def of_validation(error: ValidationError) -> ProblemError:
 
 
 def of_error(error: BothwaysError) -> ProblemError:
-    """A mistake of the user that the library found."""
+    """A library error caused by the input, as status 422."""
     return ProblemError(422, str(error))
 
 
 def phrase(status: int) -> str:
-    """What a status means, in a few words."""
+    """The reason phrase of a status, in lower case."""
     return HTTPStatus(status).phrase.lower()
 
 
 def _is_type(part: Any) -> bool:
-    """Whether a part of a location is the name of a type that pydantic tried, not a key or a place in a list."""
+    """Whether a part of a location is the name of a type that pydantic tried, not a key or a list index."""
     return isinstance(part, str) and (part in ("str", "int", "float", "bool") or "[" in part or part[:1].isupper())
 
 

@@ -1,8 +1,8 @@
-"""Fair queue: clients take turns by the work that they cause, and so do the requests of one client.
+"""Fair queue: clients share the server equally by cost, and so do the requests of one client.
 
 Start-time fair queueing (Goyal, Vin and Cheng 1996) on two levels. Each client has a tag, the virtual time at which
-its next work may start; the client with the lowest tag is served, and its tag grows by the cost of what it got. A
-client that comes later starts at the present virtual time, so it does not wait for all that others have queued.
+its next unit may start. The client with the lowest tag is served, and its tag grows by the cost of the unit. A new
+client starts at the current virtual time, so it does not wait for everything that others have queued.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 
 class Source(Protocol):
-    """Work that is taken in units, such as the texts of one request."""
+    """Work that is split into units, such as the texts of one request."""
 
     @property
     def empty(self) -> bool:
@@ -23,7 +23,7 @@ class Source(Protocol):
         ...
 
     def take(self) -> tuple[Any, float]:
-        """The next unit and its cost."""
+        """Remove and return the next unit and its cost."""
         ...
 
 
@@ -35,16 +35,16 @@ class _Client:
 
 
 class FairQueue:
-    """Units of many sources, by turns. Not thread-safe: the batcher has the lock."""
+    """Returns units of many sources in turn. Not thread-safe: the batcher holds a lock."""
 
     def __init__(self) -> None:
         self._time = 0.0
-        self._numbers = count()  # decides between equal tags: who came first
+        self._numbers = count()  # breaks ties between equal tags
         self._clients: dict[Hashable, _Client] = {}
         self._heap: list[tuple[float, int, _Client]] = []
 
     def push(self, key: Hashable, source: Source) -> None:
-        """Add a source of the client `key`."""
+        """Add a source for the client `key`."""
         client = self._clients.get(key)
         if client is None:
             client = self._clients[key] = _Client(key)
@@ -52,7 +52,7 @@ class FairQueue:
         heapq.heappush(client.heap, (client.time, next(self._numbers), source))
 
     def pop(self) -> Any | None:
-        """The next unit, None if there is none. Sources that became empty, such as cancelled ones, are left out."""
+        """Remove and return the next unit, or None. Empty sources, such as cancelled requests, are skipped."""
         while self._heap:
             tag, _, client = self._heap[0]
             while client.heap and client.heap[0][2].empty:

@@ -1,4 +1,4 @@
-"""Routes whose bodies are parsed and validated in one step, from bytes: what FastAPI documents, without its detour."""
+"""Routes that parse and validate a JSON body in one step, from bytes; FastAPI only documents them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class JsonRoute(APIRoute):
-    """A route whose endpoint takes the request, what its path names, and perhaps a `body`, and gives a `Response`."""
+    """A route whose endpoint takes the request, path parameters and optionally a `body`, and returns a `Response`."""
 
     def get_route_handler(self) -> Handler:
-        """Parse the body, then call the endpoint."""
+        """Return a handler that parses the body and calls the endpoint."""
         endpoint = self.endpoint
         body: type[BaseModel] | None = get_type_hints(endpoint).get("body")
         assert inspect.iscoroutinefunction(endpoint)

@@ -1,4 +1,4 @@
-"""Bodies of requests and answers: what is validated, and what /docs shows."""
+"""Request and response bodies: used for validation and shown at /docs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_WORDS = 1000  # in targets, ignore_labels
 
 
 class _OneOrMany:
-    """A list, or one item in its place."""
+    """JSON schema of a list or a single item."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         many = handler(schema)
@@ -33,27 +33,27 @@ OneOrMany = Annotated[list[Item], Field(min_length=1), BeforeValidator(_listed),
 
 
 class _Body(BaseModel):
-    """An unknown key is an error, so that no misspelled option is ignored; 0 is not false, and "1" is not 1."""
+    """Unknown keys are errors, so misspelled options are not ignored; 0 is not false, and "1" is not 1."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Pair(_Body):
-    """A text, or two texts for a model of pairs."""
+    """A text, or two texts for a text-pair model."""
 
     text: str
     text_pair: str | None = None
 
 
 class Question(_Body):
-    """A question and the passage that may answer it."""
+    """A question and the passage to search for the answer."""
 
     question: str
     context: str
 
 
 class Comparison(_Body):
-    """A text and those that it is compared with."""
+    """A sentence and the sentences to compare it with."""
 
     source_sentence: str
     sentences: list[str] = Field(min_length=1)
@@ -71,18 +71,18 @@ Word = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Options(_Body):
-    """What the routes have in common."""
+    """Fields that the routes share."""
 
     model: Model = None
     inputs: Any
 
     def options(self) -> dict[str, Any]:
-        """The options that were given, as the pipeline calls them."""
+        """The given options, under their names in the pipeline."""
         return self.model_dump(exclude_unset=True, exclude={"model", "inputs"})
 
 
 class ClassifyRequest(Options):
-    """Classes of texts, or of pairs of texts."""
+    """Classify texts or pairs of texts."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"inputs": ["a charming and often affecting journey"], "top_k": 2}]}
@@ -96,7 +96,7 @@ class ClassifyRequest(Options):
 
 
 class TagRequest(Options):
-    """Entities in texts."""
+    """Find entities in texts."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": "Tim Cook lives in Cupertino."}]})
     inputs: OneOrMany[str]
@@ -105,12 +105,12 @@ class TagRequest(Options):
     stride: Stride | None = None
 
     def options(self) -> dict[str, Any]:
-        """The options of the pipeline, which has another default of `aggregation_strategy`."""
+        """The given options and `aggregation_strategy`, whose default differs from the pipeline's."""
         return Options.options(self) | {"aggregation_strategy": self.aggregation_strategy}
 
 
 class AnswerRequest(Options):
-    """Answers to questions out of passages."""
+    """Answer questions from passages."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -127,7 +127,7 @@ class AnswerRequest(Options):
 
 
 class ZeroShotRequest(Options):
-    """Classes that are named in the request."""
+    """Classify texts with candidate labels."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -144,7 +144,7 @@ class ZeroShotRequest(Options):
 
 
 class FillRequest(Options):
-    """Tokens for the masks of texts."""
+    """Fill masked tokens in texts."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": "The cat [MASK] on the mat.", "top_k": 5}]})
     inputs: OneOrMany[str]
@@ -156,7 +156,7 @@ class FillRequest(Options):
 
 
 class EmbedRequest(Options):
-    """Vectors of texts."""
+    """Embed texts."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": ["a cat", "a kitten"]}]})
     inputs: OneOrMany[str]
@@ -176,7 +176,7 @@ class EmbedRequest(Options):
 
 
 class SimilarityRequest(Options):
-    """Cosines between a text and others."""
+    """Cosine similarity of a sentence to others."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"inputs": {"source_sentence": "a cat", "sentences": ["a kitten", "a train"]}}]}
@@ -186,7 +186,7 @@ class SimilarityRequest(Options):
 
 
 class TokenizeRequest(_Body):
-    """Tokens of a text or of a pair."""
+    """Tokenize a text or a pair."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"text": "a charming journey"}]})
     model: Model = None
@@ -196,10 +196,10 @@ class TokenizeRequest(_Body):
 
 
 class ReloadRequest(_Body):
-    """Nothing: the model is read again from where it was."""
+    """No fields: the model is loaded from the same source."""
 
 
-# Answers. `output` has the keys that pipeline() gives.
+# Responses. `output` has the keys of pipeline().
 
 
 class Label(BaseModel):
@@ -211,7 +211,7 @@ class Label(BaseModel):
 
 
 class Entity(BaseModel):
-    """An entity; for aggregation_strategy "none", a token with `entity` and `index` in place of `entity_group`."""
+    """An entity; with aggregation_strategy "none", a token with `entity` and `index` instead of `entity_group`."""
 
     entity_group: str | None = None
     entity: str | None = None
@@ -223,7 +223,7 @@ class Entity(BaseModel):
 
 
 class Span(BaseModel):
-    """An answer: `context[start:end]`."""
+    """An answer, `context[start:end]`."""
 
     answer: str
     score: float
@@ -242,7 +242,7 @@ class Classes(BaseModel):
 
 
 class Guess(BaseModel):
-    """A token for a mask, and the text with it."""
+    """A token for a mask, and the filled text."""
 
     score: float
     token: int
@@ -251,7 +251,7 @@ class Guess(BaseModel):
 
 
 class Failure(BaseModel):
-    """In place of guesses."""
+    """An error instead of guesses."""
 
     error: str
 
@@ -260,9 +260,9 @@ Output = TypeVar("Output")
 
 
 class Result(BaseModel, Generic[Output]):
-    """The output for one input: in how many windows it was read, how many of its tokens were not read.
+    """The output for one input, with its number of windows and of truncated tokens.
 
-    `error` says why there is no answer.
+    `error` is the reason if the input failed.
     """
 
     output: Output
@@ -272,7 +272,7 @@ class Result(BaseModel, Generic[Output]):
 
 
 class Answer(BaseModel, Generic[Output]):
-    """One result for each input, in order. `seconds` is the time from the request to the answer."""
+    """One result per input, in order. `seconds` is the time from the request to the response."""
 
     model: str
     results: list[Result[Output]]
@@ -288,7 +288,7 @@ VectorOutput = list[float] | list[list[list[float]]]
 
 
 class Token(BaseModel):
-    """A token: `start` and `end` in the text number `text` (0, 1), which is null for a special token."""
+    """A token: `start` and `end` are offsets in text number `text` (0 or 1; null for a special token)."""
 
     token: str
     id: int
@@ -299,9 +299,9 @@ class Token(BaseModel):
 
 
 class Tokens(BaseModel):
-    """The tokens of a text, as one window; `windows` is how many the model reads it in.
+    """The tokens of a text as one window; `windows` is the number of windows that the model reads.
 
-    `attentions`, if asked for, are probabilities by layer, head, token and token attended to, rounded to 3 digits.
+    `attentions`, if requested, are probabilities by layer, head, token and attended token, rounded to 3 digits.
     """
 
     model: str
@@ -312,7 +312,7 @@ class Tokens(BaseModel):
 
 
 class Attentions(BaseModel):
-    """The attention probabilities that a model gives: for texts of at most `max_tokens` tokens."""
+    """The attention probabilities of a model, available for texts of at most `max_tokens` tokens."""
 
     layers: int
     heads: int
@@ -320,7 +320,7 @@ class Attentions(BaseModel):
 
 
 class Card(BaseModel):
-    """A model of the server. `version` is a hash of its files; `attentions` is null if it was exported without."""
+    """A served model. `version` is a hash of its files; `attentions` is null if it was exported without them."""
 
     id: str
     object: Literal["model"] = "model"
@@ -348,13 +348,13 @@ class Cards(BaseModel):
 
 
 class Status(BaseModel):
-    """Whether the server runs, or takes requests."""
+    """The health or readiness of the server."""
 
     status: str
 
 
 class Problem(BaseModel):
-    """Why a request was not answered."""
+    """Why a request failed."""
 
     error: str
     request_id: str
@@ -364,7 +364,7 @@ class Problem(BaseModel):
 
 
 class EmbeddingsRequest(_Body):
-    """OpenAI's request; `user` has no effect, and `dimensions` must be those of the model."""
+    """OpenAI's request; `user` has no effect, and `dimensions` must be the model's vector size."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"model": "minilm-l6", "input": ["a cat", "a kitten"]}]})
     model: Annotated[str, Field(max_length=64)]
@@ -375,7 +375,7 @@ class EmbeddingsRequest(_Body):
 
 
 class Embedding(BaseModel):
-    """One vector; in base64, its numbers are float32, little-endian."""
+    """One vector; base64 encodes little-endian float32 numbers."""
 
     object: Literal["embedding"] = "embedding"
     index: int
@@ -383,14 +383,14 @@ class Embedding(BaseModel):
 
 
 class Usage(BaseModel):
-    """Tokens that were computed."""
+    """The number of computed tokens."""
 
     prompt_tokens: int
     total_tokens: int
 
 
 class Embeddings(BaseModel):
-    """OpenAI's answer."""
+    """OpenAI's response."""
 
     object: Literal["list"] = "list"
     data: list[Embedding]
@@ -399,7 +399,7 @@ class Embeddings(BaseModel):
 
 
 class OpenAIError(BaseModel):
-    """What went wrong."""
+    """The error message and type."""
 
     message: str
     type: str
@@ -408,7 +408,7 @@ class OpenAIError(BaseModel):
 
 
 class OpenAIProblem(BaseModel):
-    """OpenAI's form of an error."""
+    """OpenAI's error response."""
 
     error: OpenAIError
 
@@ -417,9 +417,9 @@ class OpenAIProblem(BaseModel):
 
 
 class InferenceRequest(BaseModel):
-    """`inputs` and `parameters` as for the pipeline of the model; other keys are parameters too.
+    """`inputs` and `parameters` of the model's pipeline; other keys are parameters, too.
 
-    `options`, of older clients, have no effect.
+    `options`, sent by older clients, has no effect.
     """
 
     model_config = ConfigDict(

@@ -1,4 +1,4 @@
-"""From names of models to a listening server: one process, or several on one port. uvicorn does the work."""
+"""Load models and serve them with uvicorn: one process, or several on one port."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ SHORTEST_TOKEN = 16  # characters
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that `serve` is told; it can be handed to another process.
+    """The options of `serve`, which can be pickled for worker processes.
 
-    `proxies` are the addresses whose X-Forwarded-For header says who a client is.
+    `proxies` are the addresses whose X-Forwarded-For header is trusted.
     """
 
     specs: Sequence[Spec]
@@ -57,7 +57,7 @@ class Settings:
 
 
 class _Timer:
-    """Ends a connection after some seconds, unless it is stopped."""
+    """Aborts a connection after some seconds, unless it is stopped."""
 
     def __init__(self, protocol: TimedProtocol, seconds: float) -> None:
         self._protocol, self._seconds = protocol, seconds
@@ -74,21 +74,21 @@ class _Timer:
 
 
 class TimedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which ends a connection that does not send a whole header, or read an answer, in time."""
+    """uvicorn's protocol with timeouts for clients that send their headers, or read the response, too slowly."""
 
     def __init__(self, *given: Any, seconds: float, **named: Any) -> None:
         super().__init__(*given, **named)
         self._reading, self._writing = _Timer(self, seconds), _Timer(self, seconds)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for a request; of too many connections, end this one."""
+        """Start the read timeout; abort the connection if there are too many."""
         super().connection_made(transport)
         self._reading.start()
         if self.limit_concurrency is not None and len(self.connections) > 2 * self.limit_concurrency:
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """A header may be complete now, or begin."""
+        """Stop the read timeout if the headers are complete, else start it."""
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
             self._reading.stop()
@@ -96,17 +96,17 @@ class TimedProtocol(HttpToolsProtocol):
             self._reading.start()
 
     def pause_writing(self) -> None:
-        """The client does not read what is sent."""
+        """Start the write timeout: the client is not reading."""
         super().pause_writing()
         self._writing.start()
 
     def resume_writing(self) -> None:
-        """The client reads again."""
+        """Stop the write timeout."""
         super().resume_writing()
         self._writing.stop()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is waited for any more."""
+        """Stop both timeouts."""
         self._reading.stop()
         self._writing.stop()
         super().connection_lost(exc)
@@ -123,26 +123,26 @@ def access_for(
 ) -> Access:
     """Who may use a server that listens at `host`.
 
-    Raises `OptionError` for an address that others reach without a token, unless `without_token` repeats that this is
-    meant, and for a file without a token.
+    Raises `OptionError` for a public address without a token, unless `without_token` allows it, and for an invalid
+    token file or origin.
     """
     token = None if token_file is None else read_token(token_file)
     local = is_local(host)
     if not local and token is None and not without_token:
         raise OptionError(
             f"{host} can be reached from other machines, and there is no token: give one with --token-file FILE, or "
-            "say --without-token if everybody who reaches it may use it"
+            "--without-token if everyone who can reach the server may use it"
         )
     for origin in allow_origins:
         if "://" not in origin or origin.rstrip("/") != origin:
             raise OptionError(f"--allow-origin {origin!r}: expected scheme and host, such as https://example.org")
-    # Without a token, a name in the Host header that is not ours tells that a browser was led here by another site.
+    # Without a token, a foreign name in the Host header means DNS rebinding: another site led a browser here.
     hosts = LOCAL_HOSTS | {name.lower() for name in allow_hosts} if local and token is None else None
     return Access(token, hosts, tuple(allow_origins), reload=workers == 1)
 
 
 def is_local(host: str) -> bool:
-    """Whether an address is reached from this machine only."""
+    """Whether an address is reachable from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -152,7 +152,7 @@ def is_local(host: str) -> bool:
 
 
 def read_token(path: Path) -> str:
-    """The token in a file; raises `OptionError` for one that is short or holds spaces."""
+    """Read the token in a file; raises `OptionError` if it is too short, not ASCII or contains spaces."""
     try:
         token = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -166,7 +166,7 @@ def read_token(path: Path) -> str:
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
-    """A socket at an address; raises `OptionError` if it is taken, not ours or not allowed."""
+    """A socket bound to an address; raises `OptionError` if it is taken, not local or not allowed."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (socket.gaierror, UnicodeError) as error:
@@ -185,7 +185,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
 
 
 def serve(settings: Settings) -> None:
-    """Serve until the process is told to stop (SIGTERM, Ctrl-C); requests in flight are finished.
+    """Serve until the process is stopped (SIGTERM, Ctrl-C); requests in flight are finished.
 
     Raises what `open_model` and `bound_socket` raise, before anything is served.
     """
@@ -205,16 +205,16 @@ def serve(settings: Settings) -> None:
         else:
             app = build_app(settings)
             gc.collect()
-            gc.freeze()  # models live until the end, and need not be looked through again and again
+            gc.freeze()  # models live until the end: the garbage collector need not scan them
             server = uvicorn.Server(configuration(settings, app))
             LOGGER.info("listening", extra={"fields": fields})
-            with suppress(KeyboardInterrupt):  # uvicorn passes the signal on when all is finished
+            with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after shutdown
                 server.run(sockets=[listening])
         LOGGER.info("stopped")
 
 
 def build_app(settings: Settings, shared: str | None = None) -> FastAPI:
-    """The application with its models loaded and warm."""
+    """Create the application with its models loaded and warm."""
     metrics, reporter = Metrics(shared=shared), LogReporter()
     slots = threading.BoundedSemaphore(max(1, settings.loading.threads or cores()))
 
@@ -228,7 +228,7 @@ def build_app(settings: Settings, shared: str | None = None) -> FastAPI:
 
 
 def _worker_app(settings: Settings, shared: str) -> FastAPI:
-    """The application of one of several processes."""
+    """The application of a worker process."""
     ExitStack().enter_context(logging_to_stderr(settings.log_level, as_json=settings.as_json))
     app = build_app(settings, shared)
     gc.collect()
@@ -237,7 +237,7 @@ def _worker_app(settings: Settings, shared: str) -> FastAPI:
 
 
 def configuration(settings: Settings, app: Any, *, factory: bool = False) -> uvicorn.Config:
-    """How uvicorn runs an application."""
+    """The uvicorn configuration of an application."""
     limits = settings.limits
     protocol: Any = partial(TimedProtocol, seconds=limits.read_timeout)
     return uvicorn.Config(
@@ -259,7 +259,7 @@ def configuration(settings: Settings, app: Any, *, factory: bool = False) -> uvi
 
 
 def _check(settings: Settings, reporter: Reporter) -> None:
-    """Raise `CheckpointError` for a model that the processes could not load, before they are started."""
+    """Raise `CheckpointError` for a model that the workers could not load, before they are started."""
     for spec in settings.specs:
         problems = describe_model(*resolve(spec, settings.loading, reporter))["problems"]
         if problems:

@@ -1,4 +1,4 @@
-"""What all routes do with a request: find the model, queue the texts, wait, and make the answer."""
+"""Request handling that all routes share: queue the texts, wait, and return the results."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from bothways.serving.metrics import Metrics
 from bothways.serving.models import Models, ServedModel
 from bothways.serving.problems import ProblemError
 
-PATIENCE = 0.05  # seconds before a client is watched; most requests are answered by then
+PATIENCE = 0.05  # seconds before disconnects are watched for; most requests are done by then
 
 
 class Computed(NamedTuple):
-    """The results of a request, in the order of its inputs, as its pipeline gives them."""
+    """The results of a request in input order, as its pipeline returns them."""
 
     results: list[Any]
     tokens: int
@@ -31,7 +31,7 @@ class Computed(NamedTuple):
 
 
 class Service:
-    """The models with what their requests have in common. `ready` tells whether requests are taken."""
+    """The models, limits and metrics of a server. `ready` is true while requests are accepted."""
 
     def __init__(self, models: Models, limits: Limits, metrics: Metrics, *, reload: bool) -> None:
         self.models, self.limits, self.metrics, self.reload = models, limits, metrics, reload
@@ -40,10 +40,11 @@ class Service:
     async def compute(
         self, request: Request, model: ServedModel, route: str, inputs: Sequence[Any], options: Mapping[str, Any]
     ) -> Computed:
-        """The results for the inputs of a request.
+        """Compute the results for the inputs of a request.
 
-        Raises `ProblemError`: 422 for what is wrong (also if there is a result for no input), 429 if the queue is full,
-        499 if the client has gone, 500 for a defect in every input, 504 after the time limit.
+        Raises `ProblemError`: 400 for an invalid X-Request-Timeout, 422 for invalid input (also if every input fails),
+        429 if the queue is full, 499 if the client disconnects, 500 if every input fails because of a server error,
+        503 if the server stops, 504 after the time limit.
         """
         facts = request.state.facts
         facts |= {"model": model.name, "texts": len(inputs)}
@@ -79,7 +80,7 @@ class Service:
     async def _wait(
         self, request: Request, model: ServedModel, work: Work, done: asyncio.Future[None], limit: float
     ) -> None:
-        """Wait until a request is computed; cancel it at its time limit, or when the client has gone."""
+        """Wait until a request is computed; cancel it at its time limit or when the client disconnects."""
         try:
             await asyncio.wait((done,), timeout=min(PATIENCE, limit))
             if not done.done() and limit > PATIENCE:
@@ -90,15 +91,15 @@ class Service:
                     watch.cancel()
                 if watch.done() and not watch.cancelled() and not done.done():
                     self.metrics.rejected.labels(model.name, "gone").inc()
-                    raise ProblemError(499, "the client has gone")
+                    raise ProblemError(499, "the client disconnected")
             if not done.done():
                 self.metrics.rejected.labels(model.name, "timeout").inc()
                 raise ProblemError(504, f"not computed within {limit:g} s")
         finally:
-            model.batcher.cancel(work)  # nothing, if it is done
+            model.batcher.cancel(work)  # no effect if it is done
 
     def _time_limit(self, request: Request) -> float:
-        """Seconds that a request may take: the server's, or the client's own if that is less."""
+        """The time limit in seconds: the server's, or the client's if that is shorter."""
         given = request.headers.get("x-request-timeout")
         if given is None:
             return self.limits.timeout
@@ -112,23 +113,23 @@ class Service:
 
 
 def of_request(request: Request) -> Service:
-    """The service that a request came to."""
+    """The service that handles a request."""
     service: Service = request.app.state.service
     return service
 
 
 def json_response(value: Any, status: int = 200) -> Response:
-    """A value as JSON; a number that JSON has no form for becomes null."""
+    """A value as JSON; NaN and infinity become null."""
     return Response(to_json(value, inf_nan_mode="null"), status, media_type="application/json")
 
 
 def seconds_since_start(request: Request) -> float:
-    """Seconds since a request came."""
+    """Seconds since a request arrived."""
     return round(time.perf_counter() - request.state.begin, 6)
 
 
 def _client(request: Request) -> str:
-    """Whose turn it is by: the address of the client."""
+    """The client's address, the key of the fair queue."""
     return request.client.host if request.client else ""
 
 
@@ -138,6 +139,6 @@ def _set(done: asyncio.Future[None]) -> None:
 
 
 async def _until_gone(request: Request) -> None:
-    """Ends when the client has closed its connection."""
+    """Wait until the client closes its connection."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -1,4 +1,4 @@
-"""The tasks, one file each, without PyTorch. `TASKS` lists all of them."""
+"""The tasks, one per module; none of them imports PyTorch. `TASKS` lists all of them."""
 
 from bothways.errors import OptionError
 from bothways.tasks.answer import Answer
@@ -15,7 +15,7 @@ TRAINED: dict[str, type[Trainable]] = {task.name: task for task in (Classify, Pa
 TASKS: dict[str, type[Task]] = TRAINED | {task.name: task for task in (ZeroShot, Fill, NextSentence, Embed)}
 """Every task by its name."""
 
-# What transformers calls them.
+# Names of `transformers` pipelines -> our names.
 _PIPELINES = {
     "text_classification": "classify",
     "sentiment_analysis": "classify",
@@ -31,7 +31,7 @@ _PIPELINES = {
 
 
 def task_name(name: str) -> str:
-    """Our name of a task that may be called as the pipelines of transformers are; an unknown one as it is.
+    """Return our name for a task or a `transformers` pipeline; unknown names are returned unchanged.
 
     >>> task_name("ner"), task_name("zero-shot"), task_name("classify")
     ('tag', 'zero_shot', 'classify')
@@ -41,9 +41,9 @@ def task_name(name: str) -> str:
 
 
 def as_trainable(task: Task) -> Trainable:
-    """A task that has references to be compared with; raises `OptionError` for one that has none."""
+    """Return `task` as a `Trainable`; raises `OptionError` if predictions of the task cannot be scored."""
     if not isinstance(task, Trainable):
-        raise OptionError(f"the task {task.name} has nothing to score its answers with; bothways predict shows them")
+        raise OptionError(f"the task {task.name} cannot be evaluated; use bothways predict to see its answers")
     return task
 
 

@@ -1,9 +1,9 @@
-"""Extractive question answering: the part of a passage that answers a question.
+"""Extractive question answering: find the span of a passage that answers a question.
 
-[CLS] question [SEP] passage [SEP]      [CLS] stands for "no answer" (Devlin et al. 2019, 4.3)
-  *                  *  *  *            tokens that the head reads: start and end are chosen among them
+[CLS] question [SEP] passage [SEP]      [CLS] means "no answer" (Devlin et al. 2019, 4.3)
+  *                  *  *  *            head positions: candidates for start and end
 
-K tokens read in a window, K - 1 of them of the passage.
+K head positions in a window: [CLS] and K - 1 passage tokens.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from bothways.tasks.picture import Mark, Picture
 from bothways.tasks.task import Prediction, Trainable, reading_stats
 from bothways.text.tokenizer import Encoded, Tokenizer
 
-_CANDIDATES = 20  # kept of each window
+_CANDIDATES = 20  # kept per window
 
 
 class Span(NamedTuple):
-    """A possible answer: its logit (start plus end), its place in the passage."""
+    """A candidate answer: its logit (start + end) and its character span in the passage."""
 
     logit: float
     start: int
@@ -38,7 +38,7 @@ class Span(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What is kept of a window: the best spans, the no-answer logit, log-sums of exp of starts and of ends."""
+    """The kept part of a window: the best spans, the no-answer logit, the logsumexp of start and end logits."""
 
     spans: list[Span]
     null: float
@@ -48,11 +48,11 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AnswerPrediction(Prediction):
-    """The best answers of a passage, best first: `context[start:end]` is each one's text.
+    """The best answers in a passage, best first; the text of each is `context[start:end]`.
 
-    "" means that there is none; after it comes what the answer would be.
+    The answer "" means no answer; if it comes first, the best span follows it.
 
-    `gap` is the logit of no answer minus that of the best answer; `top_k` is how many answers were asked for.
+    `gap` is the no-answer logit minus the logit of the best span; `top_k` is the requested number of answers.
     """
 
     answers: tuple[dict[str, Any], ...] = ()
@@ -61,12 +61,12 @@ class AnswerPrediction(Prediction):
 
     @property
     def best(self) -> str:
-        """The text of the best answer."""
+        """The text of the best answer; "" for no answer."""
         return str(self.answers[0]["answer"]) if self.answers else ""
 
     def answer(self, *, all_scores: bool) -> dict[str, Any]:
-        """answer, score, start, end of the best; `answers` too if several were asked for, or with `all_scores`."""
-        found = [dict(one) for one in self.answers]  # copies: equal questions share a prediction
+        """answer, score, start and end of the best answer; `answers` too if `top_k` > 1 or with `all_scores`."""
+        found = [dict(one) for one in self.answers]  # copied: equal questions share a prediction
         first = self.answers[0] if self.answers else {"answer": "", "score": 0.0, "start": 0, "end": 0}
         return first | ({"answers": found} if all_scores or self.top_k > 1 else {})
 
@@ -75,7 +75,7 @@ class AnswerPrediction(Prediction):
         return self.best or "no answer", float(self.answers[0]["score"]) if self.answers else 0.0
 
     def picture(self, example: Example) -> Picture:
-        """The question, and its passage with the answer marked."""
+        """The question, and the passage with the answer marked."""
         first = next((one for one in self.answers if one["answer"]), None)
         marks: tuple[Mark, ...] = ()
         note = self.note()
@@ -89,11 +89,11 @@ class AnswerPrediction(Prediction):
 
 @dataclass(frozen=True, slots=True)
 class Answer(Trainable):
-    """Start and end of the answer. `handle_impossible_answer` lets the model say that there is none, where the logit of
-    no answer exceeds that of the best answer by more than `threshold`; an answer has at most `max_answer_len` tokens.
+    """Extractive question answering. With `handle_impossible_answer`, the model predicts no answer if the no-answer
+    logit exceeds the logit of the best span by more than `threshold`. A span has at most `max_answer_len` tokens.
 
-    `align_to_words` extends answers to whole words; `top_k` answers are given. An answer of no more than `stride`
-    tokens is whole in some window.
+    `align_to_words` extends answers to whole words; `top_k` is the number of answers to return. An answer of at most
+    `stride` tokens is complete in at least one window.
     """
 
     name = "answer"
@@ -114,36 +114,36 @@ class Answer(Trainable):
 
     @classmethod
     def read(cls, source: Source, columns: Columns, *, labeled: bool = True) -> list[Example]:
-        """Questions of SQuAD 1.1 and 2.0 files, or rows with question, context and answers."""
+        """Read questions from SQuAD 1.1 and 2.0 files, or from rows with question, context and answers."""
         return read_answered(source, columns) if labeled else list(cls.inputs(source, columns))
 
     @classmethod
     def inputs(cls, source: Source, columns: Columns) -> Iterator[Example]:
-        """The questions of a source, whatever answers there are; `row` has the "id" of a SQuAD file."""
+        """Iterate over the questions of a source, ignoring answers; `row` has the "id" of a SQuAD file."""
         return read_questions(source, columns)
 
     @classmethod
     def learn(cls, examples: Sequence[Example], **settings: Any) -> Self:
-        """The task that training examples describe: whether some questions have no answer."""
+        """Infer from training examples whether some questions have no answer."""
         return cls(handle_impossible_answer=any(example.reference == () for example in examples), **settings)
 
     def config(self) -> dict[str, Any]:
-        """Nothing that `config.json` has a key for."""
+        """Return {}: `config.json` has no keys for this task."""
         return {}
 
     def describe(self) -> str:
-        """Whether an answer may be empty."""
+        """Describe whether the task may predict no answer."""
         return "answers out of a passage" + (
             f", or none (threshold {self.threshold:.2f})" if self.handle_impossible_answer else ""
         )
 
     @property
     def tunable(self) -> bool:  # type: ignore[override]
-        """There is a threshold where an answer may be empty."""
+        """There is a threshold only if the task may predict no answer."""
         return self.handle_impossible_answer
 
     def example(self, given: Any) -> Example:
-        """A (question, context) pair, or a dict of both, as an example."""
+        """Convert a (question, context) pair, or a dict with these keys, to an example."""
         if isinstance(given, dict):
             given = (given.get("question"), given.get("context"))
         if not isinstance(given, tuple | list) or len(given) != 2 or not all(isinstance(text, str) for text in given):
@@ -151,10 +151,10 @@ class Answer(Trainable):
         return Example(tuple(given))
 
     def check(self, examples: Sequence[Example]) -> None:
-        """Every answer can be predicted."""
+        """Do nothing: every answer can be predicted."""
 
     def training_notes(self, examples: Sequence[Example]) -> list[str]:
-        """How many questions have no answer, how many answers were moved, how many are left out of training."""
+        """Count questions without an answer, relocated answers, and questions excluded from training."""
         none = sum(example.reference == () for example in examples)
         moved = sum(
             one.moved for example in examples if isinstance(example.reference, tuple) for one in example.reference
@@ -164,25 +164,25 @@ class Answer(Trainable):
             [f"{none:,} of {len(examples):,} questions have no answer: the model learns to give none"] if none else []
         )
         if moved:
-            lines.append(f"{moved:,} answers are not at their answer_start: taken where their text is nearby or once")
+            lines.append(f"{moved:,} answers are not at their answer_start; the nearest or only match is used")
         if left:
-            lines.append(f"{left:,} questions are left out of training, as the place of their answer is not certain")
+            lines.append(f"{left:,} questions are left out of training, because their answer position is ambiguous")
         return lines
 
     def problem(self, example: Example) -> str | None:
-        """Why an example cannot be answered, if it cannot."""
+        """Return the reason why an example cannot be answered, or None."""
         empty = [name for name, text in zip(("question", "context"), example.texts, strict=True) if not text.strip()]
         return f"the {' and the '.join(empty)} is empty" if empty else None
 
     def failure(self, reason: str) -> AnswerPrediction:
-        """No answer, and why."""
+        """Return a prediction without an answer, with the reason as its error."""
         return AnswerPrediction(error=reason, windows=0)
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
-        """Each example's windows over the passage; the target is where start and end are among the tokens read.
+        """Return each example's windows over the passage; targets are (start, end) indices into `head_positions`.
 
-        A window without the answer has [CLS] as its target, as in BERT's own code. Examples whose answer position is
-        unknown have no target.
+        As in Google's BERT code, [CLS] is the target of a window without the answer. Examples whose answer position
+        is unknown have no target.
         """
         windows = self.windows(examples, tokenizer, sliding=1)
         found = []
@@ -198,14 +198,14 @@ class Answer(Trainable):
         return found
 
     def reduce(self, rows: np.ndarray, window: Encoded) -> Part:
-        """(K, 2) logits -> the best legal spans: start no later than end, at most `max_answer_len` tokens."""
+        """(K, 2) logits -> the best valid spans: start <= end, at most `max_answer_len` tokens."""
         starts, ends = rows.astype(np.float64).T  # (K,)
         offsets = window.offsets[window.head_positions[1:]]
         K = len(offsets)
         lengths = min(self.max_answer_len, K)
-        reach = np.arange(K)[:, None] + np.arange(lengths)  # (K, lengths) where a span ends
+        reach = np.arange(K)[:, None] + np.arange(lengths)  # (K, lengths) end of each span
         sums = starts[1:, None] + np.append(ends[1:], np.full(lengths, -np.inf))[reach]
-        sums[offsets[:, 0] == offsets[:, 1]] = -np.inf  # a token of nothing but space begins no answer
+        sums[offsets[:, 0] == offsets[:, 1]] = -np.inf  # an answer does not start with an empty token
         many = min(max(_CANDIDATES, self.top_k), sums.size)
         best = np.argpartition(-sums, many - 1, axis=None)[:many] if many else np.zeros(0, np.int64)
         spans = []
@@ -219,9 +219,9 @@ class Answer(Trainable):
     def decode(
         self, example: Example, parts: Sequence[Part], windows: Sequence[Encoded], tokenizer: Tokenizer
     ) -> AnswerPrediction:
-        """The windows of one example -> its best answers; windows compare by logits, as in BERT's own code.
+        """Combine the windows of one example into its best answers, ranked by logit as in Google's BERT code.
 
-        A score is the probability of the start times that of the end, over all windows together.
+        A score is P(start) * P(end), with each softmax taken over all windows together.
         """
         context = example.texts[1]
         norm = _log_sum(np.array([part.start_sum for part in parts])) + _log_sum(
@@ -236,7 +236,7 @@ class Answer(Trainable):
         gap = null - max(found.values(), default=-math.inf)
         if self.handle_impossible_answer or not found:
             found[0, 0] = null
-        # No answer must win by more than the threshold, and is ranked accordingly.
+        # To rank first, no answer must exceed the best span by more than the threshold.
         ranked = sorted(found, key=lambda place: found[place] - self.threshold * (place == (0, 0)), reverse=True)
         silent = ranked[0] == (0, 0)
         return AnswerPrediction(
@@ -247,7 +247,7 @@ class Answer(Trainable):
         )
 
     def tune_on(self, predictions: Sequence[AnswerPrediction], references: Sequence[Reference]) -> Self:
-        """The task with the threshold for no answer that gives these predictions the best F1."""
+        """Return the task with the no-answer threshold that maximizes F1 on these predictions."""
         if not self.handle_impossible_answer or all(reference for reference in references):
             return self
         found = []
@@ -255,7 +255,7 @@ class Answer(Trainable):
             best = next((str(one["answer"]) for one in prediction.answers if one["answer"]), "")
             found.append((prediction.gap, answer_scores(best, _texts(reference))[1], float(not reference)))
         gaps, said, unsaid = np.array(sorted(found)).T
-        # With the threshold after the k-th smallest gap, the first k say their answer and the others none.
+        # With the threshold above the k-th smallest gap, the first k give their answer, the others no answer.
         totals = np.append(0.0, said.cumsum()) + np.append(unsaid[::-1].cumsum()[::-1], 0.0)
         best_k = int(totals.argmax())
         edges = np.concatenate([[gaps[0] - 1.0], (gaps[:-1] + gaps[1:]) / 2, [gaps[-1] + 1.0]])
@@ -269,7 +269,7 @@ class Answer(Trainable):
         rng: np.random.Generator,
         resamples: int = 2000,
     ) -> Scores:
-        """Exact match and F1, with 95 % intervals."""
+        """Compute exact match and F1, with 95 % confidence intervals."""
         return answering(
             [one.best for one in predictions],
             [_texts(reference) for reference in references],
@@ -278,7 +278,7 @@ class Answer(Trainable):
         )
 
     def reference_summary(self, example: Example) -> str:
-        """The different reference answers."""
+        """Return the distinct reference answers."""
         return " / ".join(dict.fromkeys(_texts(example.reference or ()))) or "no answer"
 
     def is_correct(self, prediction: AnswerPrediction, reference: Reference) -> bool:
@@ -291,12 +291,12 @@ def _texts(reference: Reference) -> tuple[str, ...]:
 
 
 def _target(reference: Reference | None) -> ReferenceAnswer | None:
-    """The first answer whose place is certain."""
+    """The first answer with a certain position."""
     return next((answer for answer in reference if answer.certain), None) if isinstance(reference, tuple) else None
 
 
 def _places(offsets: np.ndarray, answer: ReferenceAnswer) -> tuple[int, int]:
-    """Where an answer begins and ends among [CLS] and the (K - 1, 2) tokens; (0, 0) if it is not wholly among them."""
+    """(K - 1, 2) passage offsets -> the answer's (start, end) in `head_positions`; (0, 0) if it is not all inside."""
     begin, end = answer.start, answer.start + len(answer.text)
     if not len(offsets) or begin < offsets[0, 0] or end > offsets[-1, 1]:
         return 0, 0
@@ -310,7 +310,7 @@ def _log_sum(values: np.ndarray) -> float:
 
 
 def _whole_words(text: str) -> Callable[[int, int], tuple[int, int]]:
-    """What widens a span of a text to the words at its ends; scripts without spaces have a word a letter."""
+    """Return a function that extends a span to whole words; in scripts without spaces, each letter is a word."""
     edges = word_edges(text)
 
     def widened(start: int, end: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Classifying one text: a single label, several labels (multi-label), or a number (regression).
+"""Classification of one text: a single label, several labels (multi-label), or a number (regression).
 
 B windows, L labels.
 """
@@ -26,7 +26,7 @@ from bothways.tasks.task import Prediction, Trainable, labels_of_config, log_sof
 from bothways.text.tokenizer import Encoded, Tokenizer
 
 Kind = Literal["single", "multi", "regression"]
-THRESHOLD = 0.5  # of a multi-label model, before it is tuned
+THRESHOLD = 0.5  # of a multi-label model, before tuning
 _HEADLINE: dict[Kind, str] = {"single": "accuracy", "multi": "micro_f1", "regression": "spearman"}
 
 
@@ -38,11 +38,11 @@ _PROBLEMS: dict[str, Kind] = {
 
 
 NOT_A_NUMBER = "the model computed NaN or infinity for this text; its weights are damaged"
-MAX_TUNED = 100  # labels of a text, the best, among which a threshold is chosen
+MAX_TUNED = 100  # best labels per text that threshold tuning considers
 
 
 class LabelScores(Mapping[str, float]):
-    """The score of each label in the order of the labels: 8 bytes each, as all predictions share the labels.
+    """Scores by label, in label order; 8 bytes per score, because all predictions share the label names.
 
     >>> LabelScores(("bad", "good"), np.array([0.25, 0.75]))
     {'bad': 0.25, 'good': 0.75}
@@ -74,12 +74,12 @@ def _places(labels: tuple[str, ...]) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class LabelPrediction(Prediction):
-    """The class of one example.
+    """The predicted class, classes or number of one example.
 
-    `label` is the label with the highest score ("" after an error), `score` its probability, `scores` those of all
-    labels. `labels` is the answer of a multi-label model: the labels with a score of at least the threshold, so ()
-    if no label reaches it; `label` is the best one even then, as in `transformers`. `number`: the task is
-    regression, `score` is the number and `label` its name.
+    `label` is the label with the highest score ("" after an error), `score` its probability; `scores` has all labels.
+    `labels` is set by multi-label models only: the labels whose score reaches the threshold, () if there are none;
+    `label` is the best label even then, as in `transformers`. With `number` (regression), `score` is the number and
+    `label` its name.
     """
 
     label: str
@@ -89,7 +89,7 @@ class LabelPrediction(Prediction):
     number: bool = False
 
     def answer(self, *, all_scores: bool) -> dict[str, Any]:
-        """label, score; labels of a multi-label model; scores with `all_scores`; of regression the score alone."""
+        """label and score; labels for multi-label models; scores with `all_scores`; for regression only score."""
         if self.number:
             return {"score": self.score}
         answer: dict[str, Any] = {"label": self.label, "score": self.score}
@@ -98,7 +98,7 @@ class LabelPrediction(Prediction):
         return answer | ({"scores": dict(self.scores)} if all_scores else {})
 
     def summary(self) -> tuple[str, float]:
-        """The label or labels with the score of the best; "no label", with what the best one lacks to 1; a number."""
+        """The label or labels with the best score; "no label" with 1 - the best score; or the number."""
         if self.number:
             return f"{self.score:.6g}", self.score
         if self.labels == ():
@@ -106,7 +106,7 @@ class LabelPrediction(Prediction):
         return self.label if self.labels is None else ", ".join(self.labels), self.score
 
     def picture(self, example: Example) -> Picture:
-        """The text or texts, with a bar for each class."""
+        """The text or texts, with a bar per class."""
         captions = ("",) if len(example.texts) == 1 else ("first text", "second text")
         bars = sorted(self.scores.items(), key=lambda item: -item[1])
         notes = [self.note()] if self.note() else []
@@ -120,11 +120,11 @@ class LabelPrediction(Prediction):
 
 @dataclass(frozen=True, slots=True)
 class Classify(Trainable):
-    """The classification of one text; holds all that its predictions depend on besides the weights.
+    """Classification of one text; the fields are everything besides the weights that determines predictions.
 
-    `labels` in the order of the outputs (for regression one, the name of the number), windows of `max_length`
-    that share at least `stride`, `truncation` reads only the first window. `threshold` is the least score of a
-    label of a multi-label model; fine-tuning chooses it on the dev set.
+    `labels` are in output order (for regression a single one, the name of the number). Windows have at most
+    `max_length` tokens and overlap by at least `stride`; `truncation` reads only the first window. `threshold` is
+    the minimum score of a label in a multi-label model; fine-tuning chooses it on the dev set.
     """
 
     name = "classify"
@@ -142,9 +142,9 @@ class Classify(Trainable):
 
     @classmethod
     def learn(cls, examples: Sequence[Example], **settings: Any) -> Self:
-        """The task that training examples describe: their kind and their labels in natural order.
+        """Infer kind and labels (in natural order) from training examples.
 
-        Raises `DataError` for a single class, or references of several kinds.
+        Raises `DataError` if there is a single class, or if references are of several kinds.
         """
         kinds = {_kind(example.reference) for example in examples}
         if len(kinds) > 1:
@@ -165,38 +165,38 @@ class Classify(Trainable):
 
     @classmethod
     def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
-        """The task that the `config.json` of a directory of `transformers` describes."""
+        """Return the task that a `config.json` of `transformers` describes."""
         labels = labels_of_config(config)
         usual: Kind = "multi" if len(labels) == 1 else "single"  # one output: a sigmoid, as in transformers
         return cls(labels=labels, kind=_PROBLEMS.get(str(config.get("problem_type")), usual), **settings)
 
     def config(self) -> dict[str, Any]:
-        """Labels and kind, as `config.json` says them."""
+        """Return labels and problem type, as entries of `config.json`."""
         problem = next(name for name, kind in _PROBLEMS.items() if kind == self.kind)
         return super(Classify, self).config() | {"problem_type": problem}
 
     def describe(self) -> str:
-        """Kind and labels, and a threshold that was tuned."""
+        """Describe kind, labels, and the threshold if it was tuned."""
         tuned = f", threshold {self.threshold:g}" if self.kind == "multi" and self.threshold != THRESHOLD else ""
         return f"{self.kind}, {len(self.labels)} label(s): {shortened(self.labels, 200)}{tuned}"
 
     @property
     def outputs(self) -> int:  # type: ignore[override]
-        """A number for each label."""
+        """The number of labels."""
         return len(self.labels)
 
     @property
     def loss(self) -> str:  # type: ignore[override]
-        """The loss is named like the kind."""
+        """The name of the loss, equal to the kind."""
         return self.kind
 
     @property
     def headline(self) -> str:  # type: ignore[override]
-        """The name of the metric that decides which checkpoint is better."""
+        """The name of the metric that selects the best checkpoint."""
         return _HEADLINE[self.kind]
 
     def example(self, given: Any) -> Example:
-        """A text, or a tuple of as many texts as the task reads, as an example."""
+        """Convert a text, or a tuple or list with as many texts as the task reads, to an example."""
         texts = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, tuple | list) else ()
         if len(texts) != len(self.texts) or not all(isinstance(text, str) for text in texts):
             expected = "a text" if len(self.texts) == 1 else "two texts"
@@ -205,20 +205,19 @@ class Classify(Trainable):
         return Example(texts)
 
     def failure(self, reason: str) -> LabelPrediction:
-        """No label, and why."""
+        """Return a prediction without a label, with the reason as its error."""
         labels = () if self.kind == "multi" else None
         return LabelPrediction("", math.nan, labels=labels, number=self.kind == "regression", error=reason, windows=0)
 
     @property
     def tunable(self) -> bool:  # type: ignore[override]
-        """A multi-label model has a threshold."""
+        """True for multi-label models, which have a threshold."""
         return self.kind == "multi"
 
     def tune_on(self, predictions: Sequence[LabelPrediction], references: Sequence[Reference]) -> Self:
-        """The task with the threshold that gives the highest micro-F1; if none is better than the present, with that.
+        """Return the task with the threshold that maximizes micro-F1, or the current one if none is better.
 
-        Of equally good thresholds the one nearest to the present is taken. Of each text no more than its
-        `MAX_TUNED` best labels are looked at.
+        Ties go to the threshold nearest to the current one. Only the `MAX_TUNED` best labels of each text count.
         """
         if not self.tunable or not predictions:
             return self
@@ -238,7 +237,7 @@ class Classify(Trainable):
         return replace(self, threshold=threshold)
 
     def redecided(self, predictions: Sequence[LabelPrediction]) -> Sequence[LabelPrediction]:
-        """Predictions of a multi-label model with the labels that reach the threshold."""
+        """Apply this task's threshold to predictions of a multi-label model."""
         if self.kind != "multi":
             return predictions
         return [
@@ -249,7 +248,7 @@ class Classify(Trainable):
         return tuple(label for label, score in scores.items() if score >= self.threshold)
 
     def check(self, examples: Sequence[Example]) -> None:
-        """Raise `DataError` at the first reference that this task cannot predict."""
+        """Raise `DataError` for the first reference that this task cannot predict."""
         known = set(self.labels)
         for example in examples:
             if _kind(example.reference) != self.kind:
@@ -267,11 +266,11 @@ class Classify(Trainable):
                     )
 
     def training_notes(self, examples: Sequence[Example]) -> list[str]:
-        """Labels that may not be meant: numbers, look-alikes, labels that occur once; texts with two labels."""
+        """Report suspicious labels (numbers, look-alikes, labels that occur once) and texts with two labels."""
         return [*label_notes([example.reference for example in examples]), *contradictions(examples)]
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
-        """Each example's windows, with its target where it has a reference: a class number, L 0/1 numbers, a number."""
+        """Return each example's windows; targets are a class index, an (L,) 0/1 array or a number."""
         windows = self.windows(examples, tokenizer)
         places = {label: place for place, label in enumerate(self.labels)}
         targets = [self._target(example.reference, places) for example in examples]
@@ -289,7 +288,7 @@ class Classify(Trainable):
     ) -> LabelPrediction:
         """(L,) logits of each window of one example -> its prediction.
 
-        The windows' probabilities (for regression: values) are averaged by `window_weights`.
+        The prediction is the average of probabilities (regression: of values), weighted by `window_weights`.
         """
         each = probabilities(np.asarray(parts), self.kind)  # (B, L)
         average = each[0] if len(windows) == 1 else window_weights(windows) @ each  # (L,)
@@ -314,7 +313,7 @@ class Classify(Trainable):
         rng: np.random.Generator,
         resamples: int = 2000,
     ) -> Scores:
-        """The metrics of predictions against the references, with 95 % intervals."""
+        """Compute the metrics of predictions against references, with 95 % confidence intervals."""
         if self.kind == "multi":
             chosen = [prediction.labels or () for prediction in predictions]
             return multi_label(
@@ -337,11 +336,11 @@ class Classify(Trainable):
         )
 
     def reference_summary(self, example: Example) -> str:
-        """The label or labels."""
+        """Return the label or labels."""
         return ", ".join(example.reference) if isinstance(example.reference, tuple) else str(example.reference)
 
     def is_correct(self, prediction: LabelPrediction, reference: Reference) -> bool:
-        """Whether a prediction is wholly right (never, for a number)."""
+        """Whether a prediction is entirely correct; always False for regression."""
         if self.kind == "multi":
             return set(prediction.labels or ()) == set(labels_of(reference))
         return self.kind == "single" and prediction.label == reference
@@ -359,11 +358,11 @@ class Classify(Trainable):
 
 
 def window_weights(windows: Sequence[Encoded]) -> np.ndarray:
-    """(B,) the weights, of sum 1, of the windows of one example in an average over them.
+    """Return (B,) weights of sum 1 to average over the windows of one example.
 
-    A window weighs as many tokens as it owns (see `with_most_context`), so that each token of the text counts once,
-    also where windows overlap: the last one may repeat nearly all of the one before. Of a pair, the text that slides
-    counts.
+    The weight of a window is proportional to the number of tokens that it owns (see `with_most_context`), so each
+    token counts once even if the last window repeats most of the previous one. For pairs, only the tokens of the
+    sliding text count.
     """
     if len(windows) == 1:
         return np.ones(1)
@@ -374,7 +373,7 @@ def window_weights(windows: Sequence[Encoded]) -> np.ndarray:
 
 
 def probabilities(logits: np.ndarray, kind: Kind) -> np.ndarray:
-    """(B, L) logits -> (B, L) softmax (single), sigmoid (multi) or the numbers themselves (regression)."""
+    """(B, L) logits -> (B, L) softmax (single), sigmoid (multi) or unchanged values (regression)."""
     logits = logits.astype(np.float64)
     if kind == "regression":
         return logits
@@ -390,14 +389,16 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 
 
 def best_threshold(scores: np.ndarray, right: np.ndarray, total: int, present: float) -> float:
-    """The threshold on (M,) scores with the highest micro-F1, if `total` labels are right, `right` marks which.
+    """Return the threshold on (M,) scores with the highest micro-F1, or `present` if none is better.
+
+    (M,) `right` marks the scores of correct labels; `total` is the number of reference labels.
 
     >>> best_threshold(np.array([0.9, 0.3, 0.2, 0.1]), np.array([True, True, False, False]), 2, present=0.5)
     0.25
     """
     order = np.argsort(-scores, kind="stable")
     scores, hits = scores[order], np.cumsum(right[order])
-    taken = np.flatnonzero(np.diff(scores, append=-1.0) < 0) + 1  # how many are above a possible threshold
+    taken = np.flatnonzero(np.diff(scores, append=-1.0) < 0) + 1  # number of scores above each candidate threshold
     f1 = 2 * hits[taken - 1] / (taken + total)
     now = int((scores >= present).sum())
     f1_now = 2 * int(hits[now - 1]) / (now + total) if now else 0.0
@@ -411,7 +412,7 @@ def best_threshold(scores: np.ndarray, right: np.ndarray, total: int, present: f
 
 
 def shortened(labels: Sequence[str], most: int = 8) -> str:
-    """The first few of many labels, and how many more there are."""
+    """Join the first `most` labels, followed by the number of remaining labels."""
     rest = f", ... ({len(labels) - most} more)" if len(labels) > most else ""
     return ", ".join(labels[:most]) + rest
 
@@ -429,7 +430,7 @@ def _number(reference: Reference) -> float:
 
 
 def _natural(label: str) -> tuple[float, str]:
-    """Numbers by their value, then words by their letters."""
+    """Sort key: numbers by value, then other labels alphabetically."""
     try:
         value = float(label)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Texts as vectors: the mean of the tokens, the first token, or its pooled form."""
+"""Text embeddings: the mean over tokens, the first token, or the pooled first token."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from bothways.text.tokenizer import Encoded, Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class EmbedPrediction(Prediction):
-    """`vector` (C,) of a text, or (T, C) of its tokens; empty where there is an error."""
+    """`vector` is (C,) for a text, or (T, C) for its tokens; empty if there is an error."""
 
     vector: np.ndarray
 
     def answer(self, *, all_scores: bool) -> dict[str, Any]:
-        """embedding: the numbers."""
+        """embedding: the vector as a list."""
         return {"embedding": self.vector.tolist()}
 
     def summary(self) -> tuple[str, float]:
-        """Its first numbers."""
+        """The first 8 numbers."""
         return " ".join(f"{number:.3f}" for number in self.vector.ravel()[:8]) + " ...", 1.0
 
     def picture(self, example: Example) -> Picture:
@@ -37,11 +37,11 @@ class EmbedPrediction(Prediction):
 
 @dataclass(frozen=True, slots=True)
 class Embed(Task):
-    """A vector for each text. `pooling`: "mean" over its tokens, special tokens included; "cls", the first token;
-    "pooler", the first token after the dense layer of pretraining; "none": (T, C), a vector for each token.
+    """A vector per text. `pooling`: "mean" over all tokens, special tokens included; "cls": the first token;
+    "pooler": the first token after the dense layer of pretraining; "none": (T, C), a vector per token.
 
-    `normalize` gives vectors of length 1. A long text is read in windows: the mean is over all of its tokens, each in
-    the window that shows most around it; of "cls" and "pooler", over its windows.
+    `normalize` scales vectors to length 1. Long texts are read in windows: "mean" averages over all tokens, each from
+    the window with the most context around it; "cls" and "pooler" average over windows.
     """
 
     name = "embed"
@@ -53,7 +53,7 @@ class Embed(Task):
 
     @property
     def head(self) -> str:  # type: ignore[override]
-        """No head of its own: every encoder can."""
+        """The encoder output to pool; the task has no trained head."""
         return "pooled" if self.pooling == "pooler" else "hidden"
 
     @classmethod
@@ -66,10 +66,10 @@ class Embed(Task):
         pooling: str | None = None,
         **settings: Any,
     ) -> Self:
-        """Every encoder can; a `directory` of sentence-transformers says how.
+        """Return the task for any encoder; a sentence-transformers `directory` determines its settings.
 
-        `limit` is how many tokens the model reads at most, `pooling` what the user chose: tokens and "pooler" are the
-        encoder's own, whatever the directory says. Raises `CheckpointError` if its vectors cannot be computed here.
+        `limit` is the model's maximum length in tokens, `pooling` the user's choice; "none" and "pooler" ignore the
+        directory's settings. Raises `CheckpointError` if the directory has modules that are not supported.
         """
         made = cls(**(settings | {"stride": 0}))
         if directory is None or pooling in ("none", "pooler"):
@@ -81,12 +81,12 @@ class Embed(Task):
         return replace(made, pooling=found.pooling, normalize=found.normalize, max_length=length, truncation=True)
 
     def failure(self, reason: str) -> EmbedPrediction:
-        """No vector, and why."""
+        """Return a prediction without a vector, with the reason as its error."""
         return EmbedPrediction(np.zeros(0, np.float32), error=reason, windows=0)
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
-        """Each example's windows. For "mean" and "none" every token is read once, in the window that shows most around
-        it, special tokens at both ends of the text; else the first token of each window.
+        """Return each example's windows. "mean" and "none" read every token once, in the window with the most context
+        around it, and the special tokens at both ends of the text; otherwise the first token of each window is read.
         """
         windows = self.windows(examples, tokenizer)
         if self.pooling not in ("mean", "none"):
@@ -104,13 +104,13 @@ class Embed(Task):
         return found
 
     def reduce(self, rows: np.ndarray, window: Encoded) -> np.ndarray:
-        """(K, C) -> (C,) their mean, or for "none" as they are."""
+        """(K, C) -> (C,) mean; for "none" unchanged."""
         return rows if self.pooling == "none" else rows.mean(0)
 
     def decode(
         self, example: Example, parts: Sequence[np.ndarray], windows: Sequence[Encoded], tokenizer: Tokenizer
     ) -> EmbedPrediction:
-        """(C,) of each window of one example -> its vector, by the tokens read; for "none" (K, C) -> (T, C)."""
+        """(C,) per window -> (C,) their mean, weighted by head positions; for "none" (K, C) per window -> (T, C)."""
         if self.pooling == "none":
             vector = np.concatenate(parts)
         else:

@@ -1,4 +1,4 @@
-"""Masked words: what BERT was pretrained to guess."""
+"""Masked-token prediction, BERT's pretraining task."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bothways.text.tokenizer import Encoded, Tokenizer
 
 
 class Guess(NamedTuple):
-    """What may replace a mask: the token's number, its text, its probability, the text with it in the place."""
+    """A candidate for a mask: its probability, token id and text, and the whole text with the mask replaced."""
 
     score: float
     token: int
@@ -27,23 +27,23 @@ class Guess(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FillPrediction(Prediction):
-    """For each mask of the text, the best guesses and where the mask is."""
+    """The best guesses for each mask in the text, and the (start, end) of each mask."""
 
     masks: tuple[tuple[Guess, ...], ...] = ()
     places: tuple[tuple[int, int], ...] = ()
 
     def answer(self, *, all_scores: bool) -> dict[str, Any]:
-        """masks: for each, its guesses."""
+        """masks: a list of guesses per mask."""
         return {"masks": [[guess._asdict() for guess in guesses] for guesses in self.masks]}
 
     def summary(self) -> tuple[str, float]:
-        """The best guess at each mask."""
+        """The best guess for each mask, and the lowest of their scores."""
         return ", ".join(guesses[0].token_str for guesses in self.masks), min(
             (guesses[0].score for guesses in self.masks), default=0.0
         )
 
     def picture(self, example: Example) -> Picture:
-        """The text with its masks marked, and a bar for each guess."""
+        """The text with its masks marked, and a bar per guess."""
         marks = tuple(
             Mark(*place, guesses[0].token_str, guesses[0].score)
             for place, guesses in zip(self.places, self.masks, strict=True)
@@ -59,7 +59,7 @@ class FillPrediction(Prediction):
 
 @dataclass(frozen=True, slots=True)
 class Fill(Task):
-    """The `top_k` likeliest tokens at each mask; of `targets` alone, if there are any."""
+    """The `top_k` most probable tokens for each mask, chosen from `targets` if there are any."""
 
     name = "fill"
     head = "masked"
@@ -70,13 +70,13 @@ class Fill(Task):
     truncation: bool = False
 
     def failure(self, reason: str) -> FillPrediction:
-        """No guess, and why."""
+        """Return a prediction without guesses, with the reason as its error."""
         return FillPrediction(error=reason, windows=0)
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
-        """Each example's windows; masks are read, each in the window that shows most around it.
+        """Return each example's windows; each mask is predicted in the window with the most context around it.
 
-        Raises `CheckpointError` if the vocabulary has no mask, `OptionError` for a target that is not a token.
+        Raises `CheckpointError` if the vocabulary has no mask, `OptionError` for a target that is not a single token.
         """
         if tokenizer.mask_id is None:
             raise CheckpointError("the vocabulary has no mask token, so this model was not pretrained by masking")
@@ -89,7 +89,7 @@ class Fill(Task):
         return found
 
     def reduce(self, rows: np.ndarray, window: Encoded) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(K, V) logits -> for each mask the best tokens and their probabilities."""
+        """(K, V) logits -> the best token ids and their probabilities for each mask."""
         found = []
         for row in rows:
             shares = np.exp(log_softmax(row))
@@ -105,18 +105,18 @@ class Fill(Task):
         windows: Sequence[Encoded],
         tokenizer: Tokenizer,
     ) -> FillPrediction:
-        """The guesses at all masks of one example."""
+        """Return the guesses for all masks of one example."""
         text = example.texts[0]
         places = [tuple(window.offsets[mask].tolist()) for window in windows for mask in window.head_positions]
         found = [guesses for part in parts for guesses in part]
         more = reading_stats(windows)
         backend, mask = tokenizer.backend, tokenizer.mask_id
-        assert mask is not None  # `encode` has refused a vocabulary without one
+        assert mask is not None  # `encode` rejects vocabularies without a mask
         if not found:
             return FillPrediction(error=f"there is no mask in the text ({backend.id_to_token(mask)})", **more)
         if not all(np.isfinite(shares).all() for _, shares in found):
             return FillPrediction(error=NOT_A_NUMBER, **more)
-        # If the mask takes the space before it, a guess brings its own, or joins the word before.
+        # If the mask token absorbs the space before it, the guess includes a space or continues the previous word.
         takes_space = backend.get_added_tokens_decoder()[mask].lstrip
         masks = []
         for (start, end), (best, shares) in zip(places, found, strict=True):
@@ -139,6 +139,6 @@ class Fill(Task):
             number = tokenizer.backend.token_to_id(target)
             ids = tokenizer.backend.encode(target, add_special_tokens=False).ids if number is None else [number]
             if len(ids) != 1 or ids[0] == tokenizer.unk_id:
-                raise OptionError(f"the target {target!r} is not one token of the vocabulary, so it cannot be guessed")
+                raise OptionError(f"the target {target!r} is not a single token in the vocabulary; choose another")
             numbers += ids
         return np.array(list(dict.fromkeys(numbers)))

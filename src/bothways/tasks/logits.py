@@ -1,6 +1,6 @@
-"""The logits themselves, of the windows of an example: what a student learns from its teacher.
+"""Raw logits of the windows of an example, as targets for distillation.
 
-K tokens read by the head, L outputs.
+K head positions, L outputs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bothways.text.tokenizer import Encoded, Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class Answered(Prediction):
-    """The logits of an example, (K, L) for each of its windows."""
+    """The (K, L) logits of each window of an example."""
 
     parts: tuple[np.ndarray, ...]
     read: tuple[Encoded, ...]
@@ -26,29 +26,29 @@ class Answered(Prediction):
 
 @dataclass(frozen=True, slots=True)
 class Logits(Task):
-    """A task whose predictions are its logits."""
+    """Another task, `own`, with logits as its predictions."""
 
     own: Trainable
     name = "logits"
 
     def problem(self, example: Example) -> str | None:
-        """As the task says."""
+        """As `own`."""
         return self.own.problem(example)
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
-        """As the task does."""
+        """As `own`."""
         return self.own.encode(examples, tokenizer)
 
     def reduce(self, rows: np.ndarray, window: Encoded) -> np.ndarray:
-        """All is kept."""
+        """Keep all logits."""
         return rows
 
     def decode(
         self, example: Example, parts: Sequence[Any], windows: Sequence[Encoded], tokenizer: Tokenizer
     ) -> Answered:
-        """All is given."""
+        """Return all logits with their windows."""
         return Answered(parts=tuple(parts), read=tuple(windows))
 
     def failure(self, reason: str) -> Answered:
-        """Nothing, and why."""
+        """Return a prediction without logits, with the reason as its error."""
         return Answered(parts=(), read=(), error=reason)

@@ -1,4 +1,4 @@
-"""Two texts at once: entailment, similarity, paraphrase, next sentence. All but the columns is classification.
+"""Classification of text pairs: entailment, similarity, paraphrase, next sentence. Only the columns differ.
 
 [CLS] premise [SEP] hypothesis [SEP]
   0      0      0        1       1      segment ids (BERT; RoBERTa has none)
@@ -14,10 +14,10 @@ from bothways.tasks.classify import Classify
 
 @dataclass(frozen=True, slots=True)
 class Pairs(Classify):
-    """The classification of two texts, or a number for them."""
+    """Classification or regression of a pair of texts."""
 
     name = "pairs"
-    split_by = 0  # one premise with several hypotheses stays on one side
+    split_by = 0  # all hypotheses of a premise go to the same split
     texts = (
         ("premise", "sentence1", "text1", "question1", "text_a", "question"),
         ("hypothesis", "sentence2", "text2", "question2", "text_b", "sentence", "answer"),
@@ -26,12 +26,12 @@ class Pairs(Classify):
 
 @dataclass(frozen=True, slots=True)
 class NextSentence(Pairs):
-    """Whether the second text follows the first, as pretraining learned it (Devlin et al. 2019, 3.1)."""
+    """Next-sentence prediction, with the head from pretraining (Devlin et al. 2019, 3.1)."""
 
     name = "next_sentence"
     head = "next"
 
     @classmethod
     def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
-        """The two classes of BERT's pretraining, in its order."""
+        """Return the task with the two classes of BERT's pretraining, in BERT's order."""
         return cls(labels=("is_next", "not_next"), **settings)

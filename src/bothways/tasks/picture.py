@@ -1,4 +1,4 @@
-"""What is drawn of a prediction."""
+"""The data to draw a prediction."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A part of a text that a model points at: text[start:end], with a label ("" for an answer) and a score."""
+    """A highlighted span, text[start:end], with a label ("" for an answer) and a score."""
 
     start: int
     end: int
@@ -17,7 +17,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Texts with their captions, parts of the last one marked, a bar for each label, a note or an error."""
+    """(caption, text) pairs, marks in the last text, a bar per label, a note and an error."""
 
     texts: tuple[tuple[str, str], ...]
     marks: tuple[Mark, ...] = ()

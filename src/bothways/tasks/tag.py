@@ -1,13 +1,13 @@
-"""Named entities: a tag for each word, words into entities with exact places in the text.
+"""Named entity recognition: predict a tag per word and merge tagged words into entities with character offsets.
 
-text    Elon  Musk  founded  Tesla .          words by `split_words`, or as a file gives them
-tags    B-PER I-PER O        B-ORG O          read at the first token of each word
+text    Elon  Musk  founded  Tesla .          words of `split_words`, or the words of the file
+tags    B-PER I-PER O        B-ORG O          predicted at the first token of each word
         [Elon Musk]          [Tesla]          text[start:end] is the entity
 
-Training labels the words of `split_words`, which are those of running text, also where a file has longer ones.
-Entities that a file gives as spans are scored as spans: one that is not whole words cannot be found.
+Training always labels the words of `split_words`, even if the words of a file are longer. Entities that a file gives
+as spans are scored as spans; a span that does not consist of whole words cannot be predicted.
 
-K tokens read, W words, L tags.
+K head positions, W words, L tags.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Strategy = Literal["none", "simple", "first", "average", "max"]
 
 
 class Entity(NamedTuple):
-    """A named entity: its type, the mean probability of its words' tags, its place; text[start:end] is `word`."""
+    """A named entity: its type, the mean probability of its tags, and its offsets; text[start:end] is `word`."""
 
     entity_group: str
     score: float
@@ -56,7 +56,7 @@ class Entity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TagPrediction(Prediction):
-    """Entities in the order of the text; `tags` one a word, BIO ("none": raw tags, one a token, and no entities)."""
+    """Entities in text order, and one BIO tag per word (with "none": raw tags, one per token, and no entities)."""
 
     entities: tuple[Entity, ...] = ()
     tags: tuple[str, ...] = ()
@@ -64,13 +64,13 @@ class TagPrediction(Prediction):
     raw: tuple[dict[str, Any], ...] = ()
 
     def answer(self, *, all_scores: bool) -> dict[str, Any]:
-        """entities; tags and scores of all words with `all_scores`."""
-        raw = [dict(one) for one in self.raw]  # copies: equal texts share a prediction
+        """entities; with `all_scores` also the tags and scores of all words."""
+        raw = [dict(one) for one in self.raw]  # copied: equal texts share a prediction
         answer: dict[str, Any] = {"entities": raw + [entity._asdict() for entity in self.entities]}
         return answer | ({"tags": list(self.tags), "scores": list(self.scores)} if all_scores else {})
 
     def summary(self) -> tuple[str, float]:
-        """The entities with their types, and the least sure word."""
+        """The entities with their types, and the lowest word score."""
         return _said(self.entities), min(self.scores, default=1.0)
 
     def picture(self, example: Example) -> Picture:
@@ -81,10 +81,10 @@ class TagPrediction(Prediction):
 
 @dataclass(frozen=True, slots=True)
 class Tag(Trainable):
-    """A tag for each word. `labels` in the order of the outputs, of `scheme`; IOB1 allows every sequence.
+    """A tag per word. `labels` are in output order and follow `scheme`; IOB1 allows every tag sequence.
 
-    `aggregation_strategy` is how tokens make up words, as in `transformers`: "first", "average" and "max" answer for
-    whole words, "simple" and "none" for tokens.
+    `aggregation_strategy` merges tokens as in `transformers`: "first", "average" and "max" predict tags of words,
+    "simple" and "none" tags of tokens.
     """
 
     name = "tag"
@@ -101,17 +101,17 @@ class Tag(Trainable):
 
     @classmethod
     def read(cls, source: Source, columns: Columns, *, labeled: bool = True) -> list[Example]:
-        """Sentences of a column file (word first, tag last), or rows with words and tags, or text and spans."""
+        """Read sentences from a column file (word first, tag last), or rows with words and tags or text and spans."""
         return read_tagged(source, columns) if labeled else list(cls.inputs(source, columns))
 
     @classmethod
     def inputs(cls, source: Source, columns: Columns) -> Iterator[Example]:
-        """The sentences of a column file, or the texts or lists of words of rows; whatever tags there are."""
+        """Iterate over the sentences of a column file, or the texts or word lists of rows, ignoring tags."""
         return read_untagged(source, columns)
 
     @classmethod
     def learn(cls, examples: Sequence[Example], **settings: Any) -> Self:
-        """The task with the entity types of training examples; raises `DataError` if there is no entity."""
+        """Infer the entity types from training examples; raises `DataError` if there are no entities."""
         tags = {
             tag for example in examples for tag in (example.reference if isinstance(example.reference, tuple) else ())
         }
@@ -125,40 +125,40 @@ class Tag(Trainable):
 
     @classmethod
     def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
-        """The task of a directory of `transformers`, which does not say whether I- may begin an entity: it may."""
+        """Return the task of a `transformers` model; its config names no scheme, so I- may start an entity."""
         labels = labels_of_config(config)
         prefixes = {split_tag(label)[0] for label in labels}
         scheme: Scheme = "BIOES" if prefixes & {"E", "S"} else "IOB1" if "B" in prefixes else "IO"
         return cls(labels, scheme, **settings)
 
     def describe(self) -> str:
-        """The entity types."""
+        """Describe the entity types."""
         return f"entities of {len(self.types)} type(s): {', '.join(self.types)}"
 
     @property
     def types(self) -> tuple[str, ...]:
-        """The entity types."""
+        """The entity types, in label order."""
         return tuple(dict.fromkeys(split_tag(label)[1] for label in self.labels if label != "O"))
 
     @property
     def outputs(self) -> int:  # type: ignore[override]
-        """A number for each tag."""
+        """The number of tags."""
         return len(self.labels)
 
     def example(self, given: Any) -> Example:
-        """A running text, or a list of words, as an example."""
+        """Convert a text or a list of words to an example."""
         words = plain(given)
         if isinstance(words, list) and all(isinstance(word, str) for word in words):
             return replace(of_words(Sentence(tuple(words), (), ("input",))), row=None, number=None)
-        # Not super(): with slots=True, the class is not the one that super() would look for.
+        # Not super(): slots=True replaces the class, and super() would refer to the original one.
         return super(Tag, self).example(given)
 
     def failure(self, reason: str) -> TagPrediction:
-        """No entities, and why."""
+        """Return a prediction without entities, with the reason as its error."""
         return TagPrediction(error=reason, windows=0)
 
     def training_notes(self, examples: Sequence[Example]) -> list[str]:
-        """Which scheme the tags of training examples are in, what was inferred, and entities that cannot be found."""
+        """Report tag schemes other than BIO, what was inferred, and entities that cannot be predicted."""
         details = [example.details for example in examples if isinstance(example.details, Words)]
         lines = [
             f"the tags are {scheme}, learned as BIO" for scheme in sorted({one.scheme for one in details} - {"", "BIO"})
@@ -176,7 +176,7 @@ class Tag(Trainable):
         return lines
 
     def check(self, examples: Sequence[Example]) -> None:
-        """Raise `DataError` at the first entity of a type that this task does not know."""
+        """Raise `DataError` for the first entity with an unknown type."""
         known = set(self.types)
         for example in examples:
             for tag in example.reference if isinstance(example.reference, tuple) else ():
@@ -187,7 +187,7 @@ class Tag(Trainable):
                     )
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
-        """Each example's windows; each word is read in the window that shows most around it."""
+        """Return each example's windows; each word is predicted in the window with the most context around it."""
         found: list[Encoded] = []
         for number, group in grouped(self.windows(examples, tokenizer)):
             example = examples[number]
@@ -222,7 +222,7 @@ class Tag(Trainable):
     def decode(
         self, example: Example, parts: Sequence[np.ndarray], windows: Sequence[Encoded], tokenizer: Tokenizer
     ) -> TagPrediction:
-        """(K, L) log-probabilities of the tokens read in each window of one example -> its entities."""
+        """(K, L) log-probabilities at the head positions of each window of one example -> its entities."""
         text = example.texts[0]
         read = [(window, place) for window in windows for place in window.head_positions.tolist()]
         logs = np.concatenate(parts)  # (K, L)
@@ -276,7 +276,7 @@ class Tag(Trainable):
         rng: np.random.Generator,
         resamples: int = 2000,
     ) -> Scores:
-        """Strict entity precision, recall, F1, and the share of right tags, with 95 % intervals."""
+        """Compute strict entity precision, recall and F1, and tag accuracy, with 95 % confidence intervals."""
         if self.aggregation_strategy in ("none", "simple"):
             raise OptionError(
                 f"the strategy {self.aggregation_strategy} labels tokens, but the references label words; "
@@ -289,12 +289,12 @@ class Tag(Trainable):
         return tagging(right, found, rng=rng, resamples=resamples)
 
     def reference_summary(self, example: Example) -> str:
-        """The entities with their types."""
+        """Return the reference entities with their types."""
         tags = example.reference if isinstance(example.reference, tuple) else ()
         return _said(self._entities(example.texts[0], words_of(example), tags, np.zeros(len(tags))))
 
     def is_correct(self, prediction: TagPrediction, reference: Reference) -> bool:
-        """Whether every word has the right tag."""
+        """Whether every word has the correct tag."""
         return prediction.tags == reference
 
     def _word(self, logs: np.ndarray) -> np.ndarray:
@@ -304,13 +304,13 @@ class Tag(Trainable):
         return logs[logs.max(-1).argmax()] if self.aggregation_strategy == "max" else logs[0]
 
     def _transitions(self) -> np.ndarray:
-        """(L + 1, L + 1) whether a tag may follow another; the last row is the beginning, the last column the end."""
+        """(L + 1, L + 1) allowed [before, after] tags; the last row is the start, the last column the end."""
         return _legal(self.labels, self.scheme)
 
     def _entities(
         self, text: str, places: Sequence[tuple[int, ...]], tags: Sequence[str], scores: np.ndarray
     ) -> Iterator[Entity]:
-        """The entities of a sequence of tags; words with O are one too, of type O, unless O is ignored."""
+        """Yield the entities of a tag sequence; runs of O become entities of type O unless O is ignored."""
         for kind, first, last in tag_runs(tags):
             members = [number for number in range(first, last) if tags[number] not in self.ignore_labels]
             if members and kind not in self.ignore_labels:
@@ -329,9 +329,9 @@ def _said(entities: Iterable[Entity]) -> str:
 
 
 def viterbi(emissions: np.ndarray, legal: np.ndarray) -> np.ndarray:
-    """The likeliest legal path: (W, L) log-probabilities, (L + 1, L + 1) legal transitions -> (W,) tags.
+    """Find the best legal path: (W, L) log-probabilities, (L + 1, L + 1) legal transitions -> (W,) tags.
 
-    Viterbi (1967) with all legal transitions alike. Words whose best tags follow each other legally keep them.
+    Viterbi (1967); all legal transitions cost the same. If the argmax path is legal, it is returned.
     """
     best = emissions.argmax(-1)
     if len(best) == 0 or legal[np.append(-1, best), np.append(best, -1)].all():
@@ -349,10 +349,10 @@ def viterbi(emissions: np.ndarray, legal: np.ndarray) -> np.ndarray:
 
 
 def _spoken(example: Example, owner: np.ndarray, windows: Sequence[Encoded]) -> tuple[Places, np.ndarray]:
-    """The words of a prediction, and which of them each token read is of, from which word of `split_words` it is of.
+    """Return the words of a prediction, and the word of each head position; `owner` indexes `split_words` words.
 
-    Those that a file gave, each of some words of `split_words`. Else the latter; words that share a token (in
-    "COVID-19", a token "-19") are one.
+    The words are the file's own if it has any, else those of `split_words`. Adjacent `split_words` words are merged
+    if they share a token, such as "-19" in "COVID-19".
     """
     words = split_words(example.texts[0])
     if isinstance(example.details, Words) and not example.details.cut:
@@ -373,7 +373,7 @@ def _spoken(example: Example, owner: np.ndarray, windows: Sequence[Encoded]) -> 
 
 
 def _shares(place: int, windows: Sequence[Encoded]) -> bool:
-    """Whether a token begins before a place in the text and ends after it."""
+    """Whether a token spans a position in the text."""
     return any(
         bool(((begin < place) & (place < end) & (window.sequence_ids == 0)).any())
         for window in windows
@@ -382,7 +382,7 @@ def _shares(place: int, windows: Sequence[Encoded]) -> bool:
 
 
 def _runs(owner: np.ndarray) -> Iterator[tuple[int, slice]]:
-    """Each word, and its tokens among those read."""
+    """Yield each word, and the slice of its tokens among the head positions."""
     edges = np.flatnonzero(np.diff(owner, prepend=-1, append=-1)).tolist()
     for start, stop in pairwise(edges):
         yield int(owner[start]), slice(start, stop)

@@ -1,4 +1,4 @@
-"""What every task is, the records that pass through it, and how rows become examples."""
+"""The base classes of tasks and predictions, and helpers that several tasks share."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ MAX_LABELS = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What every task says of an example: how many windows it was read in, how many tokens were not read.
+    """The fields of every prediction: the number of windows, the number of truncated tokens.
 
-    `error` says why there is no answer.
+    `error` is the reason if the example could not be answered.
     """
 
     windows: int = 1
@@ -35,35 +35,35 @@ class Prediction:
     error: str | None = None
 
     def as_json(self, *, all_scores: bool = False) -> dict[str, Any]:
-        """The prediction as one JSON object; `all_scores` adds what is usually too much."""
+        """Return the prediction as a JSON object; `all_scores` adds the scores that are usually left out."""
         answer = self.answer(all_scores=all_scores and self.error is None)
         if self.error is not None:
             answer = dict.fromkeys(answer) | {"error": self.error}
         return answer | {"windows": self.windows, "truncated": self.truncated}
 
     def answer(self, *, all_scores: bool) -> dict[str, Any]:
-        """The answer itself, under the keys of the task."""
+        """Return the answer as a dict with the task's keys."""
         raise NotImplementedError
 
     def summary(self) -> tuple[str, float]:
-        """The answer in a few words, and how sure the model is of it."""
+        """Return a short text for the answer, and the model's confidence."""
         raise NotImplementedError
 
     def picture(self, example: Example) -> Picture:
-        """What is drawn of it."""
+        """Return the data to draw the prediction."""
         raise NotImplementedError
 
     def note(self) -> str:
-        """What a reader should know of how the text was read, if anything."""
+        """Return a note about several windows or truncated tokens; "" if there is nothing to report."""
         parts = [f"read in {self.windows} windows"] if self.windows > 1 else []
         return ", ".join(parts + ([f"{self.truncated} tokens not read"] if self.truncated else []))
 
 
 class Task(ABC):
-    """What prediction and serving ask of a task; tasks are frozen dataclasses with their settings as fields.
+    """The interface for prediction and serving. Tasks are frozen dataclasses; their fields are the settings.
 
-    `head` names the model's head, `outputs` is the width of its rows. `fixed` names the settings that belong to the
-    weights, `limits` the least and the greatest value of numbers. The defaults suit tasks that read one text.
+    `head` is the name of the model's head, `outputs` its output size. `fixed` lists the settings that the trained
+    weights determine, `limits` the minimum and maximum of numeric settings. The defaults suit tasks with one text.
     """
 
     fixed: ClassVar[frozenset[str]] = frozenset({"labels", "kind", "scheme", "nli", "handle_impossible_answer"})
@@ -76,15 +76,15 @@ class Task(ABC):
     name: str
     head: str
     outputs: int = 0
-    texts: ClassVar[tuple[tuple[str, ...], ...]] = (("text", "sentence", "review", "content"),)  # names of its columns
+    texts: ClassVar[tuple[tuple[str, ...], ...]] = (("text", "sentence", "review", "content"),)  # column names per text
     max_length: int
     stride: int
     truncation: bool
 
     def __post_init__(self) -> None:
-        """Raise `OptionError` for a setting of the wrong type, outside its limits or not one of its choices.
+        """Raise `OptionError` if a setting has the wrong type, exceeds its limits or is not one of its choices.
 
-        A subclass with a `__post_init__` calls `Task.__post_init__(self)` first.
+        A subclass that defines `__post_init__` calls `Task.__post_init__(self)` first.
         """
         kinds = get_type_hints(type(self))
         names = [item.name for item in fields(self)]  # type: ignore[arg-type]
@@ -99,7 +99,7 @@ class Task(ABC):
         check_options(self, {name: limit for name, limit in self.limits.items() if name in names})
 
     def changed(self, **settings: Any) -> Self:
-        """The task with other settings; raises `OptionError` for one that it does not have or that is `fixed`."""
+        """Return the task with other settings; raises `OptionError` for an unknown or `fixed` setting."""
         known = [item.name for item in fields(self)]  # type: ignore[arg-type]
         free = ", ".join(name for name in known if name not in self.fixed)
         for name, value in settings.items():
@@ -117,12 +117,12 @@ class Task(ABC):
 
     @classmethod
     def read(cls, source: Source, columns: Columns, *, labeled: bool = True) -> list[Example]:
-        """The examples of a file, or of rows in memory; with `labeled`, each must have its label."""
+        """Read examples from a file or from rows in memory; with `labeled`, every row needs a label."""
         return read_examples(source, cls.texts, columns) if labeled else list(cls.inputs(source, columns))
 
     @classmethod
     def inputs(cls, source: Source, columns: Columns) -> Iterator[Example]:
-        """The examples of a source to predict, read as they are needed: one for each row, in order.
+        """Iterate over the examples to predict, one per row and in order, reading lazily.
 
         A row that cannot be read becomes an example with an `error`.
         """
@@ -130,27 +130,27 @@ class Task(ABC):
 
     @classmethod
     def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
-        """The task that the `config.json` of a model directory describes."""
+        """Return the task that a model directory's `config.json` describes."""
         return cls(**settings)
 
     def example(self, given: Any) -> Example:
-        """What a caller hands over, as an example; `DataError` if it is of the wrong kind."""
+        """Convert a caller's input to an example; raises `DataError` if it has the wrong type."""
         if not isinstance(given, str):
             raise DataError(f"found {reprlib.repr(given)}, expected a text for the task {self.name}")
         return Example((given,))
 
     def problem(self, example: Example) -> str | None:
-        """Why an example cannot be answered, if it cannot."""
+        """Return the reason why an example cannot be answered, or None."""
         return None if any(text.strip() for text in example.texts) else "the text is empty"
 
     def size(self, example: Example) -> int:
-        """About how many characters the model reads for an example."""
+        """Return the approximate number of characters that the model reads for an example."""
         return sum(map(len, example.texts))
 
     def windows(
         self, examples: Sequence[Example], tokenizer: Tokenizer, sliding: Literal[0, 1] | None = None
     ) -> list[Encoded]:
-        """The windows of each example under the settings of the task."""
+        """Tokenize examples into windows, with the task's settings."""
         texts = [example.texts for example in examples]
         return tokenizer.windows(
             texts, max_length=self.max_length, stride=self.stride, truncation=self.truncation, sliding=sliding
@@ -158,30 +158,29 @@ class Task(ABC):
 
     @abstractmethod
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
-        """The windows of each example with what the head reads of them, and targets where there are labels."""
+        """Return the windows of all examples with their `head_positions`, and targets for labeled examples."""
 
     @abstractmethod
     def reduce(self, rows: np.ndarray, window: Encoded) -> Any:
-        """(K, L) logits of one window -> what of them is kept until all windows of the example are run."""
+        """(K, L) logits of one window -> the part to keep until all windows of the example have run."""
 
     @abstractmethod
     def decode(
         self, example: Example, parts: Sequence[Any], windows: Sequence[Encoded], tokenizer: Tokenizer
     ) -> Prediction:
-        """The prediction from the kept parts of all windows of one example."""
+        """Combine the kept parts of all windows of one example into its prediction."""
 
     @abstractmethod
     def failure(self, reason: str) -> Prediction:
-        """The prediction for an example that cannot be answered."""
+        """Return the prediction for an example that cannot be answered."""
 
 
 class Trainable(Task):
-    """What training and evaluation ask besides.
+    """The interface for training and evaluation, in addition to `Task`.
 
-    `loss` is how the head is trained, `headline` the metric that decides which checkpoint is better; `window` is
-    the longest window in tokens by default, and how many tokens windows share. Examples with the same text
-    at the place `split_by` (None: with the same texts) stay on one side when a dev set is set aside. `tunable`
-    says whether `tune_on` does anything.
+    `loss` is the name of the training loss, `headline` the metric that selects the best checkpoint; `window` holds
+    the default maximum length and stride, in tokens. A dev split keeps examples together that have the same text at
+    index `split_by` (None: the same texts). `tunable` is False if `tune_on` does nothing.
     """
 
     loss: str
@@ -194,22 +193,22 @@ class Trainable(Task):
     @classmethod
     @abstractmethod
     def learn(cls, examples: Sequence[Example], **settings: Any) -> Self:
-        """The task that training examples describe; raises `DataError` if there is nothing to learn."""
+        """Infer the task from training examples; raises `DataError` if there is nothing to learn."""
 
     @classmethod
     def from_json(cls, settings: dict[str, Any]) -> Self:
-        """The task that `as_json` wrote; raises `ValueError` for settings that no task wrote."""
+        """Return the task from the output of `as_json`; raises `ValueError` for invalid settings."""
         try:
             return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
         except OptionError as problem:
             raise ValueError(str(problem)) from problem
 
     def as_json(self) -> dict[str, Any]:
-        """The settings as JSON."""
+        """Return the settings as a JSON object."""
         return {item.name: getattr(self, item.name) for item in fields(self)}  # type: ignore[arg-type]
 
     def config(self) -> dict[str, Any]:
-        """What `config.json` says of the task, with the keys of `transformers`."""
+        """Return the task's entries in `config.json`, under the keys of `transformers`."""
         return {
             "id2label": {str(place): label for place, label in enumerate(self.labels)},
             "label2id": {label: place for place, label in enumerate(self.labels)},
@@ -217,22 +216,22 @@ class Trainable(Task):
 
     @abstractmethod
     def describe(self) -> str:
-        """The settings that a reader wants to know, in a few words."""
+        """Return a short description of the main settings."""
 
     @abstractmethod
     def check(self, examples: Sequence[Example]) -> None:
-        """Raise `DataError` at the first reference that the task cannot predict."""
+        """Raise `DataError` for the first reference that the task cannot predict."""
 
     def training_notes(self, examples: Sequence[Example]) -> list[str]:
-        """What the user should know of how training examples were understood, a line each."""
+        """Return notes for the user on how the training examples were interpreted, one per line."""
         return []
 
     def tune_on(self, predictions: Sequence[Any], references: Sequence[Reference]) -> Self:
-        """The task with what is set on dev, such as a threshold, set on these."""
+        """Return the task with its threshold tuned on these predictions and references."""
         return self
 
     def redecided(self, predictions: Sequence[Any]) -> Sequence[Any]:
-        """Predictions of this task with another threshold, decided by its own."""
+        """Apply this task's threshold to predictions that were made with another threshold."""
         return predictions
 
     @abstractmethod
@@ -244,19 +243,19 @@ class Trainable(Task):
         rng: np.random.Generator,
         resamples: int = 2000,
     ) -> Scores:
-        """The metrics of predictions against the references, with 95 % intervals."""
+        """Compute the metrics of predictions against references, with 95 % confidence intervals."""
 
     @abstractmethod
     def reference_summary(self, example: Example) -> str:
-        """The reference in a few words."""
+        """Return a short text for the reference."""
 
     @abstractmethod
     def is_correct(self, prediction: Any, reference: Reference) -> bool:
-        """Whether a prediction is wholly right."""
+        """Whether a prediction is entirely correct."""
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """(..., L) logits -> (..., L) log-probabilities, in float64; NaN for rows that hold NaN or infinity.
+    """(..., L) logits -> (..., L) log-probabilities in float64; NaN for rows with NaN or +infinity.
 
     >>> np.exp(log_softmax(np.array([0.0, 0.0]))).tolist()
     [0.5, 0.5]
@@ -267,12 +266,12 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def reading_stats(windows: Sequence[Encoded]) -> dict[str, Any]:
-    """What every prediction says of how its example was read."""
+    """Return `windows` and `truncated` of the prediction for one example."""
     return {"windows": max(window.window for window in windows) + 1, "truncated": max(w.truncated for w in windows)}
 
 
 def _suits(value: Any, kind: Any) -> bool:
-    """Whether a setting is of the type of its field; types that are not listed here suit."""
+    """Whether a setting has the type of its field; True for types that are not checked here."""
     if kind in (int, float):
         number = Integral if kind is int else Real
         return type(value) is not bool and isinstance(value, number) and not math.isnan(value)
@@ -282,9 +281,9 @@ def _suits(value: Any, kind: Any) -> bool:
 
 
 def labels_of_config(config: dict[str, Any]) -> tuple[str, ...]:
-    """The labels that a `config.json` of `transformers` names, in their order; LABEL_0 ... if it gives their number.
+    """Return the labels of a `transformers` `config.json` in order; LABEL_0, ... if it has no names.
 
-    Raises `CheckpointError` for names that do not belong to the numbers 0, 1, 2, ... one each.
+    Raises `CheckpointError` if the ids are not 0, 1, 2, ..., a name is invalid or repeated, or `num_labels` differs.
     """
     names, number = config.get("id2label"), config.get("num_labels")
     if not names:
@@ -318,7 +317,7 @@ def labels_of_config(config: dict[str, Any]) -> tuple[str, ...]:
 
 
 def grouped(windows: Sequence[Encoded]) -> Iterator[tuple[int, list[Encoded]]]:
-    """The windows of each example, with its number."""
+    """Group windows by example: yield each example's index and its windows."""
     group: list[Encoded] = []
     for window in windows:
         if group and window.example != group[0].example:
@@ -330,9 +329,10 @@ def grouped(windows: Sequence[Encoded]) -> Iterator[tuple[int, list[Encoded]]]:
 
 
 def with_most_context(windows: Sequence[Encoded], text: int) -> Iterator[tuple[Encoded, np.ndarray]]:
-    """Each window of one example with the places of those tokens of `text` that it has more context for than others.
+    """Yield each window of one example with the positions of the tokens of `text` that it owns.
 
-    Where two windows overlap, the first half of the stride is the earlier one's; every token has one owner.
+    The first half of the overlap of two windows belongs to the earlier one, the rest to the later one, so each token
+    belongs to the window with more context around it.
     """
     places = [np.flatnonzero(window.sequence_ids == text) for window in windows]
     for number, (window, own) in enumerate(zip(windows, places, strict=True)):

@@ -1,4 +1,4 @@
-"""Classes without training examples: does the text entail "This example is sports."? (Yin et al. 2019)."""
+"""Zero-shot classification: does the text entail "This example is sports."? (Yin et al. 2019)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ NO_LABELS = "there are no labels to choose from; give candidate_labels=[...] (--
 
 @dataclass(frozen=True, slots=True)
 class ZeroShot(Classify):
-    """A model of pairs with the classes `nli` asks of each label whether the text entails it.
+    """Zero-shot classification with an NLI model: predict for each label whether the text entails it.
 
-    `labels` are the candidates where a text brings none of its own; `kind` "multi" scores each label on its own.
+    `nli` are the model's classes. `labels` are the candidates for texts without candidate labels; `kind` "multi"
+    scores each label independently.
     """
 
     name = "zero_shot"
@@ -50,37 +51,37 @@ class ZeroShot(Classify):
 
     @classmethod
     def of_checkpoint(cls, config: dict[str, Any], **settings: Any) -> Self:
-        """The task of a directory whose config names the classes of NLI."""
+        """Return the task of a model whose config names the NLI classes."""
         return cls(labels=(), nli=labels_of_config(config), **settings)
 
     def changed(self, **settings: Any) -> Self:
-        """As `Task.changed`; `candidate_labels` and `multi_label` are settings too, as in transformers."""
+        """As `Task.changed`, but also accept `candidate_labels` and `multi_label`, as `transformers` does."""
         if "candidate_labels" in settings:
             settings["labels"] = settings.pop("candidate_labels")
         if "multi_label" in settings:
             settings["kind"] = "multi" if settings.pop("multi_label") else "single"
-        return super(ZeroShot, self).changed(**settings)  # a class with slots is made twice, so super() needs its name
+        return super(ZeroShot, self).changed(**settings)  # slots=True replaces the class
 
     @property
     def outputs(self) -> int:  # type: ignore[override]
-        """A number for each class of NLI."""
+        """The number of NLI classes."""
         return len(self.nli)
 
     def example(self, given: Any) -> Example:
-        """A text, or a (text, labels) tuple, as an example."""
+        """Convert a text or a (text, labels) tuple to an example."""
         text, labels = given if isinstance(given, tuple) and len(given) == 2 else (given, self.labels)
         if not isinstance(text, str) or isinstance(labels, str) or not all(isinstance(one, str) for one in labels):
             raise DataError(f"found {reprlib.repr(given)}, expected a text, or a text and a list of labels")
         return Example((text,), details=CandidateLabels(tuple(labels)))
 
     def check(self, examples: Sequence[Example]) -> None:
-        """Raise `OptionError` if there are no labels, `DataError` at the first reference that is not one of them."""
+        """Raise `OptionError` if there are no labels, `DataError` for the first reference that is not a label."""
         if not self.labels:
             raise OptionError(NO_LABELS)
         super(ZeroShot, self).check(examples)
 
     def problem(self, example: Example) -> str | None:
-        """Why an example cannot be answered, if it cannot.
+        """Return the reason why an example cannot be answered, or None.
 
         Raises `OptionError` if neither the task nor the example has labels.
         """
@@ -90,13 +91,13 @@ class ZeroShot(Classify):
         return label_problem(labels) if example.texts[0].strip() else "the text is empty"
 
     def size(self, example: Example) -> int:
-        """About how many characters the model reads for an example: its text with each label."""
+        """Return the approximate number of characters that the model reads: the text, once per label."""
         labels = self._labels(example)
         around = len(self.hypothesis_template) + len(example.texts[0])
         return sum(around + len(label) for label in labels) or around
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer) -> list[Encoded]:
-        """All (text, label) pairs, those of one example one after the other in the order of its labels."""
+        """Return the windows of all (text, hypothesis) pairs, by example and in label order."""
         pairs = [
             (number, (example.texts[0], self.hypothesis_template.replace("{}", label)))
             for number, example in enumerate(examples)
@@ -116,9 +117,9 @@ class ZeroShot(Classify):
     ) -> LabelPrediction:
         """(L,) logits of each window of each pair of one example -> the labels' probabilities.
 
-        The windows' logits of one pair are averaged by `window_weights`. single: a softmax over the labels'
-        entailment; multi, or of one label: for each a softmax over its entailment and contradiction, as in
-        `transformers`.
+        The logits of the windows of a pair are averaged by `window_weights`. "single" takes a softmax over the
+        entailment logits of all labels; "multi", or a single label, a softmax over the entailment and contradiction
+        logits of each label, as in `transformers`.
         """
         labels = self._labels(example)
         yes, no = entailment_of(self.nli)
@@ -140,22 +141,22 @@ class ZeroShot(Classify):
         return LabelPrediction(best, scores[best], scores, chosen, **reading_stats(windows))
 
     def _labels(self, example: Example) -> tuple[str, ...]:
-        """The candidate labels of an example, else those of the task."""
+        """The example's candidate labels, or the task's if it has none."""
         own = example.details.labels if isinstance(example.details, CandidateLabels) else ()
         return own or self.labels
 
 
 def label_problem(labels: Sequence[str]) -> str | None:
-    """What is wrong with candidate labels, if anything is."""
+    """Return an error message for invalid candidate labels, or None."""
     if any(not label.strip() for label in labels):
         return "a label is empty"
     return "a label is given twice" if len(set(labels)) < len(labels) else None
 
 
 def entailment_of(labels: Sequence[str]) -> tuple[int, int]:
-    """Which classes mean entailment and its contrary, by their names.
+    """Return the indices of the entailment and the contradiction class, found by name.
 
-    Raises `CheckpointError` if no class is called so.
+    Raises `CheckpointError` if there is not exactly one of each.
 
     >>> entailment_of(["CONTRADICTION", "neutral", "entailment"])
     (2, 0)
@@ -165,7 +166,7 @@ def entailment_of(labels: Sequence[str]) -> tuple[int, int]:
     no = [place for place, label in enumerate(plain) if label.startswith(("contra", "not_entail", "non_entail"))]
     if len(yes) != 1 or len(no) != 1:
         raise CheckpointError(
-            f"the model's classes are {', '.join(labels)}; zero-shot needs a model of inference with classes called "
+            f"the model's classes are {', '.join(labels)}; zero-shot needs an NLI model with classes called "
             "entailment and contradiction (bothways finetune pairs on NLI data makes one)"
         )
     return yes[0], no[0]

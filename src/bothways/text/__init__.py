@@ -1,1 +1,1 @@
-"""From files and strings to tokens: readers, tokenizers, windows."""
+"""Read files and tokenize text: readers, tokenizers, windows."""

@@ -1,4 +1,4 @@
-"""Builds the Rust library's tokenizer of each family from its vocabulary files."""
+"""Build tokenizers of the Rust library from the vocabulary files of each family."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ FLAGS: Final = ("single_word", "lstrip", "rstrip", "normalized", "special")
 FILES: Final = "tokenizer.json, vocab.txt, vocab.json with merges.txt, spiece.model"
 
 
-# Classes of `transformers`, without "Fast", by the file that holds all of their rules. The others run code of their
-# own over their files (a Japanese word splitter, the merges of PhoBERT), which these files do not show.
+# `transformers` classes (without "Fast" and "Tokenizer") by the file that contains all of their rules. Other classes
+# add code that is not in these files, such as a Japanese word splitter or PhoBERT's merges.
 # fmt: off
 CLASSES: Final = {
     "tokenizer.json": frozenset({
@@ -52,7 +52,7 @@ CLASSES: Final = {
     "spiece.model": frozenset({"Albert"}),
 }
 # fmt: on
-# Settings of tokenizer_config.json that change the ids in ways that are not computed here, with the values that do not.
+# Settings of tokenizer_config.json that are not implemented, with the values that do not change the ids.
 MUST_BE: Final[Mapping[str, tuple[Any, ...]]] = {
     "do_basic_tokenize": (True,),
     "do_word_tokenize": (False, True),
@@ -70,9 +70,9 @@ SWITCHES: Final = (
 
 @contextmanager
 def library_errors(where: Path | str, advice: str = "copy it again") -> Iterator[None]:
-    """Turns what the Rust library raises into a CheckpointError that begins with `where`.
+    """Convert errors of the Rust library to a CheckpointError that starts with `where`.
 
-    It raises plain Exception, or where its code panics an exception that is not even one.
+    The library raises plain Exception, and PanicException, which is not a subclass of Exception.
     """
     try:
         yield
@@ -88,10 +88,10 @@ def library_errors(where: Path | str, advice: str = "copy it again") -> Iterator
 
 
 def load_backend(directory: Path, config: Mapping[str, Any]) -> tokenizers.Tokenizer:
-    """Loads tokenizer.json, or else builds the tokenizer from the vocabulary files of its family.
+    """Load tokenizer.json, or else build the tokenizer from the vocabulary files of its family.
 
-    `config` is tokenizer_config.json. Raises CheckpointError if no vocabulary is there, it is damaged, or the
-    directory names a tokenizer class that is not built here.
+    `config` is tokenizer_config.json. Raises CheckpointError if there is no vocabulary, it is damaged, or the
+    directory names an unsupported tokenizer class or setting.
     """
     found = next((name for name in CLASSES if (directory / name).is_file()), None)
     if found is None:
@@ -125,7 +125,7 @@ def load_backend(directory: Path, config: Mapping[str, Any]) -> tokenizers.Token
 
 
 def _check_class(path: Path, config: Mapping[str, Any]) -> None:
-    """Raises CheckpointError if the directory's tokenizer is of a class or has settings with other rules."""
+    """Raise CheckpointError if the tokenizer's class or settings are not supported."""
     settings = path.parent / "tokenizer_config.json"
     for key in SWITCHES:
         if not isinstance(config.get(key), bool | None):
@@ -137,7 +137,7 @@ def _check_class(path: Path, config: Mapping[str, Any]) -> None:
                 "if the model was trained with that, remove the key"
             )
     named = config.get("tokenizer_class") or read_json(path.parent / "config.json").get("tokenizer_class")
-    if isinstance(named, list):  # AutoTokenizer's pair of a slow and a fast class
+    if isinstance(named, list):  # AutoTokenizer's [slow, fast] classes
         named = next((one for one in named if one), None)
     if named is None or named == "TokenizersBackend":
         if path.name == "vocab.txt" and (codes := path.parent / "bpe.codes").is_file():
@@ -158,7 +158,7 @@ def _check_class(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def _added_tokens(directory: Path, config: Mapping[str, Any]) -> dict[int, AddedToken]:
-    """The tokens beyond the vocabulary file, by their ids: of `added_tokens_decoder`, else of added_tokens.json."""
+    """Return the added tokens by id, from `added_tokens_decoder` or else from added_tokens.json."""
     found: dict[int, AddedToken] = {}
     if (known := config.get("added_tokens_decoder")) is not None:
         where = directory / "tokenizer_config.json"
@@ -183,11 +183,11 @@ def _added_tokens(directory: Path, config: Mapping[str, Any]) -> dict[int, Added
 
 
 def _unnumbered(directory: Path, config: Mapping[str, Any]) -> list[AddedToken]:
-    """The further special tokens that the configuration names without their ids."""
+    """Return the additional special tokens that the config lists without ids."""
     found: list[AddedToken] = []
     for key in ("additional_special_tokens", "extra_special_tokens"):
         value = config.get(key) or []
-        if isinstance(value, dict) and "content" not in value:  # by names of their own
+        if isinstance(value, dict) and "content" not in value:  # tokens by custom names
             value = list(value.values())
         for token in value if isinstance(value, list) else [value]:
             found.append(token_of(token, f"{directory / 'tokenizer_config.json'}: {key}", special=True))
@@ -195,7 +195,7 @@ def _unnumbered(directory: Path, config: Mapping[str, Any]) -> list[AddedToken]:
 
 
 def token_of(token: Any, where: str, **given: bool) -> AddedToken:
-    """A token as tokenizer_config.json writes it: a string, or an object with its flags."""
+    """Parse a token of tokenizer_config.json: a string, or an object with content and flags."""
     flags = {name: value for name, value in token.items() if name in FLAGS} if isinstance(token, dict) else {}
     content = token.get("content") if isinstance(token, dict) else token
     if not isinstance(content, str) or not content or not all(isinstance(flag, bool) for flag in flags.values()):
@@ -206,7 +206,7 @@ def token_of(token: Any, where: str, **given: bool) -> AddedToken:
 def _add_tokens(
     backend: tokenizers.Tokenizer, added: Mapping[int, AddedToken], unnumbered: list[AddedToken], where: str
 ) -> None:
-    """Adds tokens to a backend; raises CheckpointError if one would not get the id that the files give it."""
+    """Add tokens to a backend; raises CheckpointError if a token would get another id than in the files."""
     for id, token in sorted(added.items()):
         known, taken = backend.token_to_id(token.content), backend.id_to_token(id)
         if taken not in (None, token.content):
@@ -226,7 +226,7 @@ def _add_tokens(
 
 
 def _overrule(backend: tokenizers.Tokenizer, config: Mapping[str, Any]) -> tokenizers.Tokenizer:
-    """Where tokenizer_config.json and tokenizer.json disagree the former holds, as in `transformers`."""
+    """Apply tokenizer_config.json to the rules of tokenizer.json; the config overrides, as in `transformers`."""
     rules = backend.normalizer
     if isinstance(rules, normalizers.BertNormalizer):
         backend.normalizer = normalizers.BertNormalizer(
@@ -240,12 +240,12 @@ def _overrule(backend: tokenizers.Tokenizer, config: Mapping[str, Any]) -> token
         if isinstance(backend.post_processor, processors.RobertaProcessing):
             backend.post_processor.add_prefix_space = config["add_prefix_space"]
     if isinstance(backend.model, models.BPE):
-        backend.model.dropout = None  # else the same text gets other tokens at each call
+        backend.model.dropout = None  # dropout makes tokenization random
     return backend
 
 
 def _lowercasing(rules: normalizers.Normalizer | None) -> normalizers.Normalizer:
-    """The rules for text that is lowercased before them; accents stay as without."""
+    """Add lowercasing to a normalizer, before its other rules; accent handling does not change."""
     if isinstance(rules, normalizers.BertNormalizer):
         if rules.strip_accents is None:
             rules.strip_accents = rules.lowercase
@@ -255,7 +255,7 @@ def _lowercasing(rules: normalizers.Normalizer | None) -> normalizers.Normalizer
 
 
 def _switch(config: Mapping[str, Any], key: str, usual: bool) -> bool:
-    """A setting that is true or false; null is not set."""
+    """Return a boolean setting; null or missing means `usual`."""
     value = config.get(key)
     return usual if value is None else bool(value)
 
@@ -263,9 +263,9 @@ def _switch(config: Mapping[str, Any], key: str, usual: bool) -> bool:
 def special_tokens_of(
     config: Mapping[str, Any], find: Callable[[str], int | None], where: str
 ) -> dict[str, tuple[str, int]]:
-    """Each role's special token and id: as the config names it, else the first usual name that `find` knows.
+    """Return the special token and id of each role: from the config, else the first usual name that `find` finds.
 
-    Raises CheckpointError, beginning with `where`, if one other than "mask" is missing.
+    Raises CheckpointError, starting with `where`, if a role other than "mask" is missing.
     """
     found: dict[str, tuple[str, int]] = {}
     missing = []
@@ -285,10 +285,9 @@ def special_tokens_of(
 def wordpiece(
     vocabulary: dict[str, int], config: Mapping[str, Any], where: str, added: Mapping[str, int] = NOTHING
 ) -> tokenizers.Tokenizer:
-    """BERT's rules around a vocabulary; where the config lacks `do_lower_case`, the tokens tell the case.
+    """Build a WordPiece tokenizer with BERT's rules; the default of `do_lower_case` depends on the tokens' case.
 
-    `added`: the special tokens may be among these too. A mask that is called `<mask>` takes the space before it
-    (MPNet).
+    Special tokens may also be in `added`. A mask token `<mask>` absorbs the space before it (MPNet).
     """
     specials = special_tokens_of(config, {**added, **vocabulary}.get, where)
     unk, _ = specials["unk"]
@@ -316,7 +315,7 @@ def byte_level(
     where: str,
     added: Mapping[str, int] = NOTHING,
 ) -> tokenizers.Tokenizer:
-    """RoBERTa's rules around a byte-level BPE: `<s> A </s></s> B </s>`; a mask takes the space before it."""
+    """Build a byte-level BPE with RoBERTa's rules: `<s> A </s></s> B </s>`; a mask absorbs the space before it."""
     specials = special_tokens_of(config, {**added, **vocabulary}.get, where)
     spaced = bool(config.get("add_prefix_space", False))
     backend = tokenizers.Tokenizer(models.BPE(vocabulary, merges))
@@ -331,9 +330,9 @@ def byte_level(
 def unigram(
     scored: list[tuple[str, float]], unk_id: int, charsmap: bytes, config: Mapping[str, Any]
 ) -> tokenizers.Tokenizer:
-    """ALBERT's rules around a Unigram vocabulary of (token, log-probability).
+    """Build a Unigram tokenizer with ALBERT's rules from (token, log-probability) pairs.
 
-    As in Google's ALBERT a number and the comma after it stay apart: the tokens that join them lose 100.
+    As in Google's ALBERT, a number and a comma after it are separate tokens: tokens that join them lose 100.
     """
     scored = [(token, score - 100 * bool(re.search(r"\d,$", token))) for token, score in scored]
     backend = tokenizers.Tokenizer(models.Unigram(scored, unk_id, False))
@@ -352,7 +351,7 @@ def unigram(
 
 
 def template(cls: tuple[str, int], sep: tuple[str, int]) -> processors.TemplateProcessing:
-    """BERT's layout, `[CLS] A [SEP] B [SEP]` of types 0 and 1, or RoBERTa's if the first is called `<s>`."""
+    """Return BERT's layout, `[CLS] A [SEP] B [SEP]` with types 0 and 1, or RoBERTa's if `cls` is `<s>`."""
     first, last = cls[0], sep[0]
     pair = f"{last} {last} $B {last}" if first == "<s>" else f"{last} $B:1 {last}:1"
     return processors.TemplateProcessing(
@@ -363,10 +362,10 @@ def template(cls: tuple[str, int], sep: tuple[str, int]) -> processors.TemplateP
 def transformers_class(
     backend: tokenizers.Tokenizer, like_bert: bool, like_roberta: bool
 ) -> tuple[str, dict[str, Any]]:
-    """The class of `transformers` that rebuilds this very tokenizer, and the options that it needs.
+    """Return the `transformers` class that rebuilds this tokenizer, and its options.
 
-    `like_bert`: special tokens and types are laid out as `[CLS] A [SEP] B [SEP]`, 0 and 1; `like_roberta`: as
-    `<s> A </s></s> B </s>`, all 0.
+    `like_bert`: the pair layout is `[CLS] A [SEP] B [SEP]` with types 0 and 1; `like_roberta`: it is
+    `<s> A </s></s> B </s>` with type 0.
     """
     rules = json.loads(backend.to_str())
     normalizer, splitter = rules["normalizer"] or {}, rules["pre_tokenizer"] or {}
@@ -387,11 +386,11 @@ def transformers_class(
 
 
 def shifting_beginnings(backend: tokenizers.Tokenizer, specials: list[str]) -> re.Pattern[str] | None:
-    """The beginnings after which this tokenizer's offsets come out shifted, if there are any.
+    """Return a pattern of characters that shift this tokenizer's offsets, or None.
 
-    Where SentencePiece's map drops control characters at the beginning of a text, or after a special token,
-    the library counts on from the wrong place (seen in tokenizers 0.23). Spaces there keep the count right. Where
-    spaces there would change the tokens too, the offsets are left as they are.
+    If SentencePiece's character map drops control characters at the start of a text or after a special token, the
+    following offsets are wrong (seen in tokenizers 0.23). Replacing them by spaces keeps the offsets right. Returns
+    None if the offsets are right, or if spaces would change the tokens.
     """
     control, plain, spaced = (backend.encode(text, add_special_tokens=False) for text in ("\x01a", "a", "  a"))
     if control.offsets[-1:] != [(0, 1)] or spaced.ids != plain.ids:

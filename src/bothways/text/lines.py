@@ -1,4 +1,4 @@
-"""Opens text files: packed or not, of bounded size, line by line as UTF-8, with the line of each error."""
+"""Read UTF-8 text files line by line, decompressed and with size limits; errors name the line."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from bothways.errors import DataError
 STDIN = "-"
 
 
-LONGEST_ROW = 2**24  # bytes of a line of a table, and of a CSV field: an open quote must not take the rest of a file
+LONGEST_ROW = 2**24  # maximum bytes of a table line and of a CSV field, so an open quote cannot consume a whole file
 
 
-LONGEST_LINE = 2**28  # bytes of any other line
+LONGEST_LINE = 2**28  # maximum bytes of any other line
 
 
-LARGEST_UNPACKED = 2**30  # bytes that any packed file may become,
+LARGEST_UNPACKED = 2**30  # decompressed bytes that are always allowed;
 
 
-LARGEST_RATIO = 250  # and beyond them, as a multiple of its size (text is 3 to 30 times smaller when packed)
+LARGEST_RATIO = 250  # beyond that, the maximum ratio to the file size (text compresses by a factor of 3 to 30)
 
 
 class Line(NamedTuple):
-    """A line of a file with its end, counted from 1; `error` says why it cannot be read."""
+    """A line of a file with its line end, numbered from 1; `error` is the reason why it cannot be read."""
 
     number: int
     text: str
@@ -39,7 +39,7 @@ class Line(NamedTuple):
 
 
 def suffix_of(name: str) -> str:
-    """The suffix of a file in small letters, without that of its packing.
+    """Return the suffix of a file in lower case, ignoring a compression suffix.
 
     >>> suffix_of("data/Train.CSV.gz")
     '.csv'
@@ -49,13 +49,13 @@ def suffix_of(name: str) -> str:
 
 
 def shown(name: str) -> str:
-    """What messages call a file."""
+    """Return the name of a file for messages."""
     return "standard input" if name == STDIN else name
 
 
 @contextmanager
 def opened(name: str) -> Iterator[IO[bytes]]:
-    """The bytes of a file or of standard input ("-"), unpacked; what is wrong with it as a `DataError`."""
+    """Open a file or standard input ("-") as decompressed bytes; raises `DataError` if that fails."""
     if "\0" in name:
         raise DataError(f"{name!r}: not a path; expected a readable file")
     try:
@@ -77,7 +77,7 @@ def opened(name: str) -> Iterator[IO[bytes]]:
 
 
 def _unpacked(file: IO[bytes], suffix: str, size: int | None) -> IO[bytes]:
-    """A file as it is, or unpacked if its suffix or its first bytes say that it is packed."""
+    """Decompress a file if its suffix or its first bytes indicate compression."""
     first: bytes = file.peek(6) if hasattr(file, "peek") else b""
     unpack = UNPACK.get(suffix)
     if unpack is None:
@@ -89,7 +89,7 @@ def _unpacked(file: IO[bytes], suffix: str, size: int | None) -> IO[bytes]:
 
 
 class BoundedFile(io.RawIOBase):
-    """The bytes of a packed file, as long as they are not absurdly many for its size."""
+    """A decompressed file; reading more than `most` bytes raises `OSError`."""
 
     def __init__(self, file: Any, most: int | None) -> None:
         self.file, self.most, self.done = file, most, 0
@@ -107,7 +107,7 @@ class BoundedFile(io.RawIOBase):
 
 
 def numbered_lines(name: str) -> Iterator[tuple[int, str]]:
-    """The lines of a UTF-8 file with their ends, counted from 1."""
+    """Yield the number (from 1) and text of each line of a UTF-8 file; raises `DataError` for an unreadable line."""
     for line in checked_lines(name):
         if line.error is not None:
             raise DataError(f"{shown(name)}:{line.number}: {line.error}")
@@ -121,8 +121,8 @@ def checked_lines(name: str) -> Iterator[Line]:
 
 
 def lines_of(file: IO[bytes], name: str, longest: int = LONGEST_ROW) -> Iterator[Line]:
-    """The lines of a file; one that cannot be read has an error, and the next one is read."""
-    # Read as bytes: only so is the line of a bad byte known, and only LF ends a line, as editors count.
+    """Yield the lines of a file; a line that cannot be read has an `error`, and reading continues."""
+    # Bytes, not text: the line of an invalid byte is then known, and only LF ends a line, as in editors.
     for number, raw in enumerate(iter(lambda: file.readline(longest + 1), b""), start=1):
         text, error = "", None
         if len(raw) > longest:
@@ -137,8 +137,8 @@ def lines_of(file: IO[bytes], name: str, longest: int = LONGEST_ROW) -> Iterator
                 text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as problem:
                 error = f"byte 0x{raw[problem.start]:02x} is not UTF-8; save the file as UTF-8"
-                text = raw.decode("utf-8", "replace")  # its quotes and its end count in CSV
-            if 4 * text.count("\0") > len(text):  # a few in a text do no harm
+                text = raw.decode("utf-8", "replace")  # CSV needs its quotes and its line end
+            if 4 * text.count("\0") > len(text):  # a few are harmless
                 error = "mostly NUL bytes, as in UTF-16; save the file as UTF-8"
                 if number == 1:
                     raise DataError(f"{name}:1: {error}")
@@ -146,7 +146,7 @@ def lines_of(file: IO[bytes], name: str, longest: int = LONGEST_ROW) -> Iterator
 
 
 def without_end(text: str) -> str:
-    """A line without its end."""
+    """Remove the line end, LF or CRLF."""
     return text.removesuffix("\n").removesuffix("\r")
 
 

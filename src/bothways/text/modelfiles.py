@@ -1,4 +1,4 @@
-"""Reads the text and JSON files of a model directory; sizes are bounded, and errors name the file."""
+"""Read text and JSON files of a model directory, with size limits; errors name the file."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from bothways.errors import CheckpointError
 
-MAX_BYTES: Final = 2**29  # XLM-R's tokenizer.json has 17 million
-MAX_SETTINGS: Final = 2**26  # of a config, where 100,000 labels take 5 million
+MAX_BYTES: Final = 2**29  # XLM-R's tokenizer.json has 17 million bytes
+MAX_SETTINGS: Final = 2**26  # maximum bytes of a config; 100,000 labels take 5 million
 _POINTER: Final = b"version https://git-lfs.github.com/spec/"
 
 
 def refuse_pointer(path: Path) -> None:
-    """Raises CheckpointError if the file is a git-lfs pointer, which is what a clone without git-lfs leaves."""
+    """Raise CheckpointError if the file is a git-lfs pointer, as left by a clone without git-lfs."""
     with path.open("rb") as file:
         beginning = file.read(200)
     if beginning.startswith(_POINTER) and b"\noid " in beginning:
@@ -25,7 +25,7 @@ def refuse_pointer(path: Path) -> None:
 
 
 def read_bytes(path: Path, most: int = MAX_BYTES) -> bytes:
-    """The bytes of a file; raises CheckpointError if it is a git-lfs pointer or longer than `most`."""
+    """Read the bytes of a file; raises CheckpointError if it is a git-lfs pointer or longer than `most` bytes."""
     refuse_pointer(path)
     size = path.stat().st_size
     if size > most:
@@ -34,7 +34,7 @@ def read_bytes(path: Path, most: int = MAX_BYTES) -> bytes:
 
 
 def read_text(path: Path, most: int = MAX_BYTES) -> str:
-    """The text of a UTF-8 file, without a byte order mark. Raises CheckpointError if it is not UTF-8."""
+    """Read a UTF-8 file, without its byte order mark. Raises CheckpointError if it is not UTF-8."""
     try:
         return read_bytes(path, most).decode("utf-8-sig")
     except UnicodeDecodeError as problem:
@@ -42,7 +42,7 @@ def read_text(path: Path, most: int = MAX_BYTES) -> str:
 
 
 def read_json(path: Path, most: int = MAX_SETTINGS) -> dict[str, Any]:
-    """The JSON object in a file, empty if there is no such file. Raises CheckpointError if it is damaged."""
+    """Read a JSON object; {} if the file does not exist. Raises CheckpointError if it is invalid."""
     found = parse_json(path, most) if path.is_file() else {}
     if not isinstance(found, dict):
         raise CheckpointError(f"{path}: expected a JSON object, found a {type(found).__name__}")
@@ -50,11 +50,11 @@ def read_json(path: Path, most: int = MAX_SETTINGS) -> dict[str, Any]:
 
 
 def parse_json(path: Path, most: int = MAX_SETTINGS) -> Any:
-    """What a JSON file holds. Raises CheckpointError if it is damaged."""
+    """Read any JSON value from a file. Raises CheckpointError if it is invalid."""
     text = read_text(path, most)
     try:
         return json.loads(text)
     except json.JSONDecodeError as problem:
         raise CheckpointError(f"{path}:{problem.lineno}: broken JSON ({problem.msg}); copy it again") from problem
-    except (ValueError, RecursionError) as problem:  # a number of thousands of digits, brackets in brackets
+    except (ValueError, RecursionError) as problem:  # numbers with thousands of digits, deep nesting
         raise CheckpointError(f"{path}: broken JSON ({problem}); copy it again") from problem

@@ -1,4 +1,4 @@
-"""Reads what a sentence-transformers directory says about its vectors: modules, pooling, length, normalization."""
+"""Read the settings of a sentence-transformers directory: modules, pooling, length, normalization."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SENTENCE_FILES: Final = (
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
 )
-MODES: Final = {  # keys of versions before 6, with what `pooling_mode` says since
+MODES: Final = {  # keys of versions before 6 -> values of the later key `pooling_mode`
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_tokens": "mean",
@@ -25,22 +25,22 @@ MODES: Final = {  # keys of versions before 6, with what `pooling_mode` says sin
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-NO_LENGTH: Final = 10**9  # what is at least so long is "not known" in a tokenizer_config.json
+NO_LENGTH: Final = 10**9  # larger values in tokenizer_config.json mean "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class SentenceSettings:
-    """How a directory makes a vector of a text: pooling, then L2 normalization; longer texts are truncated."""
+    """How a directory embeds text: pooling, then optional L2 normalization; longer texts are truncated."""
 
     pooling: Literal["mean", "cls"]
     normalize: bool
-    max_length: int | None  # in tokens, special tokens included; None: as long as the model can read
+    max_length: int | None  # in tokens, special tokens included; None: the model's maximum
 
 
 def read_sentence_settings(directory: Path, pooling: str | None = None) -> SentenceSettings | None:
-    """The settings of a sentence-transformers directory, None if it is not one; `pooling` replaces its own.
+    """Return the settings of a sentence-transformers directory, or None if it is not one; `pooling` overrides its own.
 
-    Raises CheckpointError for a module or a setting that is not computed here, as its vectors would be others.
+    Raises CheckpointError for unsupported modules and settings, because the vectors would differ.
     """
     root = _root(directory)
     if root is None:
@@ -76,7 +76,7 @@ def read_sentence_settings(directory: Path, pooling: str | None = None) -> Sente
 
 
 def lowercases(directory: Path) -> bool:
-    """Whether a directory of sentence-transformers lowercases texts before its tokenizer gets them."""
+    """Whether a sentence-transformers directory lowercases texts before tokenization."""
     value = _transformer_settings(directory).get("do_lower_case")
     if not isinstance(value, bool | None):
         raise CheckpointError(f"{directory}: do_lower_case is {value!r}, expected true or false")
@@ -84,7 +84,7 @@ def lowercases(directory: Path) -> bool:
 
 
 def _root(directory: Path) -> Path | None:
-    """Where modules.json is: in the directory, or above it if that keeps its encoder in a folder of its own."""
+    """Find the root: the directory, or its parent if that lists the directory as its first module; else None."""
     above = directory.resolve().parent
     if (directory / MODULES).is_file():
         return directory
@@ -95,7 +95,7 @@ def _root(directory: Path) -> Path | None:
 
 
 def _modules(root: Path) -> list[tuple[str, str]]:
-    """Each module's class and folder, in their order; the usual two if there is no list of them."""
+    """Return class and folder of each module, in order; Transformer and Pooling if there is no modules.json."""
     path = root / MODULES
     if not path.is_file():
         return [("Transformer", ""), ("Pooling", POOLING)]
@@ -114,7 +114,7 @@ def _modules(root: Path) -> list[tuple[str, str]]:
 
 
 def _transformer_settings(directory: Path) -> dict[str, Any]:
-    """sentence_bert_config.json, which older versions call after the family."""
+    """Read sentence_bert_config.json; older versions name the file after the model family."""
     path = next(iter(sorted(directory.glob("sentence_*_config.json"))), directory / "sentence_bert_config.json")
     return read_json(path)
 
@@ -141,7 +141,7 @@ def _pooling(path: Path, wanted: str | None) -> Literal["mean", "cls"]:
 
 
 def _check_prompts(path: Path) -> None:
-    """Raises CheckpointError if texts get a prompt or vectors are cut short unasked."""
+    """Raise CheckpointError if the settings add a prompt to texts or truncate vectors by default."""
     raw = read_json(path)
     name, prompts = raw.get("default_prompt_name"), raw.get("prompts")
     if name is not None and (not isinstance(prompts, dict) or prompts.get(name) != ""):

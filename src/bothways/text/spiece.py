@@ -1,4 +1,4 @@
-"""Reads a SentencePiece model file: a protobuf message, of which what a tokenizer needs is kept."""
+"""Read the parts of a SentencePiece model file (a protobuf message) that a tokenizer needs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNIGRAM: Final = 1
 
 
 class Piece(NamedTuple):
-    """One entry of the vocabulary: its text, its log-probability, and NORMAL, UNKNOWN, CONTROL ..."""
+    """A vocabulary entry: its text, its log-probability, and its kind (NORMAL, UNKNOWN, CONTROL, ...)."""
 
     text: str
     score: float
@@ -28,7 +28,7 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SentencePieceModel:
-    """The pieces in the order of their ids, the compiled character map, the algorithm (UNIGRAM or not)."""
+    """The pieces in id order, the compiled character map, and the algorithm (1 is UNIGRAM)."""
 
     pieces: tuple[Piece, ...]
     charsmap: bytes
@@ -36,9 +36,9 @@ class SentencePieceModel:
 
 
 def read_spiece(path: Path) -> SentencePieceModel:
-    """Reads `spiece.model`; the field numbers are those of sentencepiece_model.proto.
+    """Read `spiece.model`; field numbers are from sentencepiece_model.proto.
 
-    Raises CheckpointError if the file is cut short or is not a SentencePiece model.
+    Raises CheckpointError if the file is truncated or not a SentencePiece model.
     """
     pieces: list[Piece] = []
     parts: dict[int, dict[int, tuple[int, bytes]]] = {}
@@ -51,7 +51,7 @@ def read_spiece(path: Path) -> SentencePieceModel:
         training, normalizing = parts[2], parts[3]
     except (ValueError, KeyError, struct.error) as problem:
         raise CheckpointError(
-            f"{path}: not a whole SentencePiece model (it breaks after {len(pieces)} pieces); copy it again"
+            f"{path}: incomplete SentencePiece model (it ends after {len(pieces)} tokens); copy it again"
         ) from problem
     algorithm, charsmap = training.get(3, (UNIGRAM, b""))[0], normalizing.get(2, (0, b""))[1]
     return SentencePieceModel(tuple(pieces), charsmap, algorithm)
@@ -64,7 +64,7 @@ def _piece(message: bytes) -> Piece:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Each field's number with its integer, or with 0 and its bytes."""
+    """Yield (number, integer, b"") or (number, 0, bytes) for each field."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
@@ -83,7 +83,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """The integer that begins at byte `at`, seven bits a byte, lowest first; and where it ends."""
+    """Decode the integer at byte `at`, seven bits per byte, lowest first; return it and the offset after it."""
     integer = 0
     for count, byte in enumerate(message[at : at + 10]):
         integer |= (byte & 0x7F) << 7 * count

@@ -1,4 +1,4 @@
-"""Tokenizes a text or a pair of texts: ids, offsets into the original, windows."""
+"""Tokenize texts and text pairs into windows, with token ids and offsets into the original text."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ Ints = npt.NDArray[np.int32]
 Index = npt.NDArray[np.int64]
 
 PACKAGED: Final = Path(__file__).parent / "vocabularies"
-TEXTS_PER_CALL: Final = 2048  # bounds the memory that the library's own records take
+TEXTS_PER_CALL: Final = 2048  # bounds the memory of the library's `Encoding` objects
 NO_LIMIT: Final = 2**40
 BERT_PAIR: Final = [(-1, 0), (0, 0), (-1, 0), (1, 1), (-1, 1)]  # [CLS] A [SEP] B [SEP]: text, type id
 ROBERTA_PAIR: Final = [(-1, 0), (0, 0), (-1, 0), (-1, 0), (1, 0), (-1, 0)]  # <s> A </s></s> B </s>
 LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 ORDINARY, WHITESPACE, EXTENDING, DROPPED = range(4)
 FIRST: Final = np.zeros(1, np.int64)
-PROBE: Final = (  # case, accents, marks, digits, scripts, controls, spaces, quotes: what tokenizers differ in
+PROBE: Final = (  # tokenizers differ in case, accents, marks, digits, scripts, controls, spaces, quotes
     "The naïve CAFÉ in Äöü İstanbul didn't re-open at 3,500.25 USD (50%)!",
     "  two  spaces\tand\na line\r\n\x00\x01\u200b\ufeff ``quoted'' «texts» — ½ ﬁ Ⅳ",
     "東京に行った ภาษาไทย हिन्दी עברית العربية кириллица e\u0301 \U0001f600\U0010fffd",
@@ -53,15 +53,15 @@ PROBE: Final = (  # case, accents, marks, digits, scripts, controls, spaces, quo
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """One window, ready for the model; T tokens, specials included.
+    """One window, ready for the model; T tokens, special tokens included.
 
-    `offsets` are start and exclusive end in characters of the original text, (0, 0) for specials. `word_ids`
-    counts the words of `str.split()` in its text, -1 for specials. A token of nothing but space is empty, and
-    of the word that begins there, or of none (-1). `sequence_ids` is 0 or 1, the text that the token is of, -1 for
-    specials. `example` is the index in the call, `window` counts within the example, `truncated` is how many
-    tokens of it no window shows, `skipped` how many tokens of the windowed text come before this window. For the
-    tasks: `head_positions` are the places of the tokens that the model's head reads, `target` what it should say there.
-    The arrays are views into those of the call.
+    `offsets` are (start, exclusive end) in characters of the original text, (0, 0) for special tokens. `word_ids` are
+    indices of the words of `str.split()` in the token's text, -1 for special tokens. A token of only white space has
+    an empty span and belongs to the word that starts there, or to none (-1). `sequence_ids` is the index of the
+    token's text (0 or 1), -1 for special tokens. `example` is the example's index in the call, `window` the window's
+    index in the example. `truncated` is the number of the example's tokens that are in no window, `skipped` the
+    number of tokens of the sliding text before this window. For tasks, `head_positions` are the tokens that the
+    model's head reads, and `target` their training target. The arrays are views into shared arrays of the call.
     """
 
     ids: Ints  # (T,)
@@ -78,7 +78,7 @@ class Encoded:
 
 
 class Slot(NamedTuple):
-    """One place in a window: a special token (`text` -1) or the tokens of text 0 or 1."""
+    """A slot in a window's layout: a special token (`text` -1) or the tokens of text 0 or 1."""
 
     text: int
     id: int
@@ -87,7 +87,7 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TokenizedTexts:
-    """The tokens of many texts laid end to end; text i has `count[i]` of them from `first[i]` on."""
+    """The concatenated tokens of many texts; text i has `count[i]` tokens from `first[i]` on."""
 
     ids: Ints  # (P,)
     offsets: Ints  # (P, 2)
@@ -97,23 +97,23 @@ class TokenizedTexts:
 
 
 class Tokenizer:
-    """A vocabulary with its rules: how text becomes tokens, and how special tokens are laid around them.
+    """A vocabulary with its tokenization rules and its layout of special tokens.
 
-    A special token written out in a text, as in "Paris is the [MASK] of France", is recognized as such:
-    filling masks needs it, and `transformers` does the same.
+    Special tokens in a text, as in "Paris is the [MASK] of France", are recognized: mask filling needs this, and
+    `transformers` does the same.
     """
 
     def __init__(
         self, backend: tokenizers.Tokenizer, config: Mapping[str, Any] | None = None, *, where: str = "this tokenizer"
     ) -> None:
-        """Wraps (and completes) a tokenizer of the `tokenizers` library; `config` is tokenizer_config.json.
+        """Wrap (and complete) a tokenizer of the `tokenizers` library; `config` is tokenizer_config.json.
 
-        Raises CheckpointError, beginning with `where`, if the vocabulary lacks a special token.
+        Raises CheckpointError, starting with `where`, if the vocabulary lacks a special token or `config` is invalid.
         """
         self.config = dict(config or {})
         self.backend = backend
         self._where = where
-        backend.no_truncation()  # some published files cut at 128 tokens, or pad, without being asked
+        backend.no_truncation()  # some published files truncate to 128 tokens, or pad, by default
         backend.no_padding()
         self.specials = special_tokens_of(self.config, backend.token_to_id, where)
         known = {token.content for token in backend.get_added_tokens_decoder().values()}
@@ -128,21 +128,21 @@ class Tokenizer:
         )
         self.mask_id = self.specials["mask"][1] if "mask" in self.specials else None
         self.vocab_size = _vocab_size(backend)
-        longest = self.config.get("model_max_length")  # transformers writes 1e30 for "not known"
+        longest = self.config.get("model_max_length")  # transformers writes 1e30 for "unknown"
         if longest is not None and (isinstance(longest, bool) or not isinstance(longest, int | float) or longest < 1):
             raise CheckpointError(f"{where}: model_max_length is {longest!r}, expected a number of tokens")
         self.model_max_length = int(longest) if longest is not None and longest < 1e9 else None
-        with library_errors(where):  # a damaged file may show only when text goes through
+        with library_errors(where):  # some damaged files fail only when they encode text
             self._layouts = {1: _layout(backend, where, "a"), 2: _layout(backend, where, "a", "a")}
             self._shifting = shifting_beginnings(backend, [token for token, _ in self.specials.values()])
             backend.encode_batch(PROBE)
 
     @classmethod
     def from_directory(cls, path: Path) -> Tokenizer:
-        """Loads tokenizer.json, or else builds the tokenizer from the vocabulary files of its family.
+        """Load tokenizer.json, or else build the tokenizer from the vocabulary files of its family.
 
-        tokenizer_config.json and special_tokens_map.json are heeded if they are beside it. Raises
-        CheckpointError if there is no vocabulary or it is damaged.
+        tokenizer_config.json and special_tokens_map.json are applied if they exist. Raises CheckpointError if there
+        is no vocabulary or it is damaged.
         """
         path = Path(path)
         config = read_json(path / "special_tokens_map.json") | read_json(path / "tokenizer_config.json")
@@ -150,7 +150,7 @@ class Tokenizer:
 
     @classmethod
     def packaged(cls, name: str) -> Tokenizer:
-        """One of the vocabularies that come with bothways, such as "bert-base-uncased".
+        """Load a vocabulary that is included in bothways, such as "bert-base-uncased".
 
         Raises ModelNotFoundError for any other name.
         """
@@ -160,9 +160,9 @@ class Tokenizer:
         return cls.from_directory(PACKAGED / name)
 
     def save(self, directory: Path) -> None:
-        """Writes what `transformers` loads: tokenizer.json, its config, and the older vocabulary files.
+        """Write the files that `transformers` loads: tokenizer.json, its config, and the older vocabulary files.
 
-        Each file appears whole or not at all.
+        Each file is replaced atomically.
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
@@ -174,7 +174,7 @@ class Tokenizer:
             config["mask_token"] = {"__type": "AddedToken", "content": config["mask_token"], "lstrip": True}
         config.pop("added_tokens_decoder", None)
         added = self.backend.get_added_tokens_decoder()
-        if added.keys() - {id for _, id in self.specials.values()}:  # for who builds it from the older files
+        if added.keys() - {id for _, id in self.specials.values()}:  # for readers of the older files
             config["added_tokens_decoder"] = {
                 str(id): {name: getattr(token, name) for name in ("content", *FLAGS)}
                 for id, token in sorted(added.items())
@@ -189,16 +189,16 @@ class Tokenizer:
                 file.replace(directory / file.name)
 
     def fingerprint(self) -> str:
-        """A sha256 of everything that decides the ids: vocabulary, rules, special tokens and their layout.
+        """Return a sha256 of everything that determines the ids: vocabulary, rules, special tokens and their layout.
 
-        Equal for a tokenizer that was saved and loaded again, whatever version of `tokenizers` wrote the file: the
-        rules are taken from what the tokenizer makes of `PROBE`, not from how a file spells them.
+        It is unchanged by saving and loading with any version of `tokenizers`, because the rules are represented by
+        the ids of `PROBE` and not by their spelling in a file.
         """
         model = json.loads(self.backend.to_str())["model"]
         rules: Any = None
-        if model["type"] == "BPE":  # older versions write a merge as one string
+        if model["type"] == "BPE":  # older versions write merges as strings
             rules = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
-        elif model["type"] == "Unigram":  # JSON loses the last bits of a score; no score is on an edge of these steps
+        elif model["type"] == "Unigram":  # JSON loses the last bits of a score; no score is near a rounding edge
             rules = [math.floor(score * 2**16 + 0.3) for _, score in model["vocab"]]
         facts = [
             sorted(self.backend.get_vocab().items()),
@@ -211,16 +211,16 @@ class Tokenizer:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def layout(self, texts: Literal[1, 2]) -> tuple[Slot, ...]:
-        """How special tokens are placed around one text, or two."""
+        """Return the layout of special tokens around one text or two."""
         return self._layouts[texts]
 
     def makes(self, id: int) -> bool:
-        """Whether a token may be in a window: not padding, an id of no token, or what byte-level BPE never needs."""
+        """Whether a window may contain an id: not padding, not unused, and for BPE not the unknown token."""
         spare = [self.pad_id] + [self.unk_id] * isinstance(self.backend.model, tokenizers.models.BPE)
         return id not in spare and self.backend.id_to_token(id) is not None
 
     def convert_ids_to_tokens(self, ids: Iterable[int]) -> list[str]:
-        """The tokens as strings, in the vocabulary's own spelling ("##ing", "Ġthe", "▁the").
+        """Convert ids to token strings as spelled in the vocabulary ("##ing", "Ġthe", "▁the").
 
         Raises OptionError for an id outside the vocabulary.
         """
@@ -233,7 +233,7 @@ class Tokenizer:
         return found
 
     def encode(self, text: str, pair: str | None = None) -> Encoded:
-        """The whole text or pair as one window, however long.
+        """Encode a text or pair as one window of any length.
 
         >>> Tokenizer.packaged("bert-base-uncased").encode("The cat sat.").ids.tolist()
         [101, 1996, 4937, 2938, 1012, 102]
@@ -242,10 +242,10 @@ class Tokenizer:
         return self.windows([texts], max_length=NO_LIMIT, stride=0)[0]
 
     def unknown_words(self, texts: Sequence[str]) -> tuple[int, int]:
-        """How many words of some texts the vocabulary cannot spell, and how many words there are.
+        """Return the number of words with unknown tokens, and the number of all words.
 
-        Many unknown words mean a vocabulary of another language, or of a tokenizer with other rules; a run of more
-        than 100 characters without a space is one too (WordPiece).
+        Many unknown words indicate a vocabulary of another language, or of a tokenizer with other rules. In WordPiece,
+        words of more than 100 characters are unknown too.
 
         >>> Tokenizer.packaged("bert-base-uncased").unknown_words(["a cat", "ᚠᚢᚦ " + "x" * 101])
         (2, 4)
@@ -265,16 +265,17 @@ class Tokenizer:
         truncation: bool = False,
         sliding: Literal[0, 1] | None = None,
     ) -> list[Encoded]:
-        """Every example, of one text or two, as one window or as many as it needs, in order.
+        """Encode examples of one or two texts, each as one window or as several, in order.
 
-        A window holds at most `max_length` tokens, specials included. A longer text is read in windows that
-        are all full and share at least `stride` tokens; the last is shifted back to end with the text. Of a
-        pair, the text `sliding`, else the longer (the second, of equals), is windowed; the other stays whole, or
-        is truncated to half of the room, to what the windowed text leaves of it, or to what `stride` and a step of
-        one token leave, whichever decides. `truncation` keeps the first window only. What no window shows is counted in
-        `truncated`.
+        A window has at most `max_length` tokens, special tokens included. Longer texts are split into full windows
+        that overlap by at least `stride` tokens; the last one is shifted back to end with the text. Of a pair, the text
+        `sliding` is windowed, by default the longer one (if equal, the second). The other text is kept up to half of
+        the room: less if the sliding text would get fewer than `stride` + 1 tokens, more if the sliding text is so
+        short that it fits in the rest. `truncation` keeps the first window only. `truncated` counts the tokens that are
+        in no window.
 
-        Raises OptionError if `max_length` has no room for a token of each text, or `stride` leaves no step.
+        Raises OptionError if `max_length` has no room for a token of each text, or if `stride` is too large, and
+        DataError if an example is not a tuple of one or two texts.
         """
         chosen: dict[int, list[int]] = {1: [], 2: []}
         for n, texts in enumerate(examples):
@@ -284,8 +285,8 @@ class Tokenizer:
         rooms = {size: max_length - (len(self._layouts[size]) - size) for size in chosen if chosen[size]}
         for size, room in rooms.items():
             if room < size:
-                raise OptionError(f"max_length={max_length} leaves no room; the least is {max_length - room + size}")
-            if not 0 <= stride <= room - size:  # there is a step, and a token of the other text
+                raise OptionError(f"max_length={max_length} is too small; the minimum is {max_length - room + size}")
+            if not 0 <= stride <= room - size:  # room for a step, and for a token of the other text
                 raise OptionError(f"stride={stride} must be from 0 to {room - size} if max_length={max_length}")
         if not rooms:
             return []
@@ -298,7 +299,7 @@ class Tokenizer:
         return sorted(found, key=lambda one: one.example)  # stable: windows stay in order
 
     def _cut(self, texts: list[str]) -> TokenizedTexts:
-        """Each text's tokens, with offsets as `_mended_offsets` mends them."""
+        """Tokenize texts, with the offset corrections of `_mended_offsets`."""
         texts = [text if text.isascii() else LONE_SURROGATE.sub("\ufffd", text) for text in texts]
         parts = []
         for begin in range(0, len(texts), TEXTS_PER_CALL):
@@ -320,15 +321,15 @@ class Tokenizer:
 
 
 def _vocab_size(backend: tokenizers.Tokenizer) -> int:
-    """The number of rows of the embedding table: the greatest id and one."""
+    """Return the number of rows of the embedding table: the largest id + 1."""
     count = backend.get_vocab_size()
-    if None not in map(backend.id_to_token, range(count)):  # no id is greater; the dict takes three times as long
+    if None not in map(backend.id_to_token, range(count)):  # ids have no gaps; the dict takes three times as long
         return count
     return max(backend.get_vocab().values()) + 1
 
 
 def _layout(backend: tokenizers.Tokenizer, where: str, *texts: str) -> tuple[Slot, ...]:
-    """The places of the special tokens, read from what the tokenizer itself makes of a probe."""
+    """Read the layout of special tokens from the tokenizer's output for a probe text or pair."""
     probe = backend.encode(texts[0], texts[1] if len(texts) > 1 else None)
     slots: list[Slot] = []
     for text, id, type_id in zip(probe.sequence_ids, probe.ids, probe.type_ids, strict=True):
@@ -342,12 +343,12 @@ def _layout(backend: tokenizers.Tokenizer, where: str, *texts: str) -> tuple[Slo
 
 
 def _mended_offsets(texts: list[str], clean: list[str], count: Index, offsets: Index) -> tuple[Ints, Ints]:
-    """Offsets (P, 2), mended, and the number of each token's word (P,), -1 for a token of space.
+    """Return corrected offsets (P, 2), and the word index of each token (P,), -1 for a token of white space.
 
-    The library's offsets miss characters that normalizing merged or dropped (huggingface/tokenizers issues
-    892, 1201): a mark after its letter, the first of two quotes. Here a token also takes the uncovered marks
-    that follow it and the uncovered ordinary characters before it, and gives up space at its beginning.
-    `clean` are the texts as the library saw them.
+    The library's offsets miss characters that normalization merged or dropped (huggingface/tokenizers issues 892,
+    1201), such as a mark after its letter or the first of two quotes. Here a token is extended by uncovered marks
+    after it and uncovered ordinary characters before it, and loses leading white space. `clean` are the texts that
+    the library encoded.
 
     text      n a i \u0308 v e     "naive" with a mark after its letter: six characters
     library   0:3 "nai", 4:6 "ve"   the mark (3) is in no token
@@ -360,7 +361,7 @@ def _mended_offsets(texts: list[str], clean: list[str], count: Index, offsets: I
         for character in {"\n"}.union(*texts):
             kinds[ord(character)] = _kind(character)
     kind = kinds[codes]
-    shift = np.ones(1, np.int64)  # where each token's text begins
+    shift = np.ones(1, np.int64)  # start of each token's text
     if len(texts) > 1:
         length = np.fromiter(map(len, texts), np.int64, len(texts))
         shift = np.repeat(1 + np.cumsum(length + 1) - length - 1, count)
@@ -372,11 +373,11 @@ def _mended_offsets(texts: list[str], clean: list[str], count: Index, offsets: I
         start = np.minimum(_next(~blank)[start], end)
     filled = start < end
     if (kind == EXTENDING).any():
-        last = _next(np.append(end[1:] != end[:-1], True))  # of the tokens that share an end
+        last = _next(np.append(end[1:] != end[:-1], True))  # last of the tokens with the same end
         following = np.append(start[1:], len(codes))[last]
         reach = np.minimum(_next(kind != EXTENDING)[end], following)
         end = np.where(filled, np.maximum(end, reach), end)
-    before = np.zeros_like(end)  # where the token before it ends, unless they begin together
+    before = np.zeros_like(end)  # end of the previous token, unless both have the same start
     before[1:] = np.where(start[1:] == start[:-1], 0, end[:-1])
     covered = np.maximum.accumulate(before)
     gap = filled & (covered < start) & (kind[start - 1] == ORDINARY)
@@ -386,13 +387,13 @@ def _mended_offsets(texts: list[str], clean: list[str], count: Index, offsets: I
 
     begins = ~space
     begins[1:] &= space[:-1]
-    begun = np.cumsum(begins)  # words, up to each character
+    begun = np.cumsum(begins)  # number of words up to each character
     words = np.where(space[start], -1, begun[start] - begun[shift - 1] - 1)
     return (np.stack([start, end], axis=1) - shift[:, None]).astype(np.int32), words.astype(np.int32)
 
 
 def _kind(character: str) -> int:
-    """WHITESPACE is what `str.split` splits at, EXTENDING what composes with the character before it."""
+    """Classify a character: `str.split` splits at WHITESPACE; EXTENDING combines with the previous character."""
     if character.isspace():
         return WHITESPACE
     category = unicodedata.category(character)
@@ -409,13 +410,13 @@ def _codes(texts: list[str]) -> npt.NDArray[np.uint32]:
 
 
 def _next(wanted: npt.NDArray[np.bool_]) -> Index:
-    """For every position the first wanted one from there on."""
+    """Return for each position the first wanted position at or after it; if none, the last position."""
     at = np.where(wanted, np.arange(len(wanted)), len(wanted) - 1)
     return np.minimum.accumulate(at[::-1])[::-1]
 
 
 def _whole(layout: tuple[Slot, ...], cut: TokenizedTexts, sources: list[int], example: int) -> Encoded:
-    """The window of an example that fits into one: what `_windows` gives, in a fifth of the time."""
+    """Return the only window of an example that fits into one; same as `_windows`, in a fifth of the time."""
     places = [(int(cut.first[source]), int(cut.first[source] + cut.count[source])) for source in sources]
     T = len(layout) - len(places) + sum(end - begin for begin, end in places)
     ids, type_ids, offsets = np.empty(T, np.int32), np.empty(T, np.int32), np.zeros((T, 2), np.int32)
@@ -443,9 +444,9 @@ def _windows(
     truncation: bool,
     sliding: int | None,
 ) -> list[Encoded]:
-    """The windows of E examples of S texts; `sources` (E, S) says which texts of `cut` they are.
+    """Return the windows of E examples of S texts; `sources` (E, S) are their indices in `cut`.
 
-    One text of nine tokens with room for five, and a stride of two (a step of three):
+    A text of nine tokens with room for five and a stride of two (a step of three):
 
     [CLS] a b c d e [SEP]     skipped 0
     [CLS] d e f g h [SEP]     skipped 3
@@ -460,7 +461,7 @@ def _windows(
         longer[:] = min(sliding, S - 1)
     most = count[np.arange(len(count)), longer]
     rest = count.sum(axis=1) - most
-    share = min(room // 2, room - stride - 1) if S > 1 else 0  # of the other text, if both are long
+    share = min(room // 2, room - stride - 1) if S > 1 else 0  # minimum for the other text, if both are long
     kept = np.minimum(rest, np.maximum(share, room - most))
     space = room - kept
     unseen = np.maximum(most - space, 0)
@@ -478,7 +479,7 @@ def _windows(
     shown = np.where(slides, np.minimum(most, space)[example, None], kept[example, None])
 
     text, special_ids, types = np.array(layout, np.int32).T  # (L,) each
-    behind = len(cut.ids) + np.arange(L)  # the special tokens are put after all others
+    behind = len(cut.ids) + np.arange(L)  # special tokens are stored after all others
     begin = np.where(text < 0, behind, first[:, text]).ravel()  # (W * L,)
     size = np.where(text < 0, 1, shown[:, text]).ravel()
     ends = np.cumsum(size)

@@ -1,4 +1,4 @@
-"""Learns a vocabulary from plain text by the trainers of the `tokenizers` library; reads that text line by line."""
+"""Train a vocabulary on plain text, read line by line, with the trainers of the `tokenizers` library."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from bothways.text.backend import byte_level, unigram, wordpiece
 from bothways.text.lines import numbered_lines, without_end
 from bothways.text.tokenizer import Tokenizer
 
-ALPHABET: Final = 1000  # characters that are kept however rare they are; beyond these,
-COVERAGE: Final = 0.9995  # as many as make up this share of the text, as in SentencePiece: Chinese has thousands
-MIN_COUNT: Final = 2  # of a pair of tokens that becomes one
-DIGITS: Final = 4  # of a log-probability
-SPARE: Final = 1.1  # Unigram learns this many times the size, then keeps the most probable, as SentencePiece does
+ALPHABET: Final = 1000  # number of characters that are always kept;
+COVERAGE: Final = 0.9995  # more are kept to cover this share of the text, as in SentencePiece (for Chinese)
+MIN_COUNT: Final = 2  # minimum count of a pair of tokens to merge
+DIGITS: Final = 4  # decimals of log-probabilities
+SPARE: Final = 1.1  # Unigram trains this many times `size` tokens, then keeps the best, as in SentencePiece
 WHERE: Final = "the vocabulary to train"
 FILES: Final = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 OLDER_FILES: Final = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model")
 
 
 class Corpus(NamedTuple):
-    """Files of text, and what one reading of them has found; `counts` says how often each character occurs."""
+    """Text files with their number of lines, and `counts` of each character."""
 
     files: list[Path]
     lines: int
@@ -39,7 +39,7 @@ class Corpus(NamedTuple):
 
 
 class Algorithm(NamedTuple):
-    """An algorithm with a family's rules: how it learns, special tokens in order, its usual case, its older files."""
+    """A training algorithm: its function, special tokens in order, default case, and older vocabulary files."""
 
     learn: Callable[[Corpus, int, Mapping[str, str], Mapping[str, Any]], tokenizers.Tokenizer]
     specials: Mapping[str, str]
@@ -48,9 +48,9 @@ class Algorithm(NamedTuple):
 
 
 def read_lines(path: str | Path) -> Iterator[str]:
-    """The lines of plain UTF-8 text, without their ends, one at a time; also of .gz and .xz.
+    """Iterate over the lines of a UTF-8 text file (also .gz, .xz), without line ends.
 
-    Only LF or CRLF ends a line. Raises DataError if the file is not there, is damaged, or is not UTF-8 text.
+    Only LF or CRLF ends a line. Raises DataError if the file does not exist, is damaged, or is not UTF-8 text.
     """
     for line, text in numbered_lines(str(path)):
         if "\0" in text:
@@ -68,17 +68,17 @@ def train_vocabulary(
     overwrite: bool = False,
     reporter: Reporter | None = None,
 ) -> Tokenizer:
-    """Learns a vocabulary of `size` tokens from files of plain text and writes it to the directory `out`.
+    """Train a vocabulary of `size` tokens on plain text files and write it to the directory `out`.
 
-    The rules are BERT's (wordpiece), RoBERTa's (bpe, byte-level and always cased) or ALBERT's (unigram); `cased`
-    also keeps accents, and is the family's own if None. The files (also .gz, .xz) are read twice, as streams: memory
-    grows with their distinct words alone. The same text gives the same files, byte for byte (but see
-    `_unigram`). A text too small for `size` gives fewer tokens, and a note. `overwrite` replaces a vocabulary in `out`,
-    and nothing else.
+    The rules are BERT's (wordpiece), RoBERTa's (bpe: byte-level, always cased) or ALBERT's (unigram). `cased` also
+    keeps accents; None means the family's default. The files (also .gz, .xz) are read twice, line by line, so memory
+    grows only with the number of distinct words. Training is deterministic, byte for byte (but see `_unigram`). If the
+    text is too small for `size`, the vocabulary has fewer tokens, and a note reports it. `overwrite` replaces a
+    vocabulary in `out`, but no other files.
 
-    Raises DataError for text that cannot be read or is empty; OptionError for a `size` that the special tokens and the
-    alphabet exceed, for an `out` that holds something, and for bpe without case. Sources: Schuster and Nakajima 2012,
-    Wu et al. 2016 (WordPiece); Sennrich et al. 2016, Radford et al. 2019 (byte-level BPE); Kudo 2018 (Unigram).
+    Raises DataError for text that cannot be read or is empty; OptionError if `size` is too small for special tokens
+    and alphabet, if `out` is not empty, and for uncased bpe. Sources: Schuster and Nakajima 2012, Wu et al. 2016
+    (WordPiece); Sennrich et al. 2016, Radford et al. 2019 (byte-level BPE); Kudo 2018 (Unigram).
     """
     reporter, out, began = reporter or Reporter(), Path(out), time.monotonic()
     if algorithm not in ALGORITHMS:
@@ -89,14 +89,14 @@ def train_vocabulary(
         raise OptionError("--uncased (cased=False) is not for bpe, which keeps text as it is; use wordpiece or unigram")
     _check_directory(out, overwrite=overwrite)
     corpus = _survey([Path(file) for file in ([files] if isinstance(files, str | Path) else files)])
-    out.mkdir(parents=True, exist_ok=True)  # before the long work: where it fails, nobody has waited for nothing
+    out.mkdir(parents=True, exist_ok=True)  # before training, to fail early
     text = f"{corpus.lines} lines ({corpus.counts.total()} characters)"
     reporter.say(f"training a vocabulary of {size} tokens ({algorithm}, {'cased' if cased else 'uncased'}) from {text}")
     names = {f"{role}_token": token for role, token in specials.items()}
     backend = learn(corpus, size, specials, names | {"do_lower_case": not cased, "keep_accents": cased})
     learned = Tokenizer(backend, names, where=str(out))
     learned.save(out)
-    for name in {*FILES[2:], *OLDER_FILES} - set(older_files):  # of the vocabulary that was replaced
+    for name in {*FILES[2:], *OLDER_FILES} - set(older_files):  # files of the replaced vocabulary
         (out / name).unlink(missing_ok=True)
     reporter.say(f"{out}: {learned.vocab_size} tokens, trained in {clock(time.monotonic() - began)}")
     if learned.vocab_size < size:
@@ -129,10 +129,10 @@ def _survey(files: list[Path]) -> Corpus:
 
 
 def _alphabet(corpus: Corpus, rules: normalizers.Normalizer) -> list[str]:
-    """The characters that the rules leave of the text, sorted; the rare ones of a large alphabet are left out."""
+    """Return the normalized characters of the text, sorted, without the rare ones of a large alphabet."""
     seen = Counter[str]()
     for character, count in corpus.counts.items():
-        # Alone and doubled, as ALBERT's rules make one quote of two; the characters are few where lines are many.
+        # Single and doubled, because ALBERT's rules merge two quotes. Faster than normalizing all lines.
         for one in rules.normalize_str(f"{character} {character}{character}"):
             seen[one] += 0 if one.isspace() else count
     ranked = sorted(+seen, key=lambda one: (-seen[one], one))
@@ -148,7 +148,7 @@ def _check_size(size: int, fixed: int) -> None:
 
 
 def _train(corpus: Corpus, backend: tokenizers.Tokenizer, trainer: trainers.Trainer) -> dict[str, Any]:
-    """The model that the trainer learns with the rules of `backend`, as tokenizer.json writes it."""
+    """Train a model with the rules of `backend`; return it in the format of tokenizer.json."""
     backend.train_from_iterator(chain.from_iterable(map(read_lines, corpus.files)), trainer)
     return json.loads(backend.to_str())["model"]
 
@@ -160,10 +160,10 @@ def _numbered(tokens: Iterable[str]) -> dict[str, int]:
 def _wordpiece(
     corpus: Corpus, size: int, specials: Mapping[str, str], config: Mapping[str, Any]
 ) -> tokenizers.Tokenizer:
-    """WordPiece, without chance: alone, the trainer numbers "##a" and "##b" in the order of a hash map.
+    """Train WordPiece deterministically. By default, the trainer assigns ids to "##a" and "##b" in hash map order.
 
-    As it settles ties by number, its words differ from run to run too (huggingface/tokenizers issue 1794). Here all
-    characters come numbered, as special tokens do, and it adds none; so any word of them can be spelled.
+    It breaks ties by id, so its tokens differ between runs (huggingface/tokenizers issue 1794). Here all characters
+    are passed as special tokens, with fixed ids, and the trainer adds none; any word of these can be spelled.
     """
     backend = wordpiece(_numbered(specials.values()), config, WHERE)
     alphabet = _alphabet(corpus, backend.normalizer)
@@ -179,7 +179,7 @@ def _wordpiece(
 
 def _bpe(corpus: Corpus, size: int, specials: Mapping[str, str], config: Mapping[str, Any]) -> tokenizers.Tokenizer:
     *first, mask = specials.values()  # the mask comes last, as in RoBERTa
-    backend = byte_level(_numbered(first), [], config, WHERE)  # a mask would be cut out of the text as one word
+    backend = byte_level(_numbered(first), [], config, WHERE)  # a mask would be split off the text as one word
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     _check_size(size, len(specials) + len(alphabet))
     trainer = trainers.BpeTrainer(
@@ -195,11 +195,11 @@ def _bpe(corpus: Corpus, size: int, specials: Mapping[str, str], config: Mapping
 
 
 def _unigram(corpus: Corpus, size: int, specials: Mapping[str, str], config: Mapping[str, Any]) -> tokenizers.Tokenizer:
-    """Unigram, without chance: alone, the trainer's log-probabilities differ from run to run in their last digits.
+    """Train Unigram deterministically. The trainer's log-probabilities differ between runs in their last digits.
 
-    It adds up in the order of a hash map. So it learns too many tokens here, and the best are chosen by rounded
-    log-probability, then by spelling; the alphabet is always among them. A tie that the trainer itself breaks by
-    chance could still show; none has been seen.
+    It sums in hash map order. Here it learns more tokens than needed, and the best are selected by rounded
+    log-probability, then by spelling; the alphabet is always kept. A tie that the trainer breaks at random could
+    still change the result; none has been seen.
     """
     reserved = [(token, 0.0) for token in specials.values()]
     unk_id = list(specials).index("unk")
@@ -212,10 +212,10 @@ def _unigram(corpus: Corpus, size: int, specials: Mapping[str, str], config: Map
     trainer = trainers.UnigramTrainer(vocab_size=int(SPARE * size), show_progress=False)
     found = dict(_train(corpus, backend, trainer)["vocab"])
     least = min(found.values(), default=0.0)
-    # Characters that longer tokens made superfluous get the least score, and 0.0001 more one after another by chance.
+    # The trainer gives characters that longer tokens replace the minimum score plus steps of 0.0001 in random order.
     loose = least + 0.0001 * len(alphabet)
     scores = {one: found[one] if found.get(one, least) > loose else least for one in alphabet}
-    # ALBERT's rules keep a number from the comma after it, so a token of both would never be used.
+    # ALBERT's rules separate a number from a comma after it, so tokens of both are never used.
     longer = {token for token in found if len(token) > 1 and not re.search(r"\d,$", token)} - set(specials.values())
     best = sorted(longer, key=lambda token: (-round(found[token], DIGITS), token))
     scores |= {token: found[token] for token in best[: size - len(specials) - len(alphabet)]}

@@ -1,1 +1,1 @@
-"""Fitting a model: the recipe, the loop, the optimizer."""
+"""Training: the recipe, the loop and the optimizer."""

@@ -1,8 +1,8 @@
-"""A corpus as tokens on disk: tokenized once, then memory-mapped, so that it may be larger than the memory.
+"""A corpus as tokens on disk: tokenized once, then memory-mapped, so it may be larger than the memory.
 
-A shard is three arrays for training and three held out for judging: the token ids end to end, where each *unit*
-(a sentence, at most 100 tokens of it) ends, and the number of the document that it is of. The manifest is written
-anew after each shard, so an interrupted build goes on where it was.
+A shard has three arrays for training and three for evaluation: the concatenated token ids, the end of each *unit*
+(a sentence, or up to 100 tokens of one) and its document number. The manifest is rewritten after each shard, so an
+interrupted build can resume.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from bothways.text.vocabulary import read_lines
 MANIFEST = "manifest.json"
 FORMAT = 2
 SHARD_TOKENS = 4_000_000
-UNIT_TOKENS = 100  # a longer sentence is several units
-BLOCK_LINES, BLOCK_CHARACTERS = 200, 50_000  # a longer document is several blocks
+UNIT_TOKENS = 100  # longer sentences are split into several units
+BLOCK_LINES, BLOCK_CHARACTERS = 200, 50_000  # longer documents are split into several blocks
 BLOCKS_AT_ONCE = 256
-HELD_OUT = (100, 9)  # of this many blocks, the one with this number is held out
+HELD_OUT = (100, 9)  # of every 100 blocks, number 9 is held out
 SENTENCE_END = re.compile(r"""(?<=[.!?])(?:["'”’»)\]]*)\s+(?=["'“‘«(\[]*[^\W_a-z])|(?<=[。！？])""")
 PARTS = ("train", "dev")
 
@@ -40,13 +40,13 @@ class Text:
     """The tokens of one part of a shard."""
 
     ids: np.ndarray  # (P,) uint16 or uint32
-    ends: np.ndarray  # (U,) int64: where each unit ends
-    documents: np.ndarray  # (U,) int64: which document it is of
+    ends: np.ndarray  # (U,) int64: the end of each unit
+    documents: np.ndarray  # (U,) int64: the document of each unit
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """A whole corpus in shards; `tokens` counts those for training."""
+    """A tokenized corpus in shards."""
 
     directory: Path
     shards: tuple[dict[str, Any], ...]
@@ -55,11 +55,11 @@ class Corpus:
 
     @property
     def tokens(self) -> int:
-        """How many tokens there are to train on."""
+        """The number of training tokens."""
         return sum(int(shard["train"]["tokens"]) for shard in self.shards)
 
     def text(self, shard: int, part: str) -> Text:
-        """One part of one shard, mapped into memory."""
+        """Return one part of one shard, memory-mapped."""
         arrays = (np.load(self.directory / name, mmap_mode="r") for name in _names(shard, part))
         return Text(*arrays)
 
@@ -76,11 +76,11 @@ def open_corpus(
     *,
     identity: dict[str, str] | None = None,
 ) -> Corpus:
-    """The corpus of plain text files (.gz and .xz too), a paragraph or sentence a line, blank lines between documents.
+    """Open a corpus of text files (.gz and .xz too): one paragraph or sentence per line, blank lines between documents.
 
-    What is in `directory` already is used; what is missing is tokenized now. `identity` is that of `corpus_identity`,
-    where somebody has computed it already. Raises `DataError` for a file that is not text, `CheckpointError` if the
-    directory holds another corpus or damaged shards.
+    Existing shards in `directory` are reused; missing ones are tokenized. `identity` is the result of
+    `corpus_identity`, if already computed. Raises `DataError` for a file that is not text, and `CheckpointError` if
+    the directory holds another corpus or damaged shards.
     """
     directory, reporter = Path(directory), reporter or Reporter(quiet=True)
     identity = identity or corpus_identity(files, tokenizer)
@@ -91,9 +91,9 @@ def open_corpus(
 
 
 def blocks(files: Iterable[str | Path]) -> Iterator[tuple[int, int, list[str]]]:
-    """(number of the file, of the document, lines) for each document, long ones in several blocks of lines.
+    """Yield (file number, document number, lines) for each document; long documents are split into several blocks.
 
-    All lines of a document but the first begin with a space, which some vocabularies count.
+    All lines of a document but the first start with a space, which some vocabularies encode.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -118,7 +118,7 @@ def blocks(files: Iterable[str | Path]) -> Iterator[tuple[int, int, list[str]]]:
 
 
 def sentences(line: str) -> list[str]:
-    """The sentences of a line; all but the first keep the space before them, which some vocabularies count.
+    """Split a line into sentences; all but the first keep the space before them, which some vocabularies encode.
 
     >>> sentences('It is 3.5 km. "Why?" he asked. Mr. X left.')
     ['It is 3.5 km.', ' "Why?" he asked.', ' Mr.', ' X left.']
@@ -162,7 +162,7 @@ def _build(
                 documents = document + 1
             taken += len(group)
             file = group[-1][1][0]
-            share = (sum(sizes[:file]) + sizes[file] / 2) / sum(sizes)  # the position in a packed file is not known
+            share = (sum(sizes[:file]) + sizes[file] / 2) / sum(sizes)  # the position in a compressed file is unknown
             bar.update(share, f"{manifest['tokens'] + tokens:,} tokens")
             if tokens >= SHARD_TOKENS:
                 _write_shard(directory, manifest, gathered, taken, documents)
@@ -204,7 +204,7 @@ def _write_shard(
 
 
 def _manifest(directory: Path, identity: dict[str, str]) -> dict[str, Any]:
-    """The manifest in a directory, checked against its shards, or a new one."""
+    """Return the manifest of a directory, checked against its shards, or a new one."""
     path = directory / MANIFEST
     if not path.is_file():
         return {"format": FORMAT, "identity": identity, "documents": 0, "tokens": 0, "done": False, "shards": []}
@@ -218,11 +218,11 @@ def _manifest(directory: Path, identity: dict[str, str]) -> dict[str, Any]:
             for name, size in zip(_names(number, part), shard[part]["bytes"], strict=True)
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: damaged ({error!r}); remove {directory}, it is made again") from error
+        raise CheckpointError(f"{path}: damaged ({error!r}); remove {directory} to make it again") from error
     other = [name for name, value in identity.items() if found.get(name) != value]
     if other:
         raise CheckpointError(
-            f"{directory}: holds tokens that were made with another {' and another '.join(other)}; choose another "
+            f"{directory}: holds tokens made with a different {' and a different '.join(other)}; choose another "
             "directory with --shards, or remove this one"
         )
     for name, size in expected.items():
@@ -230,7 +230,7 @@ def _manifest(directory: Path, identity: dict[str, str]) -> dict[str, Any]:
         if there != size:
             state = "is not there" if there is None else f"has {there:,} bytes"
             raise CheckpointError(
-                f"{name}: {state}, {MANIFEST} means {size:,}; remove {directory}, it is made again from the corpus"
+                f"{name}: {state}, {MANIFEST} lists {size:,} bytes; remove {directory} to tokenize the corpus again"
             )
     return manifest
 
@@ -240,11 +240,11 @@ def _save(directory: Path, manifest: dict[str, Any]) -> None:
 
 
 def corpus_identity(files: Sequence[str | Path], tokenizer: Tokenizer) -> dict[str, str]:
-    """Hashes of all that the shards depend on; raises `DataError` for what is not a file, or cannot be read twice."""
+    """Return hashes of everything the shards depend on; raises `DataError` for unreadable or non-regular files."""
     texts = hashlib.sha256()
     for path in files:
         if Path(path).exists() and not Path(path).is_file():
-            raise DataError(f"{path}: not a file; a corpus is read twice, so a pipe or a directory will not do")
+            raise DataError(f"{path}: not a file; a corpus is read twice, so it cannot be a pipe or a directory")
         try:
             with Path(path).open("rb") as file:
                 texts.update(hashlib.file_digest(file, "sha256").digest())
@@ -259,7 +259,7 @@ def corpus_identity(files: Sequence[str | Path], tokenizer: Tokenizer) -> dict[s
 
 
 def tokenizer_dtype(tokenizer: Tokenizer) -> type[np.unsignedinteger[Any]]:
-    """The smallest type that holds every id."""
+    """Return the smallest type that holds every id."""
     return np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
 
 

@@ -1,6 +1,6 @@
-"""One process or several that train together, each on its device: what they must tell each other.
+"""Communication between the processes of a training run, each on its own device.
 
-torchrun starts the processes and tells each its rank; gradients are summed in fp32, so that all make the same step.
+torchrun starts the processes and sets their ranks; gradients are summed in fp32, so all processes make the same step.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from bothways.errors import BothwaysError, OptionError
 from bothways.model.forward import device_of
 
 T = TypeVar("T")
-PATIENCE = timedelta(days=7)  # the others wait while the first tokenizes a corpus or evaluates
+PATIENCE = timedelta(days=7)  # other processes wait while the first tokenizes a corpus or evaluates
 CPU = torch.device("cpu")
-LOWER = (  # what is said of a GPU with too little memory
-    "lower --batch-size (raise --gradient-accumulation-steps as much, and updates stay as they are), or --max-length"
+LOWER = (  # advice if the GPU runs out of memory
+    "lower --batch-size (and raise --gradient-accumulation-steps by the same factor), or --max-length"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Devices:
-    """The place of this process among `size`, and its device."""
+    """The rank of this process among `size` processes, and its device."""
 
     rank: int = 0
     size: int = 1
@@ -42,7 +42,7 @@ class Devices:
                 dist.all_reduce(tensor)
 
     def total(self, figures: dict[str, float]) -> dict[str, float]:
-        """Sum figures over all processes, which have the same names."""
+        """Sum figures over all processes, which must use the same names."""
         if self.size == 1:
             return figures
         summed = torch.tensor(list(figures.values()), dtype=torch.float64, device=self.device)
@@ -50,7 +50,7 @@ class Devices:
         return dict(zip(figures, summed.tolist(), strict=True))
 
     def told(self, value: T) -> T:
-        """The value that the first process has."""
+        """Return the value of the first process."""
         if self.size == 1:
             return value
         box = [value]
@@ -59,7 +59,7 @@ class Devices:
         return box[0]
 
     def wait(self) -> None:
-        """Go on when all have come here."""
+        """Wait until all processes get here."""
         if self.size > 1:
             self.told(None)
 
@@ -69,7 +69,7 @@ SINGLE_PROCESS = Devices()
 
 @contextmanager
 def _peers() -> Iterator[None]:
-    """Within, a process that has ended does not stop this one."""
+    """Turn a communication failure into a `BothwaysError`: another process has ended."""
     try:
         yield
     except RuntimeError as error:
@@ -78,9 +78,9 @@ def _peers() -> Iterator[None]:
 
 @contextmanager
 def joined(device: str = "auto") -> Iterator[Devices]:
-    """The processes that torchrun started, joined while the block runs; without it this one alone.
+    """Join the processes that torchrun started while the block runs; without torchrun, use one process.
 
-    On GPUs each process has its own. Raises `OptionError` for a GPU that is not there, or fewer than processes.
+    Each process uses its own GPU. Raises `OptionError` if a requested GPU is not available or there are too few GPUs.
     """
     here = device_of(device)
     if here.type == "cuda":
@@ -91,7 +91,7 @@ def joined(device: str = "auto") -> Iterator[Devices]:
                 f"--nproc-per-node {there}, or train on the CPU with --device cpu"
             )
         here = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:  # set by torchrun: its way to say who is who
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:  # set by torchrun
         yield Devices(device=here)
         return
     if here.type == "cuda":

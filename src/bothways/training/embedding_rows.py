@@ -1,8 +1,8 @@
-"""Training only the rows of the embedding table that the training texts use.
+"""Train only the rows of the embedding table that the training texts use.
 
-A small file uses a few thousand of 30,522 tokens, yet a dense table costs its full size in every gradient,
-norm and update: half of MiniLM's parameters. Rows without a gradient never move under Adam but for weight
-decay, so they are left as they were pretrained, and the others learn exactly as in the full table.
+A small file uses a few thousand of 30,522 tokens, but a dense table costs its full size in every gradient, norm and
+update: half of MiniLM's parameters. Adam changes rows without a gradient only by weight decay, so unused rows keep
+their pretrained values. The others train exactly as in the full table.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bothways.text.tokenizer import Encoded
 
 
 class UsedRows:
-    """The part of an embedding table that some windows use, in place of the whole while training."""
+    """Replaces an embedding table during training by the rows that some windows use."""
 
     def __init__(self, embedding: nn.Embedding, windows: Sequence[Encoded]) -> None:
         used = np.zeros(embedding.num_embeddings, dtype=bool)
@@ -37,7 +37,7 @@ class UsedRows:
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """The whole table, with what was learned so far, in its place for a while."""
+        """Put the whole table back, with the trained rows, while the block runs."""
         self.restore()
         try:
             yield
@@ -46,6 +46,6 @@ class UsedRows:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put the whole table back with what was learned."""
+        """Put the whole table back, with the trained rows."""
         self.whole[self.rows] = self.small
         self.embedding.weight = self.whole

@@ -1,7 +1,7 @@
-"""Fine-tuning as work for the loop: windows with targets in shuffled order, every text weighed alike.
+"""Fine-tuning for the training loop: windows with targets in shuffled order, with equal weight for every text.
 
-All randomness follows from (seed, epoch) and (seed, step), so that a resumed run is the uninterrupted run.
-B windows a batch, K tokens read, L outputs.
+All randomness depends on (seed, epoch) and (seed, step), so a resumed run equals an uninterrupted run.
+B windows per batch, K tokens read, L outputs.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from bothways.training.loop import EVALUATIONS, Part, RunPlan
 from bothways.training.recipe import Recipe
 from bothways.training.teacher import TeacherLogits, placeholder
 
-MAX_WEIGHT = 100.0  # of a rare label of a multi-label model: the one text that has it is not to decide everything
+MAX_WEIGHT = 100.0  # of a rare label in multi-label training, so that a single text does not dominate
 
 
 @dataclass(frozen=True, slots=True)
 class FineTuningJob:
-    """What a run needs besides the model: windows with targets, how to evaluate, how to train, where to write.
+    """The inputs of a run besides the model: windows with targets, evaluation, recipe and output directory.
 
-    `loss` is a name in `LOSSES`. `evaluate` gives the dev metrics of the model as it is; `metric` names the one
-    that decides. `identity` holds what the weights depend on, so that no other run's checkpoint is resumed.
-    `head_is_new` is false if the head was trained before, on the targets' own scale; a new pooler learns with a frozen
-    encoder too. Windows without a target are trained on the logits of the `teacher` alone.
+    `loss` is a name in `LOSSES`. `evaluate` returns the dev metrics of the current model; `metric` selects the best
+    weights. `identity` holds everything the weights depend on, so that only checkpoints of the same run are resumed.
+    `head_is_new` is false if the head was trained before, on unscaled targets. A new pooler is trained even if the
+    encoder is frozen. Windows without a target are trained only on the logits of the `teacher`.
     """
 
     windows: Sequence[Encoded]
@@ -58,7 +58,7 @@ class FineTuningJob:
 
 
 class FineTuning:
-    """The windows of a job, in another order each epoch."""
+    """The windows of a job, shuffled in each epoch."""
 
     def __init__(self, model: TaskModel, job: FineTuningJob, devices: Devices = SINGLE_PROCESS) -> None:
         self.model, self.job, self.devices = model, job, devices
@@ -72,8 +72,8 @@ class FineTuning:
                 model.encoder.pooler.requires_grad_(True)
         model.to(devices.device)
         self.used = UsedRows(model.encoder.embeddings.word, job.windows)
-        self.order: tuple[int, np.ndarray] | None = None  # of the windows in an epoch
-        self.ahead: tuple[int, list[tuple[Batch, np.ndarray]]] = (-1, [])  # the batches of a step to come
+        self.order: tuple[int, np.ndarray] | None = None  # epoch, order of its windows
+        self.ahead: tuple[int, list[tuple[Batch, np.ndarray]]] = (-1, [])  # next step, its batches
         self.weights = window_weights(job.windows, job.loss)
         self.labeled = np.array([window.target is not None for window in job.windows])
         known = [window for window in job.windows if window.target is not None]
@@ -86,7 +86,7 @@ class FineTuning:
         self.scale = Scale.of(known, self.weights[self.labeled]) if job.loss == "regression" else None
 
     def plan(self) -> RunPlan:
-        """How the run goes."""
+        """Return the plan of the run."""
         job, recipe = self.job, self.recipe
         chosen = recipe.hyperparameters(
             hidden_size=self.model.config.hidden_size, loss=job.loss, outputs=self.outputs, windows=len(job.windows)
@@ -110,7 +110,7 @@ class FineTuning:
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """Within, the model has the embeddings of the tokens that occur, and standardized targets; after, as before."""
+        """Train with the used embedding rows and standardized targets; restore both at the end."""
         head = self.model.get_submodule("head.output") if self.scale is not None else None
         try:
             if self.scale is not None and head is not None and not self.job.head_is_new:
@@ -122,11 +122,11 @@ class FineTuning:
             self.used.restore()
 
     def epoch(self, step: int) -> float:
-        """How often the windows have been seen."""
+        """Return the number of passes over the windows."""
         return step / self.steps_an_epoch
 
     def parts(self, step: int, share: float) -> Iterator[Part]:
-        """The batches of one update: of each the windows that are this device's."""
+        """Yield this device's parts of the batches of one update."""
         recipe, devices = self.job.recipe, self.devices
         whole = float(self.weights[self.chosen(step)].sum())
         for micro, (batch, members) in enumerate(self.ahead[1] if self.ahead[0] == step else self.batches(step)):
@@ -134,11 +134,11 @@ class FineTuning:
             rng = np.random.Generator(np.random.SFC64(seed))
             loss = self.losses(batch, members, Dropout(rng)).sum() / whole
             yield loss, {"loss": loss.detach(), "tokens": len(batch.ids)}
-        if devices.device.type != "cpu":  # which is busy with what it was told to compute
+        if devices.device.type != "cpu":  # prepare the next batches while the GPU computes
             self.ahead = step + 1, list(self.batches(step + 1))
 
     def chosen(self, step: int) -> np.ndarray:
-        """The windows of one update."""
+        """Return the indices of the windows of one update."""
         epoch, place = divmod(step, self.steps_an_epoch)
         if self.order is None or self.order[0] != epoch:
             self.order = epoch, np.random.default_rng((self.recipe.seed, epoch)).permutation(len(self.job.windows))
@@ -146,7 +146,7 @@ class FineTuning:
         return self.order[1][place * size : (place + 1) * size]
 
     def batches(self, step: int) -> Iterator[tuple[Batch, np.ndarray]]:
-        """The batches of one update, of each the windows that are this device's, and which these are."""
+        """Yield this device's part of each batch of one update, with the indices of its windows."""
         chosen, size = self.chosen(step), self.recipe.batch_size
         for start in range(0, len(chosen), size):
             members = chosen[start : start + size][self.devices.rank :: self.devices.size]
@@ -155,7 +155,7 @@ class FineTuning:
                 yield replace(batch, ids=self.used.ids(batch.ids)), members[batch.members]
 
     def losses(self, batch: Batch, members: np.ndarray, dropout: Dropout) -> Tensor:
-        """(B,) losses of a batch, each window weighed so that every text counts once."""
+        """Return the (B,) losses of a batch, weighted by `window_weights`."""
         targets = np.concatenate([np.atleast_1d(self.target(self.job.windows[member])) for member in members])
         if self.scale is not None:
             targets = self.scale.standardized(targets)
@@ -171,22 +171,22 @@ class FineTuning:
         return torch.lerp(hard, soft, on_device(share, logits.device)) * weights
 
     def target(self, window: Encoded) -> Any:
-        """The target of a window, or something of its form."""
+        """Return the target of a window, or a placeholder."""
         return placeholder(window, self.job.loss, self.outputs) if window.target is None else window.target
 
     def teacher(self, members: np.ndarray, logits: Tensor) -> Tensor:
-        """The teacher's logits for some windows, numbers on the scale that is trained on."""
+        """Return the teacher's logits for some windows, standardized for regression."""
         assert self.job.teacher is not None
         rows = self.job.teacher.of_windows(members)
         rows = rows if self.scale is None else self.scale.standardized(rows).astype(np.float32)
         return on_device(rows, logits.device)
 
     def figures(self, sums: dict[str, float], steps: int) -> dict[str, float]:
-        """The mean loss of these steps."""
+        """Return the mean loss of some steps."""
         return {"loss": sums["loss"] / steps}
 
     def evaluate(self) -> dict[str, float]:
-        """The metrics on dev of the model with its whole vocabulary, its numbers on the targets' own scale."""
+        """Return the dev metrics of the model with its whole vocabulary and unscaled predictions."""
         with self.used.restored():
             if self.scale is None:
                 return self.job.evaluate()
@@ -196,9 +196,9 @@ class FineTuning:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Mean and standard deviation of numbers to be predicted, which are trained on as (number - mean) / deviation.
+    """Mean and standard deviation of regression targets; the model is trained on (target - mean) / deviation.
 
-    AdamW moves a weight by at most the learning rate a step, so outputs in the thousands would never be reached.
+    AdamW changes a weight by about the learning rate per step, so outputs in the thousands would never be reached.
     """
 
     mean: float
@@ -206,19 +206,19 @@ class Scale:
 
     @classmethod
     def of(cls, windows: Sequence[Encoded], weights: np.ndarray) -> Scale:
-        """The scale of the windows' targets; a deviation of 1 if all are the same."""
+        """Return the scale of the windows' targets; the deviation is 1 if all targets are equal."""
         targets = np.array([window.target for window in windows], np.float64)
         mean = float(np.average(targets, weights=weights))
         deviation = float(np.sqrt(np.average(np.square(targets - mean), weights=weights)))
         return cls(mean, deviation if deviation > 1e-12 * max(abs(mean), 1e-300) else 1.0)
 
     def standardized(self, targets: np.ndarray) -> np.ndarray:
-        """Numbers as the model is trained on them."""
+        """Return standardized targets."""
         return (targets - self.mean) / self.deviation
 
     @torch.no_grad()
     def fold(self, output: nn.Module) -> None:
-        """Make a layer that gives standardized numbers give the numbers themselves; exact, as both are linear."""
+        """Fold the scale into a linear layer, so that it predicts unscaled values."""
         output.get_parameter("weight").mul_(self.deviation)
         output.get_parameter("bias").mul_(self.deviation).add_(self.mean)
 
@@ -230,7 +230,7 @@ class Scale:
 
     @contextmanager
     def folded(self, output: nn.Module) -> Iterator[None]:
-        """Within, the layer is folded; afterwards its weights are the same bits as before."""
+        """Fold the layer while the block runs, then restore its exact weights."""
         before = {name: parameter.detach().clone() for name, parameter in output.named_parameters()}
         self.fold(output)
         try:
@@ -242,9 +242,9 @@ class Scale:
 
 
 def window_weights(windows: Sequence[Encoded], loss: str) -> np.ndarray:
-    """(B,) how much each window counts: for tags the words read in it, so that every word counts once.
+    """Return (B,) window weights. For tags: the number of words read, so that every word has the same weight.
 
-    Else one over the number of windows of the same text, so that a long text counts no more than a short one.
+    Else one over the number of windows of the same text, so that every text has the same weight.
     """
     if loss == "tokens":
         return np.array([len(window.head_positions) for window in windows], dtype=np.float32)
@@ -254,9 +254,9 @@ def window_weights(windows: Sequence[Encoded], loss: str) -> np.ndarray:
 
 @torch.no_grad()
 def start_at_frequencies(output: nn.Module, windows: Sequence[Encoded]) -> None:
-    """Let a new multi-label head begin with the frequency of each label as its probability (Lin et al. 2017, 3.3).
+    """Initialize the bias of a new multi-label head so that it predicts the label frequencies (Lin et al. 2017, 3.3).
 
-    From 0.5 a model of rare labels needs hundreds of updates to learn the frequencies before it learns anything else.
+    Starting from 0.5, a model with rare labels needs hundreds of updates just to learn the frequencies.
     """
     firsts = [window.target for window in windows if not window.window]  # a long text counts once
     targets = np.array(firsts, np.float64)
@@ -265,10 +265,10 @@ def start_at_frequencies(output: nn.Module, windows: Sequence[Encoded]) -> None:
 
 
 def class_weights(windows: Sequence[Encoded], loss: str, outputs: int) -> Tensor | None:
-    """(L,) weights of the `outputs` classes, so that all that occur have the same total, as scikit-learn's "balanced".
+    """Return (L,) class weights that give all classes that occur the same total, like scikit-learn's "balanced".
 
-    single, tokens: n / (classes that occur * count). multi: for each label, how many texts lack it for one that has
-    it, from 1 / `MAX_WEIGHT` to `MAX_WEIGHT`. A class that never occurs weighs 1. Numbers and spans have no classes.
+    single, tokens: n / (number of classes that occur * count). multi: the ratio of texts without the label to texts
+    with it, clipped to 1 / `MAX_WEIGHT` and `MAX_WEIGHT`. Absent classes have weight 1. None for regression and spans.
     """
     if loss in ("regression", "spans"):
         return None

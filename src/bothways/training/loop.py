@@ -1,6 +1,6 @@
-"""The one training loop: schedule, clip, accumulate, evaluate, keep the best, stop, resume, on one device or many.
+"""The training loop: schedule, clip, accumulate, evaluate, keep the best, stop and resume, on one or more devices.
 
-What is trained on is the `Work`'s business: fine-tuning (finetune.py) or pretraining (pretrain.py).
+A `Work` provides the batches and losses: fine-tuning (finetune.py) or pretraining (pretrain.py).
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from bothways.training.memory import keeping_freed_memory
 from bothways.training.optimizer import MasterAdamW
 from bothways.training.recipe import TrainingOptions, schedule
 
-SAVE_SECONDS = 300.0  # between two checkpoints, besides those at evaluations
-LOG_LINES = 200  # about, lines of loss in a run
+SAVE_SECONDS = 300.0  # between checkpoints, besides those at evaluations
+LOG_LINES = 200  # approximate number of loss lines per run
 EVALUATIONS = 10
 METRICS = "metrics.jsonl"
 
@@ -44,12 +44,12 @@ Figures that the device computes are tensors, so that nothing waits for them bef
 
 
 class Work(Protocol):
-    """What a run is about. The parts' losses are such that their sum is the loss of the step."""
+    """What a run trains. The losses of a step's parts add up to the loss of the step."""
 
     model: Any  # an `nn.Module` with an `encoder`
     precision: Precision
     devices: Devices
-    state: dict[str, Any]  # what it must know to go on, besides the step
+    state: dict[str, Any]  # saved to resume, besides the step
 
     @property
     def recipe(self) -> TrainingOptions:
@@ -57,54 +57,54 @@ class Work(Protocol):
         ...
 
     def training(self) -> AbstractContextManager[None]:
-        """Within, the model is trained; what that needs is undone at the end."""
+        """Prepare the model for training and undo it at the end."""
         ...
 
     def parts(self, step: int, share: float) -> Iterator[Part]:
-        """The batches of one update, computed one after the other; `share` of the run is over."""
+        """Yield the parts of one update, computed one at a time; `share` is the completed fraction of the run."""
         ...
 
     def figures(self, sums: dict[str, float], steps: int) -> dict[str, float]:
-        """What is worth a line of the sums over some steps."""
+        """Return the metrics to log, from sums over some steps."""
         ...
 
     def evaluate(self) -> dict[str, float]:
-        """The metrics of the model as it is."""
+        """Return the dev metrics of the current model."""
         ...
 
     def epoch(self, step: int) -> float:
-        """How often all has been seen."""
+        """Return the number of passes over the data."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlan:
-    """How long a run goes, how fast it learns, how it is evaluated, where it writes.
+    """The length, learning rate, evaluation and output directory of a run.
 
-    `identity` holds what the weights depend on, by name (settings, hashes of data), so that no other run's checkpoint
-    is resumed. `metric` decides which evaluation's weights are kept, and `tie_metric` between equal ones; without
-    `metric` the last weights are kept.
+    `identity` holds everything the weights depend on, by name (settings, hashes of data), so that only checkpoints of
+    the same run are resumed. `metric` selects the best weights, and `tie_metric` breaks ties; without `metric` the
+    last weights are kept.
     """
 
     title: str
     directory: Path
     identity: Mapping[str, Any]
-    batch: str  # what is computed at once, in words
-    total: int  # steps, if there is no time budget
+    batch: str  # description of a batch, for error messages
+    total: int  # steps, without a time budget
     time_budget: float | None  # seconds
-    eval_steps: int  # steps; 0: `EVALUATIONS` times in the run
+    eval_steps: int  # steps; 0: `EVALUATIONS` evaluations per run
     learning_rate: float
     layer_decay: float = 1.0
     metric: str | None = None
     tie_metric: str | None = None
     patience: int = 0
-    evaluate_first: bool = False  # before the first step too
+    evaluate_first: bool = False  # also evaluate before the first step
     tensorboard: bool = False
 
 
 @dataclass(slots=True)
 class State:
-    """Where a run is; all that a checkpoint holds besides tensors."""
+    """The state of a run; everything in a checkpoint besides tensors."""
 
     step: int = 0
     seconds: float = 0.0
@@ -113,7 +113,7 @@ class State:
     best_tie: float = -math.inf
     best_step: int = 0
     stale: int = 0  # evaluations since the best
-    sums: dict[str, float] = field(default_factory=dict)  # since the last line
+    sums: dict[str, float] = field(default_factory=dict)  # since the last log line
     work: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -127,7 +127,7 @@ def run(
     resume: bool = False,
     devices: Devices = SINGLE_PROCESS,
 ) -> tuple[State, dict[str, Tensor]]:
-    """Train what `optimizer` holds; returns where it ended, and the weights to keep, in fp32.
+    """Train the parameters of `optimizer`; returns the final state and the weights to keep, in fp32.
 
     Raises `InterruptedRunError` after Ctrl-C or SIGTERM, with everything saved.
     """
@@ -192,7 +192,7 @@ class _Run:
         return state, self.best_weights or self.optimizer.master
 
     def finished(self) -> bool:
-        """Whether the steps, the time or the patience are used up."""
+        """Whether the steps, the time budget or the patience are used up."""
         if self.plan.patience and self.state.stale >= self.plan.patience:
             return True
         if self.plan.time_budget is not None:
@@ -200,9 +200,9 @@ class _Run:
         return self.state.step >= self.plan.total
 
     def share(self, step: int) -> float:
-        """How much of the run is over in the middle of `step`; of a time budget, if it takes as long as the mean step.
+        """Return the completed fraction of the run in the middle of `step`; a time budget uses the mean step time.
 
-        The first step counts as a thousandth of the budget, so that its learning rate is not 0.
+        The first step counts as a thousandth of the time budget, so that its learning rate is not 0.
         """
         if self.plan.time_budget is not None:
             mean = self.state.seconds / step if step else self.plan.time_budget / 1000
@@ -210,19 +210,19 @@ class _Run:
         return (step + 0.5) / self.plan.total
 
     def done(self) -> float:
-        """How much of the run is over."""
+        """Return the completed fraction of the run."""
         if self.plan.time_budget is not None:
             return min(1.0, self.state.seconds / self.plan.time_budget)
         return self.state.step / self.plan.total
 
     def passed(self, before: float, times: int) -> bool:
-        """Whether one of `times` even shares of the run has ended since `before` of it was over."""
+        """Whether one of `times` equal intervals of the run has ended since the fraction `before`."""
         return math.floor(self.done() * times + 1e-9) > math.floor(before * times + 1e-9)
 
     def step(
         self, share: float, lr: float, seconds: Callable[[], float], stop: Callable[[], bool]
     ) -> tuple[dict[str, float], float]:
-        """One update; returns the sums of the parts' figures over all devices, and the gradient's norm."""
+        """Make one update; returns the sums of the parts' figures over all devices, and the gradient norm."""
         figures: list[dict[str, float | Tensor]] = [{"loss": 0.0, "tokens": 0.0}]
         for loss, found in self.work.parts(self.state.step, share):
             if len(figures) > 1:
@@ -245,7 +245,7 @@ class _Run:
         return sums, norm
 
     def evaluate(self) -> None:
-        """Judge the model; keep its weights if it is the best so far."""
+        """Evaluate the model; keep its weights if it is the best so far."""
         state, metric = self.state, self.plan.metric
         values = self.devices.told(self.work.evaluate() if self.devices.rank == 0 else {})
         self.log({"dev": values})
@@ -265,13 +265,13 @@ class _Run:
         self.reporter.say(f"epoch {epoch:.2f}, step {state.step}, {clock(state.seconds)}: dev {said}")
 
     def show(self, bar: Bar, sums: dict[str, float]) -> None:
-        """Move the bar."""
+        """Update the progress bar."""
         dev = f", dev {self.plan.metric} {self.state.best:.4f}" if self.state.best > -math.inf else ""
         share = self.share(self.state.step - 1)
         bar.update(share, f"step {self.state.step}, loss {sums['loss']:.3f}{dev}")
 
     def log(self, values: dict[str, Any]) -> None:
-        """One line of metrics.jsonl, and TensorBoard if asked for."""
+        """Write one line to metrics.jsonl, and to TensorBoard if enabled."""
         line = {
             "step": self.state.step,
             "epoch": round(self.work.epoch(self.state.step), 4),
@@ -289,7 +289,7 @@ class _Run:
                     self.writer.add_scalar(name, value, self.state.step)
 
     def save(self) -> None:
-        """Everything needed to go on, as one file."""
+        """Save everything needed to resume in one file."""
         if self.devices.rank:
             return
         self.state.work = self.work.state
@@ -300,7 +300,7 @@ class _Run:
         write_safetensors(self.plan.directory / CHECKPOINT, tensors, metadata)
 
     def load(self) -> None:
-        """Go on from the checkpoint of the same run."""
+        """Resume from the checkpoint of the same run."""
         path = self.plan.directory / CHECKPOINT
         if not path.is_file():
             raise CheckpointError(f"{path}: not there, so there is nothing to resume; leave out --resume")
@@ -333,7 +333,7 @@ class _Run:
 
 
 def _machine(devices: Devices) -> dict[str, Any]:
-    """What the last bits of a result depend on besides the run's identity."""
+    """Return the system properties that can change the last bits of a result."""
     return {
         "processor": model_name(),
         "device": devices.device.type,
@@ -343,7 +343,7 @@ def _machine(devices: Devices) -> dict[str, Any]:
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs, in a few words each; of long values such as hashes only the name.
+    """Describe each difference briefly; for long values, such as hashes, only the name.
 
     >>> _differences({"epochs": 3, "base": "0" * 64}, {"epochs": 4, "base": "1" * 64})
     ['epochs was 3, now 4', 'other base']
@@ -374,7 +374,7 @@ def _tensorboard(plan: RunPlan, devices: Devices) -> Iterator[Any]:
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Within, Ctrl-C and SIGTERM are noted instead of obeyed, so that a step is finished and saved; a second is obeyed.
+    """Record the first Ctrl-C or SIGTERM, so that the step is finished and saved; a second raises KeyboardInterrupt.
 
     `docker stop`, Slurm and preempted machines send SIGTERM.
     """
@@ -389,11 +389,11 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
     try:
         for each in (signal.SIGINT, signal.SIGTERM):
             before[each] = signal.signal(each, note)
-    except ValueError:  # not the main thread: whoever owns it decides
+    except ValueError:  # not in the main thread: leave signals to the application
         yield lambda: False
         return
     try:
         yield lambda: bool(asked)
     finally:
         for each, handler in before.items():
-            signal.signal(each, signal.SIG_DFL if handler is None else handler)  # None: not of Python
+            signal.signal(each, signal.SIG_DFL if handler is None else handler)  # None: not installed from Python

@@ -1,6 +1,6 @@
-"""Which tokens are masked: 15 %, of them 80 % by [MASK], 10 % by a random token, 10 % left.
+"""Token masking: 15 % of the tokens, replaced by [MASK] (80 %), by a random token (10 %) or left unchanged (10 %).
 
-Devlin et al. 2019, 3.1; drawn anew each time a sequence is read (Liu et al. 2019, 4.1).
+Devlin et al. 2019, 3.1; dynamic: masks are drawn again each time a sequence is read (Liu et al. 2019, 4.1).
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ MASK_SHARE, RANDOM_SHARE = 0.8, 0.1
 
 @dataclass(frozen=True, slots=True)
 class Masking:
-    """How tokens are masked; special tokens never are, and never replace others."""
+    """The masking rules; special tokens are never masked and never replace other tokens."""
 
     mask_id: int
     special: np.ndarray  # (V,) bool
-    begins: np.ndarray  # (V,) bool: whether a token begins a word
-    ordinary: np.ndarray  # (V',) ids that may replace others
+    begins: np.ndarray  # (V,) bool: whether a token starts a word
+    ordinary: np.ndarray  # (V',) ids of possible random replacements
     rate: float = 0.15
     whole_word_mask: bool = False
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, *, rate: float = 0.15, whole_word_mask: bool = False) -> Masking:
-        """The rules for a vocabulary; raises `CheckpointError` if it has no [MASK]."""
+        """Return the rules for a vocabulary; raises `CheckpointError` if it has no mask token."""
         if tokenizer.mask_id is None:
             raise CheckpointError(
                 "the vocabulary has no mask token, so nothing can be masked; make one by bothways vocab"
@@ -37,7 +37,7 @@ class Masking:
         added = tokenizer.backend.get_added_tokens_decoder()
         special = np.array([number in added and added[number].special for number in range(len(tokens))])
         special[[number for _, number in tokenizer.specials.values()]] = True
-        marks = ("Ġ", "▁")  # before a word, as against ## within
+        marks = ("Ġ", "▁")  # start-of-word prefixes; ## marks continuations
         marked = [sum(token.startswith(mark) for token in tokens) for mark in marks]
         if max(marked) > sum(token.startswith("##") for token in tokens):
             begins = np.array([token.startswith(marks) for token in tokens])
@@ -46,9 +46,9 @@ class Masking:
         return cls(tokenizer.mask_id, special, begins | special, np.flatnonzero(~special), rate, whole_word_mask)
 
     def choose(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """(T,) ids -> (K,) the places to hide, in order: `rate` of the ordinary ones, at least one if there is any.
+        """(T,) ids -> (K,) sorted positions to mask: `rate` of the ordinary tokens, at least one if there are any.
 
-        Whole words are hidden or shown as a whole, so that there may be one word less.
+        With `whole_word_mask`, words are masked as a whole, so the number of tokens can differ from `rate`.
         """
         places = np.flatnonzero(~self.special[ids])
         wanted = max(1, round(self.rate * len(places)))
@@ -63,7 +63,7 @@ class Masking:
         return np.sort(np.concatenate(found)) if found else places
 
     def hide(self, ids: np.ndarray, places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """(T,) ids as the model gets to see them."""
+        """Return the (T,) ids with the tokens at `places` masked."""
         draw = rng.random(len(places))
         random = rng.choice(self.ordinary, len(places))
         shown = np.where(

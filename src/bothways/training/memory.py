@@ -1,8 +1,8 @@
-"""Keeping freed memory for the next step.
+"""Keep freed memory for the next training step.
 
-The C library gives large blocks back to the system when they are freed and takes them anew, page by page,
-a moment later; in training that is every activation and gradient of every step. Blocks of ever other sizes
-leave gaps, though, so what is kept grows, and is given back when it has doubled.
+The C library returns large freed blocks to the system and requests them again, page by page, a moment later; in
+training this happens for every activation and gradient of every step. Blocks of varying sizes leave gaps, so the
+retained memory grows; it is released when it has doubled.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from pathlib import Path
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # malloc.h
 _DEFAULTS = {_TRIM_THRESHOLD: 128 * 1024, _MMAP_MAX: 65536}
 STATUS = Path("/proc/self/statm")
-STEPS_TO_SETTLE = 10  # after which a run has taken about what it needs
+STEPS_TO_SETTLE = 10  # steps until memory use is stable
 
 
 @contextmanager
 def keeping_freed_memory() -> Iterator[Callable[[], None]]:
-    """Within, glibc's malloc keeps what is freed; elsewhere than on glibc nothing changes.
+    """Make glibc's malloc keep freed memory while the block runs; other C libraries are unaffected.
 
-    Yields what is to be called after each step: it gives memory back where twice as much is held as in the
-    first steps.
+    Yields a function to call after each step. It releases memory if the process holds more than twice as much as in
+    the first steps.
     """
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
     if library is None or not hasattr(library, "gnu_get_libc_version"):
         yield lambda: None
         return
-    held: list[int] = []  # in the first steps, bytes
+    held: list[int] = []  # bytes, in the first steps
 
     def tidy() -> None:
         now = int(STATUS.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

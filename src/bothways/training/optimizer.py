@@ -1,9 +1,8 @@
-"""AdamW with fp32 master weights for parameters that are kept in bf16.
+"""AdamW with fp32 master weights for parameters in bf16.
 
-The large matrices live in bf16 in the model, because their products run four times faster there; the numbers
-that are learned are the fp32 masters here. On a CPU, matrix by matrix, gradient, moments and master pass through the
-cache once: cast, clip, update (PyTorch's fused kernel) and round back. On a GPU all matrices are updated in a few
-calls, and nothing waits for the norm.
+The model holds its large matrices in bf16, because their products run four times faster; the optimizer updates fp32
+masters. On a CPU, the gradient, moments and master of each matrix pass through the cache once: cast, clip, update
+(PyTorch's fused kernel) and round back. On a GPU all matrices are updated in a few calls, without waiting for the norm.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from bothways.training.devices import Devices
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Parameters that share a learning rate (a factor of the schedule's) and a weight decay."""
+    """Parameters that share a learning-rate factor and a weight decay."""
 
     names: tuple[str, ...]
     lr_factor: float
@@ -28,9 +27,9 @@ class Group:
 
 
 class MasterAdamW:
-    """AdamW (Loshchilov and Hutter 2019) over named parameters, made while they are still fp32.
+    """AdamW (Loshchilov and Hutter 2019) over named parameters; create it while they are still fp32.
 
-    Those turned into bf16 afterwards keep their master here; for the others the parameter is its own master.
+    Parameters converted to bf16 later keep their fp32 master here; the others are their own master.
     """
 
     def __init__(
@@ -44,14 +43,14 @@ class MasterAdamW:
         self.second = {name: torch.zeros_like(master) for name, master in self.master.items()}
         device = next(iter(self.master.values())).device
         self.steps = {name: torch.zeros((), device=device) for name in learned}
-        self.sums: dict[str, Tensor] = {}  # gradients of several batches, added up in fp32
+        self.sums: dict[str, Tensor] = {}  # fp32 sums of the gradients of several batches
         self.device = device
         largest = max(master.numel() for master in self.master.values())
         self._scratch = torch.empty(largest if device.type == "cpu" else 0)  # one fp32 gradient at a time
 
     @torch.no_grad()
     def collect(self) -> None:
-        """Add the gradients to those of the batches before, in fp32: bf16 would lose the small ones."""
+        """Add the gradients to those of previous batches, in fp32: bf16 would lose small values."""
         for name in self.master:
             parameter = self.parameters[name]
             if parameter.grad is not None:
@@ -60,7 +59,7 @@ class MasterAdamW:
 
     @torch.no_grad()
     def add_up(self, devices: Devices) -> None:
-        """Sum the gradients of all devices, in fp32, so that each makes the same step."""
+        """Sum the gradients of all devices in fp32, so that all make the same step."""
         if devices.size == 1:
             return
         self.collect()
@@ -74,9 +73,9 @@ class MasterAdamW:
 
     @torch.no_grad()
     def step(self, lr: float, *, max_norm: float) -> Tensor:
-        """Clip the gradients to `max_norm` together, update at `lr`, drop the gradients; returns their norm.
+        """Clip the gradients to a total norm of `max_norm`, update at `lr` and clear the gradients; returns their norm.
 
-        With a norm that is not a number, nothing is changed.
+        If the norm is not finite, no weights are changed.
         """
         given = {name: self.sums.pop(name, self.parameters[name].grad) for name in self.master}
         grads = {name: grad for name, grad in given.items() if grad is not None}
@@ -101,11 +100,11 @@ class MasterAdamW:
         return norm
 
     def _step_together(self, grads: dict[str, Tensor], lr: float, max_norm: float) -> Tensor:
-        """The same with few calls; whether the norm is a number is known to the GPU alone."""
+        """Do the same with few calls; only the GPU checks whether the norm is finite."""
         full = {name: torch.empty_like(self.master[name]) for name in grads}
         torch._foreach_copy_([*full.values()], [*grads.values()])
         norm = nn.utils.get_total_norm(full.values(), foreach=True)
-        above = torch.clamp((norm + 1e-6) / max_norm, min=1.0)  # the gradients are divided by it
+        above = torch.clamp((norm + 1e-6) / max_norm, min=1.0)  # divides the gradients
         unusable = (~torch.isfinite(norm)).float()
         for group in self.groups:
             names = [name for name in group.names if name in full]
@@ -138,14 +137,14 @@ class MasterAdamW:
             torch._foreach_copy_([self.parameters[name] for name in lower], [self.master[name] for name in lower])
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Every tensor needed to go on from here, by a name that says what it is."""
+        """Yield the name and value of every tensor needed to resume."""
         for kind, tensors in self._kinds():
             for name, tensor in tensors.items():
                 yield f"{kind}/{name}", tensor
 
     @torch.no_grad()
     def restore(self, saved: dict[str, Tensor]) -> None:
-        """Take back what `tensors` gave, weights of the model included."""
+        """Restore the tensors that `tensors` returned, and the weights of the model."""
         for kind, tensors in self._kinds():
             for name, tensor in tensors.items():
                 tensor.copy_(saved[f"{kind}/{name}"])
@@ -160,7 +159,7 @@ class MasterAdamW:
 
 
 def parameter_groups(model: nn.Module, layer_decay: float, weight_decay: float) -> list[Group]:
-    """Parameters by weight decay (none on biases and norms) and by layer-wise learning rate."""
+    """Group parameters by weight decay (none for biases and norms) and layer-wise learning rate."""
     depth = len(model.get_submodule("encoder.layers")._modules)
     groups: dict[tuple[float, float], list[str]] = {}
     for name, parameter in model.named_parameters():
@@ -170,7 +169,7 @@ def parameter_groups(model: nn.Module, layer_decay: float, weight_decay: float) 
         if name.startswith("encoder.embeddings."):
             below = depth + 1
         elif name.startswith("encoder.relative."):
-            below = depth  # as the lowest layer, which is the first to read it
+            below = depth  # like the lowest layer, the first to use it
         elif name.startswith("encoder.layers."):
             below = depth - int(name.split(".")[2])
         plain = name.endswith(".bias") or "norm" in name

@@ -1,8 +1,8 @@
-"""Pretraining as work for the loop: masked tokens to guess and, in pairs, whether the second segment follows.
+"""Pretraining for the training loop: masked tokens and, with pairs, next-sentence prediction.
 
-All randomness follows from the seed and from where it is used: order and pairs from the group of shards, masks from
-update and place in it, dropout from update and part of it. So a resumed run is the uninterrupted one, and several
-devices make the updates of one (with dropout, of one that computes as many parts).
+All randomness depends on the seed and its use: order and pairs on the group of shards, masks on the update and the
+position in it, dropout on the update and its part. So a resumed run equals an uninterrupted one, and several devices
+compute the same updates as one (with dropout, as one that computes the same number of parts).
 N tokens, K masked tokens, B sequences.
 """
 
@@ -33,16 +33,16 @@ from bothways.training.masking import Masking
 from bothways.training.recipe import PretrainRecipe
 from bothways.training.sequences import Sequences, groups, plan, windows
 
-HELD_OUT_SEQUENCES = 512  # used for each evaluation, always the same
+HELD_OUT_SEQUENCES = 512  # the same for every evaluation
 EVALUATED_AT_ONCE = 32
-MASKS, DROPS = 0, 1  # what a seed is for
+MASKS, DROPS = 0, 1  # the last number of a seed
 
 
 class Pretraining:
-    """The sequences of a corpus, stage by stage, each epoch cut, paired and masked anew.
+    """The sequences of a corpus, stage by stage; each epoch draws new sequences, pairs and masks.
 
-    Raises `DataError` for a corpus of too little text, `CheckpointError` for a model or vocabulary without what the
-    recipe asks for, `OptionError` for a batch that cannot be divided.
+    Raises `DataError` if the corpus has too little text, `CheckpointError` if the model or vocabulary does not support
+    the recipe, and `OptionError` if the batch cannot be divided.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Pretraining:
         model.to(devices.device)
         self.masking = Masking.of(tokenizer, rate=recipe.mlm_probability, whole_word_mask=recipe.whole_word_mask)
         self.stages = recipe.stages()
-        # Where in the corpus the next update begins; `turns` counts the groups of shards, `place` the sequences in one.
+        # The start of the next update: `turns` counts groups of shards, `place` the sequences in the current group.
         self.state: dict[str, Any] = {"stage": 0, "turns": 0, "place": 0, "seen": 0}
         self._planned: tuple[tuple[int, int], Sequences] | None = None
         self._held_out: list[Encoded] | None = None
@@ -71,13 +71,13 @@ class Pretraining:
             )
         if recipe.nsp:
             self._check_pairs()
-        self._next(recipe.batch_size)  # is there enough text? then the plan is of use
+        self._next(recipe.batch_size)  # raises if there is too little text; its plan is reused
         self.state |= {"turns": 0, "place": 0, "seen": 0}
 
     def plan(
         self, directory: Path, identity: Mapping[str, Any], learning_rate: float, time_budget: float | None = None
     ) -> RunPlan:
-        """How the run goes."""
+        """Return the plan of the run."""
         size, length = self.recipe.batch_size // self.parts_an_update, self.stages[0][0]
         return RunPlan(
             title="pretraining",
@@ -92,7 +92,7 @@ class Pretraining:
         )
 
     def training(self) -> AbstractContextManager[None]:
-        """The model is trained as it is."""
+        """Do nothing: the model needs no preparation."""
         return nullcontext()
 
     def _check_pairs(self) -> None:
@@ -109,16 +109,16 @@ class Pretraining:
             )
 
     def epoch(self, step: int) -> float:
-        """How often the corpus has been read, by its tokens."""
+        """Return the number of passes over the corpus, in tokens."""
         return float(self.state["seen"]) / self.corpus.tokens
 
     def parts(self, step: int, share: float) -> Iterator[Part]:
-        """The parts of one update that are this device's."""
+        """Yield this device's parts of one update."""
         recipe, devices, parts = self.recipe, self.devices, self.parts_an_update
         stage = next(
             place for place, (_, end) in enumerate(self.stages) if share < end or place == len(self.stages) - 1
         )
-        if stage != self.state["stage"]:  # of a group of shards that is cut for another length nothing more is read
+        if stage != self.state["stage"]:  # skip the rest of a group planned for another length
             self.state |= {"stage": stage, "turns": self.state["turns"] + 1, "place": 0}
         size = max(parts, recipe.batch_size * self.stages[0][0] // self.stages[stage][0] // parts * parts)
         sequences, chosen = self._next(size)
@@ -138,7 +138,7 @@ class Pretraining:
             yield loss, figures | {"loss": loss.detach(), "tokens": float(len(batch.ids))}
 
     def figures(self, sums: dict[str, float], steps: int) -> dict[str, float]:
-        """Losses, accuracies and perplexity, means over tokens and pairs."""
+        """Return mean losses and accuracies over tokens and pairs."""
         masked = max(sums["masked"], 1.0)
         found = {
             "loss": sums["loss"] / steps,
@@ -150,7 +150,7 @@ class Pretraining:
         return found
 
     def evaluate(self) -> dict[str, float]:
-        """Perplexity and accuracies on text that is never trained on, always masked alike."""
+        """Return losses, accuracies and perplexity on held-out text, always with the same masks."""
         if self._held_out is None:
             self._held_out = self._plan_held_out()
         if not self._held_out:
@@ -164,12 +164,12 @@ class Pretraining:
                 sums = {name: sums.get(name, 0.0) + float(value) for name, value in figures.items()}
         evaluated = self.figures(sums | {"loss": 0.0}, 1)
         del evaluated["loss"]
-        if self.recipe.nsp and not any(window.target for window in self._held_out):  # all of one document: no test
+        if self.recipe.nsp and not any(window.target for window in self._held_out):  # all from one document
             del evaluated["nsp_loss"], evaluated["nsp_accuracy"]
         return evaluated | {"perplexity": math.exp(min(evaluated["mlm_loss"], 50.0))}
 
     def _plan_held_out(self) -> list[Encoded]:
-        """The sequences to evaluate on, from the first shards that have held-out text."""
+        """Return the evaluation sequences, from the first shards with held-out text."""
         found: list[Encoded] = []
         room, pairs = self.stages[0][0] - self._specials(), self.recipe.nsp
         for group in groups(self.corpus, "dev", ()):
@@ -182,7 +182,7 @@ class Pretraining:
         return found
 
     def _next(self, size: int) -> tuple[Sequences, np.ndarray]:
-        """The next `size` sequences; those at a group's end that do not fill an update wait for another epoch."""
+        """Return the next `size` sequences; a remainder at the end of a group is skipped in this epoch."""
         state, recipe = self.state, self.recipe
         for _ in range(2 + len(self.corpus.shards)):
             key = (state["stage"], state["turns"])
@@ -208,7 +208,7 @@ class Pretraining:
         return sum(slot.text < 0 for slot in self.tokenizer.layout(2 if self.recipe.nsp else 1))
 
     def _masked(self, window: Encoded, rng: np.random.Generator) -> tuple[Encoded, np.ndarray]:
-        """A window with masked tokens, and the original ones."""
+        """Return a window with masked tokens, and the original tokens."""
         places = self.masking.choose(window.ids, rng)
         positions = np.concatenate(([0], places)) if self.recipe.nsp else places
         hidden = self.masking.hide(window.ids, places, rng)
@@ -225,7 +225,7 @@ class Pretraining:
         ), window.ids[places]
 
     def _batch(self, made: list[tuple[Encoded, np.ndarray]]) -> tuple[Batch, np.ndarray, np.ndarray]:
-        """Sequences, the masked tokens, and the labels of pairs, in the order of the batch."""
+        """Return the batch, the masked tokens and the labels of pairs, in the order of the batch."""
         batch = make_batch([window for window, _ in made])
         targets = np.concatenate([made[member][1] for member in batch.members])
         return batch, targets, np.array([made[member][0].target for member in batch.members])
@@ -233,7 +233,7 @@ class Pretraining:
     def _losses(
         self, batch: Batch, targets: np.ndarray, labels: np.ndarray, dropout: Dropout
     ) -> tuple[tuple[Tensor, Tensor], dict[str, float | Tensor]]:
-        """The sums of both losses, and what is counted."""
+        """Return the sums of both losses, and the figures of the batch."""
         firsts = np.zeros(len(batch.head_positions), bool)
         device = self.devices.device
         if self.recipe.nsp:

@@ -1,4 +1,4 @@
-"""The options of fine-tuning and pretraining; the text of each field is its help on the command line."""
+"""The options of fine-tuning and pretraining; the text of each field is its command-line help."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bothways.options import check_options, option
 
 @dataclass(frozen=True, slots=True)
 class TrainingOptions:
-    """What fine-tuning and pretraining have in common: AdamW with warm-up and linear decay.
+    """The common options of fine-tuning and pretraining: AdamW with warm-up and linear decay.
 
     Raises `OptionError` for a value outside its limits.
     """
@@ -46,13 +46,13 @@ class TrainingOptions:
         check_options(self, self.limits)
 
     def as_json(self) -> dict[str, Any]:
-        """Every value by its name."""
+        """Return all values by name."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe(TrainingOptions):
-    """How a model is fine-tuned (Devlin et al. 2019, A.3; Mosbach et al. 2021)."""
+    """The options of fine-tuning (Devlin et al. 2019, A.3; Mosbach et al. 2021)."""
 
     limits: ClassVar[dict[str, tuple[float, float]]] = TrainingOptions.limits | {
         "epochs": (1e-9, 1e4),
@@ -104,18 +104,18 @@ class Recipe(TrainingOptions):
             raise OptionError(f"stride is {self.stride}, expected at most half of max_length, {self.max_length}")
 
     def updates_per_epoch(self, windows: int) -> int:
-        """The number of updates in which each of the windows is seen once."""
+        """Return the number of updates for one pass over the windows."""
         return -(-windows // (self.batch_size * self.gradient_accumulation_steps))
 
     def hyperparameters(self, *, hidden_size: int, loss: str, outputs: int, windows: int) -> Hyperparameters:
-        """The values that were given, else the defaults for this model size, task loss and number of windows."""
+        """Return the given values, else the defaults for this model size, task loss and number of windows."""
         default = default_hyperparameters(
             hidden_size, loss, outputs, self.updates_per_epoch(windows), freeze_encoder=self.freeze_encoder
         )
         return replace(default, **{name: getattr(self, name) for name in self._given()})
 
     def describe(self, chosen: Hyperparameters, windows: int) -> str:
-        """The hyperparameters in a few words, and which of them were chosen by default."""
+        """Describe the hyperparameters briefly, and list which are defaults."""
         updates = self.updates_per_epoch(windows)
         words = [f"learning rate {chosen.learning_rate:g}", f"{chosen.epochs:g} epochs of {updates:,} updates"]
         words += [f"layer decay {chosen.layer_decay:g}"] if chosen.layer_decay < 1 else []
@@ -129,32 +129,32 @@ class Recipe(TrainingOptions):
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """What of a recipe has a default that depends on the model and the data."""
+    """The options with defaults that depend on the model and the data."""
 
-    learning_rate: float  # the peak
+    learning_rate: float  # peak
     epochs: float
     layer_decay: float = 1.0
     patience: int = 0
 
 
-FEW_UPDATES = 600  # a run of fewer learns less than the examples hold
-MANY_LABELS = 16  # a head of more has few examples of each to learn from
+FEW_UPDATES = 600  # shorter runs underfit
+MANY_LABELS = 16  # with more, there are few examples per label
 EPOCHS = 3.0
-# By what is predicted: peak learning rates of a hidden size up to 512, below 1024, and larger, and the most epochs.
-# Epochs and first column were measured (benchmarks/defaults.py), the others are usual for the published models.
+# By kind of output: peak learning rates for hidden sizes up to 512, below 1024 and larger; maximum number of epochs.
+# Epochs and first column are measured (benchmarks/defaults.py); the others are common for the published models.
 DEFAULTS = {
     "numbers, few labels": ((1e-4, 3e-5, 2e-5), 10.0),
     "many labels": ((4e-4, 5e-5, 3e-5), 30.0),
     "tokens": ((2e-4, 5e-5, 3e-5), 30.0),
     "spans": ((3e-4, 5e-5, 3e-5), 30.0),
 }
-HEAD_LEARNING_RATE = 1e-3  # if nothing but the head is trained
+HEAD_LEARNING_RATE = 1e-3  # if only the head is trained
 
 
 def default_hyperparameters(
     hidden_size: int, loss: str, outputs: int, updates: int, *, freeze_encoder: bool = False
 ) -> Hyperparameters:
-    """The defaults for a model of a hidden size and outputs, a task's loss, and a training file of `updates` an epoch.
+    """Return the defaults for a hidden size, a task's loss, a number of outputs and `updates` per epoch.
 
     >>> default_hyperparameters(384, "single", 2, 10)
     Hyperparameters(learning_rate=0.0001, epochs=10.0, layer_decay=1.0, patience=0)
@@ -173,7 +173,7 @@ def default_hyperparameters(
 
 @dataclass(frozen=True, slots=True)
 class PretrainRecipe(TrainingOptions):
-    """How a model is pretrained (Devlin et al. 2019, A.2; Liu et al. 2019, 4)."""
+    """The options of pretraining (Devlin et al. 2019, A.2; Liu et al. 2019, 4)."""
 
     limits: ClassVar[dict[str, tuple[float, float]]] = TrainingOptions.limits | {
         "steps": (1, 1e9),
@@ -201,7 +201,7 @@ class PretrainRecipe(TrainingOptions):
         self.stages()
 
     def stages(self) -> list[tuple[int, float]]:
-        """(sequence length, fraction of the run at which it ends) of each stage.
+        """Return (sequence length, fraction of the run at which it ends) for each stage.
 
         >>> PretrainRecipe(max_length="128:0.9,512:0.1").stages()
         [(128, 0.9), (512, 1.0)]
@@ -220,7 +220,7 @@ class PretrainRecipe(TrainingOptions):
         return [(length, round(sum(shares[: place + 1]), 6)) for place, length in enumerate(lengths)]
 
     def peak_learning_rate(self, config: EncoderConfig, *, continued: bool) -> float:
-        """The given peak learning rate, else the default for the hidden size; a third if the model is pretrained."""
+        """Return the given peak learning rate, else the default for the hidden size; a third of it if `continued`."""
         if self.learning_rate is not None:
             return self.learning_rate
         width = config.hidden_size
@@ -229,7 +229,7 @@ class PretrainRecipe(TrainingOptions):
 
 
 def schedule(share: float, warmup_ratio: float) -> float:
-    """The factor on the peak learning rate after a share of the run: up to 1 in `warmup_ratio`, then down to 0.
+    """Return the learning-rate factor after a fraction of the run: linear warm-up to 1, then linear decay to 0.
 
     >>> [round(schedule(share, 0.1), 6) for share in (0.05, 0.1, 0.55, 1.0)]
     [0.5, 1.0, 0.5, 0.0]
@@ -240,7 +240,7 @@ def schedule(share: float, warmup_ratio: float) -> float:
 
 
 def parse_seconds(text: str) -> float:
-    """Seconds from "90s", "5m", "1.5h" or a bare number.
+    """Parse "90s", "5m", "1.5h" or a bare number of seconds.
 
     >>> parse_seconds("5m"), parse_seconds("90")
     (300.0, 90.0)

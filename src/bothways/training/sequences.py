@@ -1,12 +1,12 @@
-"""What of a corpus is read together: pairs of segments for next-sentence prediction, or full sentences.
+"""Pretraining sequences of a corpus: pairs of segments for next-sentence prediction, or full sentences.
 
 BERT (Devlin et al. 2019, 3.1 and A.2; their data preparation):
-[CLS] A: some sentences [SEP] B: the sentences after them, or in half of the pairs those of another document [SEP]
-Nine in ten are as long as fits, the others shorter, so that positions and short texts are both learned.
+[CLS] A: some sentences [SEP] B: the next sentences or, in half of the pairs, sentences of another document [SEP]
+90 % of the sequences are as long as possible, the others shorter, to train on all positions and on short texts.
 RoBERTa (Liu et al. 2019, 4.2, "full sentences"): [CLS] sentences, across documents with a [SEP] between [SEP]
 
-The other document's sentences are what followed the first segment of another such pair, of about the same
-length: so in an epoch no token is read twice.
+Pairs exchange second segments of about the same length with pairs of other documents, so an epoch never reads a token
+twice.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bothways.training.corpus import Corpus, Text
 
 SHARDS_MIXED = 16  # shards whose sequences are shuffled together
 SHORT_SHARE = 0.1
-LARGE_SHARE = 0.4  # of one document; with less, rows of other documents are found for all
+LARGE_SHARE = 0.4  # of one document; up to this, all rows find partners in other documents
 NEAR = 64
 _NONE, _NO_TEXTS = np.zeros(0, np.int32), np.zeros(0, np.int8)
 
@@ -32,8 +32,8 @@ _NONE, _NO_TEXTS = np.zeros(0, np.int32), np.zeros(0, np.int8)
 class Sequences:
     """S sequences of some shards.
 
-    Rows are shard, start, end of the first segment, then of the second (empty without pairs), then 0 if it
-    follows and 1 if not.
+    A row is shard, start and end of the first segment, the same of the second (empty without pairs), then 0 if the
+    second segment follows the first, else 1.
     """
 
     rows: np.ndarray  # (S, 7) int64
@@ -44,7 +44,7 @@ class Sequences:
 
 
 def groups(corpus: Corpus, part: str, seed: tuple[int, ...]) -> list[list[int]]:
-    """The shards that hold any of a part, in random order, in groups that are shuffled together."""
+    """Return the shards with text of a part, in groups that are shuffled together; in random order if `seed` is set."""
     shards = [number for number, shard in enumerate(corpus.shards) if shard[part]["tokens"]]
     if seed:
         shards = np.random.default_rng(seed).permutation(shards).tolist()
@@ -55,9 +55,9 @@ def groups(corpus: Corpus, part: str, seed: tuple[int, ...]) -> list[list[int]]:
 def plan(
     corpus: Corpus, part: str, shards: Sequence[int], *, room: int, pairs: bool, seed: tuple[int, ...]
 ) -> Sequences:
-    """The sequences of some shards in random order, each of at most `room` tokens besides the special ones.
+    """Return the sequences of some shards in random order, each of at most `room` tokens without special tokens.
 
-    Of pairs half do not follow, or as many as can be from two documents.
+    In half of the pairs, or as many as possible, the second segment comes from another document.
     """
     rng = np.random.default_rng(seed)
     texts = {shard: corpus.text(shard, part) for shard in shards}
@@ -71,7 +71,7 @@ def plan(
 
 
 def _pairs(text: Text, shard: int, room: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(S, 7) rows of segments that do follow each other, within documents, and (S,) their documents."""
+    """Return (S, 7) rows of consecutive segments within documents, and their (S,) document numbers."""
     ends, documents = text.ends.tolist(), np.asarray(text.documents)
     edges = [0, *(np.flatnonzero(np.diff(documents)) + 1).tolist(), len(ends)]
     rows, owners = [], []
@@ -80,7 +80,7 @@ def _pairs(text: Text, shard: int, room: int, rng: np.random.Generator) -> tuple
         while unit < last:
             short = room > 4 and rng.random() < SHORT_SHARE
             limit = start + (int(rng.integers(2, room)) if short else room)
-            behind = bisect_right(ends, limit, unit, last)  # the first unit that does not fit whole
+            behind = bisect_right(ends, limit, unit, last)  # the first unit that does not fit
             whole = behind - unit
             end = ends[behind - 1] if whole else limit
             middle = ends[unit + int(rng.integers(whole - 1))] if whole > 1 else start + (end - start) // 2
@@ -92,9 +92,9 @@ def _pairs(text: Text, shard: int, room: int, rng: np.random.Generator) -> tuple
 
 
 def _exchanged(rows: np.ndarray, owners: np.ndarray, room: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows of which half have their second segments exchanged among each other, never within a document.
+    """Exchange the second segments of half of the rows, never within a document.
 
-    Where one document has most of the rows, its rows exchange with those of others, as many as there are.
+    If one document has more than `LARGE_SHARE` of the rows, its rows exchange with as many rows of other documents.
     """
     if not len(rows):
         return rows
@@ -107,7 +107,7 @@ def _exchanged(rows: np.ndarray, owners: np.ndarray, room: int, rng: np.random.G
         partner = np.roll(chosen, some)
     else:
         chosen = _longest_first(rows, order[: len(rows) // 2])
-        partner = _apart(chosen, np.roll(chosen, -1), owners)  # a neighbour's segment is as long, or a little shorter
+        partner = _apart(chosen, np.roll(chosen, -1), owners)  # the next segment is as long or a little shorter
         fit = owners[chosen] != owners[partner]
         chosen, partner = chosen[fit], partner[fit]
     changed = rows.copy()
@@ -118,12 +118,12 @@ def _exchanged(rows: np.ndarray, owners: np.ndarray, room: int, rng: np.random.G
 
 
 def _longest_first(rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """The chosen rows, those with the longest second segments first."""
+    """Sort the chosen rows by the length of the second segment, longest first."""
     return chosen[np.argsort(rows[chosen, 4] - rows[chosen, 5], kind="stable")]
 
 
 def _apart(chosen: np.ndarray, partner: np.ndarray, owners: np.ndarray) -> np.ndarray:
-    """`partner` with changes among neighbours, so that if it can be none is of the document of the row it is for."""
+    """Swap neighbors in `partner` so that, if possible, no row has a partner of the same document."""
     partner = partner.copy()
     for place in np.flatnonzero(owners[chosen] == owners[partner]).tolist():
         for reach in (NEAR, len(chosen)):
@@ -138,7 +138,7 @@ def _apart(chosen: np.ndarray, partner: np.ndarray, owners: np.ndarray) -> np.nd
 
 
 def _full(text: Text, shard: int, room: int) -> np.ndarray:
-    """(S, 7) rows of as many whole sentences as fit, with room for a [SEP] between documents."""
+    """Return (S, 7) rows of as many whole sentences as fit, including a [SEP] between documents."""
     documents = np.asarray(text.documents)
     changes = np.concatenate(([0], np.cumsum(np.diff(documents) != 0)))
     ends, costs = text.ends.tolist(), (text.ends + changes).tolist()
@@ -153,7 +153,7 @@ def _full(text: Text, shard: int, room: int) -> np.ndarray:
 
 
 def windows(sequences: Sequences, chosen: np.ndarray, tokenizer: Tokenizer, *, pairs: bool) -> list[Encoded]:
-    """The sequences `chosen` with their special tokens, as windows; `target` is 0 if the second segment follows."""
+    """Return the `chosen` sequences with special tokens as windows; `target` is 0 if the second segment follows."""
     layout = tokenizer.layout(2 if pairs else 1)
     made = []
     for shard, start, end, other, start2, end2, label in sequences.rows[chosen].tolist():
@@ -171,7 +171,7 @@ def windows(sequences: Sequences, chosen: np.ndarray, tokenizer: Tokenizer, *, p
 
 
 def _joined(text: Text, start: int, end: int, sep_id: int) -> np.ndarray:
-    """Tokens `start` to `end` with a [SEP] wherever a document ends between."""
+    """Return the tokens from `start` to `end` with a [SEP] between documents."""
     first, last = np.searchsorted(text.ends, [start, end - 1], side="right")
     owners = text.documents[first : last + 1]
     edges = text.ends[first:last][np.diff(owners) != 0] - start

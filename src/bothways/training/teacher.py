@@ -1,4 +1,4 @@
-"""What a teacher answers to the windows of a run: computed once, read from a file while a student learns.
+"""The teacher's logits for the windows of a run, computed once and read from a file while the student is trained.
 
 B windows, K tokens read by the head, L outputs.
 """
@@ -18,20 +18,20 @@ from bothways.text.tokenizer import Encoded
 
 @dataclass(frozen=True, slots=True)
 class TeacherLogits:
-    """The teacher's logits for every window, by its number, and what they count for.
+    """The teacher's logits for every window, and their weight in the loss.
 
-    `rows` may be memory-mapped. `soft_weight` is the share of the teacher in the loss of a window with a label; the
-    others are trained on the teacher alone.
+    `rows` may be memory-mapped. `soft_weight` is the weight of the teacher in the loss of a labeled window; unlabeled
+    windows are trained only on the teacher.
     """
 
     rows: np.ndarray  # (K, L) of all windows, end to end
-    first: np.ndarray  # (B + 1,) where the rows of each window begin
+    first: np.ndarray  # (B + 1,) the first row of each window
     temperature: float
     soft_weight: float
 
     @classmethod
     def read(cls, path: Path, windows: Sequence[Encoded], *, temperature: float, soft_weight: float) -> TeacherLogits:
-        """Those of a file, which is not read into memory; raises `CheckpointError` if it is of other windows."""
+        """Memory-map the logits of a file; raises `CheckpointError` if it is damaged or belongs to other windows."""
         try:
             rows = np.load(path, mmap_mode="r")
         except (OSError, ValueError) as error:
@@ -45,18 +45,18 @@ class TeacherLogits:
         return cls(rows, first, temperature, soft_weight)
 
     def of_windows(self, members: np.ndarray) -> np.ndarray:
-        """(K, L) the rows of some windows, in their order, in fp32."""
+        """Return the (K, L) rows of some windows in fp32, in the order of `members`."""
         parts = [self.rows[self.first[member] : self.first[member + 1]] for member in members.tolist()]
         return np.concatenate(parts).astype(np.float32)
 
 
 def edges(windows: Sequence[Encoded]) -> np.ndarray:
-    """(B + 1,) where the tokens that are read of each window begin, among those of all."""
+    """Return (B + 1,) cumulative numbers of tokens read, the edges of the windows in the concatenated rows."""
     return np.cumsum([0, *(len(window.head_positions) for window in windows)])
 
 
 def placeholder(window: Encoded, loss: str, outputs: int) -> Any:
-    """A target for a window without one, of the form that the loss takes; what it gives is not counted."""
+    """Return a placeholder target of the form that the loss expects; its loss has weight 0."""
     forms: dict[str, Any] = {
         "single": 0,
         "multi": np.zeros(outputs, np.float32),

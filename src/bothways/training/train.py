@@ -1,4 +1,4 @@
-"""Training a model: what fine-tuning and pretraining do before and after the loop."""
+"""Train a model: the steps of fine-tuning and pretraining before and after the loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bothways.training.optimizer import MasterAdamW, parameter_groups
 
 
 def train(work: Work, plan: RunPlan, reporter: Reporter, *, resume: bool = False) -> State:
-    """Train the model of `work`, given in fp32, in place; it ends in fp32, with the weights that `plan` keeps.
+    """Train the fp32 model of `work` in place; it ends in fp32, with the weights that `plan` keeps.
 
     Raises `InterruptedRunError` after Ctrl-C or SIGTERM, with everything saved.
     """
@@ -31,7 +31,7 @@ def train(work: Work, plan: RunPlan, reporter: Reporter, *, resume: bool = False
     ):
         optimizer = MasterAdamW(model, parameter_groups(model, plan.layer_decay, work.recipe.weight_decay))
         weights = {name: value.detach() for name, value in model.named_parameters() if not value.requires_grad}
-        set_precision(model.encoder, work.precision)  # after the masters and the frozen took the weights as they are
+        set_precision(model.encoder, work.precision)  # after copying fp32 masters and frozen weights
         state, learned = run(optimizer, work, plan, reporter, resume=resume, devices=work.devices)
         model.float()
         weights |= learned
@@ -43,7 +43,7 @@ def train(work: Work, plan: RunPlan, reporter: Reporter, *, resume: bool = False
 
 @contextmanager
 def gpu_settings(device: torch.device) -> Iterator[None]:
-    """Within, a GPU multiplies fp32 as TF32; afterwards that and the state of its generator are as before."""
+    """Use TF32 for fp32 products on a GPU; restores the setting and the state of its random generator at the end."""
     if device.type == "cpu":
         yield
         return
@@ -58,16 +58,16 @@ def gpu_settings(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def dropout_rate(model: nn.Module, rate: float | None) -> Iterator[None]:
-    """Within, the layers of a model that drop anything do so at `rate`; None leaves them as they are.
+    """Set the dropout rate of a model while the block runs; None leaves it unchanged.
 
-    Its config is the model's own afterwards: the rate is the run's, and not of the model that is saved.
+    The config is restored afterwards, so the saved model keeps its own rate.
     """
     configs, rates = [], []
     for module in model.modules() if rate is not None else ():
         config = getattr(module, "config", None)
         if isinstance(config, EncoderConfig):
             configs.append((module, config))
-        # Heads without dropout in their family (0 whatever the config says) have none here either.
+        # Heads without dropout in their family stay without it.
         if isinstance(module, LinearHead) and (module.rate or getattr(model, "head_name", "") == "tokens"):
             rates.append((module, module.rate))
     try:

@@ -201,7 +201,7 @@ def test_brackets_in_brackets_are_a_damaged_record(tmp_path):
         ({"max_tokens": True}, "max_tokens=True, expected a whole number"),
         ({"engine": None}, "engine=None, expected its name"),
         ({"from_tokens": 0}, "from_tokens=0, expected a whole number"),
-        ({"long": "torch"}, "long='torch', expected a plan"),
+        ({"long": "torch"}, "long='torch', expected a Plan"),
         ({"precision": ["int8"]}, r"precision=\['int8'\], expected its name"),
     ],
 )

@@ -18,34 +18,34 @@ from bothways.inference.engines.sessions import Sessions
 class ByLength:
     """Runs a batch in one of two engines, by its longest window.
 
-    The engine for short windows is open; `open_long` opens the one for windows of `from_tokens` tokens and more with
-    the first of them. Either computes no more batches at a time than it has workers, whatever the other has. After a
-    fork, the engine for short windows runs long ones too if the other was OpenVINO, which does not outlive one.
+    One is open; `open_other` opens the other when it is first needed. Each computes no more batches at a time than it
+    has workers, whatever the other has. After a fork, the engine for short windows runs long ones too if the other was
+    OpenVINO, which does not outlive one; so `from_tokens` may be 1, which leaves no other work to it.
     """
 
     def __init__(
-        self, short: Engine, open_long: Callable[[], Engine], *, from_tokens: int, long_workers: int, long_name: str
+        self, opened: Engine, open_other: Callable[[], Engine], *, from_tokens: int, other_workers: int, other_name: str
     ) -> None:
-        self.from_tokens, self._open_long, self._long_name = from_tokens, open_long, long_name
-        self._engines: list[Engine | None] = [short, None]
-        self._places = (short.workers, long_workers)
-        self.workers, self.max_tokens, self.unbatched_from = max(self._places), short.max_tokens, short.unbatched_from
-        self.parameters, self.weights = short.parameters, short.weights
+        """`opened` is for windows of less than `from_tokens` tokens, or for all if that is 1."""
+        self.from_tokens, self._open_other, self._other_name = from_tokens, open_other, other_name
+        self._engines: list[Engine | None] = [None, opened] if from_tokens == 1 else [opened, None]
+        places = (opened.workers, other_workers)
+        self._places = places[::-1] if from_tokens == 1 else places
+        self.workers, self.max_tokens, self.unbatched_from = max(places), opened.max_tokens, opened.unbatched_from
+        self.parameters, self.weights = opened.parameters, opened.weights
         self._sessions = self._new_sessions()
 
     def describe(self) -> str:
-        """Both engines; of the one for long windows its plan until it is open."""
-        short, long = self._engines
-        assert short is not None
-        about = self._long_name if long is None else long.describe()
-        return f"{short.describe()}; from {self.from_tokens} tokens {about}"
+        """The engines that run windows; of one that is not open its plan."""
+        short, long = (self._other_name if engine is None else engine.describe() for engine in self._engines)
+        return long if self.from_tokens == 1 else f"{short}; from {self.from_tokens} tokens {long}"
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.describe()}>"
 
     def open(self) -> None:
-        """Open both engines now."""
-        for length in (0, self.from_tokens):
+        """Open the engines that run windows now."""
+        for length in {1, self.from_tokens}:
             self.part(length).open()
 
     def part(self, length: int) -> Engine:
@@ -86,7 +86,7 @@ class ByLength:
     def _opened(self, number: int) -> Engine:
         engine = self._engines[number]
         if engine is None:
-            engine = self._engines[number] = self._open_long()
+            engine = self._engines[number] = self._open_other()
         return engine
 
 

@@ -1,11 +1,10 @@
-"""PyTorch with fused layers on a CPU: oneDNN's products on weights that were packed once, bf16 or 8 bits.
+"""PyTorch with fused layers on a CPU: oneDNN products with prepacked weights, in bf16 or 8 bits.
 
-A product, its bias and its activation are one call; in 8 bits the result of the inner layer leaves it in 8 bits, too.
-The operators are those that PyTorch's own compiler emits. They are not public, so they are tried when an engine is
-opened; where they fail, `TorchEngine` runs the model.
+One call computes a product, its bias and its activation; in 8 bits, the inner layer also returns 8-bit numbers.
+PyTorch's compiler emits the same operators. They are not public, so they are tested when an engine is opened; if they
+fail, `TorchEngine` runs the model.
 
-B windows, T their longest length, N tokens with padding, K of them read by the head, C hidden width, H heads,
-D = C / H.
+B windows, T maximum length, N tokens with padding, K of them read by the head, C hidden width, H heads, D = C / H.
 """
 
 from __future__ import annotations
@@ -37,20 +36,18 @@ if TYPE_CHECKING:
     from bothways.inference.engines.compiled import CompiledLayers
 
 FusedPrecision = Literal["bf16", "int8-static"]
-Range = tuple[float, float]  # the least and the largest number that a layer is given
-ROWS = 16  # numbers of rows are rounded up to a multiple: each different one is another kernel to prepare
-USUAL_ROWS = 512  # of a product, for which the weights are packed
-SHORT = 64  # tokens: below, fp32 softmax on products of strided heads is faster than bf16 on copied ones
-MAX_SCORES = (
-    1_800_000  # of heads at a time: they stay in cache, and in memory that is used again (20.5 us a token, now 8.2)
-)
-CLOSE = 0.05  # what a trial product may be off
+Range = tuple[float, float]  # minimum and maximum input of a layer
+ROWS = 16  # row counts are rounded up to a multiple: each count needs its own kernel
+USUAL_ROWS = 512  # the weights are packed for products of this size
+SHORT = 64  # tokens: below, fp32 softmax with strided heads is faster than bf16 with copied heads
+MAX_SCORES = 1_800_000  # per group of heads: they stay in cache, in reused memory (8.2 us per token instead of 20.5)
+CLOSE = 0.05  # tolerance of the trial product
 POSTS = {"gelu": ("gelu", "none"), "gelu_tanh": ("gelu", "tanh"), "relu": ("relu", "")}
 NO_POST = ("none", "")
 
 
 def why_not_fused(precision: FusedPrecision, activation: str) -> str | None:
-    """Why this PyTorch, on this processor, cannot run fused layers of a precision, if it cannot."""
+    """Return why this PyTorch cannot run fused layers in a precision on this CPU, or None if it can."""
     if activation not in POSTS:
         return f"fused layers have no {activation}"
     if precision == "bf16" and not multiplies_bf16():
@@ -67,7 +64,7 @@ def why_not_fused(precision: FusedPrecision, activation: str) -> str | None:
 
 
 def _probe(precision: FusedPrecision) -> float:
-    """The largest error of a small product with its activation."""
+    """Return the largest error of a small product with activation."""
     given = torch.linspace(-1, 1, 4 * 64).view(4, 64)
     weight, bias = torch.linspace(-1, 1, 32 * 64).view(32, 64).flip(0) / 8, torch.linspace(-1, 1, 32)
     with torch.inference_mode():
@@ -89,10 +86,10 @@ def open_fused_engine(
     threads: int | None = None,
     compiled: Path | None = None,
 ) -> FusedEngine | None:
-    """The trained model in a directory in fused layers; None, and a note, where they cannot run.
+    """Open the trained model in a directory with fused layers; None, with a note, if they cannot run.
 
-    `ranges` are for int8-static, of each linear layer by its name in the model. `compiled` is the library of its
-    compiled layers, if there is one.
+    `ranges` holds the input range of each linear layer by name, for int8-static. `compiled` is the library of the
+    compiled layers, if any.
 
     Raises `CheckpointError` for a model that is not trained.
     """
@@ -105,7 +102,7 @@ def open_fused_engine(
             f"{directory} --precision int8-static writes it)"
         )
     if reason is not None:
-        reporter.note(f"{reason}, so PyTorch's plain layers run {directory}, more slowly")
+        reporter.note(f"{reason}, so {directory} runs on PyTorch's standard layers, which are slower")
         return None
     model, layers = trained_model(directory, head, outputs, reporter), None
     if compiled is not None:
@@ -133,10 +130,10 @@ def open_fused_engine(
 
 
 class FusedEngine:
-    """Runs a model in fused layers, a batch on each worker, each with its own threads.
+    """Runs a model with fused layers, one batch per worker, each with its own threads.
 
-    It can be pickled if it was opened from a directory, and opens the model again where it arrives; after a fork it
-    goes on with one thread a batch.
+    It can be pickled if it was opened from a directory; unpickling opens the model again. After a fork it uses one
+    thread per batch.
     """
 
     unbatched_from = NEVER
@@ -152,7 +149,7 @@ class FusedEngine:
         threads: int | None = None,
         compiled: CompiledLayers | None = None,
     ) -> None:
-        """Packs the layers of `model` (unless they are `compiled`), which keeps only its embeddings and its head."""
+        """Pack the layers of `model` (unless they are `compiled`) and remove them from it."""
         self.workers, self.max_tokens = workers, max_tokens
         self.weights: Path | None = None
         self.reopen: Callable[[], FusedEngine | None] | None = None
@@ -169,14 +166,14 @@ class FusedEngine:
         self._model = model
 
     def describe(self) -> str:
-        """Version, precision and threads."""
+        """Return version, precision and threads."""
         return self._about
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._about}>"
 
     def open(self) -> None:
-        """Nothing is opened later."""
+        """Do nothing: the model is already open."""
 
     def __reduce__(self) -> tuple[Callable[..., FusedEngine], tuple[Callable[[], FusedEngine | None]]]:
         if self.reopen is None:
@@ -184,7 +181,7 @@ class FusedEngine:
         return _reopened, (self.reopen,)
 
     def run(self, batch: Batch) -> np.ndarray:
-        """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order."""
+        """Packed batch -> (K, L) logits at its head positions, in the batch's order."""
         threads = self._threads if first_process() == os.getpid() else 1  # a fork does not copy PyTorch's threads
         with torch.inference_mode(), _threads(threads, self._default):
             return self._logits(batch).numpy()
@@ -211,7 +208,7 @@ def _reopened(reopen: Callable[[], FusedEngine | None]) -> FusedEngine:
 
 
 class EagerLayers:
-    """The encoder's layers, each product an operator that is called from Python."""
+    """The encoder's layers; Python calls one operator for each product."""
 
     def __init__(self, model: TaskModel, precision: FusedPrecision, ranges: Mapping[str, Range]) -> None:
         config, maker = model.config, _Maker(precision, ranges)
@@ -227,9 +224,9 @@ class EagerLayers:
     def __call__(
         self, hidden: Tensor, lengths: Sequence[int], mask: Tensor | None, relative: Tensor | None, places: Tensor
     ) -> Tensor:
-        """(B, T, C) embeddings -> (K, C) hidden states at `places` (K,) of the B·T tokens.
+        """(B, T, C) embeddings -> (K, C) hidden states at `places` (K,) among the B·T tokens.
 
-        `lengths` are those of the windows; `mask` (B, 1, 1, T) and `relative` (H, T, T) are added to the scores.
+        `lengths` are the windows' lengths; `mask` (B, 1, 1, T) and `relative` (H, T, T) are added to the scores.
         """
         B, T, C = hidden.shape
         H = self._heads
@@ -241,7 +238,7 @@ class EagerLayers:
         K = len(places)
         keep = nn.functional.pad(places, (0, -K % ROWS))
         rows = hidden.index_select(0, keep)
-        if self._last is not None:  # one token is read in each window: K = B
+        if self._last is not None:  # the head reads one token per window: K = B
             query, both = self._last.query(rows)[:B].view(B, H, 1, -1), self._last.both(hidden)[: B * T]
             mixed = attend_once(query, both.view(B, T, 2, H, -1), mask, relative, places % T)
             rows = last.after(rows, _joined(mixed, len(rows)))
@@ -252,11 +249,10 @@ class EagerLayers:
 
 
 def attend(qkv: Tensor, mask: Tensor | None, relative: Tensor | None, lengths: Sequence[int]) -> Tensor:
-    """(B, T, 3, H, D) queries, which are scaled already, keys and values in bf16 -> (B, H, T, D), whose rows of padding
-    mean nothing.
+    """(B, T, 3, H, D) scaled queries, keys and values in bf16 -> (B, H, T, D); rows of padding are undefined.
 
-    `mask` (B, 1, 1, T) and `relative` (H, T, T) are added to the scores. Long windows are attended one by one, each in
-    its length, so they need no mask.
+    `mask` (B, 1, 1, T) and `relative` (H, T, T) are added to the scores. Long windows are processed one at a time
+    without padding, so they need no mask.
     """
     B, T, _, H, D = qkv.shape
     parts = qkv.permute(2, 0, 3, 1, 4)
@@ -272,15 +268,16 @@ def attend(qkv: Tensor, mask: Tensor | None, relative: Tensor | None, lengths: S
         group = max(1, min(H, MAX_SCORES // (n * n)))
         for heads in (slice(first, first + group) for first in range(0, H, group)):
             scores = torch.bmm(query[heads], key[heads].transpose(-1, -2))
-            if relative is not None:  # they are not exact in bf16
+            if relative is not None:  # bf16 is too imprecise for biases
                 scores = scores.float().add_(relative[heads, :n, :n])
             mixed[window, heads, :n] = torch.bmm(scores.softmax(-1).to(value.dtype), value[heads])
     return mixed
 
 
 def attend_once(query: Tensor, both: Tensor, mask: Tensor | None, relative: Tensor | None, columns: Tensor) -> Tensor:
-    """(B, H, 1, D) queries, of one token a window in its column (B,), and (B, T, 2, H, D) keys and values, in bf16 ->
-    (B, H, 1, D).
+    """(B, H, 1, D) queries, one per window, and (B, T, 2, H, D) keys and values, in bf16 -> (B, H, 1, D).
+
+    `columns` (B,) are the positions of the queries in their windows.
     """
     key, value = both.unbind(2)
     scores = (query @ key.permute(0, 2, 3, 1)).float()  # (B, H, 1, T)
@@ -300,7 +297,7 @@ class _Bf16Product:
         self._bias = bias.bfloat16()
 
     def ready(self, hidden: Tensor) -> Tensor:
-        """Hidden states as `__call__` takes them."""
+        """Convert hidden states to the input of `__call__`."""
         return hidden.bfloat16()
 
     def __call__(self, ready: Tensor) -> Tensor:
@@ -311,9 +308,9 @@ class _Bf16Product:
 
 
 class _Int8Product:
-    """A linear layer with its activation on 8-bit numbers: one scale for what it is given, one for each column.
+    """A linear layer with its activation in 8 bits: one scale for the input, one per weight row.
 
-    It gives numbers of `dtype`, or with `then`, the range of the next layer's input, 8-bit numbers ready for that one.
+    It returns `dtype`, or with `then`, the input range of the next layer, 8-bit inputs for that layer.
     """
 
     def __init__(
@@ -322,16 +319,16 @@ class _Int8Product:
         self._post, self._algorithm = NO_POST if activation is None else POSTS[activation]
         rows, scales = quantized(weight.float().numpy())
         self._scale, self._zero = steps(given)
-        self._shift = torch.tensor([self._zero + 0.5])  # rounds, as the cast to a whole number cuts
+        self._shift = torch.tensor([self._zero + 0.5])  # rounds, as the cast to int truncates
         self._out, self._dtype = ((1.0, 0), dtype) if then is None else (steps(then), torch.uint8)
         self._weight = torch.ops.onednn.qlinear_prepack(torch.from_numpy(rows), None)
         self._scales, self._zeros = torch.from_numpy(scales), torch.zeros(len(rows), dtype=torch.int64)
         self._bias = bias.float()
 
     def ready(self, hidden: Tensor) -> Tensor:
-        """Hidden states as `__call__` takes them: 0 to 255, as signed ones take oneDNN a thousand times as long."""
+        """Convert hidden states to 0 to 255: signed inputs take oneDNN a thousand times as long."""
         steps = torch.add(self._shift, hidden.float(), alpha=1 / self._scale).clamp_(0, 255)
-        return steps.to(torch.int16).to(torch.uint8)  # from fp32 at once it takes four times as long
+        return steps.to(torch.int16).to(torch.uint8)  # directly from fp32 takes four times as long
 
     def __call__(self, ready: Tensor) -> Tensor:
         found: Tensor = torch.ops.onednn.qlinear_pointwise(
@@ -342,13 +339,13 @@ class _Int8Product:
 
 
 def steps(given: Range) -> tuple[float, int]:
-    """The scale and the zero point of 8-bit numbers over a range, as in the ONNX model."""
+    """Return the scale and zero point of 8-bit numbers over a range, as in the ONNX model."""
     low, high = min(given[0], 0.0), max(given[1], 1e-6)
     return (high - low) / 255, round(-low / (high - low) * 255)
 
 
 class _Maker:
-    """Makes the products of a precision; `ranges` by the names of the layers, for int8-static."""
+    """Makes products in one precision; `ranges` are input ranges by layer name, for int8-static."""
 
     def __init__(self, precision: FusedPrecision, ranges: Mapping[str, Range]) -> None:
         self.precision, self.ranges = precision, ranges
@@ -356,7 +353,7 @@ class _Maker:
     def product(
         self, name: str, weight: Tensor, bias: Tensor, activation: str | None = None, then: str | None = None
     ) -> _Bf16Product | _Int8Product:
-        """The linear layer `name`, with the layer `then` behind its activation."""
+        """Return the linear layer `name`; the layer `then`, if given, takes its output."""
         if self.precision == "bf16":
             return _Bf16Product(weight, bias, activation)
         dtype = torch.bfloat16 if name.endswith(".qkv") else torch.float32  # attention is computed in bf16
@@ -365,7 +362,7 @@ class _Maker:
 
 
 class _FusedLayer:
-    """One layer of the encoder, with attention left to the caller."""
+    """One layer of the encoder; the caller computes attention."""
 
     def __init__(self, layer: Layer, maker: _Maker, name: str) -> None:
         self._qkv = maker.product(f"{name}.qkv", *scaled_qkv(layer))
@@ -381,14 +378,14 @@ class _FusedLayer:
         return self._qkv(self._qkv.ready(hidden))
 
     def after(self, hidden: Tensor, mixed: Tensor) -> Tensor:
-        """Hidden states and what attention gave for them, (N, C) each -> hidden states."""
+        """Hidden states and the output of attention, (N, C) each -> hidden states."""
         hidden = self._attention_norm(self._output(self._output.ready(mixed)).add_(hidden))
         normed: Tensor = self._norm(self._outer(self._inner(self._inner.ready(hidden))).add_(hidden))
         return normed
 
 
 class _LastQkv:
-    """Queries, and keys with values, of the last layer as a product each: of few tokens the query is needed."""
+    """The last layer's products of queries, and of keys with values: only few tokens need queries."""
 
     def __init__(self, layer: Layer, maker: _Maker, name: str) -> None:
         weight, bias = scaled_qkv(layer)
@@ -406,7 +403,7 @@ class _LastQkv:
 
 
 def scaled_qkv(layer: Layer) -> tuple[Tensor, Tensor]:
-    """Weight and bias of queries, keys and values, with the factor of attention's scores, 1/√D, in the queries."""
+    """Return the weight and bias of queries, keys and values, with the attention scale 1/√D in the queries."""
     config = layer.config
     factor = torch.ones(3 * config.hidden_size, 1)
     factor[: config.hidden_size] = (config.hidden_size // config.num_attention_heads) ** -0.5
@@ -414,7 +411,7 @@ def scaled_qkv(layer: Layer) -> tuple[Tensor, Tensor]:
 
 
 def _joined(mixed: Tensor, rows: int) -> Tensor:
-    """(B, H, T, D) -> (rows, C), zeros at the end."""
+    """(B, H, T, D) -> (rows, C), padded with zeros."""
     B, H, T, D = mixed.shape
     made = mixed.new_empty(rows, H * D)
     made[: B * T].view(B, T, H, D).copy_(mixed.transpose(1, 2))
@@ -424,10 +421,10 @@ def _joined(mixed: Tensor, rows: int) -> Tensor:
 
 @contextmanager
 def _threads(count: int, default: int) -> Iterator[None]:
-    """Within, PyTorch computes with `count` threads for this thread.
+    """Set PyTorch's number of threads to `count` for this thread while the block runs.
 
-    The setting of a thread is its own, but new threads begin with what was set last anywhere: so the default of the
-    process is set again.
+    The setting is per thread, but new threads inherit the last value set in any thread, so the process default is
+    restored.
     """
     if torch.get_num_threads() == count == default:
         yield

@@ -1,4 +1,4 @@
-"""ONNX Runtime as an engine: what runs an exported model by default."""
+"""ONNX Runtime as an engine, the default for exported models."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from bothways.inference.engines.sessions import Sessions
 from bothways.inference.onnx.record import ExportRecord, OnnxFile, OnnxPrecision, mapped
 
 TELEMETRY_OFF = "ORT_DISABLE_TELEMETRY"
-SLOWER_FUSED = ("SkipLayerNormFusion", "BiasGeluFusion")  # these take up to five times as long as their parts
+SLOWER_FUSED = ("SkipLayerNormFusion", "BiasGeluFusion")  # these are up to five times slower than their parts
 
 
-MAX_SESSIONS = 8  # of one model, each with a copy of its weights; further threads share them
+MAX_SESSIONS = 8  # per model, each with a copy of the weights; more threads share sessions
 
 
 def import_onnxruntime() -> ModuleType:
-    """ONNX Runtime, told to report nothing: since 1.29 its wheels send models and hardware to their maker.
+    """Import ONNX Runtime with telemetry disabled: since 1.29 its wheels report models and hardware to the vendor.
 
-    Whoever has set the variable, or imported it before, has decided already.
+    An existing value of the variable, or an earlier import, takes precedence.
     """
-    with environment(TELEMETRY_OFF, os.environ.get(TELEMETRY_OFF, "1")):  # read once, as it is imported
+    with environment(TELEMETRY_OFF, os.environ.get(TELEMETRY_OFF, "1")):  # read once, on import
         import onnxruntime
     return onnxruntime
 
 
 class OnnxRuntimeEngine:
-    """Runs an ONNX model in ONNX Runtime, in its own session for each batch at a time.
+    """Runs an ONNX model in ONNX Runtime, with one session per concurrent batch.
 
-    Threads that share a session also share its memory, and so compute on what the other core's cache holds; from
-    `MAX_SESSIONS` on they do. The second session is opened when two batches are first run at once, after a fork or
-    in another process (the engine can be pickled) the first one too; all are of the same file content.
+    Threads that share a session also share its memory, which may be in another core's cache; they do so only beyond
+    `MAX_SESSIONS`. Sessions are opened when needed: the first one at once, but after a fork or unpickling with the
+    first batch, the second one when two batches first run concurrently. All have the same file content.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class OnnxRuntimeEngine:
         )
         self._file = export.to_open(precision, path)
         self._sessions = Sessions(self._open, workers, MAX_SESSIONS)
-        self._sessions.give(self._sessions.take())  # what is wrong with the file is said now
+        self._sessions.give(self._sessions.take())  # report errors in the file now
 
     def describe(self) -> str:
-        """Version, precision and threads."""
+        """Return version, precision and threads."""
         return self._about
 
     def __repr__(self) -> str:
@@ -78,13 +78,13 @@ class OnnxRuntimeEngine:
         self._sessions.open()
 
     def run(self, batch: Batch) -> np.ndarray:
-        """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order."""
+        """Packed batch -> (K, L) logits at its head positions, in the batch's order."""
         sessions, place = self._sessions, None
-        if sessions.process != os.getpid():  # after a fork, locks may be held by threads that are not here
+        if sessions.process != os.getpid():  # after a fork, missing threads may hold locks
             sessions = self._sessions = Sessions(self._open, self.workers, MAX_SESSIONS)
         try:
             place = sessions.take()
-            names = [each.name for each in sessions[place].get_inputs()]  # in files of version 0.1, other ones
+            names = [each.name for each in sessions[place].get_inputs()]  # files of version 0.1 use other names
             values = dict(zip(names, onnx_inputs(batch, self._pad_id).values(), strict=True))
             logits: np.ndarray = sessions[place].run(None, values)[0]
         finally:
@@ -105,11 +105,11 @@ class OnnxRuntimeEngine:
 
 
 def open_session(file: OnnxFile, *, threads: int) -> Any:
-    """A session of ONNX Runtime for an ONNX model; raises `CheckpointError` if it cannot be read."""
+    """Open an ONNX Runtime session; raises `CheckpointError` if the file cannot be read."""
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.enable_mem_pattern = False  # it plans for shapes that come again; ours rarely do
+    options.enable_mem_pattern = False  # helps only with repeated shapes; ours rarely repeat
     options.log_severity_level = 3
 
     def make(path: Path) -> Any:

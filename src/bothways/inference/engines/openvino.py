@@ -1,6 +1,6 @@
-"""OpenVINO as an engine: an extra, and first tried in a separate process.
+"""OpenVINO as an engine: an optional extra, first tested in a separate process.
 
-It does not list every processor that it runs on, and has died with a signal on some (docs/performance.md).
+OpenVINO does not list all supported processors, and crashed on some (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bothways.inference.onnx.record import ExportRecord, OnnxPrecision
 from bothways.storage import user_cache, write_text
 
 PROBE_SECONDS = 60
-# A product with 8-bit inputs and one with bf16, compiled and run as the engine does.
+# A product with 8-bit inputs, compiled and run like the engine's models, in fp32 and bf16.
 _PROBE = """
 import numpy as np, openvino as ov, openvino.opset13 as ops
 given = ops.parameter([-1, 64], np.float32)
@@ -41,10 +41,10 @@ for hint in ("f32", "bf16"):
 
 
 class OpenVinoEngine:
-    """Runs an ONNX model in OpenVINO, a stream for each batch at a time.
+    """Runs an ONNX model in OpenVINO, with one stream per concurrent batch.
 
-    It can be pickled, and opens the ONNX model again where it arrives. After a fork it refuses to run: its threads are
-    not in the new process, which would wait for them for ever.
+    It can be pickled; unpickling opens the ONNX model again. It raises `BothwaysError` after a fork: a fork does not
+    copy its threads, and waiting for them would hang.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class OpenVinoEngine:
         self.parameters, self.weights = export.parameters, export.file(onnx_precision)
         self._pad_id, self._threads = pad_id, max(workers, threads or cores())
         quick = precision == "bf16" or (precision == "int8-static" and multiplies_bf16())
-        self._hint = "bf16" if quick else "f32"  # always said, for OpenVINO makes bf16 of fp32 by itself
+        self._hint = "bf16" if quick else "f32"  # always set: by default OpenVINO runs fp32 models in bf16
         version = openvino.__version__.split("-")[0]
         self._about = f"OpenVINO {version}, {precision}, {workers} workers of {self._threads // workers} thread(s)"
         self._file = export.to_open(onnx_precision)
@@ -74,21 +74,21 @@ class OpenVinoEngine:
         self._multiplications = multiplications
         self._shapes = Shapes(multiplications)
         self._requests = Sessions(self._request, workers, workers)
-        self._requests.give(self._requests.take())  # what is wrong with the file is said now
+        self._requests.give(self._requests.take())  # report errors in the file now
 
     def describe(self) -> str:
-        """Version, precision and threads."""
+        """Return version, precision and threads."""
         return self._about
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._about}>"
 
     def open(self) -> None:
-        """Make the requests of all workers now."""
+        """Create the requests of all workers now."""
         self._requests.open()
 
     def run(self, batch: Batch) -> np.ndarray:
-        """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order."""
+        """Packed batch -> (K, L) logits at its head positions, in the batch's order."""
         _check_process()
         place = None
         try:
@@ -96,7 +96,7 @@ class OpenVinoEngine:
             shape = self._shapes.fit(len(batch.lengths), int(batch.lengths[0]))
             answers = self._requests[place].infer(list(onnx_inputs(batch, self._pad_id, shape).values()))
             read = len(batch.head_positions)
-            logits: np.ndarray = next(iter(answers.values()))[:read].copy()  # the request writes over its own
+            logits: np.ndarray = next(iter(answers.values()))[:read].copy()  # the request reuses its output buffer
         finally:
             if place is not None:
                 self._requests.give(place)
@@ -112,7 +112,7 @@ class OpenVinoEngine:
         self._requests = Sessions(self._request, self.workers, self.workers)
 
     def _request(self) -> Any:
-        """One more request to the compiled model, which the first of them compiles."""
+        """Create a request to the compiled model; the first call compiles it."""
         if self._compiled is None:
             _check_process()
             self._compiled = self._file.opened(self._compile)
@@ -131,14 +131,14 @@ class OpenVinoEngine:
             compiled = openvino.Core().compile_model(path, "CPU", settings)
         except RuntimeError as error:
             raise CheckpointError(f"{path}: OpenVINO cannot run it ({str(error).splitlines()[-1]})") from error
-        # Two threads that hand over their first arrays at once wait for each other for ever: this is the first.
+        # Two threads that pass their first arrays at the same time deadlock, so pass a first one here.
         openvino.Tensor(np.zeros(1, np.float32)).element_type.to_dtype()
         return compiled
 
 
 @cache
 def _first_process() -> int:
-    """The process that used OpenVINO first; its children by fork inherit the answer."""
+    """Return the id of the process that used OpenVINO first; forked children inherit the cached value."""
     return os.getpid()
 
 
@@ -146,16 +146,16 @@ def _check_process() -> None:
     """Raise `BothwaysError` in a process that was forked from one that used OpenVINO."""
     if _first_process() != os.getpid():
         raise BothwaysError(
-            "OpenVINO was used before this process was forked, and hangs in it: load the model in each process and "
-            "not before (or start the processes with 'spawn'), or take engine='onnxruntime', which a fork leaves whole"
+            "OpenVINO was used before this process was forked and would hang: load the model in each process, "
+            "after the fork (or start the processes with 'spawn'), or use engine='onnxruntime', which supports fork"
         )
 
 
 def why_no_openvino() -> str | None:
-    """Why OpenVINO cannot be used here, if it cannot; what a trial process found is remembered for this processor."""
+    """Return why OpenVINO cannot be used here, or None; the result of the trial is cached for this processor."""
     if importlib.util.find_spec("openvino") is None:
         return "OpenVINO is not installed: pip install 'bothways[openvino]'"
-    from importlib.metadata import version  # slow to import, and most predictions do without OpenVINO
+    from importlib.metadata import version  # slow to import, and rarely needed
 
     key = f"{version('openvino')}, numpy {version('numpy')}, on {processor()}"
     cache = user_cache()
@@ -170,16 +170,16 @@ def why_no_openvino() -> str | None:
         if path is None or not lasting:
             return found
         known[key] = found
-        with suppress(OSError, BothwaysError):  # if it cannot be remembered, it is tried again the next time
+        with suppress(OSError, BothwaysError):  # without a cache, the trial is repeated next time
             write_text(path, json.dumps(known, indent=2) + "\n")
     reason: str | None = known[key]
     return reason and f"{reason} (remembered in {path}; remove it to try again)"
 
 
 def _try() -> tuple[str | None, bool]:
-    """Why OpenVINO fails here, if it does, and whether that is true for good: a busy machine is free another time.
+    """Return why OpenVINO fails here, or None, and whether the result is permanent: a timeout may not be.
 
-    The process sees the installed packages alone, not what is in the current directory.
+    The process sees only installed packages, not the current directory.
     """
     places = {
         str(Path(found.origin).parent.parent)

@@ -1,4 +1,4 @@
-"""PyTorch as an engine: the reference that the others are compared with, fp32 or bf16."""
+"""PyTorch as an engine, in fp32 or bf16: the reference for the other engines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bothways.progress import Reporter
 
 
 class TorchEngine:
-    """Runs a PyTorch model on packed batches, one at a time with all its threads; the reference for the others."""
+    """Runs a PyTorch model on packed batches, one at a time with all threads."""
 
     unbatched_from = NEVER
     workers = 1
@@ -32,16 +32,16 @@ class TorchEngine:
 
     @property
     def max_tokens(self) -> int:
-        """Of a batch: enough to keep the products large, on a CPU little enough to stay in cache."""
+        """Tokens per batch: enough for large products, on a CPU few enough to stay in cache."""
         return 2048 if self.model.encoder.embeddings.word.weight.device.type == "cpu" else 1 << 15
 
     @property
     def parameters(self) -> int:
-        """How many numbers the model holds."""
+        """The number of parameters of the model."""
         return sum(part.numel() for part in self.model.parameters())
 
     def describe(self) -> str:
-        """Version, precision and threads."""
+        """Return version, precision and threads or device."""
         bits = "bf16" if any(part.dtype == torch.bfloat16 for part in self.model.parameters()) else "fp32"
         device = self.model.encoder.embeddings.word.weight.device
         where = f"{torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
@@ -51,10 +51,10 @@ class TorchEngine:
         return f"<{type(self).__name__}: {self.describe()}>"
 
     def open(self) -> None:
-        """Nothing is opened later."""
+        """Do nothing: the model is already open."""
 
     def run(self, batch: Batch) -> np.ndarray:
-        """A packed batch -> (K, L) logits of the tokens it reads, in the batch's order."""
+        """Packed batch -> (K, L) logits at its head positions, in the batch's order."""
         heed_fork(self.model.encoder.embeddings.word.weight.device)
         what = f"a batch of {len(batch.lengths)} windows of up to {batch.lengths[0]} tokens"
         with torch.inference_mode(), enough_memory(what, "lower max_length, or predict on the CPU (device 'cpu')"):
@@ -63,13 +63,13 @@ class TorchEngine:
 
 @cache
 def first_process() -> int:
-    """The process that used PyTorch first; its children by fork inherit the answer."""
+    """Return the id of the process that used PyTorch first; forked children inherit the cached value."""
     return os.getpid()
 
 
 def heed_fork(device: torch.device) -> None:
-    """In a process that was forked from one that used PyTorch, compute with one thread: it would wait for ever for the
-    others, which a fork does not copy. Raises `BothwaysError` for a GPU, which such a process cannot use at all.
+    """Use one thread if this process was forked from one that used PyTorch: a fork does not copy the other threads,
+    and waiting for them would hang. Raises `BothwaysError` for a GPU, which a forked process cannot use.
     """
     if first_process() == os.getpid():
         return
@@ -97,12 +97,12 @@ def open_torch_engine(
     device: str = "auto",
     threads: int | None = None,
 ) -> TorchEngine:
-    """The trained model in a directory, ready to run, on the GPU if there is one; an untrained head is refused.
+    """Open the trained model in a directory; device "auto" uses a GPU if one is available.
 
-    Without `precision`, the best of the `device` ("cpu", "cuda", or "auto"). `threads` is PyTorch's own setting, for
-    the whole process; without it, PyTorch has no more threads than this process has cores.
+    The default `precision` is the best for the `device` ("cpu", "cuda" or "auto"). `threads` sets PyTorch's threads for
+    the whole process; by default there are no more than the process has cores.
 
-    Raises `OptionError` for a GPU that is not there, `CheckpointError` for a model that is not trained.
+    Raises `OptionError` if the GPU is not available, and `CheckpointError` for a model that is not trained.
     """
     place = device_of(device)
     if threads is not None or torch.get_num_threads() > cores():
@@ -115,7 +115,7 @@ def open_torch_engine(
 
 
 def trained_model(directory: Path, head: str, outputs: int, reporter: Reporter) -> TaskModel:
-    """The model in a directory, in fp32 on the CPU; raises `CheckpointError` for one that is not trained."""
+    """Load the model in a directory in fp32 on the CPU; raises `CheckpointError` if it is not trained."""
     model, report = load_model(directory, head, outputs, torch.Generator().manual_seed(0))
     if report.misfits:
         raise CheckpointError(
@@ -131,7 +131,7 @@ def trained_model(directory: Path, head: str, outputs: int, reporter: Reporter) 
             f"{directory}: {', '.join(report.new)} not in the checkpoint, so the head is untrained and its answers "
             "would be random; fine-tune the model first"
         )
-    # What was left over or not understood; what was loaded goes without saying, and a trained head knows its pooler.
+    # Report only unused tensors and unknown config keys; a trained head is fine with an untrained pooler.
     for line in replace(report, untrained_pooler=False).lines()[1:]:
         reporter.note(line)
     return model

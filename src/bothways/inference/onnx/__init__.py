@@ -1,1 +1,1 @@
-"""ONNX models: building, writing, and the record of what was exported."""
+"""ONNX models: building, writing, and the export record."""

@@ -1,20 +1,20 @@
-"""An encoder with its head as one ONNX graph, built from the named weights of our own modules.
+"""An encoder with its head as one ONNX graph, built from the named weights of our modules.
 
-Inputs: `input_ids`, `attention_mask`, `token_type_ids` (B, T) as everywhere, and `head_positions` (K,), the places
-among the B·T of the tokens that the head reads, row after row; output: `logits` (K, L). After the attention of the
-last layer only those K tokens are computed, as nothing mixes tokens any more; heads of `READ_ONCE` read one token of
-each window, so that there the attention of the last layer has B queries alone.
+Inputs: `input_ids`, `attention_mask`, `token_type_ids` (B, T) as usual, and `head_positions` (K,), the indices of the
+tokens that the head reads, among the B·T tokens in row order. Output: `logits` (K, L). No step after the attention of
+the last layer mixes tokens, so only those K tokens are computed there. Heads in `READ_ONCE` read one token of each
+window, so the attention of the last layer has only B queries.
 
-Three forms of the same computation:
-fp32         standard operators alone
-int8         for ONNX Runtime: 8-bit weights with a scale for each column, and 8-bit activations with a scale for each
-             token, so that the result for a token does not depend on the other tokens of its batch
+Three precisions of the same computation:
+fp32         standard operators only
+int8         for ONNX Runtime: 8-bit weights with one scale per column, and 8-bit activations with one scale per token,
+             so the result for a token does not depend on the other tokens of its batch
 int8-static  standard operators with QuantizeLinear and DequantizeLinear, for any engine; scales fixed by calibration
 
-`build_attentions` makes another ONNX model, in fp32, of the attention probabilities of all layers.
+`build_attentions` builds another fp32 ONNX model, of the attention probabilities of all layers.
 
-B windows, T their longest length, N = B·T tokens, K of them read by the head, C hidden width, H heads, D = C / H.
-Between the layers hidden states are (N, C) in int8, whose scales belong to rows, else (B, T, C), which OpenVINO fuses.
+B windows, T maximum length, N = B·T tokens, K of them read by the head, C hidden width, H heads, D = C / H.
+Between layers, hidden states are (N, C) in int8, which has one scale per row, else (B, T, C), which OpenVINO fuses.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from bothways.model.families import READ_ONCE
 from bothways.model.relative import distance_buckets
 
 Weights = Mapping[str, np.ndarray]
-Ranges = Mapping[str, tuple[float, float]]  # the least and the largest number that each linear layer is given
-Operand = tuple[str, ...]  # what products multiply: a tensor, or 8-bit numbers and the scale of each of their rows
+Ranges = Mapping[str, tuple[float, float]]  # minimum and maximum input of each linear layer
+Operand = tuple[str, ...]  # input of a product: a tensor, or 8-bit numbers and the scale of each row
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 WORDS = "encoder.embeddings.word.weight"
 OPSET, CONTRIB = 21, "com.microsoft"
-SHORT = 64  # tokens: below, plain operators are faster than the kernel that keeps scores in cache
-MIDDLE = 128  # the 8-bit number that means 0: activations are scaled to -127 ... 127 around it
-MIN_ACTIVATED = -0.17  # GELU has no smaller value
+SHORT = 64  # tokens: below this length, plain operators are faster than the fused kernel
+MIDDLE = 128  # 8-bit zero point: activations are scaled to -127 ... 127 around it
+MIN_ACTIVATED = -0.17  # minimum of GELU
 FAR = -1e4  # added to the scores of padding; exp of it is 0 in every precision
 _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "gelu": ("Gelu", {}),
@@ -52,9 +52,9 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 class Mask(NamedTuple):
-    """What is added to the scores of attention: 0 and `FAR` on `padding`, (B, 1, 1, T); with relative positions in
-    `scores`, (B, H or 1, T or 1, T). `plainly`: whether a batch has padding or is short, so that `attend` is to be
-    preferred to `fused`; "" means always.
+    """Biases of the attention scores: `padding` (B, 1, 1, T) is 0 on tokens, `FAR` on padding; `scores`
+    (B, H or 1, T or 1, T) also includes relative positions. `plainly`: whether the batch has padding or is short, so
+    `attend` replaces `fused`; "" means always.
     """
 
     padding: str
@@ -65,9 +65,9 @@ class Mask(NamedTuple):
 def build(
     config: EncoderConfig, head: str, weights: Weights, precision: OnnxPrecision, *, ranges: Ranges | None = None
 ) -> onnx.ModelProto:
-    """The graph of `TaskModel(config, head, ...)` with `weights`, its state by name, as numpy arrays.
+    """Build the ONNX model of `TaskModel(config, head, ...)`; `weights` is its state dict as numpy arrays.
 
-    `ranges` are needed for the form int8-static alone.
+    Only int8-static needs `ranges`.
     """
     graph = _Builder(config, weights, precision, ranges or {}, once=head in READ_ONCE)
     logits = graph.head(head, graph.encoder())
@@ -80,9 +80,9 @@ def build(
 
 
 def build_attentions(config: EncoderConfig, weights: Weights) -> onnx.ModelProto:
-    """The attention probabilities of an encoder: (B, T) `INPUTS` -> `attentions` (B, layers, H, T, T), in fp32.
+    """Build the fp32 ONNX model of attention probabilities: (B, T) `INPUTS` -> `attentions` (B, layers, H, T, T).
 
-    `weights` are as for `build`; a query's probabilities are its row, and those of padding are 0.
+    `weights` is as for `build`. Rows are queries; padding keys have probability 0.
     """
     graph = _Builder(config, weights, "fp32", {}, once=False)
     graph.add("Concat", *graph.attentions(), output="attentions", axis=1)
@@ -104,7 +104,7 @@ def _model(graph: onnx.GraphProto, domains: Sequence[str] = ()) -> onnx.ModelPro
 
 
 class _Builder:
-    """The nodes so far; every method adds some and gives the name of what they compute."""
+    """The nodes of a graph; every method adds nodes and returns the name of their output."""
 
     def __init__(
         self, config: EncoderConfig, weights: Weights, precision: OnnxPrecision, ranges: Ranges, *, once: bool
@@ -112,9 +112,9 @@ class _Builder:
         self.config, self.weights, self.precision, self.ranges, self.once = config, weights, precision, ranges, once
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
-        self.shares: list[str] = []  # of each call of `attend`, its probabilities (B, H, T, T)
+        self.shares: list[str] = []  # probabilities (B, H, T, T) of each `attend` call
         self._known: dict[str, str] = {}
-        self._made = 0  # names given
+        self._made = 0  # number of generated names
         C, H = config.hidden_size, config.num_attention_heads
         if precision == "int8":
             self.batch_shape = self._batch_shape(C)  # B, T, C
@@ -133,7 +133,7 @@ class _Builder:
         return output
 
     def constant(self, value: ArrayLike, name: str | None = None) -> str:
-        """A tensor in the file; one with a name is written once (ALBERT's layers share theirs)."""
+        """Add a tensor; a named one is written only once (ALBERT's layers share weights)."""
         if name is not None and name in self._known:
             return name
         array = np.ascontiguousarray(value)
@@ -146,11 +146,11 @@ class _Builder:
         return self.constant(self.weights[name], name)
 
     def _batch_shape(self, *last: int) -> str:
-        """B, T and what follows, as a shape."""
+        """Return the shape (B, T, *last)."""
         return self.add("Concat", self.add("Shape", "input_ids"), self.constant(list(last)), axis=0)
 
     def encoder(self) -> str:
-        """(B, T) ids -> (K, C) hidden of the tokens read."""
+        """(B, T) ids -> (K, C) hidden states of the tokens read."""
         config = self.config
         hidden = self.embeddings()
         mask = self.mask()
@@ -166,18 +166,18 @@ class _Builder:
         return hidden
 
     def layers(self) -> list[str]:
-        """The names of the layers' weights, in the order of computation."""
+        """Return the weight-name prefixes of the layers, in the order of computation."""
         count, distinct = self.config.num_hidden_layers, self.config.distinct_layers
         return [f"encoder.layers.{number * distinct // count}" for number in range(count)]
 
     def after_attention(self, hidden: str, mixed: str, layer: str) -> str:
-        """The rest of a layer: hidden states and what attention gave for them -> hidden states."""
+        """The rest of a layer: hidden states and the output of attention -> hidden states."""
         hidden = self.add_and_norm(hidden, self.attention_output(mixed, layer), f"{layer}.attention_norm")
         inner = self.activate(self.linear(hidden, f"{layer}.inner"), self.config.hidden_act)
         return self.add_and_norm(hidden, self.linear(inner, f"{layer}.outer"), f"{layer}.norm")
 
     def attentions(self) -> list[str]:
-        """(B, T) ids -> (B, 1, H, T, T) attention probabilities of each layer; what follows in the last is left out."""
+        """(B, T) ids -> (B, 1, H, T, T) attention probabilities of each layer, without the rest of the last layer."""
         hidden, mask = self.embeddings(), self.mask()
         *layers, last = self.layers()
         for layer in layers:
@@ -203,7 +203,7 @@ class _Builder:
         return self.linear(hidden, "encoder.embeddings.project") if config.projects else hidden
 
     def tokens(self) -> str:
-        """(B, T) -> (B, T, E) rows of the vocabulary's table, which int8 forms keep in 8 bits with a scale a row."""
+        """(B, T) -> (B, T, E) token embeddings; int8 and int8-static store them in 8 bits with one scale per row."""
         if self.precision == "fp32":
             return self.add("Gather", self.weight(WORDS), "input_ids")
         rows, scales = self.table()
@@ -212,7 +212,7 @@ class _Builder:
         return self.add("Mul", self.add("Cast", row, to=TensorProto.FLOAT), scale)
 
     def table(self) -> tuple[str, str]:
-        """The vocabulary's table in 8 bits (V, E) and the scale of each row (V,)."""
+        """Return the 8-bit token embedding table (V, E) and the scale of each row (V,)."""
         rows, scales = quantized(self.weights[WORDS])
         return self.constant(rows, f"{WORDS}.rows"), self.constant(scales, f"{WORDS}.scales")
 
@@ -230,7 +230,7 @@ class _Builder:
         return Mask(bias, bias, self.add("Or", padding, self.add("Less", length, self.constant(np.int64(SHORT)))))
 
     def attention(self, hidden: str, layer: str, mask: Mask) -> str:
-        """Each token mixed with those of its window (Vaswani et al. 2017, 3.2)."""
+        """Self-attention within each window (Vaswani et al. 2017, 3.2), without the output layer."""
         given = self.given(hidden, f"{layer}.qkv")
         parts = self.projected(given, layer, range(3))
         if not mask.plainly:
@@ -239,12 +239,12 @@ class _Builder:
         return self.add("If", mask.plainly, then_branch=attend, else_branch=self.branch(lambda: self.fused(parts)))
 
     def columns(self) -> str:
-        """(T,) places in a window: 0, 1, ..."""
+        """(T,) positions in a window: 0, 1, ..."""
         length = self.add("Squeeze", self.add("Shape", "input_ids", start=1, end=2))
         return self.add("Range", self.constant(np.int64(0)), length, self.constant(np.int64(1)))
 
     def relative(self, queries: str) -> str:
-        """(…, 1) places of queries -> (H, …, T), what attention adds for the distance of each key."""
+        """(…, 1) positions of queries -> (H, …, T) relative-position biases for each key."""
         longest = self.config.max_length
         buckets = distance_buckets(longest, self.config.rules.relative_buckets)
         table = self.weights["encoder.relative.weight"].T[:, buckets]  # (H, 2·longest - 1)
@@ -252,7 +252,7 @@ class _Builder:
         return self.add("Gather", self.constant(table, "encoder.relative.by_distance"), distances, axis=1)
 
     def attention_once(self, rows: str, hidden: str, layer: str, bias: str) -> str:
-        """(B, C), one token of each window, and all of them -> (B, C): attention of those tokens alone."""
+        """(B, C) one token of each window, and all hidden states -> (B, C): attention with only those queries."""
         name = f"{layer}.qkv"
         if self.config.rules.relative_buckets:
             length = self.add("Shape", "input_ids", start=1, end=2)
@@ -264,17 +264,17 @@ class _Builder:
         return self.attend([query, *both], bias, once=True)
 
     def projected(self, given: Operand, layer: str, parts: range) -> list[str]:
-        """Those of queries (0), keys (1) and values (2) of what `given` made ready, (…, C) each.
+        """Return the requested queries (0), keys (1) and values (2), (…, C) each.
 
-        In int8 by a product each (to divide the result of a large one is a copy there), and only the queries get their
-        bias: that of the keys adds the same number to all scores of a query, which softmax takes out again, and that
-        of the values passes through attention unchanged, so `attention_output` adds it.
+        In int8, each is a separate product, because splitting a large result copies it, and only the queries get a
+        bias. The key bias adds the same number to all scores of a query, so softmax cancels it. The value bias passes
+        through attention unchanged, so `attention_output` adds it.
         """
         name, C = f"{layer}.qkv", self.config.hidden_size
         if self.precision == "int8" and len(parts) > 1:
             return [found for part in parts for found in self.projected(given, layer, range(part, part + 1))]
         own = slice(parts.start * C, parts.stop * C)
-        factor = np.ones(3 * C, np.float32)  # of attention's scores, 1/√D: here it costs nothing
+        factor = np.ones(3 * C, np.float32)  # folds the attention scale 1/√D into the query weights
         factor[:C] = (C // self.config.num_attention_heads) ** -0.5
         weight = (self.weights[f"{name}.weight"] * factor[:, None])[own]
         bias = None if self.precision == "int8" and parts.start else (self.weights[f"{name}.bias"] * factor)[own]
@@ -286,23 +286,23 @@ class _Builder:
         return outputs
 
     def fused(self, parts: Sequence[str]) -> str:
-        """Attention by ONNX Runtime's kernel for long windows, whose scores stay in cache; it takes no mask."""
+        """Attention with ONNX Runtime's fused kernel for long windows, which keeps scores in cache; without a mask."""
         H = self.config.num_attention_heads
         parts = [self.add("Reshape", part, self.batch_shape) for part in parts]
         mixed = self.add("MultiHeadAttention", *parts, domain=CONTRIB, num_heads=H, scale=1.0)
         return self.add("Reshape", mixed, self.hidden_shape)
 
     def branch(self, body: Callable[[], str]) -> onnx.GraphProto:
-        """What `body` adds, as a graph of its own for one side of an If."""
+        """Return the nodes that `body` adds as a subgraph, for one branch of an If."""
         outer, self.nodes = self.nodes, []
         output = helper.make_tensor_value_info(body(), TensorProto.FLOAT, None)
         made, self.nodes = helper.make_graph(self.nodes, f"branch_{output.name}", [], [output]), outer
         return made
 
     def attend(self, parts: Sequence[str], mask: str, *, once: bool = False) -> str:
-        """Scaled dot-product attention of queries, keys, values (Vaswani et al. 2017, 3.2), operator by operator.
+        """Scaled dot-product attention of queries, keys and values (Vaswani et al. 2017, 3.2) with plain operators.
 
-        With `once` there is one query in each window: (B, C) -> (B, C).
+        With `once`, each window has one query: (B, C) -> (B, C).
         """
         C, H = self.config.hidden_size, self.config.num_attention_heads
         of_queries = self.constant([-1, 1, H, C // H]) if once else self.heads_shape
@@ -320,7 +320,7 @@ class _Builder:
         name = f"{layer}.attention_output"
         weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
         if self.precision == "int8":
-            bias = bias + weight @ self.weights[f"{layer}.qkv.bias"][-self.config.hidden_size :]  # of the values
+            bias = bias + weight @ self.weights[f"{layer}.qkv.bias"][-self.config.hidden_size :]  # value bias
         return self.product(self.given(mixed, name), weight, bias, name)
 
     def read(self, hidden: str) -> str:
@@ -333,7 +333,7 @@ class _Builder:
         return self.add("Gather", rows, "head_positions")
 
     def head(self, head: str, rows: str) -> str:
-        """(K, C) -> (K, L), as the modules of model/heads.py; in fp32 but for the vocabulary's table."""
+        """(K, C) -> (K, L), like the modules in model/heads.py; in fp32 except for the embedding table."""
         config, rules = self.config, self.config.rules
         if "encoder.pooler.weight" in self.weights:
             rows = self.activate(self.plain(rows, "encoder.pooler"), "tanh")
@@ -345,7 +345,7 @@ class _Builder:
             inner = self.norm(inner, "head.norm")
             if self.precision == "int8":
                 rows, scales = self.table()
-                matrix = self.add("Transpose", rows, perm=[1, 0])  # once, when a session is opened
+                matrix = self.add("Transpose", rows, perm=[1, 0])  # computed once, when a session is opened
                 return self.product_int8(self.given(inner, "head.table"), matrix, scales, bias, "head.table")
             product = self.add("MatMul", inner, self.constant(table.T, "head.table"))
             return self.add("Add", product, self.weight("head.bias"))
@@ -354,12 +354,12 @@ class _Builder:
         return self.plain(rows, "head.output")
 
     def linear(self, hidden: str, name: str) -> str:
-        """A large linear layer, in the form's precision."""
+        """A large linear layer in the model's precision."""
         weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
         return self.product(self.given(hidden, name), weight, bias, name)
 
     def given(self, hidden: str, name: str) -> Operand:
-        """What the linear layer `name` multiplies, in the form's precision; several products may share it."""
+        """Return the input of linear layer `name` in the model's precision; several products may share it."""
         if self.precision == "fp32":
             return (hidden,)
         if self.precision == "int8":
@@ -373,8 +373,8 @@ class _Builder:
     def scaled_rows(self, hidden: str, *, activated: bool) -> Operand:
         """(N, C) -> 8-bit numbers (N, C) and the scale of each row (N, 1), so that its largest number is ±127.
 
-        `activated`: after GELU or ReLU, no number is below `MIN_ACTIVATED`, so the largest alone is looked for. A
-        row of zeros has the scale 0, and what is multiplied by it afterwards is 0, whatever its 8-bit numbers are.
+        `activated`: after GELU or ReLU no value is below `MIN_ACTIVATED`, so only the maximum is computed. A row of
+        zeros has scale 0, so its products are 0 for any 8-bit numbers.
         """
         columns = self.constant([1])
         largest = self.add("ReduceMax", hidden if activated else self.add("Abs", hidden), columns, keepdims=0)
@@ -386,7 +386,7 @@ class _Builder:
         return self.add("QuantizeLinear", hidden, scale, zeros, axis=0), self.add("Unsqueeze", scale, columns)
 
     def product(self, given: Operand, weight: np.ndarray, bias: np.ndarray | None, name: str) -> str:
-        """Of (…, C) made ready by `given` and (M, C) rows -> (…, M)."""
+        """Product of (…, C), prepared by `given`, and (M, C) weights -> (…, M)."""
         if self.precision == "fp32":
             product = self.add("MatMul", *given, self.constant(weight.T, f"{name}.matrix"))
         else:
@@ -400,7 +400,7 @@ class _Builder:
         return product if bias is None else self.add("Add", product, self.constant(bias, f"{name}.bias"))
 
     def product_int8(self, given: Operand, matrix: str, scales: str, bias: np.ndarray | None, name: str) -> str:
-        """Of 8-bit numbers with a scale a row and an 8-bit matrix (C, M) with a scale a column (M,)."""
+        """Product of 8-bit numbers with one scale per row and an 8-bit matrix (C, M) with column scales (M,)."""
         numbers, scale = given
         one, zero = self.constant(np.float32(1), "one"), self.constant(np.uint8(MIDDLE), "middle")
         product = self.add("MatMulIntegerToFloat", numbers, matrix, one, scales, zero, domain=CONTRIB)
@@ -408,7 +408,7 @@ class _Builder:
         return product if bias is None else self.add("Add", product, self.constant(bias, f"{name}.bias"))
 
     def plain(self, hidden: str, name: str) -> str:
-        """A linear layer in fp32, whatever the form."""
+        """A linear layer in fp32, in every precision."""
         matrix = self.constant(self.weights[f"{name}.weight"].T, f"{name}.matrix")
         return self.add("Add", self.add("MatMul", hidden, matrix), self.weight(f"{name}.bias"))
 
@@ -425,8 +425,9 @@ class _Builder:
 
 
 def share(model: onnx.ModelProto, files: Mapping[str, Callable[[str], bool]]) -> dict[str, dict[str, np.ndarray]]:
-    """Take weights out of a graph that several models have: the first file of `files` whose rule takes an
-    initializer's name will hold it. Returns what each file holds; `OnnxModel.shared` names the files.
+    """Move weights shared by several models out of a graph: each to the first file whose rule accepts its name.
+
+    Returns the weights of each file; `OnnxModelRecord.shared` names the files.
     """
     taken: dict[str, dict[str, np.ndarray]] = {file: {} for file in files}
     for tensor in model.graph.initializer:

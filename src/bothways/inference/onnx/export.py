@@ -1,4 +1,4 @@
-"""Writes the ONNX models of a trained model; `evaluation/accuracy_check.py` decides whether they are used."""
+"""Write the ONNX models of a trained model; `evaluation/accuracy_check.py` decides whether they are used."""
 
 from __future__ import annotations
 
@@ -37,17 +37,16 @@ if TYPE_CHECKING:
     from bothways.inference.engines.torch import TorchEngine
     from bothways.model.heads import TaskModel
 
-CLOSE = 1e-3  # of the largest logit: what an fp32 model may differ from the PyTorch modules
+CLOSE = 1e-3  # tolerance for fp32 logits against PyTorch, relative to the largest logit
 MAX_BYTES = 2**31 - 1  # of one ONNX file
 
 
 def write_onnx_model(
     model_directory: ModelDirectory, precision: OnnxPrecision, batches: Sequence[Batch], reporter: Reporter
 ) -> ExportRecord:
-    """Write the ONNX model of a model directory in one precision, and add it to the record of the folder.
+    """Write the ONNX model of a model directory in one precision, and add it to the folder's record.
 
-    `batches` are of the model's own texts; the scales of int8-static are taken from them. An fp32 model is held
-    against the PyTorch modules.
+    `batches` of the model's own texts calibrate int8-static. An fp32 model is compared with the PyTorch modules.
 
     Raises `CheckpointError` for a directory without a trained head, `MissingDependencyError` without PyTorch or onnx.
     """
@@ -74,9 +73,9 @@ def write_onnx_model(
 
 
 def write_attentions_model(model_directory: ModelDirectory, reporter: Reporter) -> ExportRecord:
-    """Write the ONNX model of the attention probabilities of all layers, and add it to the record of the folder.
+    """Write the ONNX model of the attention probabilities of all layers, and add it to the folder's record.
 
-    Raises what `write_onnx_model` raises.
+    Raises the same errors as `write_onnx_model`.
     """
     engine = _engine(model_directory, reporter)
     from bothways.inference.onnx.build import build_attentions
@@ -95,7 +94,7 @@ def write_attentions_model(model_directory: ModelDirectory, reporter: Reporter) 
 
 
 def _engine(model_directory: ModelDirectory, reporter: Reporter) -> TorchEngine:
-    """The model in PyTorch; raises `MissingDependencyError` without PyTorch or onnx."""
+    """Open the model in PyTorch; raises `MissingDependencyError` without PyTorch or onnx."""
     for name in ("torch", "onnx"):
         if importlib.util.find_spec(name) is None:
             raise MissingDependencyError(
@@ -114,11 +113,11 @@ def _weights(engine: TorchEngine) -> dict[str, np.ndarray]:
 def _record(
     model_directory: ModelDirectory, engine: TorchEngine, path: Path, reporter: Reporter, *, any_head: bool = False
 ) -> ExportRecord:
-    """The record to which the ONNX model at `path` is added; those of another head or other weights are removed.
+    """Return the record for the ONNX model at `path`; removes models of another head or other weights.
 
-    With `any_head`, for attentions, which depend on the encoder alone, those of another head stay.
+    With `any_head`, models of another head are kept: attentions depend only on the encoder.
 
-    Raises `OptionError` if the file there is not one of ours.
+    Raises `OptionError` if `path` exists but was not written by bothways.
     """
     task, before = model_directory.task, None
     with suppress(CheckpointError):  # a damaged record is written again
@@ -132,14 +131,14 @@ def _record(
             return before
         if any_head and before.stale(model_directory.config) is None:
             return before
-        reporter.note(f"the ONNX models of the head {before.head!r} that were there, or of other weights, are removed")
+        reporter.note(f"removing the existing ONNX models, which have the head {before.head!r} or other weights")
         for other in before.files():
             other.unlink(missing_ok=True)
     return export
 
 
 def _check(reference: TorchEngine, engine: OnnxRuntimeEngine, config: EncoderConfig, head: str) -> None:
-    """Both on two windows of random tokens."""
+    """Compare both engines on two windows of random tokens."""
     rng = np.random.default_rng(0)
     lengths = [min(length, config.max_length) for length in (24, 9)]
     windows = []
@@ -156,16 +155,16 @@ def _check(reference: TorchEngine, engine: OnnxRuntimeEngine, config: EncoderCon
 
 
 def input_ranges(model: TaskModel, batches: Sequence[Batch]) -> dict[str, tuple[float, float]]:
-    """The least and the largest number that each linear layer is given: the mean over batches of each one's extremes.
+    """Return the input range of each linear layer: the mean minimum and maximum over batches.
 
-    The mean leaves out what a single batch goes too far in, and lost the least of what was tried (docs/performance.md).
+    The mean limits the effect of outlier batches, and lost the least of the methods tried (docs/performance.md).
     """
     import torch
 
     from bothways.model.forward import forward
 
     extremes: dict[str, list[tuple[float, float]]] = {}  # of each batch
-    now: dict[str, tuple[float, float]] = {}  # of this one; a layer may be used several times in it
+    now: dict[str, tuple[float, float]] = {}  # of the current batch, which may use a layer several times
 
     def watch(name: str) -> Callable[..., None]:
         def hook(_: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:

@@ -1,4 +1,4 @@
-"""The `onnx/` folder of a model directory: its ONNX models, and what was measured when they were made."""
+"""The `onnx/` folder of a model directory: its ONNX models and their accuracy checks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FILES: dict[OnnxPrecision, str] = {
 ATTENTIONS = "attentions_fp32.onnx"
 FORMAT = 2
 _BLOCK, _LONGEST_HEADER = 4096, 10**8  # in bytes
-# What an ONNX model is built from; the other settings of a config (dropout, initialization) are for training alone.
+# The config values of an ONNX model; the others (dropout, initialization) affect only training.
 SHAPE_KEYS = (
     *("family", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
     *("hidden_act", "max_position_embeddings", "type_vocab_size", "layer_norm_eps", "pad_token_id"),
@@ -39,11 +39,11 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True, slots=True)
 class OnnxModelRecord:
-    """One ONNX model: the hash of its file, and what the accuracy check found (None: it was not asked).
+    """One ONNX model: the hash of its file and the result of the accuracy check (None: not checked).
 
-    `shared` are files beside the model directory, with their hashes, that hold weights of several models.
-    `reference` and `value` are the metric in fp32 and here, on `examples` examples, `agreement` the share of them
-    with the same answer; `rejected` says why the ONNX model is not used.
+    `shared` maps files beside the model directory, which hold weights of several models, to their hashes.
+    `reference` and `value` are the metric of fp32 and of this model on `examples` examples; `agreement` is the
+    fraction of equal answers. `rejected` is the reason why the ONNX model is not used.
     """
 
     sha256: str
@@ -71,7 +71,7 @@ class OnnxModelRecord:
             raise TypeError(f"found {self!r}")
 
     def measured(self) -> str:
-        """What the accuracy check found, in a few words."""
+        """Describe the result of the accuracy check briefly."""
         parts = [] if self.metric is None else [f"{self.metric} {self.value:.4f}, in fp32 {self.reference:.4f}"]
         if self.agreement is not None:
             parts.append(f"{100 * self.agreement:.1f} % of {self.examples:,} answers the same")
@@ -80,17 +80,17 @@ class OnnxModelRecord:
 
 @dataclass(frozen=True, slots=True)
 class ExportRecord:
-    """What `onnx/export.json` says: for which head and config, how many numbers, which ONNX models.
+    """The contents of `onnx/export.json`: head, config, number of parameters and ONNX models.
 
-    `attentions` is the ONNX model of attention probabilities, if there is one. `ranges` are those of int8-static: the
-    least and the largest number that each linear layer is given.
+    `attentions` is the ONNX model of attention probabilities, if any. `ranges` are the minimum and maximum input of
+    each linear layer in int8-static.
     """
 
     directory: Path
     head: str
     outputs: int
     config: str  # a hash of the shape of the encoder
-    weights: str  # a hash of a sample of every tensor; both so that an ONNX model of another model is noticed
+    weights: str  # a hash of a sample of every tensor; both hashes detect files of another model
     parameters: int
     models: dict[OnnxPrecision, OnnxModelRecord] = field(default_factory=dict)
     attentions: OnnxModelRecord | None = None
@@ -98,7 +98,7 @@ class ExportRecord:
 
     @classmethod
     def read(cls, directory: Path) -> ExportRecord | None:
-        """The ONNX models of a model directory, if there are any.
+        """Read the record of a model directory; None if there is none.
 
         Raises `CheckpointError` if the record is damaged.
         """
@@ -126,9 +126,9 @@ class ExportRecord:
             ) from error
 
     def stale(self, config: EncoderConfig) -> str | None:
-        """Why the ONNX models are not of the model in the directory, if they are not.
+        """Return why the ONNX models do not belong to the model in the directory, or None if they do.
 
-        The weights may be left out where only the ONNX model is served.
+        The weights may be missing if only the ONNX model is served.
         """
         there = (self.directory / WEIGHTS).is_file()
         shaped = self.config in (shape_of(config), _shape_in_0_1(config))
@@ -137,24 +137,24 @@ class ExportRecord:
         return f"the ONNX models in {self.directory / FOLDER} belong to another model than config.json and {WEIGHTS}"
 
     def as_json(self) -> dict[str, Any]:
-        """The record as one JSON object."""
+        """Return the record as a JSON object."""
         return {"format": FORMAT} | {name: value for name, value in asdict(self).items() if name != "directory"}
 
     def write(self) -> None:
-        """Write the record; the ONNX models are there already."""
+        """Write the record, but not the ONNX models."""
         write_text(self.directory / FOLDER / EXPORT, json.dumps(self.as_json(), indent=2) + "\n")
 
     def with_model(self, precision: OnnxPrecision, onnx_model: OnnxModelRecord) -> ExportRecord:
-        """The record with one ONNX model more, or in place of the one before."""
+        """Return the record with one ONNX model added or replaced."""
         return replace(self, models=self.models | {precision: onnx_model})
 
     def files(self) -> list[Path]:
-        """The files of all ONNX models that the record names, whether they are there or not."""
+        """Return the paths of all ONNX models in the record, whether they exist or not."""
         paths = [self.directory / FOLDER / FILES[precision] for precision in self.models]
         return paths if self.attentions is None else [*paths, self.attentions_file()]
 
     def file(self, precision: OnnxPrecision) -> Path:
-        """The file of an ONNX model; raises `CheckpointError` if it is missing (`OnnxFile` checks its content)."""
+        """Return the path of an ONNX model; raises `CheckpointError` if it is missing; `OnnxFile` checks the hash."""
         path = self.directory / FOLDER / FILES[precision]
         if not path.is_file():
             raise CheckpointError(
@@ -164,18 +164,18 @@ class ExportRecord:
         return path
 
     def attentions_file(self) -> Path:
-        """Where the ONNX model of attention probabilities is, or would be."""
+        """Return the path of the ONNX model of attention probabilities, whether it exists or not."""
         return self.directory / FOLDER / ATTENTIONS
 
     def attentions_to_open(self) -> OnnxFile | None:
-        """The ONNX model of attention probabilities, ready to be opened; None if there is none."""
+        """Return the ONNX model of attention probabilities for opening; None if there is none."""
         if self.attentions is None:
             return None
         advice = f"bothways export {self.directory} --attentions writes it again"
         return OnnxFile(self.attentions_file(), self.attentions.sha256, advice)
 
     def to_open(self, precision: OnnxPrecision, path: Path | None = None) -> OnnxFile:
-        """An ONNX model (`path`, else the file in the folder) with the files that it shares, ready to be opened."""
+        """Return an ONNX model (`path`, else the file in the folder) and its shared files for opening."""
         advice = f"bothways export {self.directory} --precision {precision} writes it again"
         beside = [
             OnnxFile(self.directory.absolute().parent / name, sha256, f"{self.directory} needs it; copy both again")
@@ -186,10 +186,9 @@ class ExportRecord:
 
 @dataclass(slots=True)
 class OnnxFile:
-    """An ONNX model on disk, opened only while it holds what was exported.
+    """An ONNX model on disk, opened only if its content is the exported one.
 
-    The file is hashed when it is first opened and whenever it has changed since, so that no session runs another
-    model than the first one.
+    The file is hashed when it is first opened and after every change, so all sessions run the same model.
     """
 
     path: Path
@@ -199,14 +198,14 @@ class OnnxFile:
     _seen: tuple[int, ...] | None = None
 
     def opened(self, make: Callable[[Path], Made]) -> Made:
-        """What `make` makes of the file; raises `CheckpointError` if the file is another, before or after."""
+        """Return `make(path)`; raises `CheckpointError` if the file has other content, before or after."""
         self.check()
         made = make(self.path)
         self.check()
         return made
 
     def check(self) -> None:
-        """Raise `CheckpointError` unless the file, and what it shares, are those that were exported."""
+        """Raise `CheckpointError` unless the file and its shared files are the exported ones."""
         for each in self.shared:
             each.check()
         try:
@@ -225,7 +224,7 @@ class OnnxFile:
 
 
 def mapped(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file without a copy: the system reads what is used, once for all processes."""
+    """Memory-map the tensors of a safetensors file: used pages are read once for all processes."""
     with path.open("rb") as file:
         start = 8 + int.from_bytes(file.read(8), "little")
     kinds = {"I8": np.int8, "F32": np.float32}
@@ -237,14 +236,15 @@ def mapped(path: Path) -> dict[str, np.ndarray]:
 
 
 def stamp_of(path: Path) -> tuple[int, ...]:
-    """What changes whenever a file is written or replaced."""
+    """Return a stamp that changes when a file is written or replaced."""
     found = path.stat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def shape_of(config: EncoderConfig) -> str:
-    """A hash of all that an ONNX model takes from the config; settings at their defaults do not count, so that a key
-    which a later version adds changes nothing.
+    """Return a hash of the config values of an ONNX model.
+
+    Defaults are omitted, so a new config key does not change the hash.
     """
     usual = {item.name: item.default for item in fields(EncoderConfig)}
     values = {name: getattr(config, name) for name in SHAPE_KEYS if getattr(config, name) != usual[name]}
@@ -252,16 +252,16 @@ def shape_of(config: EncoderConfig) -> str:
 
 
 def _shape_in_0_1(config: EncoderConfig) -> str:
-    """The hash that version 0.1 wrote, of all settings that it had."""
+    """Return the hash that version 0.1 wrote, of all its config values."""
     others = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "initializer_range")
     values = {name: getattr(config, name) for name in (*SHAPE_KEYS, *others)}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def header_of(path: Path) -> dict[str, Any]:
-    """The header of a safetensors file; empty for a file of another kind.
+    """Return the header of a safetensors file; empty for other files.
 
-    Its key "__metadata__" holds what was written beside the tensors.
+    The key "__metadata__" holds the file's metadata.
     """
     try:
         with path.open("rb") as file:
@@ -273,8 +273,9 @@ def header_of(path: Path) -> dict[str, Any]:
 
 
 def sample_of(path: Path) -> str:
-    """A hash of the header of a safetensors file and of both ends of every tensor: quicker than of all, and whatever
-    is trained changes some of it. A file of another kind has the hash of its beginning.
+    """Return a hash of the header of a safetensors file and of both ends of every tensor.
+
+    It is faster than a full hash, and training changes it. For other files, only the start is hashed.
     """
     digest = hashlib.sha256()
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""The page at /, and the one at /docs: files of our own, read once, without a build step or anything from outside."""
+"""The pages at / and /docs: cached static files of this package, without a build step or external resources."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _File(NamedTuple):
 
 @cache
 def _file(name: str) -> _File:
-    """A file of this package, with a hash, so that a browser asks only whether it has changed."""
+    """A file of this package with its ETag, so that browsers can revalidate their copy."""
     content = (files(__package__) / name).read_bytes()
     return _File(content, f"{TYPES[Path(name).suffix]}; charset=utf-8", f'"{hashlib.sha256(content).hexdigest()[:16]}"')
 
@@ -46,17 +46,17 @@ def _response(request: Request, name: str) -> Response:
 
 @router.get("/", include_in_schema=False)
 async def home(request: Request) -> Response:
-    """The page where models can be tried."""
+    """The page to try the models."""
     return _response(request, "index.html")
 
 
 @router.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> Response:
-    """The routes, from /openapi.json."""
+    """The API reference, made from /openapi.json."""
     return _response(request, "docs.html")
 
 
 @router.get("/page/{name}", include_in_schema=False)
 async def page_file(request: Request, name: str) -> Response:
-    """A file that the pages use."""
+    """A static file of the pages."""
     return _response(request, name)
