@@ -224,7 +224,7 @@ def test_a_verdict_on_dev_tells_that_dev_chose_the_checkpoint():
     note = caveat(TWO, rows, exported=True)
     assert "choose the checkpoint and the ONNX model" in note
     assert f"those of {BASELINE} are not" in note
-    assert "the checkpoint and the threshold of run" in caveat(QUESTIONS, rows[1:], exported=False)
+    assert "the checkpoint and the threshold" in caveat(QUESTIONS, rows[1:], exported=False)
     assert BASELINE not in caveat(QUESTIONS, rows[1:], exported=False)
 
 
