@@ -766,11 +766,11 @@ ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classifica
 _HINTS = {
     "batch_size": "batches are made by length, under a token budget",
     "num_workers": "texts are tokenized beside the engine",
-    "padding": "a batch is padded to its longest text, which does not change the answers",
+    "padding": "batches are padded as needed, which does not change the answers",
     "framework": "use the argument engine",
     "dtype": "the argument precision chooses it",
     "torch_dtype": "the argument precision chooses it",
-    "device_map": "use the argument engine",
+    "device_map": "use the argument device",
     "use_fast": "the tokenizer is always the fast one",
     "trust_remote_code": "code of a checkpoint is never run",
     "token": "the login of huggingface_hub is used",

@@ -397,7 +397,7 @@ def test_notes_are_told_and_a_reference_that_learned_nothing_is_named(models, tm
     answers |= {BASELINE: labeled(["bad"] * 200), "a": labeled(REFERENCES)}
     caplog.set_level("INFO", "bothways")
     comparison = compare_on(EXAMPLES, [tmp_path / "a"], EXAMPLES, dev=True, reporter=Reporter(quiet=True))
-    assert "a: the dev set was also used to choose the checkpoint" in comparison.notes[0]
+    assert "The dev set was also used to choose the checkpoint" in comparison.notes[0]
     assert comparison.notes[-1] == f"{BASELINE} always answers 'bad'."
     logged = {record.message: record.levelname for record in caplog.records}
     assert logged["measuring a"] == "INFO"

@@ -60,9 +60,10 @@ def assert_alone_as_among_many(windows: list[Encoded], run, tolerance: float) ->
 def assert_threads_agree(windows: list[Encoded], run, count: int) -> None:
     """`count` threads that run batches at once get what one thread gets."""
     batches = [make_batch(windows[start : start + 8]) for start in range(0, MANY, 8)] * 4
+    expected = [run(batch) for batch in batches]
     with ThreadPoolExecutor(count) as pool:
-        for expected, found in zip(map(run, batches), pool.map(run, batches), strict=True):
-            np.testing.assert_array_equal(found, expected)
+        for logits, found in zip(expected, pool.map(run, batches), strict=True):
+            np.testing.assert_array_equal(found, logits)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int8-static"])

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def composed(short: Engine, long: Engine) -> tuple[ByLength, list[Engine]]:
         opened.append(long)
         return long
 
-    return ByLength(short, open_long, from_tokens=FROM, other_workers=long.workers, other_name="the plan"), opened
+    return ByLength(short, open_long, DIVIDED, other_workers=long.workers), opened
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +76,12 @@ def test_each_length_has_its_engine_and_its_budget():
     assert engine.workers == 2
     predictor([SHORT] * 3)
     assert opened == []
-    assert "the plan" in engine.describe()
+    assert "onnxruntime fp32, 2 x 64" in engine.describe()
     texts = [f"{text} {number}" for number in range(9) for text in (SHORT, LONG)]
     vectors = [one.vector[0] for one in predictor(texts)]
     assert vectors == [1.0, 2.0] * 9
     assert opened == [long]
-    assert "the plan" not in engine.describe()
+    assert "onnxruntime fp32" not in engine.describe()
     assert max(batch.lengths[0] for batch in short.batches) < FROM <= min(batch.lengths[-1] for batch in long.batches)
     assert max(len(batch.lengths) for batch in short.batches) > 1
     assert {len(batch.lengths) for batch in long.batches} == {1}  # they have 11 tokens
@@ -106,18 +107,25 @@ def test_after_a_fork_no_lock_of_the_parent_is_waited_for():
 
 # A short and a long text, then the same in a process that is forked from the one that used OpenVINO.
 FORKED = """
-import os, sys
+import os, pickle, sys
 from bothways.inference.plan import Plan
 from bothways.inference.predictor import load
 long = Plan("openvino", "fp32", 1, 384)
-plan = Plan("onnxruntime", "fp32", 1, 384, long=long, from_tokens=int(sys.argv[2]))
+plan = Plan("onnxruntime", "fp32", 2, 384, long=long, from_tokens=int(sys.argv[2]))
 predictor = load(sys.argv[1], plan=plan)
-texts = sys.argv[3:]
+texts, copied = sys.argv[3:], pickle.dumps(predictor)
 expected = predictor.predict(texts)
 assert "OpenVINO" in predictor.engine.describe()
 child = os.fork()
 if not child:
-    os._exit(predictor.predict(texts) != expected or "OpenVINO" in predictor.engine.describe())
+    for each in (predictor, pickle.loads(copied), load(sys.argv[1], plan=plan)):
+        if each.predict(texts) != expected or "2 workers" not in each.engine.describe():
+            os._exit(1)
+        if "OpenVINO" in each.engine.describe():
+            os._exit(2)
+    if predictor.engine._sessions[1]._users != [None, None]:  # as many at once as that engine has workers
+        os._exit(3)
+    os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
 """
 
@@ -134,10 +142,10 @@ def test_an_engine_for_all_windows_opens_no_other_one():
     def open_other() -> Engine:
         raise AssertionError
 
-    engine = ByLength(FakeEngine(), open_other, from_tokens=1, other_workers=1, other_name="the plan")
+    engine = ByLength(FakeEngine(), open_other, replace(DIVIDED, from_tokens=1), other_workers=1)
     engine.open()
     assert len(Predictor(Embed(max_length=32, stride=8), TOKENIZER, engine)([SHORT, LONG])) == 2
-    assert "the plan" not in engine.describe()
+    assert "onnxruntime" not in engine.describe()
 
 
 def test_the_server_batches_each_length_for_its_engine():
@@ -214,7 +222,7 @@ def test_a_remembered_divided_plan_is_used_while_both_parts_hold(copy, caplog):
     write_tuned(copy, key, DIVIDED, facts[0], facts[1] | {"version": "0.1"})
     with caplog.at_level("WARNING", logger="bothways"):
         assert not isinstance(load(copy).engine, ByLength)
-    assert "onnxruntime fp32, 2 x 64 tokens, was measured with version 0.1 (now " in caplog.text
+    assert "onnxruntime fp32, 2 x 64 tokens, was measured with another version of onnxruntime (0.1, now " in caplog.text
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "torch"])

@@ -511,7 +511,7 @@ def test_a_stream_begun_before_a_fork_is_refused_after_it(model):
     read, write = os.pipe()
     child = os.fork()
     if not child:
-        gc.disable()  # sessions that other tests left would wait for threads that are not here
+        gc.disable()  # sessions that other tests opened without `Sessions` would wait for their threads
         try:
             for _ in stream:
                 pass

@@ -305,7 +305,8 @@ def test_what_stops_a_run_after_its_training_says_how_to_finish_it(base, tmp_pat
     with monkeypatch.context() as patched:
         patched.setattr(job.ModelDirectory, "write", failing)
         with pytest.raises(
-            BothwaysError, match=r"the trained model is saved in .*out; repeat the command with --resume"
+            BothwaysError,
+            match=r"training is complete and its checkpoint is saved in .*out; repeat the command with --resume",
         ):
             finetune("classify", ROWS, ROWS, base=base, out=tmp_path / "out", **FAST)
     finetune("classify", ROWS, ROWS, base=base, out=tmp_path / "out", resume=True, **FAST)

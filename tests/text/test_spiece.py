@@ -41,7 +41,7 @@ def test_every_field_equals_what_protobuf_reads() -> None:
 def test_a_truncated_file_is_refused(cut: int, tmp_path: Path) -> None:
     path = tmp_path / "spiece.model"
     path.write_bytes(ALBERT.read_bytes()[:cut])
-    with pytest.raises(CheckpointError, match=r"spiece\.model: incomplete SentencePiece model .* copy it again"):
+    with pytest.raises(CheckpointError, match=r"spiece\.model: not a complete SentencePiece model .* copy it again"):
         read_spiece(path)
 
 

@@ -900,7 +900,7 @@ BPE = b'{"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "a": 4, "b": 5, "ab": 6}'
         ({"vocab_txt": SMALL + b"caf\xe9\n"}, r"vocab.txt: not UTF-8 at byte 31"),
         ({"tokenizer_json": b'{"version": "1.0", "mod'}, r"tokenizer.json: unreadable for tokenizers \d"),
         ({"tokenizer_json": b'{"version": "1.0", "model": {"type": "New"}}'}, r"tokenizer.json: unreadable"),
-        ({"spiece_model": b"\x0a\x0e"}, r"spiece.model: incomplete SentencePiece model"),
+        ({"spiece_model": b"\x0a\x0e"}, r"spiece.model: not a complete SentencePiece model"),
         ({"vocab_json": b"{", "merges_txt": b"a b\n"}, r"vocab.json:1: broken JSON"),
         ({"vocab_json": b"[]", "merges_txt": b"a b\n"}, r"vocab.json: expected a JSON object, found a list"),
         ({"vocab_json": b'{"a": 1}', "merges_txt": b"a b\n"}, r"vocab.json: the ids are not 0 to 0"),

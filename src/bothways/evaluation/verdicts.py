@@ -173,7 +173,7 @@ def caveat(task: Trainable, rows: Sequence[Contender], *, exported: bool) -> str
     chosen = ["the checkpoint", *(["the threshold"] if task.tunable else []), *(["the ONNX model"] if exported else [])]
     listed = " and ".join([", ".join(chosen[:-1]), chosen[-1]] if len(chosen) > 1 else chosen)
     return (
-        f"{rows[-1].title}: the dev set was also used to choose {listed}, so its scores are slightly too high"
+        f"The dev set was also used to choose {listed}, so the scores of {rows[-1].title} are slightly too high"
         + (
             ""
             if len(rows) == 1
@@ -181,7 +181,7 @@ def caveat(task: Trainable, rows: Sequence[Contender], *, exported: bool) -> str
             if len(rows) > 2
             else f" (those of {rows[0].title} are not)"
         )
-        + "; measure it on a test set."
+        + "; measure the model on a test set."
     )
 
 

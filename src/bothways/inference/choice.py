@@ -12,7 +12,7 @@ from bothways.hardware import Device, cores, multiplies_bf16, multiplies_bytes, 
 from bothways.inference.engines.by_length import ByLength
 from bothways.inference.engines.engine import ABLE, UNBATCHED_FROM, Engine, Name, Precision
 from bothways.inference.engines.onnxruntime import OnnxRuntimeEngine
-from bothways.inference.engines.openvino import OpenVinoEngine, why_no_openvino
+from bothways.inference.engines.openvino import OpenVinoEngine, runs_here, why_no_openvino
 from bothways.inference.model_directory import ModelDirectory
 from bothways.inference.onnx.record import FOLDER, ONNX_PRECISIONS, ExportRecord, OnnxPrecision
 from bothways.inference.plan import TUNED, Plan, default_plan, read_tuned, tuned_records
@@ -21,7 +21,6 @@ from bothways.inference.plan_files import (
     export_for,
     files_of,
     is_compiled,
-    mark_used,
     onnx_precision_of,
 )
 from bothways.model.config import WEIGHTS
@@ -97,6 +96,9 @@ def _open_by_length(
     model_directory: ModelDirectory, reporter: Reporter, plan: Plan, *, threads: int | None, device: Device | None
 ) -> Engine:
     first, later = plan.parts()
+    if later.engine == "openvino" and not runs_here():
+        reporter.note(f"OpenVINO was used before this process was forked and cannot run here: {first} runs all texts")
+        return open_engine(model_directory, reporter, plan=first, threads=threads, device=device)
     if plan.from_tokens == 1:
         first, later = later, first
     opened = open_engine(model_directory, reporter, plan=first, threads=threads, device=device)
@@ -109,9 +111,8 @@ def _open_by_length(
     return ByLength(
         opened,
         partial(_open_unchanged, absolute, later, files, threads=threads, device=device),
-        from_tokens=plan.from_tokens,
+        plan,
         other_workers=min(later.workers, threads or later.workers),
-        other_name=str(later),
     )
 
 
@@ -153,7 +154,6 @@ def _open_torch(
         compiled = compiled_layers(model_directory, export, plan)
         if compiled is not None and is_compiled(compiled):
             numbers["compiled"] = compiled
-            mark_used(compiled)
         fused = open_fused_engine(path, task.head, task.outputs, precision, ranges, reporter, **numbers)
         if fused is not None:
             return fused
@@ -252,10 +252,9 @@ def _tuned(model_directory: ModelDirectory, export: ExportRecord | None) -> tupl
             if name == "compiled layers" and value is None and measured.get(name) is not None:
                 return None, f"the compiled layers of the tuned plan, {part}, are not in the cache of this user"
             if measured.get(name, value) != value:
-                return None, (
-                    f"the tuned plan, {part}, was measured with {name} {measured[name]} (now {value}), so it "
-                    "is not used"
-                )
+                versions = f"another version of {part.engine} ({measured[name]}, now {value})"
+                what = {"version": versions, "onnx_model": "another ONNX model"}.get(name, f"other {name}")
+                return None, f"the tuned plan, {part}, was measured with {what}, so it is not used"
     return plan, None
 
 
@@ -346,9 +345,10 @@ def _nothing_fits(
     directory, there = model_directory.path, ", ".join(export.models) if export and export.models else "none"
     if engine in (None, "torch") and precision in (None, "bf16", "fp32"):
         if export is not None:
+            what = "this engine or precision" if engine or precision else "without an accepted ONNX model, prediction"
             return MissingDependencyError(
-                f"{directory}: this engine or precision needs PyTorch (pip install 'bothways[train]') and {WEIGHTS}; "
-                f"exported ONNX models, which need neither: {there}"
+                f"{directory}: {what} needs PyTorch (pip install 'bothways[train]') and {WEIGHTS}; --precision selects "
+                f"an exported ONNX model, which needs neither: {there}"
             )
         return MissingDependencyError(
             f"{directory}: {reason or 'no ONNX model was exported for this task'}; running it needs PyTorch "

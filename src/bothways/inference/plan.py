@@ -60,7 +60,7 @@ class Plan:
     def __str__(self) -> str:
         own = f"{self.engine} {self.precision}, {self.workers} x {self.max_tokens} tokens"
         if self.long is not None and self.from_tokens == 1:
-            return f"{self.long}; after a fork {own}"
+            return f"{self.long}; after a fork {own}" if self.long.engine == "openvino" else str(self.long)
         return own if self.long is None else f"{own}; from {self.from_tokens} tokens {self.long}"
 
     def parts(self) -> tuple[Plan, ...]:

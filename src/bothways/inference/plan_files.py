@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +20,7 @@ from bothways.progress import Reporter
 from bothways.storage import user_cache
 
 COMPILED_FORMAT = 1  # of compiled layers; raise it when what is compiled changes
-KEPT_SECONDS = 30 * 24 * 3600  # compiled layers are removed if they were not used for so long, when others are made
+KEPT_SECONDS = 90 * 24 * 3600  # compiled layers are removed if they were not used for so long, when others are made
 
 
 def export_for(model_directory: ModelDirectory) -> tuple[ExportRecord | None, str | None]:
@@ -97,13 +96,6 @@ def compile_plan(model_directory: ModelDirectory, plan: Plan, reporter: Reporter
         with suppress(OSError):
             if library.stat().st_mtime < time.time() - KEPT_SECONDS:
                 library.unlink()
-
-
-def mark_used(path: Path) -> None:
-    """Note that compiled layers are in use, so that they are kept."""
-    for suffix in COMPILED:
-        with suppress(OSError):  # the cache may belong to somebody else
-            os.utime(path.with_suffix(suffix))
 
 
 def remove_compiled(model_directory: ModelDirectory, export: ExportRecord | None, plan: Plan) -> None:

@@ -156,7 +156,7 @@ def terminable() -> Iterator[None]:
 @contextmanager
 def resumable(out: Path) -> Iterator[None]:
     """In the block after training, add to errors how to finish the run in `out`."""
-    rest = f"the trained model is saved in {out}; repeat the command with --resume to finish"
+    rest = f"training is complete and its checkpoint is saved in {out}; repeat the command with --resume to finish"
     try:
         yield
     except KeyboardInterrupt:

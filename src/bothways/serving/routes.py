@@ -139,7 +139,8 @@ async def reload(request: Request, name: str) -> Response:
     service = of_request(request)
     if not service.reload:
         raise ProblemError(
-            403, "reloading needs a server with a token (--token-file) and one process; with several, send SIGHUP"
+            403,
+            "reloading needs a token (--token-file) and one process; with several, send the server SIGHUP",
         )
     request.state.facts["model"] = service.models.named(name).name
     return json_response((await service.models.reload(name)).facts())

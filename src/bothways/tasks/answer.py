@@ -164,7 +164,9 @@ class Answer(Trainable):
             [f"{none:,} of {len(examples):,} questions have no answer: the model learns to give none"] if none else []
         )
         if moved:
-            lines.append(f"{moved:,} answers are not at their answer_start; the nearest or only match is used")
+            lines.append(
+                f"{moved:,} answers are not at their answer_start; a match near it, or the only match, is used"
+            )
         if left:
             lines.append(f"{left:,} questions are left out of training, because their answer position is ambiguous")
         return lines

@@ -27,7 +27,7 @@ USUAL: Final = {
     "sep": ("[SEP]", "</s>"),
     "mask": ("[MASK]", "<mask>"),
 }
-"""What each special token is called where the configuration does not say."""
+"""The usual names of each special token, for configurations that do not set it."""
 
 NOTHING: Final[Mapping[str, int]] = {}
 FLAGS: Final = ("single_word", "lstrip", "rstrip", "normalized", "special")

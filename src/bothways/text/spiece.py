@@ -51,7 +51,7 @@ def read_spiece(path: Path) -> SentencePieceModel:
         training, normalizing = parts[2], parts[3]
     except (ValueError, KeyError, struct.error) as problem:
         raise CheckpointError(
-            f"{path}: incomplete SentencePiece model (it ends after {len(pieces)} tokens); copy it again"
+            f"{path}: not a complete SentencePiece model (unreadable after {len(pieces)} tokens); copy it again"
         ) from problem
     algorithm, charsmap = training.get(3, (UNIGRAM, b""))[0], normalizing.get(2, (0, b""))[1]
     return SentencePieceModel(tuple(pieces), charsmap, algorithm)

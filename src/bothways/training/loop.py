@@ -37,9 +37,9 @@ EVALUATIONS = 10
 METRICS = "metrics.jsonl"
 
 Part = tuple[Tensor, dict[str, float | Tensor]]
-"""A loss to be derived, and figures that are added up over parts, devices and steps: "loss", "tokens" and others.
+"""A loss to differentiate, and figures to sum over parts, devices and steps: "loss", "tokens" and others.
 
-Figures that the device computes are tensors, so that nothing waits for them before the step is done.
+Figures computed on the device are tensors, so that nothing waits for them before the step is done.
 """
 
 

@@ -11,33 +11,37 @@ import numpy as np
 
 from bothways.batch import Batch
 from bothways.inference.engines.engine import Engine
-from bothways.inference.engines.openvino import OpenVinoEngine
+from bothways.inference.engines.openvino import runs_here
 from bothways.inference.engines.sessions import Sessions
+from bothways.inference.plan import Plan
 
 
 class ByLength:
     """Runs a batch in one of two engines, by its longest window.
 
     One is open; `open_other` opens the other when it is first needed. Each computes no more batches at a time than it
-    has workers, whatever the other has. After a fork, the engine for short windows runs long ones too if the other was
-    OpenVINO, which does not outlive one; so `from_tokens` may be 1, which leaves no other work to it.
+    has workers, whatever the other has. Where OpenVINO cannot run long windows because of a fork, the engine for short
+    windows runs them too. So `plan.from_tokens` may be 1, which leaves no other work to that engine.
     """
 
-    def __init__(
-        self, opened: Engine, open_other: Callable[[], Engine], *, from_tokens: int, other_workers: int, other_name: str
-    ) -> None:
-        """`opened` is for windows of less than `from_tokens` tokens, or for all if that is 1."""
-        self.from_tokens, self._open_other, self._other_name = from_tokens, open_other, other_name
-        self._engines: list[Engine | None] = [None, opened] if from_tokens == 1 else [opened, None]
+    def __init__(self, opened: Engine, open_other: Callable[[], Engine], plan: Plan, *, other_workers: int) -> None:
+        """`opened` runs windows of less than `plan.from_tokens` tokens, or all windows if that is 1."""
+        self.from_tokens, self._open_other, self._plan = plan.from_tokens, open_other, plan
         places = (opened.workers, other_workers)
-        self._places = places[::-1] if from_tokens == 1 else places
+        self._engines: list[Engine | None] = [opened, None]
+        if self.from_tokens == 1:
+            places, self._engines = places[::-1], self._engines[::-1]
+        self._places = places
         self.workers, self.max_tokens, self.unbatched_from = max(places), opened.max_tokens, opened.unbatched_from
         self.parameters, self.weights = opened.parameters, opened.weights
         self._sessions = self._new_sessions()
 
     def describe(self) -> str:
         """The engines that run windows; of one that is not open its plan."""
-        short, long = (self._other_name if engine is None else engine.describe() for engine in self._engines)
+        pairs = zip(self._engines, self._plan.parts(), strict=True)
+        short, long = (str(plan) if engine is None else engine.describe() for engine, plan in pairs)
+        if self._falls_back():
+            return short
         return long if self.from_tokens == 1 else f"{short}; from {self.from_tokens} tokens {long}"
 
     def __repr__(self) -> str:
@@ -76,18 +80,23 @@ class ByLength:
     def _own(self, length: int) -> Sessions:
         if self._sessions[0].process != os.getpid():  # after a fork, locks may be held by threads that are not here
             self._sessions = self._new_sessions()
-            if isinstance(self._engines[1], OpenVinoEngine):  # its threads do not survive a fork
-                self._engines[1] = self._engines[0]
         return self._sessions[int(length >= self.from_tokens)]
 
     def _new_sessions(self) -> list[Sessions]:
-        return [Sessions(partial(self._opened, number), places, 1) for number, places in enumerate(self._places)]
+        short, long = self._places
+        places = (short, short if self._falls_back() else long)
+        return [Sessions(partial(self._opened, number), count, 1) for number, count in enumerate(places)]
 
     def _opened(self, number: int) -> Engine:
+        number = 0 if self._falls_back() else number
         engine = self._engines[number]
         if engine is None:
             engine = self._engines[number] = self._open_other()
         return engine
+
+    def _falls_back(self) -> bool:
+        """Return whether the engine for short windows runs all windows."""
+        return self._plan.parts()[1].engine == "openvino" and not runs_here()
 
 
 def part_for(engine: Engine, length: int) -> Engine:

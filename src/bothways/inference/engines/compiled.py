@@ -9,12 +9,14 @@ B windows, T their longest length, K tokens read by the head, C hidden width, H 
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import tempfile
 import warnings
 import weakref
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -48,6 +50,9 @@ class CompiledLayers:
 
     def __init__(self, path: Path, workers: int) -> None:
         self._short, self._long = (_Library(each, workers) for each in libraries(path))
+        for library in libraries(path):
+            with suppress(OSError):  # the cache may belong to another user
+                os.utime(library)  # libraries in use are kept
 
     def __call__(
         self,

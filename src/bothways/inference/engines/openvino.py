@@ -142,12 +142,17 @@ def _first_process() -> int:
     return os.getpid()
 
 
+def runs_here() -> bool:
+    """Return whether OpenVINO can run in this process: it hangs in one that was forked from a process that used it."""
+    return not _first_process.cache_info().currsize or _first_process() == os.getpid()
+
+
 def _check_process() -> None:
     """Raise `BothwaysError` in a process that was forked from one that used OpenVINO."""
     if _first_process() != os.getpid():
         raise BothwaysError(
-            "OpenVINO was used before this process was forked and would hang: load the model in each process, "
-            "after the fork (or start the processes with 'spawn'), or use engine='onnxruntime', which supports fork"
+            "OpenVINO was used before this process was forked, and would hang in it: use OpenVINO after the fork only, "
+            "not in the parent (or start the processes with 'spawn'), or use engine='onnxruntime', which supports fork"
         )
 
 

@@ -131,7 +131,7 @@ def _record(
             return before
         if any_head and before.stale(model_directory.config) is None:
             return before
-        reporter.note(f"removing the existing ONNX models, which have the head {before.head!r} or other weights")
+        reporter.note(f"removing the existing ONNX models: exported from other weights or for the head {before.head!r}")
         for other in before.files():
             other.unlink(missing_ok=True)
     return export
