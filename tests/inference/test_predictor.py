@@ -33,6 +33,7 @@ from bothways.model.encoder import initialize
 from bothways.model.heads import TaskModel
 from bothways.tasks import TASKS, Answer, Classify, Embed, Fill, NextSentence, Pairs, Tag, ZeroShot
 from bothways.text.tokenizer import Tokenizer
+from tests.serving.fake import fake_predictor
 from tests.tiny import BAD, GOOD, ROWS, TINY, write_base, write_trained
 
 TEXTS = [*GOOD, *BAD]
@@ -529,6 +530,16 @@ def test_a_stream_begun_before_a_fork_is_refused_after_it(model):
     os.close(write)
     assert b"started before a fork" in os.read(read, 1000)
     stream.close()
+
+
+def test_a_text_is_decoded_while_later_batches_are_computed():
+    predictor, computed, decoded = fake_predictor(workers=1, max_tokens=8), [], []
+    task, run = predictor.task, predictor.engine.run
+    predictor.engine.run = lambda batch: (computed.append(len(decoded)), run(batch))[1]
+    decode = task.decode
+    object.__setattr__(task, "decode", lambda *given: (decoded.append(given[0]), decode(*given))[1])
+    assert len(predictor([f"a longer text {number}" for number in range(5)])) == 5
+    assert computed == [0, 1, 2, 3, 4]
 
 
 def test_a_base_model_embeds(tmp_path):
