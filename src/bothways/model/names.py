@@ -37,7 +37,7 @@ def own_weights(config: EncoderConfig, head: str, tensors: Mapping[str, Any]) ->
     """Return the weights of a checkpoint in fp32 under the names of `TaskModel(config, head, ...)`.
 
     Other heads are omitted, and so is the pooler if the head does not read it. Raises `CheckpointError` if a module
-    of the encoder or of the head is missing.
+    of the encoder or of the head is missing. The build of the included models (models/build.py) uses it.
     """
     rules, prefix = config.rules, config.rules.prefix
     saved = {name.removeprefix(prefix): value for name, value in tensors.items()}
