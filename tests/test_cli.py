@@ -443,7 +443,7 @@ def test_ctrl_c_saves_and_resume_ends_with_the_same_bytes(tmp_path, base):
     stopped.send_signal(signal.SIGINT)
     message = stopped.communicate(timeout=60)[1]
     assert stopped.returncode == 130, message
-    assert "--resume continues from here" in message
+    assert "--resume to continue" in message
     subprocess.run([*map(str, command), str(tmp_path / "parts"), "--resume"], check=True, capture_output=True)
     ends = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "parts")]
     assert ends[0] == ends[1]

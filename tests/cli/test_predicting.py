@@ -163,6 +163,17 @@ def test_a_column_that_is_not_there_is_refused(model, table, capsys):
     assert "in.csv:2: no column 'nr' to keep; choose from 'id', 'text', 'date'" in line
 
 
+def test_a_text_that_is_the_name_of_a_file_gets_a_note(model, tmp_path, capsys):
+    path = write(tmp_path / "a.txt", "great film\n")
+    capsys.readouterr()
+    assert run(["predict", model, path]) == 0
+    captured = capsys.readouterr()
+    assert "line" not in json.loads(captured.out)
+    assert f"give --input {path}" in captured.err
+    assert run(["predict", model, "great film", "x" * 5000]) == 0
+    assert "--input" not in capsys.readouterr().err
+
+
 def test_several_files_and_patterns_name_the_file_of_each_row(model, tmp_path, capsys):
     for name in ("b.txt", "a.txt"):
         write(tmp_path / name, f"great film {name}\ndull film\n")

@@ -258,7 +258,7 @@ def test_a_terminated_process_saves_and_can_be_resumed(base, tmp_path, sent):
     process.send_signal(sent)
     message = process.communicate(timeout=120)[1]
     assert process.returncode == 130, message
-    assert "--resume continues from here" in message
+    assert "--resume to continue" in message
     assert (tmp_path / "out" / "resume.safetensors").is_file()
     assert not (tmp_path / "out" / ".lock").exists()
 

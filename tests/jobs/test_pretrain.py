@@ -113,5 +113,5 @@ def test_a_terminated_process_saves(given, tmp_path):
     process.send_signal(signal.SIGTERM)
     message = process.communicate(timeout=120)[1]
     assert process.returncode == 130, message
-    assert "--resume continues from here" in message
+    assert "--resume to continue" in message
     assert (tmp_path / "out" / "resume.safetensors").is_file()

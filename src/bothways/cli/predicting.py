@@ -143,6 +143,9 @@ def predict_command(
     from bothways.cli.output import Destination, Layout
 
     names = _sources(sources or [], texts or [])
+    files = [text for text in (texts or []) if not names and os.path.isfile(text)]  # noqa: PTH113 - any string
+    if files:
+        Reporter().note(f"{files[0]!r} is predicted as a text; to read the file of this name, give --input {files[0]}")
     if names and pair is not None:
         raise OptionError(
             "--pair is for texts on the command line; for a file, use the column of second texts (--pair-column)"

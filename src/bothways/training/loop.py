@@ -184,8 +184,8 @@ class _Run:
                     saved = time.monotonic()
                 if asked and not self.finished():
                     raise InterruptedRunError(
-                        f"stopped after step {state.step}; all is saved in {plan.directory}: "
-                        "the same command with --resume continues from here"
+                        f"stopped after step {state.step}; the checkpoint is saved in {plan.directory}: "
+                        "repeat the command with --resume to continue"
                     )
         if plan.patience and state.stale >= plan.patience:
             self.reporter.say(f"stopped early: no improvement of dev {plan.metric} in {state.stale} evaluations")
