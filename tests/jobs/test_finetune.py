@@ -113,7 +113,7 @@ def test_overwriting_keeps_the_old_model_until_the_new_one_is_complete(base, tmp
     again = FAST | {"epochs": 3, "seed": 1}
     with monkeypatch.context() as patched:
         patched.setattr(job.Predictor, "predict_examples", stopping)
-        with pytest.raises(InterruptedRunError, match="--resume continues"):
+        with pytest.raises(InterruptedRunError, match="--resume to continue"):
             finetune("classify", ROWS, ROWS, base=base, out=out, overwrite=True, **again)
     assert evaluated == [True]
     assert weights_of(out) == old
